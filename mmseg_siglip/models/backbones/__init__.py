@@ -1,0 +1,1 @@
+from mmseg_siglip.models.backbones import siglip  # noqa: F401

@@ -1,0 +1,311 @@
+"""SigLIP and SigLIP 2 (fixed resolution and NaFlex) on transformers' own modules.
+
+Papers: https://arxiv.org/abs/2303.15343 (SigLIP), https://arxiv.org/abs/2502.14786 (SigLIP 2).
+Shapes: B images, N = h*w tokens (SigLIP has no CLS), C channels, which is also D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from open_clip.tokenizer import canonicalize_text
+from torch import Tensor, nn
+from torch.nn.functional import pixel_unshuffle
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PretrainedConfig
+
+from mmseg_siglip.models.attention import (
+    ATTENTIONS,
+    DenseAttention,
+    get_attention,
+    merge_heads,
+    run_block,
+    split_heads,
+)
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.position import resize_position
+from mmseg_siglip.registry import MODELS
+
+ASSETS = Path(__file__).parents[2] / 'assets'
+MODEL_TYPES = ('siglip', 'siglip2')
+READOUTS = ('map', 'value', 'raw')
+SITES = ('trunk', 'head')
+
+
+class TrunkBlock:
+    """`attention.Block` over a transformers SigLIP encoder layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        attention, u = self.layer.self_attn, self.layer.layer_norm1(x)
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        return tuple(split_heads(project(u), attention.num_heads) for project in projections)
+
+    def out(self, y: Tensor) -> Tensor:
+        return self.layer.self_attn.out_proj(merge_heads(y))
+
+    def ffn(self, x: Tensor) -> Tensor:
+        return self.layer.mlp(self.layer.layer_norm2(x))
+
+
+class HeadBlock:
+    """`attention.Block` over the attention pooling head, applied to patches instead of the probe.
+
+    With identity attention this is the head run on each patch as a sequence of one token: over
+    one key the softmax is 1, so query, key and probe drop out.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        self.head = head
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        attention = self.head.attention
+        qkv = nn.functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+        return tuple(split_heads(part, attention.num_heads) for part in qkv.chunk(3, dim=-1))
+
+    def out(self, y: Tensor) -> Tensor:
+        return self.head.attention.out_proj(merge_heads(y))
+
+    def ffn(self, x: Tensor) -> Tensor:
+        return self.head.mlp(self.head.layernorm(x))
+
+
+@MODELS.register_module()
+class SigLIPBackbone(VisionLanguageBackbone):
+    """SigLIP or SigLIP 2 as a dense encoder.
+
+    Args:
+        pretrained: A transformers folder, a Hub id, or the name of a checkpoint shipped with this
+            package. None builds random weights from `config`.
+        config: Folder, Hub id or mapping to build from when `pretrained` is None. A mapping is a
+            transformers configuration with its `model_type`.
+        tokenizer: Folder or Hub id of the tokenizer, where it is not beside the weights.
+        attention: Default of `dense`.
+        readout: How a patch of the trunk reaches the joint space: ``map``, the pooling head run
+            on that patch alone (exact); ``value``, the head without its norm and MLP; ``raw``,
+            the normed trunk token.
+        site: Where the attention of `dense` goes: the ``trunk``'s last block, or the pooling
+            ``head`` over its own queries and keys, the trunk left as it is.
+        out_indices: See `VisionLanguageBackbone`.
+        with_cp: See `VisionLanguageBackbone`.
+        revision: Commit of a Hub id.
+
+    Raises:
+        ValueError: The checkpoint is of another kind, or lacks weights.
+    """
+
+    num_prefix = 0
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        *,
+        config: str | Mapping | None = None,
+        tokenizer: str | None = None,
+        attention: str = 'csa',
+        readout: str = 'map',
+        site: str = 'trunk',
+        out_indices: Sequence[int] = (-1,),
+        with_cp: bool = False,
+        revision: str | None = None,
+    ) -> None:
+        super().__init__(out_indices=out_indices, with_cp=with_cp)
+        if (pretrained is None) == (config is None):
+            raise ValueError('SigLIPBackbone: expected exactly one of pretrained and config')
+        source = bundled(pretrained or config)
+        if pretrained is None:
+            self.model = AutoModel.from_config(read_config(source), dtype=torch.float32)
+        else:
+            self.model = load_model(source, revision)
+        self.config = self.model.config
+        self.source = source
+        self.readout, self.site, self.attention = readout, site, attention
+        self._check_dense(attention, readout, site)
+
+        vision = self.config.vision_config
+        self.naflex = self.config.model_type == 'siglip2'
+        self.patch_size = vision.patch_size
+        side = int(vision.num_patches**0.5) * self.patch_size if self.naflex else vision.image_size
+        self.image_size = (side, side)
+        self.hidden_size = self.embed_dim = vision.hidden_size
+        self.context_length = self.config.text_config.max_position_embeddings
+        self.tokenizer, self.image_processor = self._load_processors(tokenizer, revision)
+        self.mean, self.std = self._statistics()
+        self.eval()
+
+    def _load_processors(self, tokenizer: str | None, revision: str | None):
+        if isinstance(self.source, Mapping):
+            return (AutoTokenizer.from_pretrained(tokenizer) if tokenizer else None), None
+        try:
+            return (
+                AutoTokenizer.from_pretrained(tokenizer or self.source, revision=revision),
+                AutoImageProcessor.from_pretrained(
+                    self.source, revision=revision, backend='torchvision'
+                ),
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f'{self.source}: expected tokenizer and preprocessor files beside the weights, '
+                f'found none that load ({first_line(error)})'
+            ) from error
+
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        processor = self.image_processor
+        if processor is None:
+            return (127.5,) * 3, (127.5,) * 3
+        return tuple(
+            tuple(255 * value for value in values)
+            for values in (processor.image_mean, processor.image_std)
+        )
+
+    @property
+    def logit_scale(self) -> float:
+        return self.model.logit_scale.exp().item()
+
+    @property
+    def logit_bias(self) -> float:
+        return self.model.logit_bias.item()
+
+    def blocks(self) -> list[TrunkBlock]:
+        return [TrunkBlock(layer) for layer in self.model.vision_model.encoder.layers]
+
+    def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        embeddings, p = self.model.vision_model.embeddings, self.patch_size
+        if self.naflex:
+            # (B, 3*p*p, h, w), channels before pixels; the Linear expects pixels before channels.
+            patches = pixel_unshuffle(images[..., : grid[0] * p, : grid[1] * p], p)
+            patches = patches.unflatten(1, (3, p * p)).permute(0, 3, 4, 2, 1).flatten(3)
+            x = embeddings.patch_embedding(patches.flatten(1, 2))
+            resampling = dict(mode='bilinear', antialias=True)
+        else:
+            x = embeddings.patch_embedding(images).flatten(2).transpose(1, 2)
+            resampling = dict(mode='bicubic')
+        position = embeddings.position_embedding.weight
+        return x + resize_position(position, self.native_grid, grid, **resampling)
+
+    def dense(
+        self,
+        images: Tensor,
+        *,
+        attention: str | None = None,
+        readout: str | None = None,
+        site: str | None = None,
+    ) -> Tensor:
+        attention, readout = attention or self.attention, readout or self.readout
+        site = site or self.site
+        self._check_dense(attention, readout, site)
+        method, vanilla = get_attention(attention), ATTENTIONS['vanilla']
+        x, grid = self.trunk(images, method if site == 'trunk' else vanilla)
+        z = self.model.vision_model.post_layernorm(x)
+        if readout != 'raw':
+            mix = (method if site == 'head' else ATTENTIONS['maskclip']).mix
+            head = DenseAttention(mix, residual=False, ffn=readout == 'map')
+            block = HeadBlock(self.model.vision_model.head)
+            z = run_block(block, z, head, grid=grid, num_prefix=0)
+        return self.to_map(z, grid)
+
+    @staticmethod
+    def _check_dense(attention: str, readout: str, site: str) -> None:
+        get_attention(attention)
+        for name, value, allowed in (('readout', readout, READOUTS), ('site', site, SITES)):
+            if value not in allowed:
+                raise ValueError(f'unknown {name} {value!r}; expected one of {", ".join(allowed)}')
+        if readout == 'raw' and site == 'head':
+            raise ValueError("readout 'raw' leaves the pooling head out, so site cannot be 'head'")
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        x, _ = self.trunk(images, ATTENTIONS['vanilla'])
+        vision = self.model.vision_model
+        return vision.head(vision.post_layernorm(x))
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Prompts to vectors (N, D), lower-cased and without punctuation as in training.
+
+        The text tower pools its last token, so every prompt is padded to the full context.
+        """
+        if self.tokenizer is None:
+            raise ValueError('SigLIPBackbone: expected a tokenizer to encode text, found none')
+        texts = [canonicalize_text(text) for text in texts]
+        ids = self.tokenizer(texts)['input_ids']
+        for text, tokens in zip(texts, ids, strict=True):
+            if len(tokens) > self.context_length:
+                raise ValueError(
+                    f'expected a prompt of at most {self.context_length} tokens, '
+                    f'found {len(tokens)}: {text!r}'
+                )
+        batch = self.tokenizer(
+            texts, padding='max_length', max_length=self.context_length, return_tensors='pt'
+        )
+        ids = batch['input_ids'].to(self.model.logit_scale.device)
+        return self.model.text_model(input_ids=ids).pooler_output
+
+    def text_parameters(self) -> dict[str, Tensor]:
+        return self.model.text_model.state_dict()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a transformers checkpoint: configuration, safetensors, tokenizer, processor."""
+        self.model.save_pretrained(folder)
+        for part in (self.tokenizer, self.image_processor):
+            if part is not None:
+                part.save_pretrained(folder)
+
+
+def bundled(source: str | Mapping) -> str | Mapping:
+    """The folder of a checkpoint that ships with this package, or `source` unchanged."""
+    if isinstance(source, str) and source.isidentifier() and (ASSETS / source).is_dir():
+        return str(ASSETS / source)
+    return source
+
+
+def read_config(source: str | Mapping) -> PretrainedConfig:
+    """A transformers SigLIP configuration.
+
+    Raises:
+        ValueError: `source` describes another kind of model.
+    """
+    if isinstance(source, Mapping):
+        fields = dict(source)
+        config = AutoConfig.for_model(fields.pop('model_type', None), **fields)
+    else:
+        try:
+            config = AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise ValueError(f'{source}: no SigLIP configuration ({first_line(error)})') from error
+    if config.model_type not in MODEL_TYPES:
+        raise ValueError(
+            f'{source}: expected model_type {" or ".join(MODEL_TYPES)}, found {config.model_type!r}'
+        )
+    return config
+
+
+def load_model(source: str, revision: str | None) -> nn.Module:
+    """A transformers SigLIP model with every weight of the checkpoint, in float32.
+
+    Raises:
+        ValueError: The checkpoint is of another kind, or lacks weights.
+    """
+    config = read_config(source)
+    try:
+        model, report = AutoModel.from_pretrained(
+            source,
+            config=config,
+            revision=revision,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f'{source}: weights do not load ({first_line(error)})') from error
+    missing = sorted(report['missing_keys'])
+    if missing:
+        raise ValueError(
+            f'{source}: expected all weights of a {config.model_type} model, '
+            f'{len(missing)} are missing, first {missing[0]}'
+        )
+    return model
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
