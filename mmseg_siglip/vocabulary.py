@@ -1,0 +1,153 @@
+"""A vocabulary: the classes of a task, each with the words that stand for it.
+
+File format, one class a line::
+
+    # a comment
+    #! duplicates: bed
+    [background] sky, wall, tree
+    person, person in shirt
+    traffic light
+
+The first word of a line is the class's name, the others are its synonyms. ``[background]`` marks
+the one class that stands for everything else. ``#! duplicates:`` lists the only words that may
+occur twice; published lists that do so carry it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+BUNDLED = Path(__file__).parent / 'vocabularies'
+BACKGROUND = '[background]'
+DUPLICATES = '#! duplicates:'
+
+
+def bundled_names() -> tuple[str, ...]:
+    """Names that ``Vocabulary.load`` takes without a path, sorted."""
+    return tuple(sorted(file.stem for file in BUNDLED.glob('*.txt')))
+
+
+def clean(word: str) -> str:
+    """NFC-normalise, and make each run of white space one space (none at the ends)."""
+    return ' '.join(unicodedata.normalize('NFC', word).split())
+
+
+def same(word: str) -> str:
+    """Key under which two words count as one: caseless and canonical."""
+    return unicodedata.normalize('NFC', clean(word).casefold())
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Classes in the order of their indices.
+
+    Attributes:
+        classes: The query words of each class; the first is its name.
+        background_index: Index of the class that stands for everything else.
+    """
+
+    classes: tuple[tuple[str, ...], ...]
+    background_index: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(words[0] for words in self.classes)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """All words, class after class: (Q,)."""
+        return tuple(word for words in self.classes for word in words)
+
+    @property
+    def query_to_class(self) -> tuple[int, ...]:
+        """Class index of each query: (Q,), values in [0, len(self))."""
+        return tuple(index for index, words in enumerate(self.classes) for _ in words)
+
+    @classmethod
+    def load(cls, source: str | Path | Sequence[str] | Vocabulary) -> Vocabulary:
+        """Make a vocabulary from whatever names one.
+
+        Args:
+            source: A bundled name such as ``'voc21'``, the path of a file, or a list with one
+                class an item, which may hold synonyms after commas and the background mark.
+
+        Raises:
+            ValueError: If nothing has that name, or the list is empty or holds an empty or
+                repeated word; the message gives the word and its line.
+        """
+        if isinstance(source, Vocabulary):
+            return source
+        if isinstance(source, (str, Path)):
+            return cls._from_file(source)
+        items = list(source)
+        for index, item in enumerate(items):
+            if not isinstance(item, str):
+                raise ValueError(f'class {index} is {item!r}, expected a string')
+        return _parse(((f'class {index}', item) for index, item in enumerate(items)), 'the list')
+
+    @classmethod
+    def _from_file(cls, source: str | Path) -> Vocabulary:
+        bundled = str(source) in bundled_names()
+        path = BUNDLED / f'{source}.txt' if bundled else Path(source)
+        if not path.is_file():
+            raise ValueError(
+                f"no vocabulary '{source}': it is neither a file nor one of the bundled "
+                f'{", ".join(bundled_names())}'
+            )
+        try:
+            text = path.read_bytes().decode('utf-8-sig')
+        except UnicodeDecodeError as error:
+            raise ValueError(f'{path} is not UTF-8 text: {error.reason} at byte {error.start}')
+        lines = [line.strip() for line in re.split('\r\n|\r|\n', text)]
+        allowed: set[str] = set()
+        entries = []
+        for number, line in enumerate(lines, 1):
+            if line.startswith(DUPLICATES):
+                allowed.update(same(word) for word in line[len(DUPLICATES) :].split(','))
+            elif line.startswith('#!'):
+                raise ValueError(f"{path}, line {number}: unknown directive '{line}'")
+            elif line and not line.startswith('#'):
+                entries.append((f'{path}, line {number}', line))
+        return _parse(entries, str(path), allowed)
+
+
+def _parse(
+    entries: Iterable[tuple[str, str]], where: str, allowed: Iterable[str] = ()
+) -> Vocabulary:
+    """Read (place, text) entries, one class each.
+
+    Args:
+        where: What the entries come from, for the error on an empty list.
+        allowed: Keys of ``same`` that may occur more than once.
+    """
+    classes: list[tuple[str, ...]] = []
+    background = None
+    seen: dict[str, str] = {}
+    for place, text in entries:
+        text = text.strip()
+        if text.startswith(BACKGROUND):
+            if background is not None:
+                raise ValueError(f'{place}: a second background, the first is class {background}')
+            background = len(classes)
+            text = text[len(BACKGROUND) :]
+        if ';' in text:
+            raise ValueError(f"{place}: ';' in '{text}', synonyms are separated by commas")
+        words = tuple(clean(word) for word in text.split(','))
+        for word in words:
+            if not any(mark.isprintable() and not mark.isspace() for mark in word):
+                raise ValueError(f"{place}: empty name in '{text}'")
+            key = same(word)
+            if key in seen and key not in allowed:
+                raise ValueError(f"{place}: '{word}' is there already, at {seen[key]}")
+            seen.setdefault(key, place)
+        classes.append(words)
+    if not classes:
+        raise ValueError(f'the vocabulary is empty: {where} names no class')
+    return Vocabulary(tuple(classes), background)
