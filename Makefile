@@ -1,0 +1,21 @@
+PYTHON ?= python3.11
+VENV := .venv
+INSTALLED := $(VENV)/installed
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint
+
+demo: $(INSTALLED)
+	$(VENV)/bin/python -m mmseg_siglip.demo
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -n 2 -q
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(INSTALLED): $(wildcard requirements/*.txt) setup.cfg setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q -c requirements/constraints.txt -e '.[tests,demo]'
+	touch $@
