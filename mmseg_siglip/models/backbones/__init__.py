@@ -1,1 +1,5 @@
-from mmseg_siglip.models.backbones import siglip  # noqa: F401
+from mmseg_siglip.models.backbones.build import build_encoder
+from mmseg_siglip.models.backbones.clip import CLIPBackbone
+from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+
+__all__ = ['CLIPBackbone', 'SigLIPBackbone', 'build_encoder']

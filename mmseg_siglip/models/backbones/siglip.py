@@ -24,6 +24,11 @@ from mmseg_siglip.models.attention import (
     split_heads,
 )
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.state import (
+    load_strict,
+    read_state_dict,
+    refuse_missing_path,
+)
 from mmseg_siglip.models.position import resize_position
 from mmseg_siglip.registry import MODELS
 
@@ -78,10 +83,12 @@ class SigLIPBackbone(VisionLanguageBackbone):
     """SigLIP or SigLIP 2 as a dense encoder.
 
     Args:
-        pretrained: A transformers folder, a Hub id, or the name of a checkpoint shipped with this
-            package. None builds random weights from `config`.
-        config: Folder, Hub id or mapping to build from when `pretrained` is None. A mapping is a
-            transformers configuration with its `model_type`.
+        pretrained: A transformers folder, a Hub id, the name of a checkpoint shipped with this
+            package, or a bare weight file (``.safetensors``, MMEngine ``.pth``). None builds
+            random weights from `config`.
+        config: Folder, Hub id or mapping that describes the model, where `pretrained` does not: a
+            mapping is a transformers configuration with its `model_type`. A weight file is
+            described by the folder that it lies in unless told otherwise.
         tokenizer: Folder or Hub id of the tokenizer, where it is not beside the weights.
         attention: Default of `dense`.
         readout: How a patch of the trunk reaches the joint space: ``map``, the pooling head run
@@ -113,15 +120,19 @@ class SigLIPBackbone(VisionLanguageBackbone):
         revision: str | None = None,
     ) -> None:
         super().__init__(out_indices=out_indices, with_cp=with_cp)
-        if (pretrained is None) == (config is None):
-            raise ValueError('SigLIPBackbone: expected exactly one of pretrained and config')
-        source = bundled(pretrained or config)
-        if pretrained is None:
-            self.model = AutoModel.from_config(read_config(source), dtype=torch.float32)
+        if pretrained is None and config is None:
+            raise ValueError('SigLIPBackbone: expected pretrained or config, found neither')
+        pretrained, self.source = bundled(pretrained), bundled(config)
+        if pretrained is not None and not Path(pretrained).is_file():
+            if config is not None:
+                raise ValueError(f'{pretrained}: brings its own configuration; drop config')
+            self.model, self.source = load_model(pretrained, revision), pretrained
         else:
-            self.model = load_model(source, revision)
+            self.source = self.source or str(Path(pretrained).parent)
+            self.model = AutoModel.from_config(read_config(self.source), dtype=torch.float32)
+            if pretrained is not None:
+                load_strict(self.model, read_state_dict(pretrained), pretrained)
         self.config = self.model.config
-        self.source = source
         self.readout, self.site, self.attention = readout, site, attention
         self._check_dense(attention, readout, site)
 
@@ -253,7 +264,7 @@ class SigLIPBackbone(VisionLanguageBackbone):
                 part.save_pretrained(folder)
 
 
-def bundled(source: str | Mapping) -> str | Mapping:
+def bundled(source: str | Mapping | None) -> str | Mapping | None:
     """The folder of a checkpoint that ships with this package, or `source` unchanged."""
     if isinstance(source, str) and source.isidentifier() and (ASSETS / source).is_dir():
         return str(ASSETS / source)
@@ -287,6 +298,7 @@ def load_model(source: str, revision: str | None) -> nn.Module:
     Raises:
         ValueError: The checkpoint is of another kind, or lacks weights.
     """
+    refuse_missing_path(source)
     config = read_config(source)
     try:
         model, report = AutoModel.from_pretrained(

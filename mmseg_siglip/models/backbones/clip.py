@@ -1,0 +1,192 @@
+"""CLIP (OpenAI, LAION, DFN, MetaCLIP; any ViT) on open_clip's modules.
+
+Paper: https://arxiv.org/abs/2103.00020. Shapes: B images, N = 1 + h*w tokens (CLS first),
+C trunk channels, D joint channels, L text tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from open_clip import CLIP, SimpleTokenizer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer, text_global_pool
+from torch import Tensor, nn
+
+from mmseg_siglip.models.attention import ATTENTIONS, get_attention, merge_heads, split_heads
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.clip_checkpoint import (
+    CLIPCheckpoint,
+    named_config,
+    read_clip_checkpoint,
+)
+from mmseg_siglip.models.backbones.state import load_strict
+from mmseg_siglip.models.position import resize_position
+from mmseg_siglip.registry import MODELS
+
+POSITION_OFFSET = 0.1
+
+
+class TrunkBlock:
+    """`attention.Block` over an open_clip residual attention block."""
+
+    def __init__(self, block: ResidualAttentionBlock) -> None:
+        self.block = block
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        attention = self.block.attn
+        qkv = nn.functional.linear(
+            self.block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias
+        )
+        return tuple(split_heads(part, attention.num_heads) for part in qkv.chunk(3, dim=-1))
+
+    def out(self, y: Tensor) -> Tensor:
+        return self.block.ls_1(self.block.attn.out_proj(merge_heads(y)))
+
+    def ffn(self, x: Tensor) -> Tensor:
+        return self.block.ls_2(self.block.mlp(self.block.ln_2(x)))
+
+
+@MODELS.register_module()
+class CLIPBackbone(VisionLanguageBackbone):
+    """CLIP as a dense encoder.
+
+    Args:
+        pretrained: See `read_clip_checkpoint`. None builds random weights from `arch`.
+        arch: open_clip's name of the architecture, or its configuration as a mapping. Needed for
+            random weights and for bare weight files whose origin is unknown.
+        attention: Default of `dense`.
+        out_indices: See `VisionLanguageBackbone`.
+        with_cp: See `VisionLanguageBackbone`.
+
+    Raises:
+        ValueError: The checkpoint is of another kind, or its weights do not fit.
+    """
+
+    num_prefix = 1
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        *,
+        arch: str | Mapping | None = None,
+        attention: str = 'csa',
+        out_indices: Sequence[int] = (-1,),
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__(out_indices=out_indices, with_cp=with_cp)
+        get_attention(attention)
+        self.attention = attention
+        if pretrained is None and arch is None:
+            raise ValueError('CLIPBackbone: expected pretrained or arch, found neither')
+        if pretrained is None:
+            checkpoint = CLIPCheckpoint(named_config(arch), None)
+        else:
+            checkpoint = read_clip_checkpoint(pretrained, arch)
+        self.model = build_clip(checkpoint.config, pretrained or str(arch))
+        if checkpoint.state is not None:
+            load_strict(self.model, checkpoint.state, pretrained)
+
+        visual = self.model.visual
+        self.image_size = tuple(visual.image_size)
+        self.patch_size = visual.patch_size[0]
+        self.hidden_size = visual.conv1.out_channels
+        self.embed_dim = visual.output_dim
+        self.mean = tuple(255 * value for value in checkpoint.mean)
+        self.std = tuple(255 * value for value in checkpoint.std)
+        self.tokenizer = SimpleTokenizer(context_length=self.model.context_length)
+        self.eval()
+
+    @property
+    def logit_scale(self) -> float:
+        return self.model.logit_scale.exp().item()
+
+    @property
+    def logit_bias(self) -> float:
+        return 0.0 if self.model.logit_bias is None else self.model.logit_bias.item()
+
+    def blocks(self) -> list[TrunkBlock]:
+        return [TrunkBlock(block) for block in self.model.visual.transformer.resblocks]
+
+    def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        visual = self.model.visual
+        x = visual.conv1(images).flatten(2).transpose(1, 2)
+        cls = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        cls_position, position = visual.positional_embedding.split([1, visual.grid_size[0] ** 2])
+        position = resize_position(position, self.native_grid, grid, offset=POSITION_OFFSET)
+        return visual.ln_pre(torch.cat([cls, x], dim=1) + torch.cat([cls_position, position]))
+
+    def dense(self, images: Tensor, *, attention: str | None = None) -> Tensor:
+        visual = self.model.visual
+        x, grid = self.trunk(images, get_attention(attention or self.attention))
+        return self.to_map(visual.ln_post(x) @ visual.proj, grid)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        visual = self.model.visual
+        x, _ = self.trunk(images, ATTENTIONS['vanilla'])
+        return visual.ln_post(x[:, 0]) @ visual.proj
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Prompts to vectors (N, D).
+
+        The text tower is causal and pools at the end-of-text token, so what stands behind it has
+        no effect: the tower runs up to the longest prompt of the call, not up to its full context.
+        """
+        for text in texts:
+            length = len(self.tokenizer.encode(text)) + 2
+            if length > self.model.context_length:
+                raise ValueError(
+                    f'expected a prompt of at most {self.model.context_length} tokens, '
+                    f'found {length}: {text!r}'
+                )
+        tokens = self.tokenizer(list(texts)).to(self.model.token_embedding.weight.device)
+        tokens = tokens[:, : tokens.argmax(dim=-1).max() + 1]
+        return self.encode_tokens(tokens)
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Token ids (N, L), L up to the context length, to vectors (N, D)."""
+        model, length = self.model, tokens.shape[1]
+        x = model.token_embedding(tokens) + model.positional_embedding[:length]
+        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+        return text_global_pool(model.ln_final(x), tokens) @ model.text_projection
+
+    def text_parameters(self) -> dict[str, Tensor]:
+        return {
+            name: value
+            for name, value in self.model.state_dict().items()
+            if not name.startswith('visual.')
+        }
+
+
+def build_clip(config: Mapping, source: str) -> CLIP:
+    """An open_clip model with random weights, in float32.
+
+    Raises:
+        ValueError: The architecture is not a CLIP with a plain ViT and a causal text tower.
+    """
+    plain = ('vision_cfg', 'text_cfg', 'embed_dim', 'quick_gelu', 'init_logit_bias')
+    fields = {name: value for name, value in config.items() if name in plain}
+    extra = {name for name, value in config.items() if value and name not in plain}
+    if not extra and {'embed_dim', 'vision_cfg', 'text_cfg'} <= set(fields):
+        model = CLIP(**fields)
+        if is_plain(model):
+            return model
+    raise ValueError(
+        f'{source}: expected a CLIP with a ViT and a causal text tower, '
+        f'found an open_clip configuration with {", ".join(sorted(config))}'
+    )
+
+
+def is_plain(model: CLIP) -> bool:
+    visual = model.visual
+    return (
+        isinstance(visual, VisionTransformer)
+        and all(isinstance(block, ResidualAttentionBlock) for block in visual.transformer.resblocks)
+        and visual.attn_pool is None
+        and visual.pool_type == 'tok'
+        and not visual.final_ln_after_pool
+        and visual.patch_size[0] == visual.patch_size[1]
+        and model.text_pool_type == 'argmax'
+        and model.attn_mask is not None
+        and isinstance(model.text_projection, nn.Parameter)
+    )
