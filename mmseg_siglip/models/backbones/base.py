@@ -135,6 +135,10 @@ class VisionLanguageBackbone(BaseModule):
     def text_parameters(self) -> dict[str, Tensor]:
         """Every tensor that `encode_text` depends on, by name."""
 
+    def tokenizer_state(self) -> dict[str, int]:
+        """The tokens that a checkpoint brings along, by id; empty where they are fixed."""
+        return {}
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Trunk features after the blocks in `out_indices`.
 

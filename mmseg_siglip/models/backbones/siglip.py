@@ -256,6 +256,9 @@ class SigLIPBackbone(VisionLanguageBackbone):
     def text_parameters(self) -> dict[str, Tensor]:
         return self.model.text_model.state_dict()
 
+    def tokenizer_state(self) -> dict[str, int]:
+        return dict(sorted(self.tokenizer.get_vocab().items()))
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a transformers checkpoint: configuration, safetensors, tokenizer, processor."""
         self.model.save_pretrained(folder)

@@ -1,0 +1,3 @@
+from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
+
+__all__ = ['PAMRPostProcessor']

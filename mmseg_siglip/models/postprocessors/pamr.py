@@ -1,0 +1,109 @@
+"""Pixel-adaptive mask refinement (PAMR), https://arxiv.org/abs/2005.08104.
+
+Shapes: B images, C mask channels, (H, W) pixels, P = 8 |dilations| neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from mmseg_siglip.registry import MODELS
+
+RING = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
+
+
+def neighbours(dilations: Sequence[int]) -> list[tuple[int, int]]:
+    """(dy, dx) of the P neighbours: the ring of 8 at each dilation, the centre left out."""
+    return [(d * dy, d * dx) for d in dilations for dy, dx in RING]
+
+
+class Shifts:
+    """Views of an image moved by (dy, dx), its border replicated."""
+
+    def __init__(self, x: Tensor, radius: int) -> None:
+        self.height, self.width = x.shape[-2:]
+        self.radius = radius
+        self.padded = pad(x, (radius,) * 4, mode='replicate')
+
+    def __call__(self, dy: int, dx: int) -> Tensor:
+        top, left = self.radius + dy, self.radius + dx
+        return self.padded[..., top : top + self.height, left : left + self.width]
+
+
+def affinity(images: Tensor, dilations: Sequence[int]) -> Tensor:
+    """How much each neighbour counts: similar colours count most.
+
+    softmax over neighbours of the channel mean of ``-|x_i - x_j| / (1e-8 + 0.1 std)``, with std
+    the sample deviation over the dilated 3x3 neighbourhoods, centre included once per dilation.
+
+    Args:
+        images: (B, 3, H, W).
+        dilations: Distances of the neighbours, in pixels.
+
+    Returns:
+        (B, P, H, W), sums to 1 over P.
+    """
+    offsets = neighbours(dilations)
+    moved = Shifts(images, max(dilations))
+    count = len(offsets) + len(dilations)
+    mean = images * len(dilations)
+    for offset in offsets:
+        mean = mean + moved(*offset)
+    mean = mean / count
+    variance = (images - mean).square() * len(dilations)
+    for offset in offsets:
+        variance += (moved(*offset) - mean).square()
+    scale = -1 / (1e-8 + 0.1 * (variance / (count - 1)).sqrt())
+    distance = [((images - moved(*offset)).abs() * scale).mean(1) for offset in offsets]
+    return torch.stack(distance, dim=1).softmax(dim=1)
+
+
+@MODELS.register_module()
+class PAMRPostProcessor(BaseModule):
+    """Replace each pixel's logits by the affinity-weighted mean of its neighbours', repeatedly.
+
+    The neighbours are added one by one, so nothing of size P times the logits is ever stored.
+
+    Args:
+        num_iter: Repetitions; 0 leaves the logits as they are.
+        dilations: Distances of the neighbours, in pixels.
+        channels: Channels refined at a time, to stay within the processor's cache.
+
+    Raises:
+        ValueError: A count or distance out of range.
+    """
+
+    def __init__(
+        self, *, num_iter: int = 10, dilations: Sequence[int] = (8, 16), channels: int = 8
+    ) -> None:
+        super().__init__()
+        if num_iter < 0 or not dilations or min(dilations) < 1:
+            raise ValueError(
+                'PAMRPostProcessor: expected num_iter >= 0 and dilations >= 1, '
+                f'found {num_iter} and {tuple(dilations)}'
+            )
+        self.num_iter, self.dilations, self.channels = num_iter, tuple(dilations), channels
+
+    def forward(self, images: Tensor, logits: Tensor) -> Tensor:
+        """Refine `logits` (B, C, h, w) on `images` (B, 3, H, W); returns (B, C, H, W)."""
+        if logits.shape[-2:] != images.shape[-2:]:
+            logits = interpolate(
+                logits, size=images.shape[-2:], mode='bilinear', align_corners=True
+            )
+        if self.num_iter == 0:
+            return logits
+        weights = affinity(images.float(), self.dilations).unsqueeze(2)
+        parts = [self._refine(part, weights) for part in logits.split(self.channels, dim=1)]
+        return torch.cat(parts, dim=1)
+
+    def _refine(self, mask: Tensor, weights: Tensor) -> Tensor:
+        for _ in range(self.num_iter):
+            moved, mask = Shifts(mask, max(self.dilations)), torch.zeros_like(mask)
+            for p, offset in enumerate(neighbours(self.dilations)):
+                mask.addcmul_(moved(*offset), weights[:, p])
+        return mask

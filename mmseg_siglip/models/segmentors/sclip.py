@@ -1,0 +1,353 @@
+"""Training-free open-vocabulary segmentation by dense image-text similarity.
+
+SCLIP, https://arxiv.org/abs/2312.01597, and with other attentions its family.
+
+Shapes: an image is (3, H, W), its output (H_o, W_o), the original size; Q query words, C classes;
+D joint channels; n_y x n_x windows with patch grids (h, w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+
+import torch
+from mmengine.structures import PixelData
+from mmseg.models import BaseSegmentor
+from mmseg.structures import SegDataSample
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from mmseg_siglip.models.backbones.build import find_encoder_type
+from mmseg_siglip.models.precision import PRECISIONS, autocast
+from mmseg_siglip.models.sliding import stitch_matrix, tile, upsample_matrix, window_starts
+from mmseg_siglip.models.templates import get_templates
+from mmseg_siglip.models.text_bank import text_bank
+from mmseg_siglip.registry import MODELS
+from mmseg_siglip.vocabulary import Vocabulary
+
+CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of one image lie: first rows, first columns, and their size in pixels."""
+
+    rows: list[int]
+    columns: list[int]
+    size: tuple[int, int]
+
+    def crops(self, image: Tensor) -> Iterator[Tensor]:
+        height, width = self.size
+        for y in self.rows:
+            for x in self.columns:
+                yield image[:, y : y + height, x : x + width]
+
+
+@MODELS.register_module()
+class SCLIPSegmentor(BaseSegmentor):
+    """Label each pixel with the word whose embedding is nearest to its patch feature.
+
+    The cosines of all windows are averaged, resized to the original image, scaled, and turned into
+    probabilities by a softmax over all query words; a class takes the highest of its words.
+
+    Args:
+        backbone: Configuration of a backbone. Without ``type``, the kind is found from what
+            ``pretrained`` holds.
+        vocabulary: A bundled name, a file, or a list of words (see `Vocabulary`).
+        templates: A named set or a list of sentences (see `get_templates`).
+        attention: A name of `mmseg_siglip.models.attention.ATTENTIONS`.
+        logit_scale: Factor on cosines before the softmax.
+        prob_thd: Pixels whose best probability is lower become background.
+        area_thd: A foreground class is removed from an image in which it covers at most this
+            part of the foreground, by argmax.
+        background_index: The class that `prob_thd` and `area_thd` refer to. By default, the one
+            that the vocabulary marks.
+        postprocessor: Configuration of a module that refines (B, Q, H, W) cosines on
+            (B, 3, H, W) images. It needs them at full size.
+        precision: Number format of the encoders (see `mmseg_siglip.models.precision`).
+        test_cfg: ``mode`` 'slide' | 'whole'; ``crop_size`` and ``stride`` (rows, columns) in
+            pixels; ``window_batch``, windows per forward pass, of one image or several;
+            ``return_logits``, whether samples carry ``seg_logits``.
+        data_preprocessor: Configuration. Mean and std come from the backbone.
+
+    Raises:
+        ValueError: A value is out of range, or two contradict each other.
+    """
+
+    training_free = True
+
+    def __init__(
+        self,
+        backbone: Mapping,
+        vocabulary: str | Sequence[str],
+        *,
+        templates: str | Sequence[str] = 'imagenet80',
+        attention: str = 'csa',
+        logit_scale: float = 40.0,
+        prob_thd: float = 0.0,
+        area_thd: float | None = None,
+        background_index: int | None = None,
+        postprocessor: Mapping | None = None,
+        precision: str = 'fp32',
+        test_cfg: Mapping | None = None,
+        data_preprocessor: Mapping | None = None,
+    ) -> None:
+        backbone = build_backbone(backbone, attention)
+        super().__init__(data_preprocessor=preprocessor_config(data_preprocessor, backbone))
+        self.backbone = backbone.requires_grad_(False)
+        self.postprocessor = MODELS.build(postprocessor) if postprocessor else None
+        self.templates = get_templates(templates)
+        self.attention = attention
+        self.logit_scale, self.prob_thd, self.area_thd = logit_scale, prob_thd, area_thd
+        if precision not in PRECISIONS:
+            raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
+        self.precision = precision
+        self.test_cfg = check_test_cfg(test_cfg or {}, backbone.image_size)
+        self.register_buffer('_text', None, persistent=False)
+        self.set_vocabulary(vocabulary, background_index)
+        self.register_load_state_dict_post_hook(lambda *_: self.forget_text())
+
+    def set_vocabulary(
+        self, vocabulary: str | Sequence[str], background_index: int | None = None
+    ) -> None:
+        """Change what is looked for; embeddings follow at the next prediction.
+
+        Raises:
+            ValueError: The words or the background index are not usable.
+        """
+        vocabulary = Vocabulary.load(vocabulary)
+        if background_index is None:
+            background_index = vocabulary.background_index
+        elif not 0 <= background_index < len(vocabulary):
+            raise ValueError(
+                f'background_index: expected 0 to {len(vocabulary) - 1}, found {background_index}'
+            )
+        if background_index is None and (self.prob_thd or self.area_thd):
+            raise ValueError(
+                'prob_thd and area_thd need a background: mark a class in the vocabulary, '
+                'or set background_index'
+            )
+        self.vocabulary, self.background_index = vocabulary, background_index
+        self.forget_text()
+
+    def forget_text(self) -> None:
+        self._text = None
+
+    @property
+    def text(self) -> Tensor:
+        """(Q, D) unit-length word embeddings, from the cache where nothing has changed."""
+        if self._text is None:
+            self._text = text_bank(
+                self.backbone, self.vocabulary.queries, self.templates, precision=self.precision
+            )
+        return self._text
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
+        """Refuse: there is nothing to train.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError('SCLIPSegmentor is training-free: use tools/test.py, not tools/train.py')
+
+    def _forward(self, inputs: Sequence[Tensor], data_samples=None) -> list[Tensor]:
+        """Mean cosines (Q, H, W) of each image, at the size it came in."""
+        return [
+            self._rows(windows, self._plan(image), image.shape[-2:])(0, image.shape[-2])
+            for image, windows in zip(inputs, self._cosines(inputs), strict=True)
+        ]
+
+    def extract_feat(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Joint-space features (D, h, w) of each whole image, not normalised."""
+        return [self._dense(image[None])[0] for image in inputs]
+
+    def encode_decode(self, inputs: Sequence[Tensor], batch_img_metas: list[dict]) -> list[Tensor]:
+        """MMSeg's name for `_forward`."""
+        return self._forward(inputs)
+
+    @torch.no_grad()
+    def predict(
+        self, inputs: Sequence[Tensor], data_samples: list[SegDataSample] | None = None
+    ) -> list[SegDataSample]:
+        """Label every pixel of every image.
+
+        Args:
+            inputs: (B, 3, H, W), or B images (3, H, W) of any sizes; normalised.
+            data_samples: Their ``ori_shape`` is the output size; without it, the image's own.
+
+        Returns:
+            The samples with ``pred_sem_seg`` (1, H_o, W_o) int64 and, if asked for,
+            ``seg_logits`` (C, H_o, W_o) float32 probabilities.
+        """
+        if data_samples is None:
+            data_samples = [SegDataSample() for _ in inputs]
+        for image, windows, sample in zip(
+            inputs, self._cosines(inputs), data_samples, strict=True
+        ):
+            size = tuple(sample.metainfo.get('ori_shape', image.shape[-2:])[:2])
+            rows = self._rows(windows, self._plan(image), size)
+            if self.postprocessor is not None:
+                rows = self._refine(image, rows, size)
+            labels, probabilities = self._label(rows, size)
+            flip = sample.metainfo.get('flip_direction') if sample.metainfo.get('flip') else None
+            axis = {None: (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}[flip]
+            fields = dict(pred_sem_seg=PixelData(data=labels[None].flip(axis)))
+            if probabilities is not None:
+                fields['seg_logits'] = PixelData(data=probabilities.flip(axis))
+            sample.set_data(fields)
+        return data_samples
+
+    def _plan(self, image: Tensor) -> Windows:
+        size = tuple(image.shape[-2:])
+        if self.test_cfg['mode'] == 'whole':
+            return Windows([0], [0], size)
+        crop, stride = self.test_cfg['crop_size'], self.test_cfg['stride']
+        starts = [window_starts(*side) for side in zip(size, crop, stride, strict=True)]
+        return Windows(*starts, tuple(map(min, crop, size)))
+
+    def _dense(self, images: Tensor) -> Tensor:
+        with autocast(self.precision, images.device):
+            return self.backbone.dense(images, attention=self.attention).float()
+
+    def _cosines(self, images: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Patch cosines (n_y, n_x, Q, h, w) of each image, in turn.
+
+        The windows of all images form one stream, cut into batches of equal window size.
+        """
+        plans = [self._plan(image) for image in images]
+        crops = (crop for image, plan in zip(images, plans, strict=True) for crop in plan.crops(image))
+        done: list[Tensor] = []
+        batches = self._batches(crops)
+        for plan in plans:
+            count = len(plan.rows) * len(plan.columns)
+            while len(done) < count:
+                features = normalize(self._dense(next(batches)), dim=1)
+                done.extend(torch.einsum('bdhw,qd->bqhw', features, self.text))
+            windows, done = torch.stack(done[:count]), done[count:]
+            yield windows.unflatten(0, (len(plan.rows), len(plan.columns)))
+
+    def _batches(self, crops: Iterator[Tensor]) -> Iterator[Tensor]:
+        for _, group in groupby(crops, key=lambda crop: crop.shape):
+            while batch := list(islice(group, self.test_cfg['window_batch'])):
+                yield torch.stack(batch)
+
+    def _rows(
+        self, windows: Tensor, plan: Windows, size: tuple[int, int]
+    ) -> Callable[[int, int], Tensor]:
+        """A function of (first, last) row that computes cosines (Q, last - first, W_o)."""
+        patch, sides = self.backbone.patch_size, []
+        image = [starts[-1] + crop for starts, crop in zip((plan.rows, plan.columns), plan.size)]
+        for i, starts in enumerate((plan.rows, plan.columns)):
+            upsample = upsample_matrix(plan.size[i], windows.shape[3 + i], patch)
+            sides.append(stitch_matrix(starts, plan.size[i], image[i], upsample, size[i]))
+        down, across = (side.to(windows.device) for side in sides)
+        planes = tile(windows)
+        return lambda first, last: (down[first:last] @ planes) @ across.T
+
+    def _refine(
+        self, image: Tensor, rows: Callable[[int, int], Tensor], size: tuple[int, int]
+    ) -> Callable[[int, int], Tensor]:
+        image = interpolate(image[None], size=size, mode='bilinear')
+        refined = self.postprocessor(image, rows(0, size[0])[None])[0]
+        return lambda first, last: refined[:, first:last]
+
+    def _label(
+        self, rows: Callable[[int, int], Tensor], size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Labels (H_o, W_o) and, if asked for, probabilities (C, H_o, W_o), a few rows at a time."""
+        keep = None
+        if self.area_thd is not None:
+            labels = torch.cat([part.argmax(0) for part in self._probabilities(rows, size)])
+            keep = self._large_enough(labels)[:, None, None]
+        labels, probabilities = [], []
+        for part in self._probabilities(rows, size):
+            if keep is not None:
+                part = part * keep
+            best, label = part.max(0)
+            if self.background_index is not None:
+                label[best < self.prob_thd] = self.background_index
+            labels.append(label)
+            if self.test_cfg['return_logits']:
+                probabilities.append(part)
+        return torch.cat(labels), torch.cat(probabilities, dim=1) if probabilities else None
+
+    def _probabilities(
+        self, rows: Callable[[int, int], Tensor], size: tuple[int, int]
+    ) -> Iterator[Tensor]:
+        """Class probabilities (C, some rows, W_o), from the top to the bottom."""
+        step = max(1, CHUNK_BYTES // (len(self.vocabulary.queries) * size[1] * 4))
+        for first in range(0, size[0], step):
+            scaled = rows(first, min(first + step, size[0])) * self.logit_scale
+            yield self._merge(scaled.softmax(dim=0))
+
+    def _merge(self, probabilities: Tensor) -> Tensor:
+        """The highest of each class's words: (Q, h, w) to (C, h, w)."""
+        if len(probabilities) == len(self.vocabulary):
+            return probabilities
+        merged = probabilities.new_zeros(len(self.vocabulary), *probabilities.shape[1:])
+        index = torch.tensor(self.vocabulary.query_to_class, device=merged.device)[:, None, None]
+        return merged.scatter_reduce_(0, index.expand_as(probabilities), probabilities, 'amax')
+
+    def _large_enough(self, labels: Tensor) -> Tensor:
+        """Whether each class stays, by its part of the foreground: (C,) bool."""
+        area = torch.bincount(labels.flatten(), minlength=len(self.vocabulary)).float()
+        foreground = torch.arange(len(area), device=area.device) != self.background_index
+        return ~foreground | (area > self.area_thd * area[foreground].sum())
+
+
+def build_backbone(config: Mapping, attention: str):
+    """A backbone of the kind that `config` names, or that its checkpoint holds."""
+    config = dict(config, attention=attention)
+    if 'type' not in config:
+        if not config.get('pretrained'):
+            raise ValueError('backbone: expected type or pretrained, found neither')
+        config['type'] = find_encoder_type(config['pretrained'])
+    return MODELS.build(config)
+
+
+def preprocessor_config(config: Mapping | None, backbone) -> dict:
+    """Pixel statistics of the backbone, put into a data preprocessor's configuration.
+
+    Raises:
+        ValueError: `config` brings statistics of its own that differ.
+    """
+    config = dict(config or dict(type='ImageListPreProcessor', bgr_to_rgb=True))
+    for name in ('mean', 'std'):
+        own = getattr(backbone, name)
+        given = config.get(name)
+        if given is not None and not torch.allclose(torch.tensor(given), torch.tensor(own), atol=0.01):
+            raise ValueError(
+                f'data_preprocessor.{name}: expected {own} as in the checkpoint, found {given}'
+            )
+        config[name] = list(own)
+    return config
+
+
+def check_test_cfg(config: Mapping, image_size: tuple[int, int]) -> dict:
+    """`test_cfg` with what was left out: windows of the native size, half a window apart.
+
+    Raises:
+        ValueError: A key is unknown, or a value is out of range.
+    """
+    half = tuple(max(side // 2, 1) for side in image_size)
+    defaults = dict(
+        mode='slide', crop_size=image_size, stride=half, window_batch=16, return_logits=False
+    )
+    unknown = set(config) - set(defaults)
+    if unknown:
+        raise ValueError(f'test_cfg: unknown {sorted(unknown)}; expected {", ".join(defaults)}')
+    merged = {**defaults, **config}
+    for name in ('crop_size', 'stride'):
+        merged[name] = tuple(merged[name])
+    if merged['mode'] not in ('slide', 'whole'):
+        raise ValueError(f"test_cfg.mode: expected 'slide' or 'whole', found {merged['mode']!r}")
+    if any(s < 1 or s > c for s, c in zip(merged['stride'], merged['crop_size'], strict=True)):
+        raise ValueError(
+            f'test_cfg: expected 1 <= stride <= crop_size, '
+            f'found stride {merged["stride"]} and crop_size {merged["crop_size"]}'
+        )
+    if merged['window_batch'] < 1:
+        raise ValueError(f'test_cfg.window_batch: expected 1 or more, found {merged["window_batch"]}')
+    return merged

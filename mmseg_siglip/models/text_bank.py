@@ -1,0 +1,131 @@
+"""Vocabulary + templates + encoder weights -> class-word embeddings, computed once.
+
+Shapes: Q query words, T templates, D joint channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.logging import print_log
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.precision import autocast, compute_dtype
+from mmseg_siglip.models.templates import SLOT
+
+FORMAT = 1
+
+
+def cache_folder() -> Path:
+    """Where embeddings are kept: ``$MMSEG_SIGLIP_CACHE``, or a folder below the user's cache."""
+    root = os.environ.get('MMSEG_SIGLIP_CACHE')
+    if root:
+        return Path(root)
+    base = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache'))
+    return base / 'mmseg_siglip' / 'text_bank'
+
+
+@torch.no_grad()
+def embed_queries(
+    backbone: VisionLanguageBackbone,
+    queries: Sequence[str],
+    templates: Sequence[str],
+    *,
+    precision: str = 'fp32',
+    batch_size: int = 256,
+) -> Tensor:
+    """Embed each query word in all templates.
+
+    Each prompt is L2-normalised, the templates are averaged, and the mean is L2-normalised, as in
+    CLIP (https://arxiv.org/abs/2103.00020, section 3.1.4).
+
+    Args:
+        backbone: Any encoder with `encode_text`.
+        queries: Q words or phrases; those that repeat are encoded once.
+        templates: T sentences with one ``{}`` each.
+        precision: See `mmseg_siglip.models.precision`.
+        batch_size: Prompts per forward pass. They are sorted by length, because a causal text
+            tower runs only up to the longest of a batch.
+
+    Returns:
+        (Q, D) float32, unit length.
+    """
+    words = list(dict.fromkeys(queries))
+    prompts = [(t.replace(SLOT, word), i) for i, word in enumerate(words) for t in templates]
+    prompts.sort(key=lambda prompt: len(prompt[0]))
+    device = next(iter(backbone.text_parameters().values())).device
+    total = torch.zeros(len(words), backbone.embed_dim, device=device)
+    for start in range(0, len(prompts), batch_size):
+        texts, owners = zip(*prompts[start : start + batch_size], strict=True)
+        with autocast(precision, device):
+            vectors = backbone.encode_text(texts)
+        owners = torch.tensor(owners, device=device)
+        total.index_add_(0, owners, normalize(vectors.float(), dim=-1))
+    row = {word: i for i, word in enumerate(words)}
+    return normalize(total, dim=-1)[[row[query] for query in queries]]
+
+
+def text_bank(
+    backbone: VisionLanguageBackbone,
+    queries: Sequence[str],
+    templates: Sequence[str],
+    *,
+    precision: str = 'fp32',
+) -> Tensor:
+    """`embed_queries`, kept on disk under a key that changes with all that it depends on.
+
+    Returns:
+        (Q, D) float32 on the backbone's device, unit length.
+    """
+    device = next(iter(backbone.text_parameters().values())).device
+    dtype = compute_dtype(precision, device)
+    key = bank_key(backbone, queries, templates, dtype)
+    path = cache_folder() / f'{key}.safetensors'
+    if path.is_file():
+        try:
+            return load_file(path, device=str(device))['embeddings']
+        except (OSError, SafetensorError, KeyError) as error:
+            print_log(f'{path}: unreadable, embedding the words again ({error})', 'current')
+    embeddings = embed_queries(backbone, queries, templates, precision=precision)
+    try:
+        _write(path, embeddings)
+    except OSError as error:
+        print_log(f'{path}: word embeddings cannot be kept ({error})', 'current')
+    return embeddings
+
+
+def bank_key(
+    backbone: VisionLanguageBackbone,
+    queries: Sequence[str],
+    templates: Sequence[str],
+    dtype: torch.dtype,
+) -> str:
+    """Hexadecimal digest of the words, the templates, the text tower and the number format."""
+    digest = hashlib.sha256()
+    header = [FORMAT, type(backbone).__name__, list(queries), list(templates), str(dtype)]
+    digest.update(json.dumps([*header, backbone.tokenizer_state()]).encode())
+    for name, value in sorted(backbone.text_parameters().items()):
+        digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _write(path: Path, embeddings: Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
+    os.close(handle)
+    try:
+        save_file({'embeddings': embeddings.cpu()}, draft)
+        os.replace(draft, path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
