@@ -1,1 +1,8 @@
-from mmseg_siglip.models import backbones, losses, postprocessors, pretrainers, segmentors  # noqa: F401
+from mmseg_siglip.models import (  # noqa: F401
+    backbones,
+    data_preprocessor,
+    losses,
+    postprocessors,
+    pretrainers,
+    segmentors,
+)

@@ -16,9 +16,10 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import find_encoder_type
 from mmseg_siglip.models.precision import PRECISIONS, autocast
 from mmseg_siglip.models.sliding import stitch_matrix, tile, upsample_matrix, window_starts
@@ -95,7 +96,7 @@ class SCLIPSegmentor(BaseSegmentor):
         data_preprocessor: Mapping | None = None,
     ) -> None:
         backbone = build_backbone(backbone, attention)
-        super().__init__(data_preprocessor=preprocessor_config(data_preprocessor, backbone))
+        super().__init__(data_preprocessor=build_preprocessor(data_preprocessor, backbone))
         self.backbone = backbone.requires_grad_(False)
         self.postprocessor = MODELS.build(postprocessor) if postprocessor else None
         self.templates = get_templates(templates)
@@ -297,7 +298,7 @@ class SCLIPSegmentor(BaseSegmentor):
         return ~foreground | (area > self.area_thd * area[foreground].sum())
 
 
-def build_backbone(config: Mapping, attention: str):
+def build_backbone(config: Mapping, attention: str) -> VisionLanguageBackbone:
     """A backbone of the kind that `config` names, or that its checkpoint holds."""
     config = dict(config, attention=attention)
     if 'type' not in config:
@@ -307,8 +308,8 @@ def build_backbone(config: Mapping, attention: str):
     return MODELS.build(config)
 
 
-def preprocessor_config(config: Mapping | None, backbone) -> dict:
-    """Pixel statistics of the backbone, put into a data preprocessor's configuration.
+def build_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone) -> nn.Module:
+    """A data preprocessor with the pixel statistics of the backbone.
 
     Raises:
         ValueError: `config` brings statistics of its own that differ.
@@ -322,7 +323,7 @@ def preprocessor_config(config: Mapping | None, backbone) -> dict:
                 f'data_preprocessor.{name}: expected {own} as in the checkpoint, found {given}'
             )
         config[name] = list(own)
-    return config
+    return MODELS.build(config)
 
 
 def check_test_cfg(config: Mapping, image_size: tuple[int, int]) -> dict:
