@@ -116,7 +116,7 @@ def bank_key(
     digest.update(json.dumps([*header, backbone.tokenizer_state()]).encode())
     for name, value in sorted(backbone.text_parameters().items()):
         digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
