@@ -1,0 +1,168 @@
+"""Load an image and its label map, and refuse what would be read wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
+from PIL import Image
+
+from mmseg_siglip.image import MAX_PIXELS, decode_image, decode_labels
+from mmseg_siglip.registry import TRANSFORMS
+
+
+def read_bytes(path: str, backend_args: dict | None) -> bytes:
+    """Read a file through MMEngine's file backends.
+
+    Raises:
+        ValueError: With the path and the reason if it cannot be read.
+    """
+    try:
+        return fileio.get(path, backend_args=backend_args)
+    except OSError as error:
+        raise ValueError(f'{path} cannot be read: {error.strerror or error}') from None
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(BaseTransform):
+    """Load ``results['img_path']`` as a BGR image, see ``decode_image``.
+
+    Adds ``img`` (uint8 or float32 (H, W, 3)), ``img_shape`` and ``ori_shape`` (both (H, W)).
+
+    Args:
+        to_float32: Return the values as float32 in [0, 255].
+        apply_exif: Turn photographs upright. Right for inference, wrong for an annotated image,
+            whose label map was drawn on the stored pixels.
+        max_pixels: Largest width x height that is decoded; Pillow refuses more than twice
+            ``PIL.Image.MAX_IMAGE_PIXELS`` by itself.
+        backend_args: Arguments of MMEngine's file backend.
+    """
+
+    def __init__(
+        self,
+        *,
+        to_float32: bool = False,
+        apply_exif: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        backend_args: dict | None = None,
+    ) -> None:
+        limit = Image.MAX_IMAGE_PIXELS
+        if max_pixels < 1 or (limit is not None and max_pixels > 2 * limit):
+            raise ValueError(
+                f'max_pixels={max_pixels} must lie in [1, {2 * limit if limit else "inf"}], '
+                'twice PIL.Image.MAX_IMAGE_PIXELS'
+            )
+        self.to_float32 = to_float32
+        self.apply_exif = apply_exif
+        self.max_pixels = max_pixels
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        path = results['img_path']
+        if self.apply_exif and results.get('seg_map_path') is not None:
+            raise ValueError(
+                f'apply_exif=True would turn {path} away from its label map '
+                f'{results["seg_map_path"]}; leave it off for annotated images'
+            )
+        img = decode_image(
+            read_bytes(path, self.backend_args),
+            path,
+            apply_exif=self.apply_exif,
+            max_pixels=self.max_pixels,
+        )
+        results['img'] = img.astype(np.float32) if self.to_float32 else img
+        results['img_shape'] = img.shape[:2]
+        results['ori_shape'] = img.shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(to_float32={self.to_float32}, apply_exif={self.apply_exif}, '
+            f'max_pixels={self.max_pixels}, backend_args={self.backend_args})'
+        )
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations(BaseTransform):
+    """Load ``results['seg_map_path']`` as a label map of any number of classes.
+
+    Adds ``gt_seg_map``, int32 (H, W), which MMSeg's resizing, cropping, flipping, padding and
+    rotation keep exact; ``PackSegInputs`` makes it int64. ``results['reduce_zero_label']`` and
+    ``results['label_map']`` act as in MMSegmentation, in this order.
+
+    Args:
+        ignore_index: Label of pixels that count nowhere, in the file and after loading. Must be
+            no class's index: 65535 where there are more than 255 classes.
+        reduce_zero_label: Only to state what the dataset says; must agree with it if given.
+        max_pixels: Largest width x height that is decoded.
+        backend_args: Arguments of MMEngine's file backend.
+    """
+
+    def __init__(
+        self,
+        *,
+        ignore_index: int = 255,
+        reduce_zero_label: bool | None = None,
+        max_pixels: int = MAX_PIXELS,
+        backend_args: dict | None = None,
+    ) -> None:
+        self.ignore_index = ignore_index
+        self.reduce_zero_label = reduce_zero_label
+        self.max_pixels = max_pixels
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        path = results['seg_map_path']
+        labels = decode_labels(
+            read_bytes(path, self.backend_args), path, max_pixels=self.max_pixels
+        )
+        self._check_size(labels, results)
+        if self._reduces(results):
+            labels = self._without_zero(labels)
+        if results.get('label_map') is not None:
+            labels = self._mapped(labels, results['label_map'], path)
+        elif labels.max() > self.ignore_index >= 0:
+            raise ValueError(
+                f'{path} holds label {labels.max()}, above ignore_index={self.ignore_index}; '
+                'with more than 255 classes set ignore_index=65535 in the pipeline and the metric'
+            )
+        results['gt_seg_map'] = labels
+        results.setdefault('seg_fields', []).append('gt_seg_map')
+        return results
+
+    def _check_size(self, labels: np.ndarray, results: dict) -> None:
+        expected = tuple(results.get('ori_shape', labels.shape))
+        if labels.shape != expected:
+            raise ValueError(
+                f'{results["seg_map_path"]} is {labels.shape[0]} x {labels.shape[1]} (height x '
+                f'width), but its image {results.get("img_path")} is {expected[0]} x {expected[1]}'
+            )
+
+    def _reduces(self, results: dict) -> bool:
+        stated = self.reduce_zero_label
+        if stated is not None and stated != results.get('reduce_zero_label', stated):
+            raise ValueError(
+                f'LoadAnnotations says reduce_zero_label={stated}, '
+                f'the dataset {results["reduce_zero_label"]}'
+            )
+        return results.get('reduce_zero_label', bool(stated))
+
+    def _without_zero(self, labels: np.ndarray) -> np.ndarray:
+        void = (labels == 0) | (labels == self.ignore_index)
+        return np.where(void, self.ignore_index, labels - 1).astype(np.int32)
+
+    def _mapped(self, labels: np.ndarray, label_map: dict[int, int], path: str) -> np.ndarray:
+        found, inverse = np.unique(labels, return_inverse=True)
+        table = {self.ignore_index: self.ignore_index, **label_map}
+        strange = [value for value in found.tolist() if value not in table]
+        if strange:
+            raise ValueError(f'{path} holds label {strange[0]}, which the dataset does not define')
+        new = np.array([table[value] for value in found.tolist()], np.int32)
+        return new[inverse].reshape(labels.shape)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(ignore_index={self.ignore_index}, '
+            f'reduce_zero_label={self.reduce_zero_label}, max_pixels={self.max_pixels}, '
+            f'backend_args={self.backend_args})'
+        )

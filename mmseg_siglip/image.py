@@ -1,0 +1,102 @@
+"""Bytes to pixels, for files that nobody vouches for.
+
+Pillow reads the header first, so that size and format are judged before anything is decoded. On
+8-bit JPEG and PNG its pixels equal OpenCV's.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+MAX_PIXELS = 100_000_000
+SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L', 'I;16N')
+
+
+@contextmanager
+def _opened(data: bytes, name: str, max_pixels: int):
+    """Open ``data`` with Pillow; whatever goes wrong inside becomes one ValueError."""
+    if not data:
+        raise ValueError(f'{name} is an empty file')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise _Refused(
+                        f'{name} has {width} x {height} pixels, more than max_pixels={max_pixels}'
+                    )
+                yield image
+    except _Refused as error:
+        raise ValueError(str(error)) from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f'{name} is too large: {error}') from None
+    except Image.UnidentifiedImageError:
+        raise ValueError(f'{name} is not an image of a known kind ({", ".join(FORMATS)})') from None
+    except Exception as error:  # Pillow's readers raise nearly every built-in type on bad bytes
+        raise ValueError(f'{name} cannot be decoded: {error or type(error).__name__}') from None
+
+
+class _Refused(Exception):
+    """A reason of ours, ready for the user."""
+
+
+def decode_image(
+    data: bytes, name: str, *, apply_exif: bool = False, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """Decode to what OpenCV calls a colour image.
+
+    Grey, palette and 1-bit pixels are spread to three channels, CMYK is converted, 16-bit values
+    are divided by 256, transparent pixels lie on white, and of an animation the first frame counts.
+
+    Args:
+        data: The file's bytes.
+        name: What to call the file in an error.
+        apply_exif: Turn the image upright by its EXIF orientation.
+        max_pixels: Largest width x height that is decoded.
+
+    Returns:
+        uint8 (H, W, 3), channels blue, green, red.
+
+    Raises:
+        ValueError: Empty, corrupt, truncated, too large, or of a format or depth not listed here.
+    """
+    with _opened(data, name, max_pixels) as image:
+        sixteen_bit = image.mode in SIXTEEN_BIT or (image.mode == 'I' and image.format == 'PPM')
+        if apply_exif:
+            image = ImageOps.exif_transpose(image)
+        if sixteen_bit:
+            grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
+        if image.mode in ('I', 'F'):
+            raise _Refused(f'{name} has 32-bit grey values, whose range is unknown')
+        if image.has_transparency_data:
+            image = image.convert('RGBA')
+            white = Image.new('RGBA', image.size, 'white')
+            image = Image.alpha_composite(white, image)
+        return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+
+
+def decode_labels(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a label map: one integer a pixel, of 1, 8 or 16 bits, or palette indices.
+
+    Returns:
+        int32 (H, W). This is the widest integer that OpenCV resizes, rotates and pads in all of
+        its versions; it holds every 16-bit label.
+
+    Raises:
+        ValueError: As ``decode_image``, and on files with several channels.
+    """
+    with _opened(data, name, max_pixels) as image:
+        if image.mode not in ('1', 'L', 'P', 'I', *SIXTEEN_BIT):
+            raise _Refused(
+                f'{name} is a label map with mode {image.mode}; expected one channel of class '
+                'indices (grey or palette)'
+            )
+        return np.asarray(image).astype(np.int32)
