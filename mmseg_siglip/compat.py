@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import yaml
 
 
 def _missing_op(name: str):
@@ -43,4 +46,51 @@ def supply_compiled_ops() -> bool:
     return True
 
 
+def find_packages_without_pkg_resources() -> None:
+    """Let ``_base_ = 'mmseg::...'`` and ``get_config('mmseg::...')`` work on setuptools 82.
+
+    Why: MMEngine 0.10.7 looks packages up with ``pkg_resources``, which setuptools 82 removed.
+    Can go: with the first MMEngine release that uses importlib (its main branch does).
+    """
+    import mmengine.config.config
+    import mmengine.hub.hub
+    import mmengine.utils.package_utils
+
+    def is_installed(package: str) -> bool:
+        spec = importlib.util.find_spec(package)
+        return spec is not None and spec.origin is not None
+
+    def get_installed_path(package: str) -> str:
+        if not is_installed(package):
+            raise ModuleNotFoundError(f'the package {package} is not installed.', name=package)
+        return str(Path(importlib.util.find_spec(package).origin).parent)
+
+    for module in (
+        mmengine.utils,
+        mmengine.utils.package_utils,
+        mmengine.config.config,
+        mmengine.hub.hub,
+    ):
+        for function in (is_installed, get_installed_path):
+            if hasattr(module, function.__name__):
+                setattr(module, function.__name__, function)
+
+
+def read_yaml_as_data() -> None:
+    """Keep YAML files from running Python.
+
+    Why: MMEngine reads YAML with a loader that obeys ``!!python/object/apply`` and its like.
+    Can go: when MMEngine reads with ``yaml.safe_load``.
+    """
+    from mmengine.fileio import register_handler
+    from mmengine.fileio.handlers.yaml_handler import YamlHandler
+
+    @register_handler(['yaml', 'yml'])
+    class SafeYamlHandler(YamlHandler):
+        def load_from_fileobj(self, file: Any, **kwargs) -> Any:
+            return yaml.safe_load(file)
+
+
 USES_STAND_INS = supply_compiled_ops()
+find_packages_without_pkg_resources()
+read_yaml_as_data()

@@ -1,0 +1,6 @@
+from mmseg_siglip.engine import schemes  # noqa: F401  (replaces MMEngine's checkpoint loaders)
+from mmseg_siglip.engine.checkpoint_hook import CheckpointHook
+from mmseg_siglip.engine.optim_wrapper import AmpOptimWrapper
+from mmseg_siglip.engine.runner import Runner
+
+__all__ = ['AmpOptimWrapper', 'CheckpointHook', 'Runner']

@@ -1,0 +1,38 @@
+"""MMEngine's checkpoint loaders, all replaced by the reader that runs nothing."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from mmengine.runner import CheckpointLoader
+
+from mmseg_siglip.checkpoint import load_checkpoint_file
+from mmseg_siglip.fetch import SOURCES, fetch
+
+
+def load_from_safe(filename: str, map_location: object = None) -> dict[str, Any]:
+    """A loader in MMEngine's form; tensors stay on the CPU until a model copies them."""
+    return load_checkpoint_file(fetch(filename))
+
+
+def load_from_mmcls(filename: str, map_location: object = None) -> dict[str, Any]:
+    """As above, reduced to the backbone's weights, which is what ``mmcls://`` means."""
+    checkpoint = load_from_safe(filename)
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    weights = {
+        key.removeprefix('backbone.'): value
+        for key, value in state_dict.items()
+        if key.startswith('backbone.')
+    }
+    return dict(state_dict=OrderedDict(weights))
+
+
+def replace_loaders() -> None:
+    """Serve every address through :func:`fetch`; what it cannot serve is refused by name."""
+    addresses = [*CheckpointLoader._schemes, *(f'{scheme}://' for scheme in SOURCES), r'\w+://']
+    CheckpointLoader.register_scheme(addresses, load_from_safe, force=True)
+    CheckpointLoader.register_scheme('mmcls://', load_from_mmcls, force=True)
+
+
+replace_loaders()
