@@ -1,0 +1,87 @@
+"""Tiny encoders with random weights, in their publishers' formats."""
+
+import pytest
+import torch
+from open_clip import CLIP
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import AutoModel, AutoConfig, PreTrainedTokenizerFast, SiglipImageProcessor
+
+WORDS = 'a photo of the cat dog sky grass red star road person in large small'.split()
+CLIP_CONFIG = dict(
+    embed_dim=48,
+    quick_gelu=True,
+    vision_cfg=dict(layers=3, width=128, patch_size=8, image_size=32),
+    text_cfg=dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=2),
+)
+TOWER = dict(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, patch_size=8
+)
+TEXT = dict(
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    vocab_size=64,
+    max_position_embeddings=16,
+    projection_size=32,
+    bos_token_id=0,
+    eos_token_id=1,
+    pad_token_id=1,
+)
+SIGLIP_CONFIGS = dict(
+    siglip=dict(model_type='siglip', vision_config=dict(TOWER, image_size=32), text_config=TEXT),
+    siglip2=dict(model_type='siglip2', vision_config=dict(TOWER, num_patches=16), text_config=TEXT),
+)
+
+
+@pytest.fixture(scope='session')
+def tiny_clip():
+    """A stock open_clip CLIP; residual weights large enough for the last block to matter."""
+    torch.manual_seed(0)
+    model = CLIP(**CLIP_CONFIG).eval().requires_grad_(False)
+    for parameter in model.visual.parameters():
+        parameter += 0.05 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture(scope='session')
+def openai_file(tiny_clip, tmp_path_factory):
+    """`tiny_clip` as OpenAI publishes a state dict: its three marks among the weights."""
+    marks = dict(input_resolution=32, context_length=77, vocab_size=49408)
+    state = tiny_clip.state_dict() | {name: torch.tensor(n) for name, n in marks.items()}
+    path = tmp_path_factory.mktemp('openai') / 'ViT-tiny.pt'
+    torch.save(state, path)
+    return str(path)
+
+
+def write_siglip(folder, config):
+    torch.manual_seed(0)
+    fields = dict(config)
+    model = AutoModel.from_config(AutoConfig.for_model(fields.pop('model_type'), **fields))
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    words = {word: i for i, word in enumerate(['<pad>', '</s>', '<unk>', *WORDS])}
+    tokenizer = Tokenizer(WordLevel(words, unk_token='<unk>'))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token='<pad>',
+        eos_token='</s>',
+        unk_token='<unk>',
+        model_max_length=TEXT['max_position_embeddings'],
+    ).save_pretrained(folder)
+    SiglipImageProcessor(size=dict(height=32, width=32)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope='session')
+def siglip_folder(tmp_path_factory):
+    return write_siglip(tmp_path_factory.mktemp('siglip'), SIGLIP_CONFIGS['siglip'])
+
+
+@pytest.fixture(scope='session')
+def naflex_folder(tmp_path_factory):
+    return write_siglip(tmp_path_factory.mktemp('naflex'), SIGLIP_CONFIGS['siglip2'])

@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from mmseg_siglip.models.attention import (
+    ATTENTIONS,
+    gaussian_bias,
+    get_attention,
+    merge_heads,
+    split_heads,
+)
+from oracles import attend
+
+GRID = (3, 5)
+
+
+@pytest.mark.parametrize('name', ATTENTIONS)
+def test_mix_equals_the_formula(name):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 1 + 15, 4)
+    mixed = ATTENTIONS[name].mix(q[None], k[None], v[None], grid=GRID, num_prefix=1)[0]
+    torch.testing.assert_close(mixed, attend(name, q, k, v, GRID))
+
+
+def test_rows_of_csa_sum_to_two():
+    v = torch.ones(1, 2, 16, 4)
+    q, k = torch.randn(2, 1, 2, 16, 4)
+    mixed = ATTENTIONS['csa'].mix(q, k, v, grid=GRID, num_prefix=1)
+    torch.testing.assert_close(mixed, torch.full_like(mixed, 2.0))
+
+
+def test_gaussian_bias_by_hand():
+    bias = gaussian_bias(GRID, 1)
+    assert bias.shape == (16, 16)
+    assert bias[0].eq(0).all() and bias[:, 0].eq(0).all()
+    assert bias.diag()[1:].eq(1).all()
+    knight = torch.tensor(-(2**2 + 1**2) / 50.0).exp()
+    torch.testing.assert_close(bias[1, 1 + 2 * 5 + 1], knight)
+
+
+def test_reduced_methods_drop_residual_and_ffn():
+    kept = {name: (method.residual, method.ffn) for name, method in ATTENTIONS.items()}
+    assert kept == {
+        'vanilla': (True, True),
+        'maskclip': (False, False),
+        'csa': (True, True),
+        'clearclip': (False, False),
+        'naclip': (False, False),
+    }
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="unknown attention 'qkv'; expected one of vanilla"):
+        get_attention('qkv')
+
+
+def test_heads_round_trip():
+    x = torch.randn(2, 7, 12)
+    assert split_heads(x, 3).shape == (2, 3, 7, 4)
+    torch.testing.assert_close(merge_heads(split_heads(x, 3)), x)
