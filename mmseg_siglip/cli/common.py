@@ -1,0 +1,107 @@
+"""What the command lines share: arguments, the config, one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+
+from mmseg_siglip.engine import Runner
+
+TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that training and testing have in common, named as in MMSegmentation."""
+    parser.add_argument('config', metavar='CONFIG', help='a .py config')
+    parser.add_argument('--work-dir', help='folder of logs and results [work_dirs/<config name>]')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, such as model.attention=naclip',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='who started the processes of a distributed run',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config with the arguments above merged into it.
+
+    Raises:
+        ValueError: the file is missing, is not Python, cannot be parsed, or an override does not
+            fit it.
+    """
+    path = Path(args.config)
+    if not path.is_file():
+        raise ValueError(f'config not found: there is no file {path}.')
+    if path.suffix != '.py':
+        raise ValueError(f'{path} is a {path.suffix or "nameless"} config, expected a .py file.')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:
+        raise ValueError(f'{path} cannot be read: {one_line(error)}') from error
+    try:
+        cfg.merge_from_dict(args.cfg_options or {})
+    except (KeyError, TypeError, IndexError, AssertionError) as error:
+        raise ValueError(f'--cfg-options do not fit {path}: {one_line(error)}') from error
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    cfg.setdefault('work_dir', str(Path('work_dirs', path.stem)))
+    return cfg
+
+
+def require(cfg: Config, *fields: str) -> None:
+    """Refuse a config that lacks a field."""
+    for field in fields:
+        if cfg.get(field) is None:
+            raise ValueError(f'{cfg.filename} has no {field}.')
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Our Runner, or the one that the config names as ``runner_type``."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, without line breaks or a worker process's traceback."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if 'Original Traceback' in text:
+        text = text.strip().splitlines()[-1].partition(': ')[2]
+    return ' '.join(text.split()) or type(error).__name__
+
+
+def _is_users(error: Exception) -> bool:
+    """Bad input, as against a bug; a ``TypeError`` is one where MMEngine built from a config."""
+    if isinstance(error, TypeError):
+        return str(error).startswith('class `')
+    return isinstance(error, (ValueError, OSError, KeyError, ImportError))
+
+
+def run(command: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
+    """Run a command; the user's mistakes become one line on stderr and exit status 1.
+
+    With ``MMSEG_SIGLIP_TRACEBACK=1`` every error keeps its traceback.
+    """
+    try:
+        command(argv)
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE) == '1' or not _is_users(error):
+            raise
+        rank = os.environ.get('RANK')
+        print(f'error: {f"(rank {rank}) " if rank else ""}{one_line(error)}', file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,108 @@
+"""Evaluate a model: ``tools/test.py CONFIG [CHECKPOINT]``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmseg_siglip.checkpoint import is_mmengine_checkpoint, load_checkpoint_file
+from mmseg_siglip.cli.common import add_arguments, build_runner, load_config, require, run
+from mmseg_siglip.fetch import fetch
+from mmseg_siglip.registry import MODELS
+
+_WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Evaluate a model on the test set of a config.')
+    add_arguments(parser)
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        metavar='CHECKPOINT',
+        help='weights: a file, a folder, an open_clip name or a Hub id; for a training-free model '
+        "the encoder's, and may be left out",
+    )
+    parser.add_argument('--out', help='folder to save the predicted label maps in')
+    parser.add_argument('--show', action='store_true', help='show each prediction in a window')
+    parser.add_argument('--show-dir', help='folder to save painted predictions in')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    return parser.parse_args(argv)
+
+
+def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
+    """Put the weights where they belong.
+
+    A checkpoint of MMEngine's Runner goes to ``load_from``. Any other is the encoder's and goes to
+    ``model.backbone.pretrained``, which only a training-free model can work with.
+
+    Raises:
+        ValueError: the file does not exist, or a model that was to be trained gets no checkpoint
+            or one that holds an encoder only.
+    """
+    model = MODELS.get(cfg.model.type)
+    if model is None:
+        raise ValueError(f'{cfg.filename}: there is no model type {cfg.model.type}.')
+    training_free = getattr(model, 'training_free', False)
+    if checkpoint is None:
+        if not training_free:
+            require_weights(cfg)
+        return
+    if '://' in checkpoint:
+        checkpoint = str(fetch(checkpoint))
+    path = Path(checkpoint).expanduser()
+    if not path.exists() and (path.suffix in _WEIGHT_SUFFIXES or not training_free):
+        raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
+    if not training_free or (path.is_file() and is_mmengine_checkpoint(load_checkpoint_file(path))):
+        if path.is_dir():
+            raise ValueError(f'{checkpoint} is a folder, expected a checkpoint file.')
+        cfg.load_from = str(path)
+    else:
+        cfg.model.backbone.pretrained = str(path) if path.exists() else checkpoint
+
+
+def require_weights(cfg: Config) -> None:
+    if cfg.get('load_from') is None:
+        raise ValueError(
+            f'{cfg.model.type} has to be trained: give its CHECKPOINT, or load_from in the config.'
+        )
+
+
+def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
+    """Turn the visualisation hook on."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ValueError('--show and --show-dir need default_hooks.visualization in the config.')
+    hook.draw = True
+    if args.show:
+        hook.show = True
+        hook.wait_time = args.wait_time
+    if args.show_dir:
+        require(cfg, 'visualizer')
+        cfg.visualizer.save_dir = args.show_dir
+
+
+def test(argv: Sequence[str] | None) -> None:
+    args = parse(argv)
+    cfg = load_config(args)
+    require(cfg, 'model', 'test_dataloader', 'test_evaluator', 'test_cfg')
+    place_checkpoint(cfg, args.checkpoint)
+    if args.show or args.show_dir:
+        show_predictions(cfg, args)
+    if args.tta:
+        require(cfg, 'tta_model', 'tta_pipeline')
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    if args.out is not None:
+        evaluators = cfg.test_evaluator
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            evaluator['output_dir'] = args.out
+    build_runner(cfg).test()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(test, argv)

@@ -1,0 +1,17 @@
+# Sourced by dist_train.sh and dist_test.sh: launch PROCESSES SCRIPT [argument]...
+launch() {
+    local processes=$1 script=$2
+    local tools
+    tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+    local rendezvous
+    if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
+        rendezvous=(--standalone)
+    else
+        rendezvous=(
+            --nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}"
+            --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}"
+        )
+    fi
+    PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-python}" -m torch.distributed.run \
+        "${rendezvous[@]}" --nproc-per-node "$processes" "$tools/$script" "${@:3}"
+}
