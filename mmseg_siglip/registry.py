@@ -5,17 +5,16 @@ The scope lets a name exist here and there: ``DPTHead`` is ours, ``mmseg.DPTHead
 """
 
 from mmengine.registry import Registry
-from mmseg import registry as mmseg
 
-from mmseg_siglip import compat  # noqa: F401  (mmseg's own registries import on demand)
+from mmseg_siglip import compat  # noqa: F401  isort: skip  (mends mmcv before mmseg is imported)
+from mmseg import registry as mmseg
 
 SCOPE = 'mmseg_siglip'
 
 
 def _child(parent: Registry, location: str) -> Registry:
-    return Registry(
-        parent.name, parent=parent, scope=SCOPE, locations=[f'mmseg_siglip.{location}']
-    )
+    parent.import_from_location()  # a child finds in its parent only what is registered already
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'mmseg_siglip.{location}'])
 
 
 MODELS = _child(mmseg.MODELS, 'models')
@@ -25,3 +24,19 @@ METRICS = _child(mmseg.METRICS, 'evaluation')
 HOOKS = _child(mmseg.HOOKS, 'engine')
 RUNNERS = _child(mmseg.RUNNERS, 'engine')
 OPTIM_WRAPPERS = _child(mmseg.OPTIM_WRAPPERS, 'engine')
+
+# Nothing of ours is in these; without them MMEngine would not look further up, to MMSegmentation.
+DATA_SAMPLERS = _child(mmseg.DATA_SAMPLERS, 'datasets')
+EVALUATOR = _child(mmseg.EVALUATOR, 'evaluation')
+INFERENCERS = _child(mmseg.INFERENCERS, 'engine')
+LOG_PROCESSORS = _child(mmseg.LOG_PROCESSORS, 'engine')
+LOOPS = _child(mmseg.LOOPS, 'engine')
+MODEL_WRAPPERS = _child(mmseg.MODEL_WRAPPERS, 'models')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(mmseg.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+OPTIMIZERS = _child(mmseg.OPTIMIZERS, 'engine')
+PARAM_SCHEDULERS = _child(mmseg.PARAM_SCHEDULERS, 'engine')
+RUNNER_CONSTRUCTORS = _child(mmseg.RUNNER_CONSTRUCTORS, 'engine')
+TASK_UTILS = _child(mmseg.TASK_UTILS, 'models')
+VISBACKENDS = _child(mmseg.VISBACKENDS, 'engine')
+VISUALIZERS = _child(mmseg.VISUALIZERS, 'engine')
+WEIGHT_INITIALIZERS = _child(mmseg.WEIGHT_INITIALIZERS, 'models')

@@ -15,8 +15,13 @@ os.environ['CUDA_VISIBLE_DEVICES'] = ''
 _CACHE = tempfile.TemporaryDirectory(prefix='mmseg_siglip-tests-')
 os.environ['MMSEG_SIGLIP_CACHE'] = _CACHE.name
 
+import numpy as np  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+from mmseg_siglip.datasets.layouts import LAYOUTS, write_layout  # noqa: E402
+from PIL import Image  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
@@ -49,3 +54,101 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip('MMSEG_SIGLIP_DATA names no folder')
     return Path(folder)
+
+
+TINY_CONFIG = """
+_base_ = {runtime!r}
+data_root = {root!r}
+metainfo = dict(classes=('dark', 'light', 'red'), palette=[[0, 0, 0], [255] * 3, [255, 0, 0]])
+pipeline = [
+    dict(type='mmseg.LoadImageFromFile'),
+    dict(type='mmseg.LoadAnnotations'),
+    dict(type='mmseg.PackSegInputs'),
+]
+dataset = dict(
+    type='BaseSegDataset',
+    data_root=data_root,
+    metainfo=metainfo,
+    reduce_zero_label=False,
+    data_prefix=dict(img_path='images', seg_map_path='labels'),
+    pipeline=pipeline,
+)
+train_dataloader = dict(
+    batch_size=2, sampler=dict(type='InfiniteSampler', shuffle=True), dataset=dataset
+)
+val_dataloader = test_dataloader = dict(
+    batch_size=1, sampler=dict(type='DefaultSampler', shuffle=False), dataset=dataset
+)
+val_evaluator = test_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor', mean=[128.0] * 3, std=[64.0] * 3, pad_val=0, seg_pad_val=255,
+        size=(16, 16),
+    ),
+    backbone=dict(
+        type='UNet', base_channels=4, num_stages=2, strides=(1, 1), enc_num_convs=(1, 1),
+        dec_num_convs=(1,), downsamples=(True,), enc_dilations=(1, 1), dec_dilations=(1,),
+        norm_cfg=dict(type='BN'),
+    ),
+    decode_head=dict(
+        type='FCNHead', in_channels=4, in_index=1, channels=4, num_convs=0, concat_input=False,
+        dropout_ratio=0, num_classes=3, norm_cfg=dict(type='BN'),
+        loss_decode=dict(type='CrossEntropyLoss'),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
+param_scheduler = [dict(type='PolyLR', eta_min=1e-4, power=0.9, end=20, by_epoch=False)]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=8, val_interval=100)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=False),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=-1),
+)
+randomness = dict(seed=3, deterministic=True)
+"""
+
+
+@pytest.fixture
+def tiny_config(tmp_path) -> Path:
+    """A config of a real, small MMSegmentation model and seven pictures of three classes."""
+    rng = np.random.default_rng(0)
+    colours = np.array([[20, 20, 20], [230, 230, 230], [220, 30, 30]])
+    for folder in ('images', 'labels'):
+        (tmp_path / 'data' / folder).mkdir(parents=True)
+    for i in range(7):
+        label = rng.integers(0, 3, (4, 4)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+        image = (colours[label] + rng.normal(0, 20, (16, 16, 3))).clip(0, 255).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / 'data' / 'images' / f'{i}.jpg')
+        Image.fromarray(label).save(tmp_path / 'data' / 'labels' / f'{i}.png')
+    runtime = str(REPOSITORY / 'configs/_base_/default_runtime.py')
+    config = tmp_path / f'tiny_{tmp_path.name}.py'
+    config.write_text(TINY_CONFIG.format(runtime=runtime, root=str(tmp_path / 'data')))
+    return config
+
+
+@pytest.fixture(scope='session')
+def laid_out(tmp_path_factory):
+    """A function from a benchmark's name to a data root that holds three samples of it."""
+    roots: dict[str, Path] = {}
+
+    def write(name: str) -> Path:
+        if name not in roots:
+            classes = min(LAYOUTS[name].classes, 13)
+            samples = (rectangles(index, classes) for index in range(3))
+            roots[name] = write_layout(name, tmp_path_factory.mktemp(name), samples)
+        return roots[name]
+
+    return write
+
+
+def rectangles(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """An RGB image (48, 64 + 8 * seed, 3) of flat rectangles and its class indices, -1 at a rim."""
+    rng = np.random.default_rng(seed)
+    labels = np.kron(rng.integers(0, classes, (6, 8 + seed)), np.ones((8, 8), int))
+    image = rng.integers(0, 256, (classes, 3), dtype=np.uint8)[labels]
+    labels[:2] = -1
+    return image, labels
