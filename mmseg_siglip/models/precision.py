@@ -18,7 +18,9 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
         ValueError: `precision` has no meaning.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f'unknown precision {precision!r}; expected one of {", ".join(PRECISIONS)}')
+        raise ValueError(
+            f'unknown precision {precision!r}; expected one of {", ".join(PRECISIONS)}'
+        )
     if precision != 'auto':
         return DTYPES[precision]
     if device.type == 'cuda':

@@ -37,6 +37,11 @@ SIGLIP_CONFIGS = dict(
 
 
 @pytest.fixture(scope='session')
+def clip_config():
+    return CLIP_CONFIG
+
+
+@pytest.fixture(scope='session')
 def tiny_clip():
     """A stock open_clip CLIP; residual weights large enough for the last block to matter."""
     torch.manual_seed(0)

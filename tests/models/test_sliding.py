@@ -71,12 +71,16 @@ def test_two_matrices_equal_the_sequential_canvas(size, out):
         ]
     )
     down, across = (
-        stitch_matrix(starts[i], crops[i], size[i], upsample_matrix(crops[i], windows.shape[3 + i], patch), out[i])
+        stitch_matrix(
+            starts[i],
+            crops[i],
+            size[i],
+            upsample_matrix(crops[i], windows.shape[3 + i], patch),
+            out[i],
+        )
         for i in range(2)
     )
-    expected = interpolate(
-        slide(image, crop, stride, patches)[None], size=out, mode='bilinear'
-    )[0]
+    expected = interpolate(slide(image, crop, stride, patches)[None], size=out, mode='bilinear')[0]
     torch.testing.assert_close(down @ tile(windows) @ across.T, expected, atol=1e-5, rtol=0)
 
 

@@ -172,9 +172,7 @@ class VisionLanguageBackbone(BaseModule):
             x = self.run(block, x, ATTENTIONS['vanilla'], grid)
         return self.run(final, x, last, grid), grid
 
-    def run(
-        self, block: Block, x: Tensor, method: DenseAttention, grid: tuple[int, int]
-    ) -> Tensor:
+    def run(self, block: Block, x: Tensor, method: DenseAttention, grid: tuple[int, int]) -> Tensor:
         def call(x: Tensor) -> Tensor:
             return run_block(block, x, method, grid=grid, num_prefix=self.num_prefix)
 

@@ -76,7 +76,7 @@ def split_name(source: str) -> tuple[str, str | None]:
     """``NAME:TAG`` to (NAME, TAG); an OpenAI name to its open_clip pair; else (source, None)."""
     if ':' in source and not source.startswith('hf-hub:'):
         return tuple(source.split(':', 1))
-    openai_name = source.replace('/', '-')
+    openai_name = source.replace('/', '-').replace('@336px', '-336')
     if source.startswith('ViT-') and get_pretrained_cfg(openai_name, 'openai'):
         return openai_name, 'openai'
     return source, None

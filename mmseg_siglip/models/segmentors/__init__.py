@@ -1,3 +1,4 @@
 from mmseg_siglip.models.segmentors.sclip import SCLIPSegmentor
+from mmseg_siglip.models.segmentors.tta import OpenVocabularyTTAModel
 
-__all__ = ['SCLIPSegmentor']
+__all__ = ['OpenVocabularyTTAModel', 'SCLIPSegmentor']

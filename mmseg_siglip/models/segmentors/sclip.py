@@ -181,12 +181,15 @@ class SCLIPSegmentor(BaseSegmentor):
         Returns:
             The samples with ``pred_sem_seg`` (1, H_o, W_o) int64 and, if asked for,
             ``seg_logits`` (C, H_o, W_o) float32 probabilities.
+
+        Raises:
+            ValueError: An image is smaller than one patch.
         """
         if data_samples is None:
             data_samples = [SegDataSample() for _ in inputs]
-        for image, windows, sample in zip(
-            inputs, self._cosines(inputs), data_samples, strict=True
-        ):
+        for image, sample in zip(inputs, data_samples, strict=True):
+            self._check_size(image, sample.metainfo.get('img_path', 'image'))
+        for image, windows, sample in zip(inputs, self._cosines(inputs), data_samples, strict=True):
             size = tuple(sample.metainfo.get('ori_shape', image.shape[-2:])[:2])
             rows = self._rows(windows, self._plan(image), size)
             if self.postprocessor is not None:
@@ -199,6 +202,14 @@ class SCLIPSegmentor(BaseSegmentor):
                 fields['seg_logits'] = PixelData(data=probabilities.flip(axis))
             sample.set_data(fields)
         return data_samples
+
+    def _check_size(self, image: Tensor, name: str) -> None:
+        patch, size = self.backbone.patch_size, tuple(image.shape[-2:])
+        if min(size) < patch:
+            raise ValueError(
+                f'{name}: expected at least one patch ({patch}x{patch} pixels), '
+                f'found {size[0]}x{size[1]} (height x width)'
+            )
 
     def _plan(self, image: Tensor) -> Windows:
         size = tuple(image.shape[-2:])
@@ -218,7 +229,9 @@ class SCLIPSegmentor(BaseSegmentor):
         The windows of all images form one stream, cut into batches of equal window size.
         """
         plans = [self._plan(image) for image in images]
-        crops = (crop for image, plan in zip(images, plans, strict=True) for crop in plan.crops(image))
+        crops = (
+            crop for image, plan in zip(images, plans, strict=True) for crop in plan.crops(image)
+        )
         done: list[Tensor] = []
         batches = self._batches(crops)
         for plan in plans:
@@ -318,7 +331,9 @@ def build_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone)
     for name in ('mean', 'std'):
         own = getattr(backbone, name)
         given = config.get(name)
-        if given is not None and not torch.allclose(torch.tensor(given), torch.tensor(own), atol=0.01):
+        if given is not None and not torch.allclose(
+            torch.tensor(given), torch.tensor(own), atol=0.01
+        ):
             raise ValueError(
                 f'data_preprocessor.{name}: expected {own} as in the checkpoint, found {given}'
             )
@@ -350,5 +365,7 @@ def check_test_cfg(config: Mapping, image_size: tuple[int, int]) -> dict:
             f'found stride {merged["stride"]} and crop_size {merged["crop_size"]}'
         )
     if merged['window_batch'] < 1:
-        raise ValueError(f'test_cfg.window_batch: expected 1 or more, found {merged["window_batch"]}')
+        raise ValueError(
+            f'test_cfg.window_batch: expected 1 or more, found {merged["window_batch"]}'
+        )
     return merged

@@ -1,0 +1,49 @@
+"""Test-time augmentation: the mean of class probabilities over several views of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseTTAModel
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import nn
+
+from mmseg_siglip.registry import MODELS
+
+
+@MODELS.register_module()
+class OpenVocabularyTTAModel(BaseTTAModel):
+    """Averages what an open-vocabulary segmentor says of each view, then labels as it does.
+
+    MMSeg's ``SegTTAModel`` would take a softmax of what already are probabilities, and knows no
+    background threshold.
+
+    Args:
+        module: The segmentor, or its configuration. It is made to return its probabilities.
+    """
+
+    def __init__(self, module: dict | nn.Module, **kwargs) -> None:
+        super().__init__(module, **kwargs)
+        self.keep = self.module.test_cfg['return_logits']
+        self.module.test_cfg['return_logits'] = True
+
+    def merge_preds(
+        self, data_samples_list: Sequence[Sequence[SegDataSample]]
+    ) -> list[SegDataSample]:
+        """One sample from the views of each image, all (C, H, W) at the original size."""
+        return [self._merge(views) for views in data_samples_list]
+
+    def _merge(self, views: Sequence[SegDataSample]) -> SegDataSample:
+        mean = sum(view.seg_logits.data for view in views) / len(views)
+        best, labels = torch.max(mean, dim=0)
+        if self.module.background_index is not None:
+            labels[best < self.module.prob_thd] = self.module.background_index
+        merged = views[0]
+        merged.pred_sem_seg = PixelData(data=labels[None])
+        if self.keep:
+            merged.seg_logits = PixelData(data=mean)
+        else:
+            del merged.seg_logits
+        return merged

@@ -1,0 +1,47 @@
+import open_clip
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+from mmseg_siglip.models.adapters.transformers_clip import open_clip_config
+from mmseg_siglip.models.backbones import CLIPBackbone
+
+TEXT = dict(hidden_size=64, intermediate_size=128, num_attention_heads=2, num_hidden_layers=2)
+VISION = dict(TEXT, intermediate_size=256, num_hidden_layers=3, image_size=32, patch_size=8)
+
+
+@pytest.mark.parametrize('activation', ['quick_gelu', 'gelu'])
+@torch.no_grad()
+def test_same_features_as_transformers(tmp_path, activation):
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        text_config=dict(TEXT, hidden_act=activation, eos_token_id=49407),
+        vision_config=dict(VISION, hidden_act=activation),
+        projection_dim=48,
+    )
+    stock = CLIPModel(config).eval()
+    for parameter in stock.parameters():
+        parameter += 0.05 * torch.randn_like(parameter)
+    stock.save_pretrained(tmp_path)
+    backbone = CLIPBackbone(str(tmp_path))
+    images = torch.randn(2, 3, 32, 32)
+    expected = stock.get_image_features(images).pooler_output
+    torch.testing.assert_close(backbone.encode_image(images), expected, atol=1e-5, rtol=1e-4)
+    texts = ['a photo of a cat.', 'sky']
+    tokens = open_clip.get_tokenizer('ViT-B-16')(texts)
+    expected = stock.get_text_features(tokens).pooler_output
+    torch.testing.assert_close(backbone.encode_text(texts), expected, atol=1e-5, rtol=1e-4)
+    assert backbone.logit_scale == pytest.approx(stock.logit_scale.exp().item())
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(hidden_act='relu'), 'expected hidden_act quick_gelu or gelu, found'),
+        (dict(layer_norm_eps=1e-6), 'expected layer_norm_eps 1e-5, found'),
+    ],
+)
+def test_what_open_clip_cannot_express(change, message):
+    config = CLIPConfig(text_config=TEXT, vision_config=dict(VISION, **change))
+    with pytest.raises(ValueError, match=message):
+        open_clip_config(config)

@@ -1,0 +1,29 @@
+import torch
+from mmseg.models import SegDataPreProcessor
+from mmseg.structures import SegDataSample
+
+from mmseg_siglip.models.data_preprocessor import ImageListPreProcessor
+
+OPTIONS = dict(mean=[1.0, 2.0, 3.0], std=[2.0, 4.0, 8.0], bgr_to_rgb=True)
+
+
+def test_sizes_may_differ_and_values_are_mmsegs():
+    images = [torch.randint(0, 255, (3, *size), dtype=torch.uint8) for size in [(4, 6), (5, 3)]]
+    samples = [SegDataSample(metainfo=dict(ori_shape=(i, i))) for i in range(2)]
+    out = ImageListPreProcessor(**OPTIONS)(dict(inputs=images, data_samples=samples))
+    stock = SegDataPreProcessor(**OPTIONS)
+    for image, result in zip(images, out['inputs'], strict=True):
+        assert torch.equal(result, stock(dict(inputs=[image]))['inputs'][0])
+    assert [sample.ori_shape for sample in out['data_samples']] == [(0, 0), (1, 1)]
+
+
+def test_by_hand():
+    image = torch.tensor([30.0, 20.0, 10.0]).view(3, 1, 1)
+    out = ImageListPreProcessor(**OPTIONS)(dict(inputs=[image]))
+    assert out['inputs'][0].flatten().tolist() == [4.5, 4.5, 3.375]
+    assert out['data_samples'] is None
+
+
+def test_a_stacked_batch_is_taken_apart():
+    out = ImageListPreProcessor(**OPTIONS)(dict(inputs=torch.zeros(2, 3, 4, 4)))
+    assert [image.shape for image in out['inputs']] == [(3, 4, 4)] * 2

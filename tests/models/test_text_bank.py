@@ -1,0 +1,115 @@
+import open_clip
+import pytest
+import torch
+
+from mmseg_siglip.models import text_bank as module
+from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
+from mmseg_siglip.models.templates import get_templates
+from mmseg_siglip.models.text_bank import bank_key, cache_folder, embed_queries, text_bank
+from oracles import embed_words
+
+WORDS = ['sky', 'a person in a long red jacket', 'cat', 'sky', 'mountain range']
+TEMPLATES = get_templates('imagenet8')
+
+
+@pytest.fixture(scope='module')
+def clip(openai_file):
+    return CLIPBackbone(openai_file)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv('MMSEG_SIGLIP_CACHE', str(tmp_path / 'cache'))
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """How often the words were embedded rather than read."""
+    calls = []
+    real = module.embed_queries
+    monkeypatch.setattr(
+        module, 'embed_queries', lambda *args, **kw: calls.append(1) or real(*args, **kw)
+    )
+    return calls
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 256])
+@torch.no_grad()
+def test_equals_one_word_at_a_time_untrimmed(clip, tiny_clip, batch_size):
+    tokenizer = open_clip.get_tokenizer('ViT-B-16')
+    expected = embed_words(tiny_clip, tokenizer, WORDS, TEMPLATES)
+    bank = embed_queries(clip, WORDS, TEMPLATES, batch_size=batch_size)
+    torch.testing.assert_close(bank, expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_siglip_by_hand(siglip_folder):
+    backbone = SigLIPBackbone(siglip_folder)
+    vectors = torch.stack([backbone.encode_text([f'a photo of a {w}'])[0] for w in ('cat', 'sky')])
+    expected = vectors / vectors.norm(dim=-1, keepdim=True)
+    bank = embed_queries(backbone, ['cat', 'sky'], ['a photo of a {}.'])
+    torch.testing.assert_close(bank, expected, atol=1e-5, rtol=0)
+
+
+def test_repeated_words_are_encoded_once(clip, monkeypatch):
+    seen = []
+    real = clip.encode_text
+    monkeypatch.setattr(clip, 'encode_text', lambda texts: seen.extend(texts) or real(texts))
+    bank = embed_queries(clip, WORDS, TEMPLATES)
+    assert len(seen) == len(set(seen)) == 4 * len(TEMPLATES)
+    assert torch.equal(bank[0], bank[3])
+
+
+def test_second_time_is_read(clip, count):
+    first = text_bank(clip, WORDS, TEMPLATES)
+    again = text_bank(clip, WORDS, TEMPLATES)
+    assert torch.equal(first, again) and len(count) == 1
+    assert len(list(cache_folder().iterdir())) == 1
+
+
+def test_nothing_stale_is_served(clip, openai_file, siglip_folder, count):
+    text_bank(clip, WORDS, TEMPLATES)
+    text_bank(clip, [*WORDS, 'dog'], TEMPLATES)
+    text_bank(clip, WORDS, TEMPLATES[:-1])
+    text_bank(clip, WORDS[::-1], TEMPLATES)
+    text_bank(clip, WORDS, TEMPLATES, precision='bf16')
+    other = CLIPBackbone(openai_file)
+    other.model.ln_final.bias.data[0] += 1e-3
+    moved = text_bank(other, WORDS, TEMPLATES)
+    assert len(count) == 6
+    assert not torch.equal(moved, text_bank(clip, WORDS, TEMPLATES)) and len(count) == 6
+
+
+def test_image_weights_do_not_matter(clip, openai_file):
+    other = CLIPBackbone(openai_file)
+    other.model.visual.ln_post.bias.data += 1
+    keys = [bank_key(b, WORDS, TEMPLATES, torch.float32) for b in (clip, other)]
+    assert keys[0] == keys[1]
+
+
+def test_tokenizer_is_part_of_the_key(siglip_folder):
+    backbone = SigLIPBackbone(siglip_folder)
+    before = bank_key(backbone, WORDS, TEMPLATES, torch.float32)
+    backbone.tokenizer.add_tokens(['zebra'])
+    assert bank_key(backbone, WORDS, TEMPLATES, torch.float32) != before
+
+
+@pytest.mark.parametrize('content', [b'', b'not safetensors', b'\x08\0\0\0\0\0\0\0{}      '])
+def test_damaged_file_is_replaced(clip, count, content):
+    first = text_bank(clip, WORDS, TEMPLATES)
+    (path,) = cache_folder().iterdir()
+    path.write_bytes(content)
+    assert torch.equal(text_bank(clip, WORDS, TEMPLATES), first) and len(count) == 2
+    assert torch.equal(text_bank(clip, WORDS, TEMPLATES), first) and len(count) == 2
+
+
+def test_unwritable_cache_is_no_obstacle(clip, monkeypatch, tmp_path):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('MMSEG_SIGLIP_CACHE', str(tmp_path / 'file' / 'cache'))
+    assert text_bank(clip, WORDS, TEMPLATES).shape == (5, 48)
+
+
+def test_folder_follows_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.delenv('MMSEG_SIGLIP_CACHE')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    assert cache_folder() == tmp_path / 'mmseg_siglip' / 'text_bank'
