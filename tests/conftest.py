@@ -16,12 +16,11 @@ _CACHE = tempfile.TemporaryDirectory(prefix='mmseg_siglip-tests-')
 os.environ['MMSEG_SIGLIP_CACHE'] = _CACHE.name
 
 import numpy as np  # noqa: E402
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from mmseg_siglip.datasets.layouts import LAYOUTS, write_layout  # noqa: E402
-from PIL import Image  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)

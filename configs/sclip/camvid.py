@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/datasets/camvid.py',
+    '../_base_/models/sclip_clip_b16.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(vocabulary='camvid')

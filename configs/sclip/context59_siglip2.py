@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/datasets/context59.py',
+    '../_base_/models/sclip_siglip2_b16.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(vocabulary='context59')
