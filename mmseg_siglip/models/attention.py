@@ -5,7 +5,8 @@ so each patch token describes the image rather than its place. Every method here
 last block, and differs in which tokens mix (`mix`) and in what is added around it
 (`residual`, `ffn`).
 
-Shapes: B images, H heads, N = P + h*w tokens (P prefix tokens, such as CLS, come first), d per head.
+Shapes: B images, H heads, N = P + h*w tokens (P prefix tokens, such as CLS, come first), d per
+head.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from open_clip import CLIP
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import AutoModel, AutoConfig, PreTrainedTokenizerFast, SiglipImageProcessor
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast, SiglipImageProcessor
 
 WORDS = 'a photo of the cat dog sky grass red star road person in large small'.split()
 CLIP_CONFIG = dict(

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from oracles import attend
 
 from mmseg_siglip.models.attention import (
     ATTENTIONS,
@@ -8,7 +9,6 @@ from mmseg_siglip.models.attention import (
     merge_heads,
     split_heads,
 )
-from oracles import attend
 
 GRID = (3, 5)
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from oracles import slide
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.sliding import (
@@ -9,7 +10,6 @@ from mmseg_siglip.models.sliding import (
     upsample_matrix,
     window_starts,
 )
-from oracles import slide
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,10 @@ def test_two_matrices_equal_the_sequential_canvas(size, out):
         ]
     )
     down, across = (
-        stitch_matrix(
-            starts[i],
-            crops[i],
-            size[i],
-            upsample_matrix(crops[i], windows.shape[3 + i], patch),
-            out[i],
+        stitch_matrix(start, crop, side, upsample_matrix(crop, cells, patch), end)
+        for start, crop, side, cells, end in zip(
+            starts, crops, size, windows.shape[3:], out, strict=True
         )
-        for i in range(2)
     )
     expected = interpolate(slide(image, crop, stride, patches)[None], size=out, mode='bilinear')[0]
     torch.testing.assert_close(down @ tile(windows) @ across.T, expected, atol=1e-5, rtol=0)

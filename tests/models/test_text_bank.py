@@ -1,12 +1,12 @@
 import open_clip
 import pytest
 import torch
+from oracles import embed_words
 
 from mmseg_siglip.models import text_bank as module
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.models.templates import get_templates
 from mmseg_siglip.models.text_bank import bank_key, cache_folder, embed_queries, text_bank
-from oracles import embed_words
 
 WORDS = ['sky', 'a person in a long red jacket', 'cat', 'sky', 'mountain range']
 TEMPLATES = get_templates('imagenet8')

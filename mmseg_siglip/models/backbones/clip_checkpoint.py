@@ -187,7 +187,7 @@ def without_marks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def openai_config(state: Mapping[str, Tensor]) -> dict:
-    """Architecture of an OpenAI CLIP of any size; its heads are 64 wide, its GELU is the quick one."""
+    """Architecture of an OpenAI CLIP of any size: heads 64 wide, QuickGELU."""
     shape = shape_of(state)
     return dict(
         embed_dim=shape['embed_dim'],

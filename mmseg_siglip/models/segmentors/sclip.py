@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 
 import torch
 from mmengine.structures import PixelData
@@ -229,11 +229,9 @@ class SCLIPSegmentor(BaseSegmentor):
         The windows of all images form one stream, cut into batches of equal window size.
         """
         plans = [self._plan(image) for image in images]
-        crops = (
-            crop for image, plan in zip(images, plans, strict=True) for crop in plan.crops(image)
-        )
+        crops = (plan.crops(image) for image, plan in zip(images, plans, strict=True))
         done: list[Tensor] = []
-        batches = self._batches(crops)
+        batches = self._batches(chain.from_iterable(crops))
         for plan in plans:
             count = len(plan.rows) * len(plan.columns)
             while len(done) < count:
@@ -252,10 +250,10 @@ class SCLIPSegmentor(BaseSegmentor):
     ) -> Callable[[int, int], Tensor]:
         """A function of (first, last) row that computes cosines (Q, last - first, W_o)."""
         patch, sides = self.backbone.patch_size, []
-        image = [starts[-1] + crop for starts, crop in zip((plan.rows, plan.columns), plan.size)]
         for i, starts in enumerate((plan.rows, plan.columns)):
-            upsample = upsample_matrix(plan.size[i], windows.shape[3 + i], patch)
-            sides.append(stitch_matrix(starts, plan.size[i], image[i], upsample, size[i]))
+            crop = plan.size[i]
+            upsample = upsample_matrix(crop, windows.shape[3 + i], patch)
+            sides.append(stitch_matrix(starts, crop, starts[-1] + crop, upsample, size[i]))
         down, across = (side.to(windows.device) for side in sides)
         planes = tile(windows)
         return lambda first, last: (down[first:last] @ planes) @ across.T
@@ -270,7 +268,7 @@ class SCLIPSegmentor(BaseSegmentor):
     def _label(
         self, rows: Callable[[int, int], Tensor], size: tuple[int, int]
     ) -> tuple[Tensor, Tensor | None]:
-        """Labels (H_o, W_o) and, if asked for, probabilities (C, H_o, W_o), a few rows at a time."""
+        """Labels (H_o, W_o) and, if asked for, probabilities (C, H_o, W_o), some rows at a time."""
         keep = None
         if self.area_thd is not None:
             labels = torch.cat([part.argmax(0) for part in self._probabilities(rows, size)])
@@ -329,11 +327,8 @@ def build_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone)
     """
     config = dict(config or dict(type='ImageListPreProcessor', bgr_to_rgb=True))
     for name in ('mean', 'std'):
-        own = getattr(backbone, name)
-        given = config.get(name)
-        if given is not None and not torch.allclose(
-            torch.tensor(given), torch.tensor(own), atol=0.01
-        ):
+        own, given = getattr(backbone, name), config.get(name)
+        if given is not None and any(abs(a - b) > 0.01 for a, b in zip(own, given, strict=True)):
             raise ValueError(
                 f'data_preprocessor.{name}: expected {own} as in the checkpoint, found {given}'
             )

@@ -1,10 +1,10 @@
 import open_clip
 import pytest
 import torch
+from oracles import clip_features
 
 from mmseg_siglip.models.attention import ATTENTIONS
 from mmseg_siglip.models.backbones.clip import CLIPBackbone
-from oracles import clip_features
 
 TEXTS = ['a photo of a cat.', 'sky', 'a rendering of a rather long description of the sky']
 

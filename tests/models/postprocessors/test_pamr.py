@@ -1,8 +1,8 @@
 import pytest
 import torch
+from oracles import pamr
 
 from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor, affinity, neighbours
-from oracles import pamr
 
 
 @pytest.mark.parametrize('size', [(12, 17), (40, 33), (5, 70)])

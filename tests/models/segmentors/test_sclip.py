@@ -1,11 +1,11 @@
 import numpy as np
 import open_clip
+import oracles
 import pytest
 import torch
 from mmseg.structures import SegDataSample
 from torch.nn.functional import interpolate
 
-import oracles
 from mmseg_siglip.models.segmentors.sclip import SCLIPSegmentor
 from mmseg_siglip.models.templates import get_templates
 from mmseg_siglip.vocabulary import Vocabulary
