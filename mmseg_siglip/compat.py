@@ -55,15 +55,22 @@ def find_packages_without_pkg_resources() -> None:
     import mmengine.config.config
     import mmengine.hub.hub
     import mmengine.utils.package_utils
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    modules = {package: module for module, package in MODULE2PACKAGE.items()}
+
+    def find(package: str) -> Path | None:
+        spec = importlib.util.find_spec(modules.get(package, package))
+        return Path(spec.origin) if spec is not None and spec.origin is not None else None
 
     def is_installed(package: str) -> bool:
-        spec = importlib.util.find_spec(package)
-        return spec is not None and spec.origin is not None
+        return find(package) is not None
 
     def get_installed_path(package: str) -> str:
-        if not is_installed(package):
+        origin = find(package)
+        if origin is None:
             raise ModuleNotFoundError(f'the package {package} is not installed.', name=package)
-        return str(Path(importlib.util.find_spec(package).origin).parent)
+        return str(origin.parent)
 
     for module in (
         mmengine.utils,
