@@ -12,7 +12,7 @@ vis_backends = [
     # dict(type='TensorboardVisBackend'),
     # dict(type='WandbVisBackend', init_kwargs=dict(project='mmseg_siglip')),
 ]
-visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -77,7 +77,7 @@ def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise ValueError('--show and --show-dir need default_hooks.visualization in the config.')
-    hook.draw = True
+    hook.draw, hook.interval = True, 1
     if args.show:
         hook.show = True
         hook.wait_time = args.wait_time

@@ -1,0 +1,68 @@
+"""Pictures of predictions, also of samples that are no files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.runner import Runner
+from mmseg.engine.hooks import SegVisualizationHook as BaseSegVisualizationHook
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mmseg_siglip.image import decode_image
+from mmseg_siglip.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SegVisualizationHook(BaseSegVisualizationHook):
+    """MMSeg's hook on images as the datasets load them.
+
+    MMSeg's own needs a file for each sample, and turns it by its EXIF orientation, which the
+    labels do not follow.
+    """
+
+    def _after_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[SegDataSample],
+        mode: str = 'val',
+    ) -> None:
+        """Draw every `interval`-th batch, but none of a training run."""
+        if not self.draw or mode == 'train':
+            return
+        if not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        for pixels, sample in zip(data_batch['inputs'], outputs, strict=True):
+            path = Path(sample.img_path)
+            self._visualizer.add_datasample(
+                f'{mode}_{path.stem}',
+                picture_of(path, pixels, sample.ori_shape),
+                data_sample=sample,
+                show=self.show,
+                wait_time=self.wait_time,
+                step=runner.iter,
+            )
+
+
+def picture_of(path: Path, pixels: Tensor | list[Tensor], size: tuple[int, int]) -> np.ndarray:
+    """The image of a sample: from its file, else from the model's input, resized.
+
+    Args:
+        path: The sample's name, which may be no file.
+        pixels: (3, H, W) uint8, channels blue, green, red; a list of views is given by its first.
+        size: (H_o, W_o) of the picture.
+
+    Returns:
+        uint8 (H_o, W_o, 3), channels red, green, blue.
+    """
+    if path.is_file():
+        image = decode_image(path.read_bytes(), str(path))
+    else:
+        first = pixels if isinstance(pixels, Tensor) else pixels[0]
+        image = cv2.resize(first.permute(1, 2, 0).numpy(), size[::-1])
+    return np.ascontiguousarray(image[..., ::-1])

@@ -1,0 +1,129 @@
+"""Every benchmark config through ``tools/test.py``, on data in the benchmark's own layout."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmseg_siglip.cli.test import main
+
+CONFIGS = sorted((Path(__file__).parents[2] / 'configs' / 'sclip').glob('*.py'))
+ON_DISK = [
+    path
+    for path in CONFIGS
+    if 'data_root' in Config.fromfile(path).test_dataloader.dataset
+    and path.stem not in ('camvid', 'coco_mini')
+]
+BENCHMARKS = (
+    'voc20 voc21 context59 context60 coco_object coco_stuff coco_stuff10k cityscapes ade20k'
+).split()
+
+
+def test_the_nine_benchmarks_are_there():
+    names = {path.stem for path in ON_DISK}
+    assert {name + suffix for name in BENCHMARKS for suffix in ('', '_siglip2')} <= names
+
+
+@pytest.fixture
+def evaluate(openai_file, siglip_folder, laid_out, tmp_path):
+    """Run ``tools/test.py`` on a config with a tiny encoder; returns the metrics."""
+
+    def run(config, *options, extra=()):
+        siglip = Config.fromfile(config).model.backbone.type == 'SigLIPBackbone'
+        status = main(
+            [
+                str(config),
+                siglip_folder if siglip else openai_file,
+                *('--work-dir', str(tmp_path)),
+                *extra,
+                '--cfg-options',
+                f'test_dataloader.dataset.data_root={laid_out(config.stem.removesuffix("_siglip2"))}',
+                'test_dataloader.num_workers=0',
+                'test_dataloader.persistent_workers=False',
+                'model.templates=single',
+                'model.test_cfg.crop_size=(64,64)',
+                'model.test_cfg.stride=(64,64)',
+                *options,
+            ]
+        )
+        assert status == 0
+        (results,) = tmp_path.glob('*/*.json')
+        metrics = json.loads(results.read_text())
+        results.unlink()
+        return metrics
+
+    return run
+
+
+@pytest.mark.parametrize('config', ON_DISK, ids=lambda path: path.stem)
+def test_config(evaluate, config):
+    metrics = evaluate(config)
+    assert 0 <= metrics['mIoU'] <= 100 and 0 <= metrics['aAcc'] <= 100
+
+
+@pytest.mark.parametrize('attention', ['vanilla', 'maskclip', 'clearclip', 'naclip'])
+def test_other_attentions_are_one_line(evaluate, attention):
+    assert evaluate(CONFIGS[0].with_stem('voc20'), f'model.attention={attention}')['mIoU'] >= 0
+
+
+def test_batch_size_does_not_show(evaluate):
+    config = CONFIGS[0].with_stem('ade20k')
+    one, three = (evaluate(config, f'test_dataloader.batch_size={size}') for size in (1, 3))
+    assert one['mIoU'] == three['mIoU'] and one['aAcc'] == three['aAcc']
+
+
+def test_pamr_and_test_time_augmentation(evaluate):
+    config = CONFIGS[0].with_stem('voc21')
+    assert evaluate(config, 'model.postprocessor.type=PAMRPostProcessor')['mIoU'] >= 0
+    assert evaluate(config, extra=['--tta'])['mIoU'] >= 0
+
+
+def test_predictions_and_pictures(evaluate, tmp_path):
+    config = CONFIGS[0].with_stem('ade847')
+    out, show = tmp_path / 'out', tmp_path / 'show'
+    evaluate(config, extra=['--out', str(out), '--show-dir', str(show)])
+    maps = sorted(out.rglob('*.png'))
+    assert len(maps) == 3 and np.array(Image.open(maps[0])).dtype in (np.uint16, np.int32)
+    assert len(list(show.rglob('*.png'))) == 3
+
+
+@pytest.mark.parametrize('name', ['coco_mini', 'camvid'])
+def test_real_photographs(real_data, openai_file, tmp_path, monkeypatch, name):
+    """That real files pass; with random weights the scores mean nothing."""
+    options = ['model.templates=single', 'test_dataloader.num_workers=0']
+    options += ['test_dataloader.persistent_workers=False', 'test_dataloader.dataset.indices=3']
+    config = str(CONFIGS[0].with_stem(name))
+    show = tmp_path / 'show'
+    arguments = [config, openai_file, '--work-dir', str(tmp_path), '--show-dir', str(show)]
+    assert main([*arguments, '--cfg-options', *options]) == 0
+    assert len(list(show.rglob('*.png'))) == 3
+
+
+@pytest.mark.parametrize(
+    ('checkpoint', 'message'),
+    [
+        ('absent.pt', 'there is no file absent.pt'),
+        ('siglip', 'no CLIP checkpoint loads from there'),
+        ('other', 'expected CLIP weights with a ViT'),
+        ('partial', r'1 \(first visual.ln_post.bias\) missing'),
+    ],
+)
+def test_wrong_checkpoints(
+    capsys, tmp_path, openai_file, siglip_folder, laid_out, checkpoint, message
+):
+    import torch
+
+    state = torch.load(openai_file, weights_only=True)
+    state.pop('visual.ln_post.bias')
+    torch.save(state, tmp_path / 'partial.pt')
+    torch.save({'fc.weight': torch.ones(2)}, tmp_path / 'other.pt')
+    named = dict(siglip=siglip_folder, other=tmp_path / 'other.pt', partial=tmp_path / 'partial.pt')
+    root = f'test_dataloader.dataset.data_root={laid_out("voc20")}'
+    arguments = [str(CONFIGS[0].with_stem('voc20')), str(named.get(checkpoint, checkpoint))]
+    assert main([*arguments, '--work-dir', str(tmp_path), '--cfg-options', root]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith('error: ') and re.search(message, error)
