@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -85,9 +86,9 @@ def one_line(error: BaseException) -> str:
 
 
 def _is_users(error: Exception) -> bool:
-    """Bad input, as against a bug; a ``TypeError`` is one where MMEngine built from a config."""
+    """Bad input, as against a bug; a ``TypeError`` where a config's arguments fit no class."""
     if isinstance(error, TypeError):
-        return str(error).startswith('class `')
+        return re.search(r'__init__\(\) (got an unexpected|missing)', str(error)) is not None
     return isinstance(error, (ValueError, OSError, KeyError, ImportError))
 
 

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.visualization import Visualizer
+from mmseg.models.segmentors import EncoderDecoder
+from PIL import Image
+
+from mmseg_siglip.cli.test import main, place_checkpoint
+from mmseg_siglip.registry import MODELS
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('RANK', raising=False)
+    Visualizer._instance_dict.clear()
+
+
+@pytest.fixture
+def weights(tiny_config, tmp_path):
+    """A checkpoint, as MMEngine lays it out, of an untrained tiny model."""
+    torch.manual_seed(0)
+    init_default_scope('mmseg_siglip')
+    model = MODELS.build(Config.fromfile(tiny_config).model)
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(epoch=1)), path)
+    return path
+
+
+def failure(capsys, *argv):
+    """The one line that a failing command prints on stderr."""
+    capsys.readouterr()
+    assert main([str(arg) for arg in argv]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    errors = [line for line in lines if line.startswith('error: ')]
+    assert lines[-1:] == errors
+    return errors[0]
+
+
+def test_a_model_is_evaluated_drawn_and_its_maps_saved(tiny_config, weights, tmp_path):
+    out, show = tmp_path / 'out', tmp_path / 'show'
+    argv = [str(tiny_config), str(weights), '--work-dir', str(tmp_path / 'run')]
+    assert main([*argv, '--out', str(out), '--show-dir', str(show)]) == 0
+    maps = sorted(out.glob('*.png'))
+    assert [file.stem for file in maps] == list('0123456')
+    assert np.asarray(Image.open(maps[0])).shape == (16, 16)
+    assert len(list(show.rglob('*.png'))) == 7
+    log = next((tmp_path / 'run').glob('*/*.log')).read_text()
+    assert 'mIoU' in log
+    assert 'PyTorch compiling details' in log
+
+
+def test_the_checkpoint_may_come_from_the_config(tiny_config, weights):
+    tiny_config.write_text(tiny_config.read_text() + f'load_from = {str(weights)!r}\n')
+    assert main([str(tiny_config)]) == 0
+
+
+def test_test_time_augmentation(tiny_config, weights):
+    augmented = """
+tta_model = dict(type='mmseg.SegTTAModel')
+tta_pipeline = [
+    dict(type='mmseg.LoadImageFromFile'),
+    dict(type='TestTimeAug', transforms=[
+        [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+        [dict(type='mmseg.LoadAnnotations')],
+        [dict(type='mmseg.PackSegInputs')],
+    ]),
+]
+"""
+    tiny_config.write_text(tiny_config.read_text() + augmented)
+    assert main([str(tiny_config), str(weights), '--tta']) == 0
+
+
+def test_bad_input_is_one_line(tiny_config, weights, tmp_path, capsys):
+    assert 'has to be trained: give its CHECKPOINT' in failure(capsys, tiny_config)
+    assert 'there is no file none.pth' in failure(capsys, tiny_config, 'none.pth')
+    assert 'there is no file google/siglip' in failure(capsys, tiny_config, 'google/siglip')
+    assert 'config not found' in failure(capsys, 'none.py')
+    assert 'is a folder' in failure(capsys, tiny_config, tmp_path)
+    assert 'has no tta_model' in failure(capsys, tiny_config, weights, '--tta')
+    options = ('--cfg-options', 'model.type=NoSuchModel')
+    assert 'no model type NoSuchModel' in failure(capsys, tiny_config, weights, *options)
+    options = ('--cfg-options', 'model.backbone.depht=3')
+    assert "unexpected keyword argument 'depht'" in failure(capsys, tiny_config, weights, *options)
+    (tmp_path / 'junk.pth').write_text('<html>')
+    assert 'junk.pth is not a checkpoint' in failure(capsys, tiny_config, tmp_path / 'junk.pth')
+
+
+def test_weights_that_do_not_fit_are_refused(tiny_config, weights, tmp_path, capsys):
+    checkpoint = torch.load(weights)
+    name, other = list(checkpoint['state_dict'])[:2]
+    del checkpoint['state_dict'][name]
+    torch.save(checkpoint, tmp_path / 'less.pth')
+    line = failure(capsys, tiny_config, tmp_path / 'less.pth')
+    assert f'1 of its tensors are missing and 0 have another shape ({name})' in line
+    checkpoint['state_dict'][name] = torch.zeros(1)
+    checkpoint['state_dict'][f'module.{other}'] = checkpoint['state_dict'].pop(other)
+    torch.save(checkpoint, tmp_path / 'shape.pth')
+    line = failure(capsys, tiny_config, tmp_path / 'shape.pth')
+    assert f'0 of its tensors are missing and 1 have another shape ({name})' in line
+    torch.save({'visual.proj': torch.ones(2)}, tmp_path / 'clip.pt')
+    assert 'does not fit EncoderDecoder' in failure(capsys, tiny_config, tmp_path / 'clip.pt')
+
+
+def test_where_the_checkpoint_of_a_training_free_model_goes(tiny_config, weights, tmp_path):
+    @MODELS.register_module(force=True)
+    class TrainingFree(EncoderDecoder):
+        training_free = True
+
+    def place(checkpoint):
+        cfg = Config(dict(model=dict(type='TrainingFree', backbone=dict(pretrained='own'))))
+        place_checkpoint(cfg, checkpoint)
+        return cfg.model.backbone.pretrained, cfg.get('load_from')
+
+    torch.save({'visual.proj': torch.ones(2)}, tmp_path / 'clip.pt')
+    assert place(None) == ('own', None)
+    assert place(str(weights)) == ('own', str(weights))
+    assert place(str(tmp_path / 'clip.pt')) == (str(tmp_path / 'clip.pt'), None)
+    assert place(str(tmp_path)) == (str(tmp_path), None)
+    assert place('google/siglip2-base-patch16-224') == ('google/siglip2-base-patch16-224', None)
+    with pytest.raises(ValueError, match=r'there is no file none\.safetensors'):
+        place('none.safetensors')
