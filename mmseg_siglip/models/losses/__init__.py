@@ -1,0 +1,3 @@
+from mmseg_siglip.models.losses.sigmoid_loss import SigmoidLoss
+
+__all__ = ['SigmoidLoss']

@@ -1,0 +1,3 @@
+from mmseg_siglip.models.pretrainers.siglip_pretrainer import SigLIPPretrainer
+
+__all__ = ['SigLIPPretrainer']

@@ -1,0 +1,163 @@
+"""Image-text pre-training of a SigLIP encoder on MMEngine's Runner.
+
+Shapes: B images on this process, M = B times the number of processes texts, D channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement, PixelData
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather
+from torch.nn.functional import interpolate, normalize
+
+from mmseg_siglip.registry import MODELS
+from mmseg_siglip.vocabulary import Vocabulary
+
+
+@MODELS.register_module()
+class SigLIPPretrainer(BaseModel):
+    """Trains both towers of an encoder so that a caption and its image agree.
+
+    A training batch has columns: ``caption``, a list of B sentences. Samples with equal captions
+    are positives of each other: in a small world the same words come up often in a batch, and
+    calling them negatives would be false. Where the data set knows more, so may the batch:
+    ``facts``, what is certainly true of an image, ``possible``, a superset that may be true,
+    (B, F) bool each, and ``claims``, (B, K), the indices of the facts that a caption states. Then
+    a text is a positive of every image of which all its claims are certain, and is left out for
+    images where some are in doubt.
+
+    The loss is that of the whole batch over all processes: texts are gathered with their
+    gradients, each process scores its own images against all of them.
+
+    Args:
+        backbone: Config of a `SigLIPBackbone`.
+        loss: Config of the loss.
+        vocabulary: What validation tells apart; see `Vocabulary.load`.
+        logit_scale: Start of the factor on cosines.
+        logit_bias: Start of the term added to them.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        *,
+        vocabulary: str | Sequence[str],
+        loss: dict = dict(type='SigmoidLoss'),
+        logit_scale: float = 10.0,
+        logit_bias: float = -10.0,
+    ) -> None:
+        encoder = MODELS.build(backbone)
+        super().__init__(
+            data_preprocessor=dict(
+                type='mmengine.ImgDataPreprocessor',
+                mean=encoder.mean,
+                std=encoder.std,
+                bgr_to_rgb=True,
+            )
+        )
+        encoder.model.set_attn_implementation('eager')
+        self.backbone = encoder
+        self.loss = MODELS.build(loss)
+        self.vocabulary = Vocabulary.load(vocabulary)
+        with torch.no_grad():
+            encoder.model.logit_scale.fill_(math.log(logit_scale))
+            encoder.model.logit_bias.fill_(logit_bias)
+
+    def forward(
+        self, inputs: Tensor, data_samples: dict | list | None = None, mode: str = 'tensor'
+    ) -> dict[str, Tensor] | list[BaseDataElement] | Tensor:
+        """Runs the encoder.
+
+        Args:
+            inputs: (B, 3, H, W), normalised.
+            data_samples: The columns of a training batch, or the samples to add predictions to.
+            mode: ``loss`` for a dict of scalars, ``predict`` for samples, ``tensor`` for (B, D).
+        """
+        if mode == 'loss':
+            return self._loss(inputs, data_samples)
+        if mode == 'predict':
+            return self._predict(inputs, data_samples)
+        if mode == 'tensor':
+            return self._encode_image(inputs)
+        raise ValueError(f"mode: expected loss, predict or tensor, found '{mode}'")
+
+    def _encode_image(self, inputs: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, D) by transformers' own forward, with plain attention: on a CPU in
+        bfloat16 it trains several times faster than the fused one."""
+        vision = self.backbone.model.vision_model
+        return vision(inputs, interpolate_pos_encoding=True).pooler_output
+
+    def _loss(self, inputs: Tensor, batch: dict) -> dict[str, Tensor]:
+        unique = {caption: index for index, caption in enumerate(dict.fromkeys(batch['caption']))}
+        index = torch.tensor([unique[caption] for caption in batch['caption']])
+        images = self._encode_image(inputs)
+        texts = gather(self.backbone.encode_text(list(unique)).float()[index.to(inputs.device)])
+        positives, ignored = truth(batch, inputs.device)
+        model = self.backbone.model
+        return dict(
+            loss=self.loss(
+                images,
+                texts,
+                scale=model.logit_scale.exp(),
+                bias=model.logit_bias,
+                positives=positives,
+                ignored=ignored,
+            ),
+            positives=positives.float().mean(),
+            scale=model.logit_scale.detach().exp(),
+            bias=model.logit_bias.detach(),
+        )
+
+    def _predict(self, inputs: Tensor, samples: list[BaseDataElement]) -> list[BaseDataElement]:
+        """Adds ``pred_label``, the class that the pooled image is nearest to, and
+        ``pred_sem_seg``, (1, H, W), the one that each patch is nearest to."""
+        texts = normalize(self.backbone.encode_text(self.vocabulary.queries).float(), dim=-1)
+        to_class = torch.tensor(self.vocabulary.query_to_class, device=inputs.device)
+        pooled = normalize(self.backbone.encode_image(inputs).float(), dim=-1) @ texts.T
+        dense = normalize(self.backbone.dense(inputs).float(), dim=1)
+        cosines = torch.einsum('bdhw,qd->bqhw', dense, texts)
+        cosines = interpolate(cosines, inputs.shape[-2:], mode='bilinear', align_corners=False)
+        for sample, scores, maps in zip(samples, pooled, cosines, strict=True):
+            sample.set_data(
+                dict(
+                    pred_label=int(to_class[scores.argmax()]),
+                    pred_sem_seg=PixelData(data=to_class[maps.argmax(0)][None]),
+                )
+            )
+        return samples
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """Rows of all processes, (B, ...) to (M, ...); gradients flow back to each row's owner."""
+    return torch.cat(all_gather(tensor)) if get_world_size() > 1 else tensor
+
+
+def truth(batch: dict, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Which of all processes' texts are true of this process's images, and which are in doubt.
+
+    Returns:
+        (B, M) bool, and (B, M) bool or None.
+    """
+    if 'claims' in batch:
+        claims = gather(batch['claims'].to(device))
+        certain = holds(batch['facts'].to(device), claims)
+        return certain, holds(batch['possible'].to(device), claims) & ~certain
+    keys = torch.tensor([caption_key(caption) for caption in batch['caption']], device=device)
+    return keys[:, None] == gather(keys), None
+
+
+def holds(facts: Tensor, claims: Tensor) -> Tensor:
+    """Whether all claims of a text (M, K), indices, are among the facts of an image (B, F), bool."""
+    return facts[:, claims].all(-1)
+
+
+def caption_key(caption: str) -> int:
+    """A 63-bit number that is the same for equal captions on every process."""
+    return int.from_bytes(hashlib.sha256(caption.encode()).digest()[:8], 'big') >> 1
