@@ -94,7 +94,7 @@ def test_vocabulary_is_in_the_order_of_the_dataset(repository, laid_out, name, s
     vocabulary = Vocabulary.load(stem + suffix)
     classes = build(load(repository, name), laid_out(name)).metainfo['classes']
     assert len(vocabulary) == len(classes)
-    for index, (words, original) in enumerate(zip(vocabulary.classes, classes)):
+    for index, (words, original) in enumerate(zip(vocabulary.classes, classes, strict=True)):
         if index == vocabulary.background_index:
             assert original == 'background'
             continue

@@ -1,0 +1,3 @@
+_base_ = './shapes.py'
+test_dataloader = dict(dataset=dict(task='pairs'))
+model = dict(vocabulary='shapes_pairs')
