@@ -17,6 +17,7 @@ from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
 from mmseg_siglip.datasets.shapes_captions import Captioner, observe
 from mmseg_siglip.datasets.shapes_scene import generate
 from mmseg_siglip.models.pretrainers.tokenizer import train_tokenizer
+from mmseg_siglip.vocabulary import BUNDLED, Vocabulary
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,15 +32,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--text-heads', type=int, default=2)
     parser.add_argument('--text-layers', type=int, default=3)
     parser.add_argument('--context-length', type=int, default=32)
-    parser.add_argument('--vocab-size', type=int, default=1024)
+    parser.add_argument('--vocab-size', type=int, default=2048)
     parser.add_argument('--scenes', type=int, default=500, help='whose captions are read')
     return parser.parse_args()
 
 
 def sentences(scenes: int, captions: int = 20) -> list[str]:
-    """Captions of the first training scenes, and the prompt templates."""
+    """Captions of the first training scenes, the prompt templates, the bundled vocabularies."""
     captioner, rng = Captioner(), np.random.default_rng(0)
     texts = [template('') for template in OPENAI_IMAGENET_TEMPLATES] * 20
+    for path in sorted(BUNDLED.glob('*.txt')):
+        texts += Vocabulary.load(path).queries
     for seed in range(scenes):
         observation = observe(generate(seed, size=(64, 96)))
         texts += [captioner(observation, rng).text for _ in range(captions)]
