@@ -1,0 +1,104 @@
+"""The project's own files: metadata, requirements, model index, metafiles."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import mmseg_siglip
+
+
+def requirements(path):
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return [Requirement(line) for line in lines if line and not line.startswith('#')]
+
+
+def canonical(name):
+    return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def test_every_direct_dependency_has_a_tested_version(repository):
+    pins = {
+        canonical(pin.name): str(pin.specifier).removeprefix('==')
+        for pin in requirements(repository / 'requirements' / 'constraints.txt')
+    }
+    for path in (repository / 'requirements').glob('*.txt'):
+        for requirement in requirements(path):
+            if requirement.name == 'setuptools':
+                continue  # part of every virtual environment
+            version = pins[canonical(requirement.name)]
+            assert version in requirement.specifier, requirement
+
+
+def test_the_index_leads_to_files_that_exist(repository):
+    index = yaml.safe_load((repository / 'model-index.yml').read_text())
+    assert index['Import']
+    for name in index['Import']:
+        metafile = yaml.safe_load((repository / name).read_text())
+        assert metafile['Models'], name
+        for model in metafile['Models']:
+            assert (repository / model['Config']).is_file(), model['Config']
+            assert model['In Collection'] in [entry['Name'] for entry in metafile['Collections']]
+
+
+def test_every_metafile_is_in_the_index(repository):
+    index = yaml.safe_load((repository / 'model-index.yml').read_text())
+    found = {
+        str(path.relative_to(repository)) for path in repository.glob('configs/*/metafile.yml')
+    }
+    assert found == set(index['Import'])
+
+
+def test_links_between_documents_lead_somewhere(repository):
+    documents = [*repository.glob('*.md'), *repository.glob('configs/**/*.md')]
+    assert documents
+    for document in documents:
+        for link in re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', document.read_text()):
+            assert (document.parent / link).exists(), f'{document}: {link}'
+
+
+def test_unsafe_readers_are_not_used(repository):
+    """What reads pickles or runs text appears in no file of the package but checkpoint.py."""
+    unsafe = re.compile(
+        r'torch\.load\(|pickle\.loads?\(|yaml\.(full_|unsafe_)?load\(|torch\.jit\.load\('
+        r'|(?<![\w.])(eval|exec)\(|weights_only=False|trust_remote_code=True|os\.system\('
+    )
+    for path in [*repository.glob('mmseg_siglip/**/*.py'), *repository.glob('tools/**/*.py')]:
+        lines = path.read_text().splitlines()
+        found = [line.strip() for line in lines if unsafe.search(line)]
+        if path.name == 'checkpoint.py' and path.parent.name == 'mmseg_siglip':
+            assert len(found) == 1 and 'weights_only=True' in found[0]
+        elif path.name != 'torchscript.py' or path.parent.name != 'mmseg_siglip':
+            assert not found, f'{path}: {found}'
+
+
+def test_files_stay_short(repository):
+    for path in [*repository.glob('mmseg_siglip/**/*.py'), *repository.glob('tools/**/*.py')]:
+        assert len(path.read_text().splitlines()) < 400, path
+
+
+def test_the_metadata_names_the_version_of_the_package(repository):
+    metadata = configparser.ConfigParser()
+    metadata.read(repository / 'setup.cfg')
+    assert metadata['metadata']['version'] == 'attr: mmseg_siglip.__version__'
+    assert re.fullmatch(r'\d+\.\d+\.\d+', mmseg_siglip.__version__)
+
+
+@pytest.mark.slow
+def test_a_build_holds_the_data_and_what_mim_looks_for(repository, tmp_path):
+    source, built = tmp_path / 'source', tmp_path / 'built'
+    subprocess.run(['git', 'clone', '--quiet', str(repository), str(source)], check=True)
+    command = [sys.executable, 'setup.py', '--quiet', 'build_py', '--build-lib', str(built)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    package = built / 'mmseg_siglip'
+    assert (package / '.mim' / 'model-index.yml').is_file()
+    assert (package / '.mim' / 'configs' / '_base_' / 'default_runtime.py').is_file()
+    assert (package / '.mim' / 'tools' / 'test.py').is_file()
+    assert (package / 'vocabularies' / 'voc21.txt').is_file()
+    assert not (source / 'mmseg_siglip' / '.mim').exists()

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def shell(repository, tmp_path):
+    """Runs a script with a ``python`` and an ``srun`` that print their arguments, one a line."""
+    for name in ('python', 'srun'):
+        (tmp_path / name).write_text(
+            '#!/bin/sh\necho "PYTHONPATH=$PYTHONPATH"\nprintf "%s\\n" "$@"\n'
+        )
+        (tmp_path / name).chmod(0o755)
+
+    def run(script, *argv, **variables):
+        environment = dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}', **variables)
+        environment.pop('PYTHON', None)
+        result = subprocess.run(
+            [str(repository / 'tools' / script), *argv],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        return result.returncode, result.stdout.splitlines(), result.stderr
+
+    return run
+
+
+EXTRA = ['--cfg-options', 'a=b c', "x='[1, 2]'", '', '*']
+
+
+def test_dist_test_passes_everything_on_as_it_was(shell, repository):
+    status, lines, _ = shell('dist_test.sh', 'my config.py', 'my weights.pth', '2', *EXTRA)
+    assert status == 0
+    assert lines[0].startswith(f'PYTHONPATH={repository}/tools/..')
+    assert lines[1:4] == ['-m', 'torch.distributed.run', '--standalone']
+    at = lines.index(f'{repository}/tools/test.py')
+    assert lines[at - 2 : at] == ['--nproc-per-node', '2']
+    arguments = ['my config.py', 'my weights.pth', '--launcher', 'pytorch', *EXTRA]
+    assert lines[at + 1 :] == arguments
+
+
+def test_dist_test_without_a_checkpoint(shell, repository):
+    _, lines, _ = shell('dist_test.sh', 'config.py', '', '2')
+    at = lines.index(f'{repository}/tools/test.py')
+    assert lines[at + 1 :] == ['config.py', '--launcher', 'pytorch']
+
+
+def test_dist_train_on_several_machines(shell, repository):
+    variables = dict(NNODES='3', NODE_RANK='1', MASTER_ADDR='head', PORT='1234')
+    status, lines, _ = shell('dist_train.sh', 'config.py', '8', *EXTRA, **variables)
+    assert status == 0
+    at = lines.index(f'{repository}/tools/train.py')
+    assert lines[3:at] == [
+        *('--nnodes', '3', '--node-rank', '1', '--master-addr', 'head', '--master-port', '1234'),
+        *('--nproc-per-node', '8'),
+    ]
+    assert lines[at + 1 :] == ['config.py', '--launcher', 'pytorch', *EXTRA]
+
+
+def test_a_port_may_be_chosen_on_one_machine(shell):
+    _, lines, _ = shell('dist_train.sh', 'config.py', '1', PORT='1234')
+    assert lines[lines.index('--master-port') + 1] == '1234'
+    assert '--standalone' not in lines
+
+
+@pytest.mark.parametrize(
+    ('script', 'first', 'last'),
+    [
+        ('slurm_test.sh', ['config.py', 'w.pth'], ['config.py', 'w.pth']),
+        ('slurm_test.sh', ['config.py', ''], ['config.py']),
+        ('slurm_train.sh', ['config.py'], ['config.py']),
+    ],
+)
+def test_slurm(shell, repository, script, first, last):
+    variables = dict(GPUS='16', SRUN_ARGS='--mem 10G --exclusive')
+    status, lines, _ = shell(script, 'part', 'my job', *first, *EXTRA, **variables)
+    assert status == 0
+    target = f'{repository}/tools/{script.removeprefix("slurm_").replace(".sh", ".py")}'
+    at = lines.index(target)
+    assert lines[1:at] == [
+        *('--partition', 'part', '--job-name', 'my job', '--gres', 'gpu:8'),
+        *('--ntasks', '16', '--ntasks-per-node', '8', '--cpus-per-task', '5'),
+        *('--kill-on-bad-exit', '1', '--mem', '10G', '--exclusive', 'python', '-u'),
+    ]
+    assert lines[at + 1 :] == [*last, '--launcher', 'slurm', *EXTRA]
+
+
+@pytest.mark.parametrize(
+    'script', ['dist_test.sh', 'dist_train.sh', 'slurm_test.sh', 'slurm_train.sh']
+)
+def test_too_few_arguments_print_the_usage(shell, script):
+    status, lines, error = shell(script, 'one')
+    assert (status, lines) == (2, [])
+    assert error.startswith(f'Usage: tools/{script} ')
+
+
+@pytest.mark.parametrize('script', ['test.py', 'train.py'])
+def test_the_python_tools_start(repository, script):
+    result = subprocess.run(
+        [sys.executable, str(repository / 'tools' / script), '--help'],
+        env=dict(os.environ, PYTHONPATH=str(repository)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert '--cfg-options' in result.stdout
