@@ -43,10 +43,15 @@ def test_parses_and_survives_a_dump(name, tmp_path):
 @pytest.mark.parametrize('name', [name for name in EVERY if name.startswith('_base_/datasets/')])
 def test_every_part_of_a_dataset_config_is_registered(name):
     config = Config.fromfile(CONFIGS / name)
-    assert DATASETS.get(config.test_dataloader.dataset.type)
-    assert METRICS.get(config.test_evaluator.type)
-    for transform in config.test_dataloader.dataset.pipeline:
-        assert TRANSFORMS.get(transform.type)
+    loaders = [config[key] for key in config if key.endswith('_dataloader')]
+    assert loaders
+    for loader in loaders:
+        assert DATASETS.get(loader.dataset.type)
+        for transform in loader.dataset.get('pipeline', ()):
+            assert TRANSFORMS.get(transform.type)
+    if 'test_dataloader' in config:
+        assert METRICS.get(config.test_evaluator.type)
+        assert config.test_cfg.type == 'TestLoop'
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
