@@ -6,7 +6,8 @@ one matrix for rows and one for columns,
 
     pixels[q] = M_y @ patches[q] @ M_xᵀ,
 
-and any part of the output can be computed without a canvas of the full size.
+and any part of the output can be computed without a canvas of the full size. A pixel depends on
+the windows over it alone, so each part needs only the matrices' entries of those.
 
 Shapes: windows n_y x n_x of patches (h, w); Q channels; output (H, W).
 """
@@ -14,9 +15,12 @@ Shapes: windows n_y x n_x of patches (h, w); Q channels; output (H, W).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+BLOCK = 256
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:
@@ -72,6 +76,40 @@ def stitch_matrix(starts: Sequence[int], crop: int, length: int, upsample: Tenso
     return (resize_matrix(out, length) @ (canvas / count)).float()
 
 
-def tile(windows: Tensor) -> Tensor:
-    """(n_y, n_x, Q, h, w) to one plane a channel: (Q, n_y * h, n_x * w)."""
-    return windows.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+@dataclass(frozen=True)
+class Stitch:
+    """Pixels of the output, computed on demand.
+
+    Attributes:
+        planes: (Q, n_y * h, n_x * w) patches of all windows, one plane a channel.
+        down: (H, n_y * h), M_y.
+        across: (W, n_x * w), M_x.
+    """
+
+    planes: Tensor
+    down: Tensor
+    across: Tensor
+
+    @classmethod
+    def of(cls, windows: Tensor, down: Tensor, across: Tensor) -> Stitch:
+        """From windows (n_y, n_x, Q, h, w) and the matrices of both sides."""
+        planes = windows.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+        return cls(planes, down.to(planes), across.to(planes))
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Output rows `first` to `last`: (Q, last - first, W)."""
+        down = self.down[first:last]
+        cells = _support(down)
+        lines = down[:, cells] @ self.planes[:, cells]
+        pixels = lines.new_empty(*lines.shape[:2], len(self.across))
+        for start in range(0, len(self.across), BLOCK):
+            across = self.across[start : start + BLOCK]
+            cells = _support(across)
+            pixels[..., start : start + BLOCK] = lines[..., cells] @ across[:, cells].T
+        return pixels
+
+
+def _support(matrix: Tensor) -> slice:
+    """The columns of `matrix` from the first to the last that is not zero."""
+    used = matrix.any(dim=0).nonzero()
+    return slice(int(used[0]), int(used[-1]) + 1)

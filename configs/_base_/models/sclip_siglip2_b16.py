@@ -4,7 +4,6 @@ model = dict(
     type='SCLIPSegmentor',
     backbone=dict(type='SigLIPBackbone', pretrained='google/siglip2-base-patch16-224'),
     templates='imagenet80',
-    logit_scale=112,
     prob_thd=0.0,
     test_cfg=dict(mode='slide', crop_size=(224, 224), stride=(112, 112)),
 )

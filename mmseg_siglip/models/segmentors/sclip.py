@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
+from math import inf
 
 import torch
 from mmengine.structures import PixelData
@@ -22,7 +23,7 @@ from torch.nn.functional import interpolate, normalize
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import find_encoder_type
 from mmseg_siglip.models.precision import PRECISIONS, autocast
-from mmseg_siglip.models.sliding import stitch_matrix, tile, upsample_matrix, window_starts
+from mmseg_siglip.models.sliding import Stitch, stitch_matrix, upsample_matrix, window_starts
 from mmseg_siglip.models.templates import get_templates
 from mmseg_siglip.models.text_bank import text_bank
 from mmseg_siglip.registry import MODELS
@@ -59,7 +60,7 @@ class SCLIPSegmentor(BaseSegmentor):
         vocabulary: A bundled name, a file, or a list of words (see `Vocabulary`).
         templates: A named set or a list of sentences (see `get_templates`).
         attention: A name of `mmseg_siglip.models.attention.ATTENTIONS`.
-        logit_scale: Factor on cosines before the softmax.
+        logit_scale: Factor on cosines before the softmax; None takes the encoder's own.
         prob_thd: Pixels whose best probability is lower become background.
         area_thd: A foreground class is removed from an image in which it covers at most this
             part of the foreground, by argmax.
@@ -86,7 +87,7 @@ class SCLIPSegmentor(BaseSegmentor):
         *,
         templates: str | Sequence[str] = 'imagenet80',
         attention: str = 'csa',
-        logit_scale: float = 40.0,
+        logit_scale: float | None = None,
         prob_thd: float = 0.0,
         area_thd: float | None = None,
         background_index: int | None = None,
@@ -101,7 +102,8 @@ class SCLIPSegmentor(BaseSegmentor):
         self.postprocessor = MODELS.build(postprocessor) if postprocessor else None
         self.templates = get_templates(templates)
         self.attention = attention
-        self.logit_scale, self.prob_thd, self.area_thd = logit_scale, prob_thd, area_thd
+        self.logit_scale = backbone.logit_scale if logit_scale is None else logit_scale
+        self.prob_thd, self.area_thd = prob_thd, area_thd
         if precision not in PRECISIONS:
             raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
         self.precision = precision
@@ -156,7 +158,7 @@ class SCLIPSegmentor(BaseSegmentor):
     def _forward(self, inputs: Sequence[Tensor], data_samples=None) -> list[Tensor]:
         """Mean cosines (Q, H, W) of each image, at the size it came in."""
         return [
-            self._rows(windows, self._plan(image), image.shape[-2:])(0, image.shape[-2])
+            self._stitch(windows, self._plan(image), image.shape[-2:]).rows(0, image.shape[-2])
             for image, windows in zip(inputs, self._cosines(inputs), strict=True)
         ]
 
@@ -191,7 +193,7 @@ class SCLIPSegmentor(BaseSegmentor):
             self._check_size(image, sample.metainfo.get('img_path', 'image'))
         for image, windows, sample in zip(inputs, self._cosines(inputs), data_samples, strict=True):
             size = tuple(sample.metainfo.get('ori_shape', image.shape[-2:])[:2])
-            rows = self._rows(windows, self._plan(image), size)
+            rows = self._stitch(windows, self._plan(image), size).rows
             if self.postprocessor is not None:
                 rows = self._refine(image, rows, size)
             labels, probabilities = self._label(rows, size)
@@ -245,18 +247,14 @@ class SCLIPSegmentor(BaseSegmentor):
             while batch := list(islice(group, self.test_cfg['window_batch'])):
                 yield torch.stack(batch)
 
-    def _rows(
-        self, windows: Tensor, plan: Windows, size: tuple[int, int]
-    ) -> Callable[[int, int], Tensor]:
-        """A function of (first, last) row that computes cosines (Q, last - first, W_o)."""
+    def _stitch(self, windows: Tensor, plan: Windows, size: tuple[int, int]) -> Stitch:
+        """Cosines (Q, H_o, W_o) at `size`, a few rows at a time."""
         patch, sides = self.backbone.patch_size, []
         for i, starts in enumerate((plan.rows, plan.columns)):
             crop = plan.size[i]
             upsample = upsample_matrix(crop, windows.shape[3 + i], patch)
             sides.append(stitch_matrix(starts, crop, starts[-1] + crop, upsample, size[i]))
-        down, across = (side.to(windows.device) for side in sides)
-        planes = tile(windows)
-        return lambda first, last: (down[first:last] @ planes) @ across.T
+        return Stitch.of(windows, *sides)
 
     def _refine(
         self, image: Tensor, rows: Callable[[int, int], Tensor], size: tuple[int, int]
@@ -268,39 +266,43 @@ class SCLIPSegmentor(BaseSegmentor):
     def _label(
         self, rows: Callable[[int, int], Tensor], size: tuple[int, int]
     ) -> tuple[Tensor, Tensor | None]:
-        """Labels (H_o, W_o) and, if asked for, probabilities (C, H_o, W_o), some rows at a time."""
-        keep = None
+        """Labels (H_o, W_o) and, if asked for, probabilities (C, H_o, W_o), some rows at a time.
+
+        The best class is that of the best word, and its probability is 1 / sum exp(l - l_best),
+        so the softmax itself is only computed where it is asked for.
+        """
+        owner = torch.tensor(self.vocabulary.query_to_class, device=self.text.device)
+        chunks = self._chunks(size)
+        removed = torch.zeros(len(self.vocabulary), dtype=torch.bool, device=owner.device)
         if self.area_thd is not None:
-            labels = torch.cat([part.argmax(0) for part in self._probabilities(rows, size)])
-            keep = self._large_enough(labels)[:, None, None]
+            labels = [owner[rows(*chunk).argmax(0)] for chunk in chunks]
+            removed = ~self._large_enough(torch.cat(labels))
         labels, probabilities = [], []
-        for part in self._probabilities(rows, size):
-            if keep is not None:
-                part = part * keep
-            best, label = part.max(0)
-            if self.background_index is not None:
-                label[best < self.prob_thd] = self.background_index
+        for chunk in chunks:
+            logits = rows(*chunk) * self.logit_scale
+            kept = logits.masked_fill(removed[owner, None, None], -inf) if removed.any() else logits
+            best, query = kept.max(0)
+            label = owner[query]
+            if self.prob_thd:
+                label[(logits - best).exp_().sum(0) > 1 / self.prob_thd] = self.background_index
             labels.append(label)
             if self.test_cfg['return_logits']:
-                probabilities.append(part)
+                merged = self._merge(logits.softmax(0), owner)
+                probabilities.append(merged.masked_fill_(removed[:, None, None], 0))
         return torch.cat(labels), torch.cat(probabilities, dim=1) if probabilities else None
 
-    def _probabilities(
-        self, rows: Callable[[int, int], Tensor], size: tuple[int, int]
-    ) -> Iterator[Tensor]:
-        """Class probabilities (C, some rows, W_o), from the top to the bottom."""
+    def _chunks(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """First and last rows of parts whose (Q, rows, W_o) stays below `CHUNK_BYTES`."""
         step = max(1, CHUNK_BYTES // (len(self.vocabulary.queries) * size[1] * 4))
-        for first in range(0, size[0], step):
-            scaled = rows(first, min(first + step, size[0])) * self.logit_scale
-            yield self._merge(scaled.softmax(dim=0))
+        return [(first, min(first + step, size[0])) for first in range(0, size[0], step)]
 
-    def _merge(self, probabilities: Tensor) -> Tensor:
+    def _merge(self, probabilities: Tensor, owner: Tensor) -> Tensor:
         """The highest of each class's words: (Q, h, w) to (C, h, w)."""
         if len(probabilities) == len(self.vocabulary):
             return probabilities
         merged = probabilities.new_zeros(len(self.vocabulary), *probabilities.shape[1:])
-        index = torch.tensor(self.vocabulary.query_to_class, device=merged.device)[:, None, None]
-        return merged.scatter_reduce_(0, index.expand_as(probabilities), probabilities, 'amax')
+        index = owner[:, None, None].expand_as(probabilities)
+        return merged.scatter_reduce_(0, index, probabilities, 'amax')
 
     def _large_enough(self, labels: Tensor) -> Tensor:
         """Whether each class stays, by its part of the foreground: (C,) bool."""

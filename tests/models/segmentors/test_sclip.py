@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import open_clip
 import oracles
@@ -120,7 +123,7 @@ def test_logits_only_on_request(make):
 def test_class_is_the_best_of_its_words(make):
     model = make()
     probabilities = torch.rand(9, 2, 3)
-    merged = model._merge(probabilities)
+    merged = model._merge(probabilities, torch.tensor(model.vocabulary.query_to_class))
     by_hand = [
         probabilities[a:b].max(0).values for a, b in [(0, 3), (3, 5), (5, 6), (6, 7), (7, 9)]
     ]
@@ -194,6 +197,7 @@ def test_siglip_and_kind_from_contents(make, siglip_folder, openai_file):
     assert model.test_cfg['crop_size'] == (32, 32)
     assert model.predict(images((40, 72)))[0].seg_logits.data.shape == (5, 40, 72)
     assert model.data_preprocessor.mean.flatten().tolist() == [127.5] * 3
+    assert model.logit_scale == pytest.approx(model.backbone.logit_scale)
     kind = make(backbone=dict(pretrained=openai_file)).backbone
     assert type(kind).__name__ == 'CLIPBackbone'
 
@@ -249,3 +253,28 @@ def test_image_smaller_than_a_patch(make):
 def test_training_is_refused(make):
     with pytest.raises(ValueError, match='training-free: use tools/test.py'):
         make()(images((32, 32)), [sample((32, 32))], mode='loss')
+
+
+@pytest.mark.slow
+def test_memory_of_847_classes_on_a_large_image(openai_file):
+    """Under 2 GB above the weights at 2048 x 1024: no (Q, H, W) tensor, which alone is 7 GB."""
+    script = f"""
+import resource, torch
+torch.set_num_threads(2)
+from mmseg.structures import SegDataSample
+from mmseg_siglip.models.segmentors import SCLIPSegmentor
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+config = dict(crop_size=(224, 224), stride=(112, 112), window_batch=4)
+words = [f'word {{i}}' for i in range(847)]
+model = SCLIPSegmentor(dict(pretrained={openai_file!r}), words, templates='plain', test_cfg=config)
+model.text
+before = peak()
+(result,) = model.predict(
+    [torch.randn(3, 560, 1120)], [SegDataSample(metainfo=dict(ori_shape=(1024, 2048)))]
+)
+assert result.pred_sem_seg.shape == (1024, 2048)
+print((peak() - before) / 2**20)
+"""
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) < 2
