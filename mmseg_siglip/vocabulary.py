@@ -104,7 +104,9 @@ class Vocabulary:
         try:
             text = path.read_bytes().decode('utf-8-sig')
         except UnicodeDecodeError as error:
-            raise ValueError(f'{path} is not UTF-8 text: {error.reason} at byte {error.start}')
+            raise ValueError(
+                f'{path} is not UTF-8 text: {error.reason} at byte {error.start}'
+            ) from None
         lines = [line.strip() for line in re.split('\r\n|\r|\n', text)]
         allowed: set[str] = set()
         entries = []

@@ -53,10 +53,14 @@ def test_bundled_has_no_duplicate_but_the_published_one(name):
 
 def test_published_bed_tie_is_kept_and_corrected():
     published = Vocabulary.load('coco_object_sclip')
-    owners = [c for c, q in zip(published.query_to_class, published.queries) if q == 'bed']
+    owners = [
+        c for c, q in zip(published.query_to_class, published.queries, strict=True) if q == 'bed'
+    ]
     assert owners == [0, 60]
     corrected = Vocabulary.load('coco_object')
-    owners = [c for c, q in zip(corrected.query_to_class, corrected.queries) if q == 'bed']
+    owners = [
+        c for c, q in zip(corrected.query_to_class, corrected.queries, strict=True) if q == 'bed'
+    ]
     assert owners == [60]
 
 
