@@ -182,7 +182,8 @@ class SCLIPSegmentor(BaseSegmentor):
 
         Returns:
             The samples with ``pred_sem_seg`` (1, H_o, W_o) int64 and, if asked for,
-            ``seg_logits`` (C, H_o, W_o) float32 probabilities.
+            ``seg_logits`` (C, H_o, W_o) float32 probabilities. Their ``num_classes`` lets a metric
+            notice a dataset of another size.
 
         Raises:
             ValueError: An image is smaller than one patch.
@@ -203,6 +204,8 @@ class SCLIPSegmentor(BaseSegmentor):
             if probabilities is not None:
                 fields['seg_logits'] = PixelData(data=probabilities.flip(axis))
             sample.set_data(fields)
+            sample.set_metainfo(dict(num_classes=len(self.vocabulary)))
+            sample.set_metainfo(dict(num_classes=len(self.vocabulary)))
         return data_samples
 
     def _check_size(self, image: Tensor, name: str) -> None:

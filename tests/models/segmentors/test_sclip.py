@@ -9,6 +9,7 @@ import torch
 from mmseg.structures import SegDataSample
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.evaluation import IoUMetric
 from mmseg_siglip.models.segmentors.sclip import SCLIPSegmentor
 from mmseg_siglip.models.templates import get_templates
 from mmseg_siglip.vocabulary import Vocabulary
@@ -278,3 +279,14 @@ print((peak() - before) / 2**20)
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[-1]) < 2
+
+
+@pytest.mark.parametrize('classes', [4, 6])
+def test_metric_notices_a_dataset_of_another_size(make, classes):
+    metric = IoUMetric()
+    metric.dataset_meta = dict(classes=[''] * classes)
+    (found,) = make().predict(images((32, 32)), [sample((32, 32))])
+    found.pred_sem_seg.data.zero_()
+    found.gt_sem_seg = found.pred_sem_seg
+    with pytest.raises(ValueError, match=f'vocabulary has 5 classes, the dataset {classes}'):
+        metric.process({}, [found.to_dict()])
