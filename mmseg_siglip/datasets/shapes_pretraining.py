@@ -37,7 +37,7 @@ class ShapesCaptionDataset(Dataset):
         windows: int = 256,
         scene_size: tuple[int, int] = (128, 192),
         smallest: int = 16,
-        around_objects: float = 0.5,
+        around_objects: float = 0.8,
         split: str = 'train',
     ) -> None:
         if not 1 <= smallest <= min(scene_size):
@@ -87,9 +87,9 @@ class ShapesCaptionDataset(Dataset):
         largest = min(height, width)
         if scene.objects and rng.random() < self.around_objects:
             item = scene.objects[rng.integers(len(scene.objects))]
-            side = item.radius * 2 * np.exp(rng.uniform(np.log(0.7), np.log(2.0)))
+            side = item.radius * 2 * np.exp(rng.uniform(np.log(0.8), np.log(1.6)))
             side = int(np.clip(side, self.smallest, largest))
-            x, y = np.asarray(item.centre) + rng.uniform(-0.3, 0.3, 2) * side - side / 2
+            x, y = np.asarray(item.centre) + rng.uniform(-0.2, 0.2, 2) * side - side / 2
         else:
             side = int(np.exp(rng.uniform(np.log(self.smallest), np.log(largest + 1))))
             x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)

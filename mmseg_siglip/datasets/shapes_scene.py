@@ -42,6 +42,7 @@ SPLITS = {
 NEAREST, FARTHEST = 2.0, 5.0  # metres, of objects
 GROUND_NEAR, GROUND_FAR = 6.5, 12.0  # metres, at the lower and the upper edge of the picture
 RADIUS_AT_ONE_METRE = 0.58  # of the picture's short side
+MOST_TURNED = np.pi / 6  # radians from upright, either way
 LEAST_VISIBLE = 0.25  # of a shape's own pixels; what is more hidden is left out
 MIN_SIZE = 16
 
@@ -126,7 +127,7 @@ def _layout(rng: np.random.Generator, size: tuple[int, int], held_out: bool) -> 
             pair=int(rng.choice(allowed)),
             centre=(rng.uniform(margin, width - margin), rng.uniform(margin, height - margin)),
             radius=radius,
-            rotation=rng.uniform(0, 2 * np.pi),
+            rotation=rng.uniform(-MOST_TURNED, MOST_TURNED),
             depth=depth,
         )
         if all(

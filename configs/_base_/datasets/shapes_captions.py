@@ -6,7 +6,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='ShapesCaptionDataset', image_size=32, num_scenes=1024, windows=1024),
+    dataset=dict(type='ShapesCaptionDataset', image_size=64, num_scenes=1024, windows=1024),
 )
 val_dataloader = dict(
     batch_size=25,

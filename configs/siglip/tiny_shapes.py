@@ -1,0 +1,32 @@
+_base_ = ['../_base_/datasets/shapes_captions.py', '../_base_/default_runtime.py']
+model = dict(
+    type='SigLIPPretrainer',
+    backbone=dict(type='SigLIPBackbone', config='tiny_siglip_shapes'),
+    vocabulary='shapes',
+    train_sizes=(32, 32, 32, 48, 64),
+    logit_bias=-2.0,  # about one text in six is true of an image, not one in a batch
+)
+optim_wrapper = dict(
+    type='AmpOptimWrapper',
+    dtype='bfloat16',
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={
+            'logit_scale': dict(lr_mult=10.0, decay_mult=0.0),
+            'logit_bias': dict(lr_mult=10.0, decay_mult=0.0),
+        },
+    ),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=100, end=2400, by_epoch=False, eta_min=1e-6),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2400, val_interval=400)
+default_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(interval=400, max_keep_ckpts=1),
+    visualization=dict(draw=False),
+)
