@@ -20,6 +20,8 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
 
     A label that is neither a class nor ``ignore_index`` would count against the predicted class.
     Predictions are saved to ``output_dir`` as 8-bit PNG, or 16-bit where 255 does not hold them.
+    A dataset whose metainfo has ``class_groups``, names to class indices, also gets the mean over
+    each group, as ``mIoU_<name>``; classes that neither label nor prediction holds are left out.
     Arguments are those of ``mmseg.IoUMetric``.
 
     Raises:
@@ -67,7 +69,19 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
                 f'check ignore_index={self.ignore_index} and the label files',
                 stacklevel=2,
             )
-        return super().compute_metrics(results)
+        metrics = super().compute_metrics(results)
+        if not self.format_only:
+            metrics |= self._group_means(results)
+        return metrics
+
+    def _group_means(self, results: list) -> dict[str, float]:
+        intersection, union = (sum(result[i] for result in results).numpy() for i in (0, 1))
+        iou = np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
+        groups = self.dataset_meta.get('class_groups', {})
+        return {
+            f'mIoU_{name}': round(float(np.nanmean(iou[list(indices)])) * 100, 2)
+            for name, indices in groups.items()
+        }
 
     @staticmethod
     def _check_vocabulary(sample: dict, classes: int, file: str) -> None:

@@ -56,6 +56,17 @@ def test_numbers_by_hand():
     assert found['mIoU'] == 50.0 and found['aAcc'] == 66.67 and found['mAcc'] == 75.0
 
 
+def test_groups_by_hand():
+    """IoU 1/2, 1/1, none and 0/1: class 2 is nowhere, so its group's mean leaves it out."""
+    evaluator = Evaluator(IoUMetric())
+    groups = dict(first=[0], rest=[1, 2, 3])
+    evaluator.dataset_meta = dict(classes=list('abcd'), class_groups=groups)
+    evaluator.process([sample([[0, 3, 1]], [[0, 0, 1]])], None)
+    metrics = evaluator.evaluate(1)
+    assert metrics['mIoU_first'] == 50 and metrics['mIoU_rest'] == 50
+    assert metrics['mIoU'] == 50
+
+
 def test_narrow_images_keep_their_shape():
     found = score(IoUMetric(), [sample([[1]], [[1]]), sample([[0], [1]], [[0], [1]])], 2)
     assert found['mIoU'] == 100.0
