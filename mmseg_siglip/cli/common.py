@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -70,6 +70,23 @@ def require(cfg: Config, *fields: str) -> None:
     for field in fields:
         if cfg.get(field) is None:
             raise ValueError(f'{cfg.filename} has no {field}.')
+
+
+def require_data(dataset: Mapping) -> None:
+    """Refuse a dataset whose local files are not there, before any model is built.
+
+    Args:
+        dataset: Its configuration. Without ``data_root``, or with a remote one, nothing is checked.
+    """
+    root = dataset.get('data_root')
+    if not root or '://' in root:
+        return
+    for path in (Path(root), Path(root, dataset.get('ann_file') or '')):
+        if not path.exists():
+            raise ValueError(
+                f'{path} is not there; prepare the data of {dataset["type"]}, or set data_root '
+                'of the dataset'
+            )
 
 
 def build_runner(cfg: Config) -> Runner:

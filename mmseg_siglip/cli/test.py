@@ -9,7 +9,14 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmseg_siglip.checkpoint import is_mmengine_checkpoint, load_checkpoint_file
-from mmseg_siglip.cli.common import add_arguments, build_runner, load_config, require, run
+from mmseg_siglip.cli.common import (
+    add_arguments,
+    build_runner,
+    load_config,
+    require,
+    require_data,
+    run,
+)
 from mmseg_siglip.fetch import fetch
 from mmseg_siglip.registry import MODELS
 
@@ -91,6 +98,7 @@ def test(argv: Sequence[str] | None) -> None:
     cfg = load_config(args)
     require(cfg, 'model', 'test_dataloader', 'test_evaluator', 'test_cfg')
     place_checkpoint(cfg, args.checkpoint)
+    require_data(cfg.test_dataloader.dataset)
     if args.show or args.show_dir:
         show_predictions(cfg, args)
     if args.tta:

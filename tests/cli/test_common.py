@@ -4,7 +4,14 @@ import argparse
 
 import pytest
 
-from mmseg_siglip.cli.common import add_arguments, load_config, one_line, require, run
+from mmseg_siglip.cli.common import (
+    add_arguments,
+    load_config,
+    one_line,
+    require,
+    require_data,
+    run,
+)
 
 
 def load(*argv):
@@ -107,3 +114,18 @@ def test_the_message_of_a_worker_process_is_found():
         'last):\n  File "x.py", line 1\nValueError: a.png is empty.\n'
     )
     assert one_line(ValueError(text)) == 'a.png is empty.'
+
+
+def test_missing_data_is_named_before_a_model_is_built(tmp_path):
+    (tmp_path / 'list.txt').touch()
+    dataset = dict(type='PascalVOCDataset', data_root=str(tmp_path), ann_file='list.txt')
+    require_data(dataset)
+    with pytest.raises(ValueError, match='none/VOC is not there; prepare the data of PascalVOC'):
+        require_data(dict(dataset, data_root='none/VOC'))
+    with pytest.raises(ValueError, match=r'val\.txt is not there'):
+        require_data(dict(dataset, ann_file='val.txt'))
+
+
+@pytest.mark.parametrize('more', [{}, dict(data_root=''), dict(data_root='s3://bucket/VOC')])
+def test_only_local_data_is_looked_for(more):
+    require_data(dict(type='ShapesWorldDataset', **more))
