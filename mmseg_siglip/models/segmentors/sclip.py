@@ -8,10 +8,9 @@ D joint channels; n_y x n_x windows with patch grids (h, w).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
-from math import inf
 
 import torch
 from mmengine.structures import PixelData
@@ -22,14 +21,13 @@ from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import find_encoder_type
+from mmseg_siglip.models.labelling import Labeller, Rows
 from mmseg_siglip.models.precision import PRECISIONS, autocast
 from mmseg_siglip.models.sliding import Stitch, stitch_matrix, upsample_matrix, window_starts
 from mmseg_siglip.models.templates import get_templates
 from mmseg_siglip.models.text_bank import text_bank
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vocabulary import Vocabulary
-
-CHUNK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -147,6 +145,16 @@ class SCLIPSegmentor(BaseSegmentor):
             )
         return self._text
 
+    @property
+    def labeller(self) -> Labeller:
+        return Labeller(
+            self.vocabulary.query_to_class,
+            self.logit_scale,
+            self.prob_thd,
+            self.area_thd,
+            self.background_index,
+        )
+
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
         """Refuse: there is nothing to train.
 
@@ -172,18 +180,24 @@ class SCLIPSegmentor(BaseSegmentor):
 
     @torch.no_grad()
     def predict(
-        self, inputs: Sequence[Tensor], data_samples: list[SegDataSample] | None = None
+        self,
+        inputs: Sequence[Tensor],
+        data_samples: list[SegDataSample] | None = None,
+        *,
+        return_scores: bool = False,
     ) -> list[SegDataSample]:
         """Label every pixel of every image.
 
         Args:
             inputs: (B, 3, H, W), or B images (3, H, W) of any sizes; normalised.
             data_samples: Their ``ori_shape`` is the output size; without it, the image's own.
+            return_scores: Whether the samples also get ``scores``.
 
         Returns:
-            The samples with ``pred_sem_seg`` (1, H_o, W_o) int64 and, if asked for,
-            ``seg_logits`` (C, H_o, W_o) float32 probabilities. Their ``num_classes`` lets a metric
-            notice a dataset of another size.
+            The samples with ``pred_sem_seg`` (1, H_o, W_o) int64 and, if asked for, ``scores``
+            (1, H_o, W_o) float32, the probability of that label, and ``seg_logits``
+            (C, H_o, W_o) float32, the probabilities of all classes. Their ``num_classes`` lets a
+            metric notice a dataset of another size.
 
         Raises:
             ValueError: An image is smaller than one patch.
@@ -197,14 +211,23 @@ class SCLIPSegmentor(BaseSegmentor):
             rows = self._stitch(windows, self._plan(image), size).rows
             if self.postprocessor is not None:
                 rows = self._refine(image, rows, size)
-            labels, probabilities = self._label(rows, size)
-            flip = sample.metainfo.get('flip_direction') if sample.metainfo.get('flip') else None
-            axis = {None: (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}[flip]
-            fields = dict(pred_sem_seg=PixelData(data=labels[None].flip(axis)))
-            if probabilities is not None:
-                fields['seg_logits'] = PixelData(data=probabilities.flip(axis))
-            sample.set_data(fields)
-            sample.set_metainfo(dict(num_classes=len(self.vocabulary)))
+            result = self.labeller(
+                rows,
+                size,
+                return_scores=return_scores,
+                return_probabilities=self.test_cfg['return_logits'],
+            )
+            axis = flipped_axes(sample)
+            fields = dict(pred_sem_seg=result.labels[None], seg_logits=result.probabilities)
+            if return_scores:
+                fields['scores'] = result.scores[None]
+            sample.set_data(
+                {
+                    name: PixelData(data=data.flip(axis))
+                    for name, data in fields.items()
+                    if data is not None
+                }
+            )
             sample.set_metainfo(dict(num_classes=len(self.vocabulary)))
         return data_samples
 
@@ -259,59 +282,16 @@ class SCLIPSegmentor(BaseSegmentor):
             sides.append(stitch_matrix(starts, crop, starts[-1] + crop, upsample, size[i]))
         return Stitch.of(windows, *sides)
 
-    def _refine(
-        self, image: Tensor, rows: Callable[[int, int], Tensor], size: tuple[int, int]
-    ) -> Callable[[int, int], Tensor]:
+    def _refine(self, image: Tensor, rows: Rows, size: tuple[int, int]) -> Rows:
         image = interpolate(image[None], size=size, mode='bilinear')
         refined = self.postprocessor(image, rows(0, size[0])[None])[0]
         return lambda first, last: refined[:, first:last]
 
-    def _label(
-        self, rows: Callable[[int, int], Tensor], size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor | None]:
-        """Labels (H_o, W_o) and, if asked for, probabilities (C, H_o, W_o), some rows at a time.
 
-        The best class is that of the best word, and its probability is 1 / sum exp(l - l_best),
-        so the softmax itself is only computed where it is asked for.
-        """
-        owner = torch.tensor(self.vocabulary.query_to_class, device=self.text.device)
-        chunks = self._chunks(size)
-        removed = torch.zeros(len(self.vocabulary), dtype=torch.bool, device=owner.device)
-        if self.area_thd is not None:
-            labels = [owner[rows(*chunk).argmax(0)] for chunk in chunks]
-            removed = ~self._large_enough(torch.cat(labels))
-        labels, probabilities = [], []
-        for chunk in chunks:
-            logits = rows(*chunk) * self.logit_scale
-            kept = logits.masked_fill(removed[owner, None, None], -inf) if removed.any() else logits
-            best, query = kept.max(0)
-            label = owner[query]
-            if self.prob_thd:
-                label[(logits - best).exp_().sum(0) > 1 / self.prob_thd] = self.background_index
-            labels.append(label)
-            if self.test_cfg['return_logits']:
-                merged = self._merge(logits.softmax(0), owner)
-                probabilities.append(merged.masked_fill_(removed[:, None, None], 0))
-        return torch.cat(labels), torch.cat(probabilities, dim=1) if probabilities else None
-
-    def _chunks(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """First and last rows of parts whose (Q, rows, W_o) stays below `CHUNK_BYTES`."""
-        step = max(1, CHUNK_BYTES // (len(self.vocabulary.queries) * size[1] * 4))
-        return [(first, min(first + step, size[0])) for first in range(0, size[0], step)]
-
-    def _merge(self, probabilities: Tensor, owner: Tensor) -> Tensor:
-        """The highest of each class's words: (Q, h, w) to (C, h, w)."""
-        if len(probabilities) == len(self.vocabulary):
-            return probabilities
-        merged = probabilities.new_zeros(len(self.vocabulary), *probabilities.shape[1:])
-        index = owner[:, None, None].expand_as(probabilities)
-        return merged.scatter_reduce_(0, index, probabilities, 'amax')
-
-    def _large_enough(self, labels: Tensor) -> Tensor:
-        """Whether each class stays, by its part of the foreground: (C,) bool."""
-        area = torch.bincount(labels.flatten(), minlength=len(self.vocabulary)).float()
-        foreground = torch.arange(len(area), device=area.device) != self.background_index
-        return ~foreground | (area > self.area_thd * area[foreground].sum())
+def flipped_axes(sample: SegDataSample) -> tuple[int, ...]:
+    """Axes along which an augmented image, and so its result, is mirrored."""
+    direction = sample.metainfo.get('flip_direction') if sample.metainfo.get('flip') else None
+    return {None: (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}[direction]
 
 
 def build_backbone(config: Mapping, attention: str) -> VisionLanguageBackbone:

@@ -61,9 +61,7 @@ def test_bias_at_the_log_odds_is_where_the_loss_of_blind_features_is_least():
     bias = torch.zeros((), requires_grad=True)
     with torch.no_grad():
         bias.fill_(math.log((1 / 8) / (7 / 8)))
-    SigmoidLoss()(
-        images, texts, scale=torch.tensor(0.0), bias=bias, positives=positives
-    ).backward()
+    SigmoidLoss()(images, texts, scale=torch.tensor(0.0), bias=bias, positives=positives).backward()
     assert bias.grad.abs() < 1e-6
 
 

@@ -109,7 +109,7 @@ def test_windows_of_all_images_share_batches(make, monkeypatch):
 def test_row_chunks_do_not_show(make, monkeypatch, chunk):
     model = make(area_thd=0.1, background_index=0)
     expected = model.predict(images((40, 72)))[0]
-    monkeypatch.setattr('mmseg_siglip.models.segmentors.sclip.CHUNK_BYTES', chunk)
+    monkeypatch.setattr('mmseg_siglip.models.labelling.CHUNK_BYTES', chunk)
     result = model.predict(images((40, 72)))[0]
     torch.testing.assert_close(result.seg_logits.data, expected.seg_logits.data)
     assert torch.equal(result.pred_sem_seg.data, expected.pred_sem_seg.data)
@@ -117,26 +117,8 @@ def test_row_chunks_do_not_show(make, monkeypatch, chunk):
 
 def test_logits_only_on_request(make):
     result = make(test_cfg=dict(SLIDE, return_logits=False)).predict(images((40, 72)))[0]
-    assert 'seg_logits' not in result
+    assert 'seg_logits' not in result and 'scores' not in result
     assert result.pred_sem_seg.data.dtype == torch.int64
-
-
-def test_class_is_the_best_of_its_words(make):
-    model = make()
-    probabilities = torch.rand(9, 2, 3)
-    merged = model._merge(probabilities, torch.tensor(model.vocabulary.query_to_class))
-    by_hand = [
-        probabilities[a:b].max(0).values for a, b in [(0, 3), (3, 5), (5, 6), (6, 7), (7, 9)]
-    ]
-    assert torch.equal(merged, torch.stack(by_hand))
-
-
-def test_small_classes_are_removed(make):
-    model = make(area_thd=0.1, background_index=0)
-    labels = torch.tensor([0] * 50 + [1] * 1 + [2] * 20 + [3] * 3 + [4] * 6)
-    assert model._large_enough(labels).tolist() == [True, False, True, False, True]
-    exactly = torch.tensor([1] * 9 + [2] * 1)
-    assert model._large_enough(exactly).tolist() == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +131,13 @@ def test_flips_are_undone(make, direction, axis):
     other = model.predict([image], [sample((40, 72), flip=False, flip_direction=None)])[0]
     assert torch.equal(plain.seg_logits.data.flip(axis), other.seg_logits.data)
     assert torch.equal(plain.pred_sem_seg.data.flip(axis), other.pred_sem_seg.data)
+
+
+def test_scores_are_the_labels_probabilities(make):
+    model = make(logit_scale=20.0)
+    (result,) = model.predict(images((40, 72)), return_scores=True)
+    probabilities = result.seg_logits.data.gather(0, result.pred_sem_seg.data)
+    torch.testing.assert_close(result.scores.data, probabilities)
 
 
 def test_words_can_change_at_run_time(make):

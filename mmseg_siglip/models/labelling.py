@@ -1,0 +1,122 @@
+"""From cosines of query words to one class a pixel.
+
+Shapes: Q query words, C classes, an output of (H, W) pixels, which is gone through some rows at a
+time so that nothing of size (Q, H, W) exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 64 * 2**20
+
+Rows = Callable[[int, int], Tensor]
+"""(first, last) row to cosines (Q, last - first, W)."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the pixels of one image got.
+
+    Attributes:
+        labels: (H, W) int64 class indices.
+        scores: (H, W) float32, the label's probability; None if not asked for.
+        probabilities: (C, H, W) float32; None if not asked for.
+    """
+
+    labels: Tensor
+    scores: Tensor | None
+    probabilities: Tensor | None
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """SCLIP's rules: https://arxiv.org/abs/2312.01597.
+
+    A word's probability is the softmax over all query words of its scaled cosine; a class has the
+    highest of its words'. So the best class is that of the best word, and its probability is
+    1 / sum exp(l - l_best): the softmax itself is only computed where it is asked for.
+
+    Attributes:
+        query_to_class: Class index of each word.
+        logit_scale: Factor on cosines.
+        prob_thd: Pixels whose best probability is lower become background.
+        area_thd: A foreground class that covers at most this part of the foreground, by argmax,
+            is removed.
+        background_index: The class that both thresholds refer to.
+    """
+
+    query_to_class: Sequence[int]
+    logit_scale: float
+    prob_thd: float = 0.0
+    area_thd: float | None = None
+    background_index: int | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return max(self.query_to_class) + 1
+
+    def __call__(
+        self,
+        rows: Rows,
+        size: tuple[int, int],
+        *,
+        return_scores: bool = False,
+        return_probabilities: bool = False,
+    ) -> Labels:
+        """Label an output of `size` (H, W)."""
+        chunks = self.chunks(size)
+        removed = self._small(rows, chunks) if self.area_thd is not None else None
+        labels, scores, probabilities = [], [], []
+        for chunk in chunks:
+            logits = rows(*chunk) * self.logit_scale
+            owner = torch.tensor(self.query_to_class, device=logits.device)
+            kept = logits
+            if removed is not None and removed.any():
+                kept = logits.masked_fill(removed[owner, None, None], -inf)
+            best, query = kept.max(0)
+            label = owner[query]
+            if self.prob_thd or return_scores:
+                score = 1 / (logits - best).exp_().sum(0)
+                scores.append(score)
+                label[score < self.prob_thd] = self.background_index or 0
+            labels.append(label)
+            if return_probabilities:
+                merged = merge_words(logits.softmax(0), self.query_to_class)
+                if removed is not None:
+                    merged = merged.masked_fill(removed[:, None, None], 0)
+                probabilities.append(merged)
+        return Labels(
+            torch.cat(labels),
+            torch.cat(scores) if return_scores else None,
+            torch.cat(probabilities, dim=1) if return_probabilities else None,
+        )
+
+    def chunks(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """First and last rows of parts whose (Q, rows, W) stays below `CHUNK_BYTES`."""
+        step = max(1, CHUNK_BYTES // (len(self.query_to_class) * size[1] * 4))
+        return [(first, min(first + step, size[0])) for first in range(0, size[0], step)]
+
+    def _small(self, rows: Rows, chunks: Sequence[tuple[int, int]]) -> Tensor:
+        """Foreground classes to remove: (C,) bool."""
+        best = torch.cat([rows(*chunk).argmax(0).flatten() for chunk in chunks])
+        words = torch.bincount(best, minlength=len(self.query_to_class))
+        owner = torch.tensor(self.query_to_class, device=words.device)
+        area = words.new_zeros(self.num_classes).index_add_(0, owner, words)
+        foreground = torch.arange(len(area), device=area.device) != self.background_index
+        return foreground & (area <= self.area_thd * area[foreground].sum())
+
+
+def merge_words(values: Tensor, query_to_class: Sequence[int]) -> Tensor:
+    """The highest of each class's words: (Q, h, w) to (C, h, w)."""
+    num_classes = max(query_to_class) + 1
+    if len(values) == num_classes:
+        return values
+    owner = torch.tensor(query_to_class, device=values.device)[:, None, None]
+    merged = values.new_full((num_classes, *values.shape[1:]), -inf)
+    return merged.scatter_reduce_(0, owner.expand_as(values), values, 'amax')

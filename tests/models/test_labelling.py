@@ -1,0 +1,67 @@
+import pytest
+import torch
+from oracles import classify
+
+from mmseg_siglip.models import labelling
+from mmseg_siglip.models.labelling import Labeller, merge_words
+
+OWNER = (0, 0, 0, 1, 1, 2, 3, 4, 4)
+
+
+def rows_of(cosines):
+    return lambda first, last: cosines[:, first:last]
+
+
+@pytest.mark.parametrize('owner', [OWNER, tuple(range(9))])
+@pytest.mark.parametrize(
+    'rules',
+    [
+        dict(),
+        dict(prob_thd=0.3, background_index=0),
+        dict(area_thd=0.25, background_index=2),
+        dict(prob_thd=0.3, area_thd=0.1, background_index=1),
+    ],
+)
+@pytest.mark.parametrize('chunk', [1, 2000, 2**30])
+def test_equals_the_plain_rules(monkeypatch, owner, rules, chunk):
+    monkeypatch.setattr(labelling, 'CHUNK_BYTES', chunk)
+    cosines = torch.rand(9, 20, 30, generator=torch.Generator().manual_seed(0))
+    cosines += torch.linspace(0, 0.5, 9)[:, None, None]
+    result = Labeller(owner, 10.0, **rules)(
+        rows_of(cosines), (20, 30), return_scores=True, return_probabilities=True
+    )
+    plain = {'background' if k == 'background_index' else k: v for k, v in rules.items()}
+    probabilities, labels = classify(cosines, owner, scale=10.0, **plain)
+    assert torch.equal(result.labels, labels)
+    torch.testing.assert_close(result.probabilities, probabilities)
+    torch.testing.assert_close(result.scores, probabilities.max(0).values)
+
+
+def test_ties_go_to_the_first_class():
+    """As "bed", which SCLIP's COCO-Object list names twice."""
+    cosines = torch.tensor([0.1, 0.9, 0.9]).view(3, 1, 1)
+    assert Labeller((0, 0, 1), 40.0)(rows_of(cosines), (1, 1)).labels.item() == 0
+
+
+def test_small_classes_go_to_the_next_best():
+    """One pixel of class 1 among ten of foreground; its second choice is class 2."""
+    cosines = torch.zeros(3, 1, 10)
+    cosines[2] = 0.5
+    cosines[1, 0, 0] = 1.0
+    assert Labeller((0, 1, 2), 1.0)(rows_of(cosines), (1, 10)).labels[0, 0] == 1
+    labeller = Labeller((0, 1, 2), 1.0, area_thd=0.1, background_index=0)
+    assert labeller(rows_of(cosines), (1, 10)).labels.eq(2).all()
+
+
+def test_only_what_is_asked_for():
+    result = Labeller((0, 1), 1.0)(rows_of(torch.rand(2, 3, 4)), (3, 4))
+    assert result.scores is None and result.probabilities is None
+    assert result.labels.shape == (3, 4) and result.labels.dtype == torch.int64
+
+
+def test_merge_takes_the_highest():
+    values = torch.randn(9, 2, 3)
+    spans = [(0, 3), (3, 5), (5, 6), (6, 7), (7, 9)]
+    expected = torch.stack([values[a:b].amax(0) for a, b in spans])
+    assert torch.equal(merge_words(values, OWNER), expected)
+    assert merge_words(values, range(9)) is values
