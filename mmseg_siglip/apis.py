@@ -1,0 +1,215 @@
+"""Your own photograph, your own words, three lines of Python.
+
+    from mmseg_siglip.apis import OpenVocabSegmenter
+
+    segmenter = OpenVocabSegmenter.from_pretrained('ViT-B/16')
+    segmenter('photo.jpg', ['cat', 'dog', 'grass']).plot().save('photo_segmented.png')
+
+Shapes: an image is (H, W); C classes; D joint channels; (h, w) the grid of patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmseg.structures import SegDataSample
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from mmseg_siglip.image import decode_image
+from mmseg_siglip.models.labelling import merge_words
+from mmseg_siglip.models.segmentors import SCLIPSegmentor
+from mmseg_siglip.segmentation import Segmentation
+from mmseg_siglip.vocabulary import Vocabulary
+
+METHODS = {
+    'clip': 'vanilla',
+    'maskclip': 'maskclip',
+    'sclip': 'csa',
+    'clearclip': 'clearclip',
+    'naclip': 'naclip',
+}
+RESIZE = 1.5  # short side over the encoder's image size: 336 over 224, as SCLIP has it
+
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+Words = str | Path | Sequence[str] | Vocabulary
+
+
+class OpenVocabSegmenter:
+    """Segments images by words.
+
+    Args:
+        model: The segmentor.
+        short_side: Pixels to which the short side of an image is resized first.
+    """
+
+    def __init__(self, model: SCLIPSegmentor, *, short_side: int) -> None:
+        self.model = model.eval()
+        self.short_side = short_side
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        encoder: str,
+        method: str = 'sclip',
+        *,
+        device: str | torch.device | None = None,
+        precision: str = 'auto',
+        short_side: int | None = None,
+        **options,
+    ) -> OpenVocabSegmenter:
+        """Build a segmenter on an encoder's weights.
+
+        Args:
+            encoder: Whatever `build_encoder` takes: an OpenAI or open_clip name, a transformers
+                folder or Hub id, a file, or the name of a checkpoint that ships along.
+            method: A key of `METHODS`.
+            device: By default the GPU, if there is one.
+            precision: See `mmseg_siglip.models.precision`.
+            short_side: By default 1.5 times the encoder's image size.
+            options: Further arguments of `SCLIPSegmentor`.
+
+        Raises:
+            ValueError: No such method, or no encoder there.
+        """
+        if method not in METHODS:
+            raise ValueError(f'unknown method {method!r}; expected one of {", ".join(METHODS)}')
+        model = SCLIPSegmentor(
+            dict(pretrained=encoder),
+            ['object'],
+            attention=METHODS[method],
+            precision=precision,
+            **options,
+        )
+        if device is None:
+            device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        side = short_side or round(RESIZE * min(model.backbone.image_size))
+        return cls(model.to(device), short_side=side)
+
+    def __call__(
+        self, images: ImageLike | Sequence[ImageLike], words: Words
+    ) -> Segmentation | list[Segmentation]:
+        """Label every pixel with one of the words.
+
+        Args:
+            images: One image or a list of them: a path (turned upright by its EXIF orientation),
+                a PIL image, an RGB array (H, W, 3) uint8, or an RGB tensor (3, H, W), uint8 or
+                float in [0, 1].
+            words: One class an item, synonyms after commas; or a vocabulary's name or file.
+
+        Returns:
+            One result for one image, a list for a list.
+
+        Raises:
+            ValueError: An image or a word cannot be used; the message names it.
+        """
+        single = isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor))
+        pixels = [read_image(image) for image in ([images] if single else images)]
+        tensors = [torch.from_numpy(rgb).permute(2, 0, 1) for rgb in pixels]
+        results = [
+            Segmentation(labels.numpy(), scores.numpy(), self.model.vocabulary.names, rgb)
+            for rgb, (labels, scores) in zip(
+                pixels, self.segment_torch(tensors, words), strict=True
+            )
+        ]
+        return results[0] if single else results
+
+    @torch.no_grad()
+    def segment_torch(
+        self, images: Tensor | Sequence[Tensor], words: Words
+    ) -> list[tuple[Tensor, Tensor]]:
+        """The same on tensors.
+
+        Args:
+            images: (B, 3, H, W), or B tensors (3, H, W) of any sizes: RGB, uint8 or float in
+                [0, 1].
+            words: As in `__call__`.
+
+        Returns:
+            For each image, on the CPU, labels (H, W) int64 and scores (H, W) float32 in [0, 1].
+        """
+        self._use(words)
+        images = [check_tensor(image) for image in images]
+        inputs = [self._prepare(image) for image in images]
+        samples = [SegDataSample(metainfo=dict(ori_shape=image.shape[-2:])) for image in images]
+        self.model.predict(inputs, samples, return_scores=True)
+        return [
+            (sample.pred_sem_seg.data[0].cpu(), sample.scores.data[0].cpu()) for sample in samples
+        ]
+
+    @torch.no_grad()
+    def compute_dense_similarity(self, image: ImageLike, class_names: Sequence[str]) -> Tensor:
+        """Cosines between words and patches of the whole image, in one forward pass.
+
+        Returns:
+            (num_classes, H_feat, W_feat) float32 in [-1, 1]; of several words for one class, the
+            highest.
+        """
+        self._use(class_names)
+        pixels = torch.from_numpy(read_image(image)).permute(2, 0, 1)
+        (features,) = self.model.extract_feat([self._prepare(pixels)])
+        features = normalize(features, dim=0)
+        cosines = torch.einsum('dhw,qd->qhw', features, self.model.text)
+        return merge_words(cosines, self.model.vocabulary.query_to_class).cpu()
+
+    def _use(self, words: Words) -> None:
+        vocabulary = Vocabulary.load(words)
+        if vocabulary != self.model.vocabulary:
+            self.model.set_vocabulary(vocabulary)
+
+    def _prepare(self, rgb: Tensor) -> Tensor:
+        """(3, H, W) RGB, uint8 or float in [0, 1], resized and normalised, on the device."""
+        preprocessor = self.model.data_preprocessor
+        image = rgb.to(preprocessor.mean.device).float()
+        image = image if rgb.dtype == torch.uint8 else 255 * image
+        scale = self.short_side / min(rgb.shape[-2:])
+        size = [max(round(side * scale), 1) for side in rgb.shape[-2:]]
+        image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
+        return (image - preprocessor.mean) / preprocessor.std
+
+
+def read_image(image: ImageLike) -> np.ndarray:
+    """Any image as RGB, (H, W, 3) uint8.
+
+    Raises:
+        ValueError: It cannot be read, or has another shape or type.
+    """
+    if isinstance(image, (str, Path)):
+        path = Path(image)
+        if not path.is_file():
+            raise ValueError(f'{path}: no such image file')
+        bgr = decode_image(path.read_bytes(), str(path), apply_exif=True)
+        return np.ascontiguousarray(bgr[..., ::-1])
+    if isinstance(image, Image.Image):
+        return np.array(image.convert('RGB'))
+    if isinstance(image, Tensor):
+        image = check_tensor(image).cpu()
+        image = image if image.dtype == torch.uint8 else (255 * image).round().byte()
+        return image.permute(1, 2, 0).contiguous().numpy()
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f'expected an RGB array (H, W, 3) of uint8, found {image.shape} of {image.dtype}'
+        )
+    return np.ascontiguousarray(image)
+
+
+def check_tensor(image: Tensor) -> Tensor:
+    """`image`, if it is (3, H, W), uint8 or float in [0, 1].
+
+    Raises:
+        ValueError: It is not.
+    """
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f'expected an RGB tensor (3, H, W), found {tuple(image.shape)}')
+    if image.dtype == torch.uint8:
+        return image
+    if not image.is_floating_point() or image.min() < 0 or image.max() > 1:
+        raise ValueError(
+            f'expected uint8, or float in [0, 1]; found {image.dtype} '
+            f'in [{image.min():g}, {image.max():g}]'
+        )
+    return image

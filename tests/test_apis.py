@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmseg_siglip.apis import METHODS, OpenVocabSegmenter, check_tensor, read_image
+from mmseg_siglip.segmentation import Segmentation
+
+WORDS = ['sky', 'cat, kitten', 'road']
+
+
+@pytest.fixture(scope='module')
+def segmenter(openai_file):
+    return OpenVocabSegmenter.from_pretrained(openai_file, templates='single', precision='fp32')
+
+
+@pytest.fixture(scope='module')
+def photo():
+    return np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+def test_all_forms_of_an_image_give_the_same(segmenter, photo, tmp_path):
+    Image.fromarray(photo).save(tmp_path / 'photo.png')
+    tensor = torch.from_numpy(photo).permute(2, 0, 1)
+    forms = [tmp_path / 'photo.png', str(tmp_path / 'photo.png'), Image.fromarray(photo)]
+    expected = segmenter(photo, WORDS)
+    assert expected.labels.shape == expected.scores.shape == (40, 60)
+    assert expected.classes == ('sky', 'cat', 'road')
+    for form in [*forms, tensor, tensor.float() / 255]:
+        result = segmenter(form, WORDS)
+        assert np.array_equal(result.labels, expected.labels)
+        np.testing.assert_allclose(result.scores, expected.scores, atol=1e-5)
+
+
+def test_list_equals_singles(segmenter, photo):
+    images = [photo, photo[:20], photo[:, 10:30]]
+    together = segmenter(images, WORDS)
+    for image, result in zip(images, together, strict=True):
+        alone = segmenter(image, WORDS)
+        assert (
+            np.array_equal(result.labels, alone.labels) and result.labels.shape == image.shape[:2]
+        )
+
+
+def test_numpy_and_tensor_twins(segmenter, photo):
+    batch = torch.from_numpy(photo).permute(2, 0, 1)[None]
+    ((labels, scores),) = segmenter.segment_torch(batch, WORDS)
+    result = segmenter(photo, WORDS)
+    assert np.array_equal(labels.numpy(), result.labels)
+    assert scores.min() >= 1 / 4 and scores.max() <= 1
+
+
+def test_words_may_change_from_call_to_call(segmenter, photo):
+    assert segmenter(photo, ['boat', 'tree']).classes == ('boat', 'tree')
+    assert len(segmenter(photo, 'voc20').classes) == 20
+
+
+def test_dense_similarity(segmenter, photo):
+    cosines = segmenter.compute_dense_similarity(photo, WORDS)
+    assert cosines.shape == (3, 6, 9) and cosines.abs().max() <= 1
+    alone = segmenter.compute_dense_similarity(photo, ['sky'])
+    torch.testing.assert_close(cosines[:1], alone)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_methods(openai_file, photo, method):
+    segmenter = OpenVocabSegmenter.from_pretrained(openai_file, method, templates='plain')
+    assert segmenter.model.attention == METHODS[method]
+    assert segmenter(photo, WORDS).labels.max() < 3
+
+
+def test_unknown_method(openai_file):
+    with pytest.raises(ValueError, match="unknown method 'sam'; expected one of clip, maskclip"):
+        OpenVocabSegmenter.from_pretrained(openai_file, 'sam')
+
+
+def test_photographs_are_turned_upright(photo, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo).save(tmp_path / 'turned.png', exif=exif)
+    assert np.array_equal(read_image(tmp_path / 'turned.png'), np.rot90(photo, -1))
+
+
+@pytest.mark.parametrize(
+    ('image', 'message'),
+    [
+        ('absent.jpg', 'absent.jpg: no such image file'),
+        (np.zeros((4, 4), np.uint8), r'expected an RGB array .* found \(4, 4\) of uint8'),
+        (np.zeros((4, 4, 3)), 'of float64'),
+        (torch.zeros(4, 4, 3), r'expected an RGB tensor \(3, H, W\), found \(4, 4, 3\)'),
+        (torch.full((3, 4, 4), 255.0), r'float in \[0, 1\]; found torch.float32 in \[255, 255\]'),
+    ],
+)
+def test_unusable_images(image, message):
+    with pytest.raises(ValueError, match=message):
+        read_image(image)
+
+
+def test_check_tensor_keeps_what_is_good():
+    image = torch.rand(3, 4, 5)
+    assert check_tensor(image) is image
+
+
+def test_result_type(segmenter, photo):
+    assert isinstance(segmenter(photo, WORDS), Segmentation)

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmseg_siglip.__main__ import find_images, segment, split_words
+from mmseg_siglip.cli.common import run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / 'photos' / 'more').mkdir(parents=True)
+    for name in ('a.jpg', 'b.png', 'more/c.JPG'):
+        pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / 'photos' / name, format='PNG')
+    (tmp_path / 'photos' / 'notes.txt').write_text('no image')
+    return tmp_path / 'photos'
+
+
+@pytest.fixture
+def command(openai_file, tmp_path):
+    def call(images, words='cat, dog, grass', *extra):
+        options = ['--encoder', openai_file, '--templates', 'plain', '--out', str(tmp_path / 'out')]
+        return run(segment, [str(images), words, *options, *extra])
+
+    return call
+
+
+def test_one_image(command, photos, tmp_path, capsys):
+    assert command(photos / 'a.jpg') == 0
+    assert '1 of 1 images segmented' in capsys.readouterr().out
+    labels = np.array(Image.open(tmp_path / 'out' / 'a.jpg.labels.png'))
+    assert labels.shape == (40, 50) and labels.max() < 3
+    assert Image.open(tmp_path / 'out' / 'a.jpg.picture.png').width == 50
+
+
+def test_folder_keeps_its_structure(command, photos, tmp_path):
+    assert command(photos, 'voc20') == 0
+    written = {str(p.relative_to(tmp_path / 'out')) for p in (tmp_path / 'out').rglob('*.png')}
+    names = ('a.jpg', 'b.png', 'more/c.JPG')
+    assert written == {f'{name}.{kind}.png' for name in names for kind in ('labels', 'picture')}
+
+
+def test_broken_files_are_reported_and_the_others_done(command, photos, tmp_path, capsys):
+    (photos / 'b.png').write_bytes(b'not an image')
+    assert command(photos) == 1
+    captured = capsys.readouterr()
+    assert '2 of 3 images segmented' in captured.out
+    assert 'error: 1 images could not be read' in captured.err and 'b.png' in captured.err
+    assert (tmp_path / 'out' / 'more' / 'c.JPG.labels.png').is_file()
+
+
+@pytest.mark.parametrize(
+    ('images', 'words', 'extra', 'message'),
+    [
+        ('absent.jpg', 'cat', (), 'absent.jpg: no such image or folder'),
+        ('.', 'cat', (), 'no images in this folder; looked for .jpg'),
+        ('photos', 'cat,,dog', (), 'empty name'),
+        ('photos', 'cat, cat', (), "'cat' is there already"),
+        ('photos', 'cat', ('--encoder', 'absent.pt'), 'absent.pt: no such file'),
+    ],
+)
+def test_one_sentence_for_bad_input(
+    command, photos, tmp_path, monkeypatch, capsys, images, words, extra, message
+):
+    (tmp_path / 'empty').mkdir()
+    monkeypatch.chdir(tmp_path / 'empty')
+    target = photos if images == 'photos' else images
+    assert command(target, words, *extra) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith('error: ') and message in line
+
+
+def test_words(tmp_path):
+    assert split_words('cat, dog') == ['cat', ' dog']
+    assert split_words('voc21') == 'voc21'
+    (tmp_path / 'mine.txt').write_text('cat')
+    assert split_words(str(tmp_path / 'mine.txt')) == str(tmp_path / 'mine.txt')
+
+
+def test_images_are_sorted(photos):
+    assert [path.name for path in find_images(photos)] == ['a.jpg', 'b.png', 'c.JPG']
