@@ -3,7 +3,8 @@ model = dict(
     type='SigLIPPretrainer',
     backbone=dict(type='SigLIPBackbone', config='tiny_siglip_shapes'),
     vocabulary='shapes',
-    train_sizes=(32, 32, 32, 48, 64),
+    local_weight=1.0,
+    train_sizes=(32, 64, 64),
     logit_bias=-2.0,  # about one text in six is true of an image, not one in a batch
 )
 optim_wrapper = dict(
@@ -22,11 +23,11 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=100, end=2400, by_epoch=False, eta_min=1e-6),
+    dict(type='CosineAnnealingLR', begin=100, end=4000, by_epoch=False, eta_min=1e-6),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2400, val_interval=400)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=4000, val_interval=1000)
 default_hooks = dict(
-    logger=dict(interval=20),
-    checkpoint=dict(interval=400, max_keep_ckpts=1),
+    logger=dict(interval=50),
+    checkpoint=dict(interval=500, max_keep_ckpts=1),
     visualization=dict(draw=False),
 )

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 
-from mmseg_siglip.datasets.shapes_scene import COLOURS, PAIRS, SHAPES, STUFF, ShapesScene
+from mmseg_siglip.datasets.shapes_scene import (
+    COLOURS,
+    PAIR_CLASSES,
+    PAIRS,
+    SHAPES,
+    STUFF,
+    ShapesScene,
+)
 
 RELATIONS = ('left of', 'right of', 'above', 'below')
 SYNONYMS = {
@@ -34,6 +41,7 @@ _STUFF = _PAIR + len(PAIRS)
 _ON = _STUFF + len(STUFF)
 _RELATION = _ON + len(PAIRS) * len(STUFF)
 NUM_FACTS = _RELATION + len(RELATIONS) * len(PAIRS) ** 2
+NUM_LOCAL_FACTS = _ON  # those that are true at a place, not of an arrangement
 MAX_CLAIMS = 3
 
 SEEN_SHARE = 0.35  # of an object's visible pixels: what must be in the window to name its shape
@@ -140,6 +148,38 @@ def observe(scene: ShapesScene, window: tuple[int, int, int, int] | None = None)
                 possible[fact] |= gap > 0
                 certain[fact] |= sure and gap > apart
     return Observation(certain, possible)
+
+
+def local_shares(pairs: np.ndarray, cells: int) -> np.ndarray:
+    """For each place of a picture, the share of it where each local fact is true.
+
+    Args:
+        pairs: (S, S) index into ``PAIR_CLASSES``; cells must divide S.
+        cells: Places along each side.
+
+    Returns:
+        (NUM_LOCAL_FACTS, cells, cells) float32 in [0, 1].
+    """
+    side = len(pairs) // cells
+    places = pairs.reshape(cells, side, cells, side).transpose(0, 2, 1, 3).reshape(cells**2, -1)
+    offset = np.arange(cells**2)[:, None] * len(PAIR_CLASSES)
+    counts = np.bincount((places + offset).ravel(), minlength=cells**2 * len(PAIR_CLASSES))
+    shares = counts.reshape(cells**2, -1).astype(np.float32) / side**2 @ _FACTS_OF_PAIRS
+    return shares.T.reshape(NUM_LOCAL_FACTS, cells, cells)
+
+
+def _facts_of_pairs() -> np.ndarray:
+    """(53, NUM_LOCAL_FACTS): what is true where a pixel has a label."""
+    table = np.zeros((len(PAIR_CLASSES), NUM_LOCAL_FACTS), np.float32)
+    table[:, ALWAYS] = 1
+    for index, (colour, shape) in enumerate(PAIRS):
+        table[index, [shape_fact(shape), colour_fact(colour), pair_fact(index)]] = 1
+    for index, stuff in enumerate(STUFF, start=len(PAIRS)):
+        table[index, stuff_fact(stuff)] = 1
+    return table
+
+
+_FACTS_OF_PAIRS = _facts_of_pairs()
 
 
 def relation_gap(relation: str, first: tuple[float, float], second: tuple[float, float]) -> float:

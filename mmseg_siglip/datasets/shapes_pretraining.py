@@ -6,9 +6,17 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from mmseg_siglip.datasets.shapes_captions import Captioner, observe, padded
+from mmseg_siglip.datasets.shapes_captions import (
+    Captioner,
+    local_shares,
+    observe,
+    padded,
+)
 from mmseg_siglip.datasets.shapes_scene import ShapesScene, generate, scene_seed
 from mmseg_siglip.registry import DATASETS
+
+
+CELLS = 8  # places along each side of an image whose facts are given one by one
 
 
 @DATASETS.register_module()
@@ -42,6 +50,8 @@ class ShapesCaptionDataset(Dataset):
     ) -> None:
         if not 1 <= smallest <= min(scene_size):
             raise ValueError(f'smallest: expected 1 to {min(scene_size)} pixels, found {smallest}')
+        if image_size % CELLS:
+            raise ValueError(f'image_size: expected a multiple of {CELLS}, found {image_size}')
         scene_seed(split, num_scenes - 1)
         self.image_size = image_size
         self.num_scenes = num_scenes
@@ -57,7 +67,8 @@ class ShapesCaptionDataset(Dataset):
         return self.num_scenes * self.windows
 
     def __getitem__(self, index: int) -> dict:
-        """``inputs``: (3, S, S) uint8, BGR; ``data_samples``: caption, claims, facts, possible.
+        """``inputs``: (3, S, S) uint8, BGR; ``data_samples``: caption, claims, facts,
+        possible, and shares, (F, 8, 8): of each place, the part where a local fact is true.
 
         Arrays, not samples: a batch is stacked by the loader's ``default_collate``.
         """
@@ -73,6 +84,7 @@ class ShapesCaptionDataset(Dataset):
                 claims=np.array(padded(caption.claims)),
                 facts=observation.certain,
                 possible=observation.possible,
+                shares=local_shares(self.resize(scene.pairs, window, cv2.INTER_NEAREST), CELLS),
             ),
         )
 
@@ -97,8 +109,14 @@ class ShapesCaptionDataset(Dataset):
         return int(top), int(left), side, side
 
     def picture(self, scene: ShapesScene, window: tuple[int, int, int, int]) -> np.ndarray:
-        top, left, height, width = window
-        crop = scene.image[top : top + height, left : left + width]
-        method = cv2.INTER_AREA if height > self.image_size else cv2.INTER_CUBIC
-        resized = cv2.resize(crop, (self.image_size, self.image_size), interpolation=method)
+        """(3, S, S) uint8, BGR."""
+        method = cv2.INTER_AREA if window[2] > self.image_size else cv2.INTER_CUBIC
+        resized = self.resize(scene.image, window, method)
         return np.ascontiguousarray(resized[..., ::-1].transpose(2, 0, 1))
+
+    def resize(
+        self, array: np.ndarray, window: tuple[int, int, int, int], method: int
+    ) -> np.ndarray:
+        top, left, height, width = window
+        crop = array[top : top + height, left : left + width]
+        return cv2.resize(crop, (self.image_size, self.image_size), interpolation=method)

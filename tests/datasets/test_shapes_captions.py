@@ -7,12 +7,14 @@ from mmseg_siglip.datasets.shapes_captions import (
     ALWAYS,
     MAX_CLAIMS,
     NUM_FACTS,
+    NUM_LOCAL_FACTS,
     RELATIONS,
     SYNONYMS,
     Captioner,
     Observation,
     colour_fact,
     fits,
+    local_shares,
     observe,
     on_fact,
     padded,
@@ -151,6 +153,27 @@ def test_fits_is_set_inclusion():
     for i in range(7):
         for j, claim in enumerate(claims):
             assert result[i, j] == (set(claim) <= set(np.flatnonzero(facts[i])))
+
+
+def test_local_shares_counted_pixel_by_pixel():
+    pairs = generate(6, size=(64, 64)).pairs
+    shares = local_shares(pairs, 4)
+    assert shares.shape == (NUM_LOCAL_FACTS, 4, 4)
+    np.testing.assert_allclose(shares[ALWAYS], 1, rtol=1e-6)
+    for row in range(4):
+        for column in range(4):
+            place = pairs[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+            names = [PAIR_CLASSES[value] for value in place.ravel()]
+            for shape in SHAPES:
+                share = np.mean([name.endswith(shape) for name in names])
+                assert shares[shape_fact(shape), row, column] == pytest.approx(share)
+            for colour in COLOURS:
+                share = np.mean([name.startswith(f'{colour} ') for name in names])
+                assert shares[colour_fact(colour), row, column] == pytest.approx(share)
+            for name in {*names}:
+                index = PAIR_CLASSES.index(name)
+                fact = pair_fact(index) if index < len(PAIRS) else stuff_fact(name)
+                assert shares[fact, row, column] == pytest.approx(names.count(name) / 256)
 
 
 def test_an_empty_observation_has_no_caption():

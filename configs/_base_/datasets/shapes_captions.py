@@ -1,7 +1,7 @@
 """ShapesWorld windows with captions to train on, and val scenes to segment."""
 
 train_dataloader = dict(
-    batch_size=256,
+    batch_size=64,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
