@@ -242,13 +242,13 @@ class Captioner:
         placed = certain[(certain >= _ON) & (certain < _RELATION)] - _ON
         related = certain[certain >= _RELATION] - _RELATION
         kinds = [
-            (0.24, len(pairs), lambda: self._shape(rng, rng.choice(pairs))),
-            (0.24, len(pairs), lambda: self._pair(rng, rng.choice(pairs))),
-            (0.20, len(stuff), lambda: self._stuff(rng, rng.choice(stuff))),
-            (0.06, len(colours), lambda: self._colour(rng, rng.choice(colours))),
-            (0.08, len(placed), lambda: self._placed(rng, rng.choice(placed))),
-            (0.10, len(pairs) > 1, lambda: self._several(rng, pairs)),
-            (0.08, len(related), lambda: self._related(rng, rng.choice(related))),
+            (0.45, len(pairs), lambda: self._shape(rng, rng.choice(pairs))),
+            (0.20, len(pairs), lambda: self._pair(rng, rng.choice(pairs))),
+            (0.13, len(stuff), lambda: self._stuff(rng, rng.choice(stuff))),
+            (0.05, len(colours), lambda: self._colour(rng, rng.choice(colours))),
+            (0.05, len(placed), lambda: self._placed(rng, rng.choice(placed))),
+            (0.07, len(pairs) > 1, lambda: self._several(rng, pairs)),
+            (0.05, len(related), lambda: self._related(rng, rng.choice(related))),
         ]
         weights = np.array([weight if possible else 0.0 for weight, possible, _ in kinds])
         if not weights.any():

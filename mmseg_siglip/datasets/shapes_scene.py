@@ -39,10 +39,10 @@ SPLITS = {
     'test': range(1_100_000, 1_200_000),
 }
 
-NEAREST, FARTHEST = 2.0, 5.0  # metres, of objects
+NEAREST, FARTHEST = 2.0, 4.0  # metres, of objects
 GROUND_NEAR, GROUND_FAR = 6.5, 12.0  # metres, at the lower and the upper edge of the picture
 RADIUS_AT_ONE_METRE = 0.58  # of the picture's short side
-MOST_TURNED = np.pi / 6  # radians from upright, either way
+MOST_TURNED = np.pi / 12  # radians from upright, either way
 LEAST_VISIBLE = 0.25  # of a shape's own pixels; what is more hidden is left out
 MIN_SIZE = 16
 
@@ -132,7 +132,7 @@ def _layout(rng: np.random.Generator, size: tuple[int, int], held_out: bool) -> 
         )
         if all(
             np.hypot(*np.subtract(candidate.centre, other.centre))
-            > max(radius, other.radius) + 0.2 * min(radius, other.radius)
+            > max(radius, other.radius) + 0.5 * min(radius, other.radius)
             for other in placed
         ):
             placed.append(candidate)
