@@ -18,6 +18,7 @@ os.environ['MMSEG_SIGLIP_CACHE'] = _CACHE.name
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from mmseg_siglip.datasets.layouts import LAYOUTS, write_layout  # noqa: E402
@@ -25,6 +26,10 @@ from mmseg_siglip.datasets.layouts import LAYOUTS, write_layout  # noqa: E402
 pytest_plugins = ['tiny_encoders']
 REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
+
+# A busy machine is no reason for a property test to fail.
+settings.register_profile('busy', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('busy')
 
 
 @pytest.fixture(autouse=True)
