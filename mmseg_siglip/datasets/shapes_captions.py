@@ -111,12 +111,12 @@ def observe(scene: ShapesScene, window: tuple[int, int, int, int] | None = None)
     area = height * width
     shown = np.bincount(scene.instances[view].ravel(), minlength=len(scene.objects) + 1)[1:]
     ground = np.bincount(scene.classes[view].ravel(), minlength=len(SHAPES) + len(STUFF))
-    for stuff, count in zip(STUFF, ground[len(SHAPES) :]):
+    for stuff, count in zip(STUFF, ground[len(SHAPES) :], strict=True):
         certain[stuff_fact(stuff)] = count >= SEEN_STUFF * area
         possible[stuff_fact(stuff)] = count > 0
 
     plain, faint = [], []
-    for item, count in zip(scene.objects, shown):
+    for item, count in zip(scene.objects, shown, strict=True):
         if not count:
             continue
         facts = [shape_fact(item.shape), pair_fact(item.pair)]
@@ -197,10 +197,10 @@ def ground_around(scene: ShapesScene, item) -> list[tuple[str, float]]:
     (x, y), reach = item.centre, 1.1 * item.radius
     rows = slice(max(0, int(y - reach)), int(y + reach) + 1)
     columns = slice(max(0, int(x - reach)), int(x + reach) + 1)
-    counts = np.bincount(
-        scene.classes[rows, columns].ravel(), minlength=len(SHAPES) + len(STUFF)
-    )[len(SHAPES) :]
-    return [(s, n / counts.sum()) for s, n in zip(STUFF, counts) if n]
+    counts = np.bincount(scene.classes[rows, columns].ravel(), minlength=len(SHAPES) + len(STUFF))[
+        len(SHAPES) :
+    ]
+    return [(s, n / counts.sum()) for s, n in zip(STUFF, counts, strict=True) if n]
 
 
 def fits(claims: np.ndarray, facts: np.ndarray) -> np.ndarray:

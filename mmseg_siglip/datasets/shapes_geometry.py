@@ -88,7 +88,12 @@ SIGNED_DISTANCE: dict[str, Callable[[Field, Field], Field]] = {
 
 
 def signed_distance(
-    shape: str, columns: Field, rows: Field, *, centre: tuple[float, float], radius: float,
+    shape: str,
+    columns: Field,
+    rows: Field,
+    *,
+    centre: tuple[float, float],
+    radius: float,
     rotation: float,
 ) -> Field:
     """Distance of picture points to the edge of a placed shape.

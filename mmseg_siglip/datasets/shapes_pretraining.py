@@ -15,7 +15,6 @@ from mmseg_siglip.datasets.shapes_captions import (
 from mmseg_siglip.datasets.shapes_scene import ShapesScene, generate, scene_seed
 from mmseg_siglip.registry import DATASETS
 
-
 CELLS = 8  # places along each side of an image whose facts are given one by one
 
 

@@ -14,8 +14,16 @@ CLEARLY_APART = 0.06  # of the picture's short side: less is neither left nor ri
 CLEARLY_LARGER = 1.15  # ratio of radii: less is neither larger nor smaller
 CLEARLY_NEARER = 1.15  # ratio of depths
 
-EXTREMES = ('leftmost', 'rightmost', 'topmost', 'bottommost', 'largest', 'smallest', 'nearest',
-            'farthest')
+EXTREMES = (
+    'leftmost',
+    'rightmost',
+    'topmost',
+    'bottommost',
+    'largest',
+    'smallest',
+    'nearest',
+    'farthest',
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,9 @@ def _by_extreme(scene: ShapesScene) -> Iterator[ReferringExpression]:
 
 
 def _by_relation(scene: ShapesScene) -> Iterator[ReferringExpression]:
-    landmarks = {noun: found[0] for noun in _vocabulary(scene) if len(found := named(scene, noun)) == 1}
+    landmarks = {
+        noun: found[0] for noun in _vocabulary(scene) if len(found := named(scene, noun)) == 1
+    }
     for noun in _vocabulary(scene):
         group = named(scene, noun)
         for other_noun, other in landmarks.items():

@@ -34,7 +34,7 @@ HELD_OUT_PAIRS = tuple(
 """The colour-shape pairs, one for each shape, that no training scene shows or names."""
 
 SPLITS = {
-    'train': range(0, 1_000_000),
+    'train': range(1_000_000),
     'val': range(1_000_000, 1_100_000),
     'test': range(1_100_000, 1_200_000),
 }
@@ -112,9 +112,7 @@ def _layout(rng: np.random.Generator, size: tuple[int, int], held_out: bool) -> 
     """Places shapes whose centre no other shape's circle covers, in short sides."""
     short = min(size)
     height, width = size[0] / short, size[1] / short
-    allowed = [
-        index for index, pair in enumerate(PAIRS) if held_out or pair not in HELD_OUT_PAIRS
-    ]
+    allowed = [index for index, pair in enumerate(PAIRS) if held_out or pair not in HELD_OUT_PAIRS]
     wanted = rng.integers(2, 2 + round(4 * width * height))
     placed: list[_Placement] = []
     for _ in range(12 * wanted):
@@ -155,8 +153,9 @@ def _cover(canvas: np.ndarray, paint: np.ndarray, alpha: np.ndarray) -> None:
     canvas += (paint - canvas) * alpha[..., None]
 
 
-def _surface(rng: np.random.Generator, colour: str, distance: np.ndarray, radius: float,
-             light: np.ndarray) -> np.ndarray:
+def _surface(
+    rng: np.random.Generator, colour: str, distance: np.ndarray, radius: float, light: np.ndarray
+) -> np.ndarray:
     """A smooth, lit surface with a darker rim: (h, w, 3)."""
     base = np.float32(COLOURS[colour]) * np.float32(rng.uniform(0.88, 1.08))
     base = np.clip(base + rng.uniform(-0.04, 0.04, 3), 0, 1).astype(np.float32)
@@ -164,7 +163,9 @@ def _surface(rng: np.random.Generator, colour: str, distance: np.ndarray, radius
     return base * ((1 + 0.16 * light) * (1 - 0.3 * rim))[..., None]
 
 
-def generate(seed: int, *, size: tuple[int, int] = (128, 192), held_out: bool = False) -> ShapesScene:
+def generate(
+    seed: int, *, size: tuple[int, int] = (128, 192), held_out: bool = False
+) -> ShapesScene:
     """Draws the scene of a seed.
 
     Args:
@@ -181,7 +182,8 @@ def generate(seed: int, *, size: tuple[int, int] = (128, 192), held_out: bool = 
     if min(size) < MIN_SIZE:
         raise ValueError(f'a scene must be at least {MIN_SIZE} pixels on a side, got {size}')
     layout_rng, paint_rng, noise_rng = (
-        np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(3)
+        np.random.Generator(np.random.PCG64(child))
+        for child in np.random.SeedSequence(seed).spawn(3)
     )
     short = min(size)
     rows, columns = np.mgrid[:height, :width].astype(np.float32) + 0.5
@@ -198,9 +200,12 @@ def generate(seed: int, *, size: tuple[int, int] = (128, 192), held_out: bool = 
 
     distances = [
         signed_distance(
-            SHAPES[item.pair // len(COLOURS)], columns, rows,
+            SHAPES[item.pair // len(COLOURS)],
+            columns,
+            rows,
             centre=(item.centre[0] * short, item.centre[1] * short),
-            radius=item.radius * short, rotation=item.rotation,
+            radius=item.radius * short,
+            rotation=item.rotation,
         )
         for item in placements
     ]
@@ -217,21 +222,31 @@ def generate(seed: int, *, size: tuple[int, int] = (128, 192), held_out: bool = 
         radius = item.radius * short
         offset = 0.035 * short * (GROUND_NEAR / item.depth) / 2
         shadow = signed_distance(
-            shape, columns, rows,
+            shape,
+            columns,
+            rows,
             centre=(item.centre[0] * short + offset, item.centre[1] * short + offset),
-            radius=radius, rotation=item.rotation,
+            radius=radius,
+            rotation=item.rotation,
         )
         image *= 1 - 0.35 * np.clip(0.5 - shadow / (0.05 * short), 0, 1)[..., None]
-        light = (toward_light - np.cos(light_angle) * item.centre[0]
-                 - np.sin(light_angle) * item.centre[1]) / item.radius
+        light = (
+            toward_light
+            - np.cos(light_angle) * item.centre[0]
+            - np.sin(light_angle) * item.centre[1]
+        ) / item.radius
         haze = 1 - 0.08 * (item.depth - NEAREST)
         paint = _surface(paint_rng, colour, distance, radius, light) * haze
         _cover(image, paint, np.clip(0.5 - distance, 0, 1))
         depth[distance < 0] = item.depth
         objects.append(
             ShapesObject(
-                shape=shape, colour=colour, radius=radius, rotation=item.rotation,
-                centre=(item.centre[0] * short, item.centre[1] * short), depth=item.depth,
+                shape=shape,
+                colour=colour,
+                radius=radius,
+                rotation=item.rotation,
+                centre=(item.centre[0] * short, item.centre[1] * short),
+                depth=item.depth,
                 area=int((instances == rank).sum()),
             )
         )
@@ -266,7 +281,8 @@ def _stack(distances: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
             instances[distances[index] < 0] = rank
         counts = np.bincount(instances.ravel(), minlength=len(stays) + 1)
         hidden = [
-            index for rank, index in enumerate(stays, start=1)
+            index
+            for rank, index in enumerate(stays, start=1)
             if counts[rank] < LEAST_VISIBLE * max(1, (distances[index] < 0).sum())
         ]
         if not hidden:

@@ -35,6 +35,4 @@ class ZeroShotAccuracy(BaseMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """``accuracy``, and ``chance``: that of guessing a class without looking."""
         hits, chances = zip(*results, strict=True)
-        return dict(
-            accuracy=100 * sum(hits) / len(hits), chance=100 * sum(chances) / len(chances)
-        )
+        return dict(accuracy=100 * sum(hits) / len(hits), chance=100 * sum(chances) / len(chances))

@@ -82,8 +82,10 @@ def test_a_seed_gives_the_same_scene_in_another_process():
 
 def test_one_seed_is_one_scene_at_any_resolution():
     small, large = generate(3, size=(64, 96)), generate(3, size=(128, 192))
-    assert [(o.colour, o.shape) for o in small.objects] == [(o.colour, o.shape) for o in large.objects]
-    for a, b in zip(small.objects, large.objects):
+    assert [(o.colour, o.shape) for o in small.objects] == [
+        (o.colour, o.shape) for o in large.objects
+    ]
+    for a, b in zip(small.objects, large.objects, strict=True):
         assert np.allclose(np.multiply(a.centre, 2), b.centre) and b.radius == 2 * a.radius
     assert (small.classes == large.classes[1::2, 1::2]).mean() > 0.97
 

@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from mmseg_siglip.models.attention import ATTENTIONS, DenseAttention, run_block
 from mmseg_siglip.models.backbones.siglip import HeadBlock
+from mmseg_siglip.models.losses import SigmoidLoss
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vocabulary import Vocabulary
 
@@ -48,7 +49,6 @@ class SigLIPPretrainer(BaseModel):
 
     Args:
         backbone: Config of a `SigLIPBackbone`.
-        loss: Config of the loss.
         vocabulary: What validation tells apart; see `Vocabulary.load`.
         local_weight: Factor on the loss of patches; 0 is SigLIP's own training.
         train_sizes: Sides, pixels, of square training images; each batch is resized to one of
@@ -64,7 +64,6 @@ class SigLIPPretrainer(BaseModel):
         backbone: dict,
         *,
         vocabulary: str | Sequence[str],
-        loss: dict = dict(type='SigmoidLoss'),
         local_weight: float = 0.0,
         train_sizes: Sequence[int] | None = None,
         logit_scale: float = 10.0,
@@ -81,7 +80,7 @@ class SigLIPPretrainer(BaseModel):
         )
         encoder.model.set_attn_implementation('eager')
         self.backbone = encoder
-        self.loss = MODELS.build(loss)
+        self.loss = SigmoidLoss()
         self.local_weight = local_weight
         self.train_sizes = train_sizes
         self.vocabulary = Vocabulary.load(vocabulary)
@@ -201,7 +200,7 @@ def read_patches(head: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def holds(facts: Tensor, claims: Tensor) -> Tensor:
-    """Whether all claims of a text (M, K), indices, are among the facts of an image (B, F), bool."""
+    """Whether all claims (M, K), indices, are among the facts (B, F), bool: (B, M)."""
     return facts[:, claims].all(-1)
 
 

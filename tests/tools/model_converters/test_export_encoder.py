@@ -1,9 +1,9 @@
 import pytest
 import torch
-from tools.model_converters.export_encoder import export_encoder, main
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from mmseg_siglip.models.pretrainers import SigLIPPretrainer
+from tools.model_converters.export_encoder import export_encoder, main
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 import sys
 
 from open_clip import OPENAI_IMAGENET_TEMPLATES
-from tools.model_converters import init_encoder
 from transformers import AutoTokenizer
 
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.vocabulary import BUNDLED, Vocabulary
+from tools.model_converters import init_encoder
 
 
 def test_writes_an_encoder_to_train_from(tmp_path, monkeypatch):
