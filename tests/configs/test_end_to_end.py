@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 
 from mmseg_siglip.cli.test import main
 
-CONFIGS = sorted((Path(__file__).parents[2] / 'configs' / 'sclip').glob('*.py'))
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = sorted((REPOSITORY / 'configs' / 'sclip').glob('*.py'))
 ON_DISK = [
     path
     for path in CONFIGS
@@ -28,11 +30,23 @@ def test_the_nine_benchmarks_are_there():
     assert {name + suffix for name in BENCHMARKS for suffix in ('', '_siglip2')} <= names
 
 
+def options(data_root):
+    """What makes a benchmark small."""
+    return [
+        f'test_dataloader.dataset.data_root={data_root}',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+        'model.templates=single',
+        'model.test_cfg.crop_size=(64,64)',
+        'model.test_cfg.stride=(64,64)',
+    ]
+
+
 @pytest.fixture
 def evaluate(openai_file, siglip_folder, laid_out, tmp_path):
     """Run ``tools/test.py`` on a config with a tiny encoder; returns the metrics."""
 
-    def run(config, *options, extra=()):
+    def run(config, *more, extra=()):
         siglip = Config.fromfile(config).model.backbone.type == 'SigLIPBackbone'
         status = main(
             [
@@ -41,13 +55,8 @@ def evaluate(openai_file, siglip_folder, laid_out, tmp_path):
                 *('--work-dir', str(tmp_path)),
                 *extra,
                 '--cfg-options',
-                f'test_dataloader.dataset.data_root={laid_out(config.stem.removesuffix("_siglip2"))}',
-                'test_dataloader.num_workers=0',
-                'test_dataloader.persistent_workers=False',
-                'model.templates=single',
-                'model.test_cfg.crop_size=(64,64)',
-                'model.test_cfg.stride=(64,64)',
-                *options,
+                *options(laid_out(config.stem.removesuffix('_siglip2'))),
+                *more,
             ]
         )
         assert status == 0
@@ -82,6 +91,24 @@ def test_pamr_and_test_time_augmentation(evaluate):
     assert evaluate(config, extra=['--tta'])['mIoU'] >= 0
 
 
+@pytest.mark.slow
+def test_two_processes_give_the_metrics_of_one(evaluate, openai_file, laid_out, tmp_path):
+    """Three images do not divide by two: the one that fills up is not counted twice."""
+    config = CONFIGS[0].with_stem('ade20k')
+    alone = evaluate(config)
+    command = ['bash', str(REPOSITORY / 'tools' / 'dist_test.sh'), str(config), openai_file, '2']
+    command += ['--work-dir', str(tmp_path), '--cfg-options']
+    done = subprocess.run(
+        command + options(laid_out('ade20k')), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (results,) = tmp_path.glob('*/*.json')
+    shared = json.loads(results.read_text())
+    assert {name: shared[name] for name in ('aAcc', 'mIoU', 'mAcc')} == {
+        name: alone[name] for name in ('aAcc', 'mIoU', 'mAcc')
+    }
+
+
 def test_predictions_and_pictures(evaluate, tmp_path):
     config = CONFIGS[0].with_stem('ade847')
     out, show = tmp_path / 'out', tmp_path / 'show'
@@ -94,12 +121,12 @@ def test_predictions_and_pictures(evaluate, tmp_path):
 @pytest.mark.parametrize('name', ['coco_mini', 'camvid'])
 def test_real_photographs(real_data, openai_file, tmp_path, monkeypatch, name):
     """That real files pass; with random weights the scores mean nothing."""
-    options = ['model.templates=single', 'test_dataloader.num_workers=0']
-    options += ['test_dataloader.persistent_workers=False', 'test_dataloader.dataset.indices=3']
+    small = ['model.templates=single', 'test_dataloader.num_workers=0']
+    small += ['test_dataloader.persistent_workers=False', 'test_dataloader.dataset.indices=3']
     config = str(CONFIGS[0].with_stem(name))
     show = tmp_path / 'show'
     arguments = [config, openai_file, '--work-dir', str(tmp_path), '--show-dir', str(show)]
-    assert main([*arguments, '--cfg-options', *options]) == 0
+    assert main([*arguments, '--cfg-options', *small]) == 0
     assert len(list(show.rglob('*.png'))) == 3
 
 
