@@ -9,13 +9,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mmseg_siglip.apis import METHODS, OpenVocabSegmenter
-from mmseg_siglip.cli.common import run
-from mmseg_siglip.models.precision import PRECISIONS
-from mmseg_siglip.models.templates import TEMPLATES
+from mmseg_siglip.apis import OpenVocabSegmenter
+from mmseg_siglip.cli.common import add_segmenter_arguments, run
+from mmseg_siglip.image_source import find_images
 from mmseg_siglip.vocabulary import Vocabulary, bundled_names
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm')
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -26,34 +23,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         'words', help='words between commas, or the name or file of a vocabulary (with synonyms)'
     )
-    parser.add_argument(
-        '--encoder',
-        default='ViT-B/16',
-        help='weights: an OpenAI or open_clip name, a folder, a file, a Hub id; '
-        'tiny_siglip_shapes ships along and knows coloured shapes only [%(default)s]',
-    )
     parser.add_argument('--out', type=Path, default=Path('segmented'), help='folder [%(default)s]')
-    parser.add_argument('--method', choices=METHODS, default='sclip', help='[%(default)s]')
-    parser.add_argument('--templates', choices=TEMPLATES, default='imagenet80')
-    parser.add_argument('--precision', choices=PRECISIONS, default='auto')
-    parser.add_argument('--device', help='such as cuda:0 or cpu')
+    add_segmenter_arguments(parser)
     return parser.parse_args(argv)
-
-
-def find_images(path: Path) -> list[Path]:
-    """The image itself, or all images below a folder, sorted.
-
-    Raises:
-        ValueError: Nothing is there.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ValueError(f'{path}: no such image or folder')
-    found = sorted(file for file in path.rglob('*') if file.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f'{path}: no images in this folder; looked for {", ".join(SUFFIXES)}')
-    return found
 
 
 def split_words(words: str) -> str | list[str]:

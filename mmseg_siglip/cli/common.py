@@ -12,7 +12,11 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 
+from mmseg_siglip.apis import METHODS
 from mmseg_siglip.engine import Runner
+from mmseg_siglip.engine.processes import LAUNCHERS
+from mmseg_siglip.models.precision import PRECISIONS
+from mmseg_siglip.models.templates import TEMPLATES
 
 TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
 
@@ -28,13 +32,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override settings of the config, such as model.attention=naclip',
     )
+    add_launcher(parser)
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        choices=LAUNCHERS,
         default='none',
         help='who started the processes of a distributed run',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `OpenVocabSegmenter.from_pretrained` takes."""
+    parser.add_argument(
+        '--encoder',
+        default='ViT-B/16',
+        help='weights: an OpenAI or open_clip name, a folder, a file, a Hub id; '
+        'tiny_siglip_shapes ships along and knows coloured shapes only [%(default)s]',
+    )
+    parser.add_argument('--method', choices=METHODS, default='sclip', help='[%(default)s]')
+    parser.add_argument('--templates', choices=TEMPLATES, default='imagenet80')
+    parser.add_argument('--precision', choices=PRECISIONS, default='auto')
+    parser.add_argument('--device', help='such as cuda:0 or cpu')
 
 
 def load_config(args: argparse.Namespace) -> Config:

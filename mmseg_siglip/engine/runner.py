@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from mmengine.runner import Runner as BaseRunner
 from torch import Tensor, nn
 
 from mmseg_siglip.checkpoint import newest_checkpoint, to_plain
+from mmseg_siglip.engine.processes import start_gloo
 from mmseg_siglip.registry import RUNNERS
 
 
@@ -111,23 +111,9 @@ class Runner(BaseRunner):
 
     def setup_env(self, env_cfg: dict) -> None:
         if self.distributed and not torch_dist.is_initialized() and not torch.cuda.is_available():
-            self._start_gloo(env_cfg.get('dist_cfg', {}).get('timeout', 1800))
+            seconds = env_cfg.get('dist_cfg', {}).get('timeout', 1800)
+            start_gloo(self.launcher, timedelta(seconds=seconds))
         super().setup_env(env_cfg)
-
-    def _start_gloo(self, timeout_seconds: float) -> None:
-        """MMEngine's own start selects a GPU for each process, which fails where there is none."""
-        if self.launcher == 'slurm':
-            os.environ['RANK'] = os.environ['SLURM_PROCID']
-            os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
-            os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', '0')
-        elif self.launcher == 'mpi':
-            os.environ['RANK'] = os.environ['OMPI_COMM_WORLD_RANK']
-            os.environ['WORLD_SIZE'] = os.environ['OMPI_COMM_WORLD_SIZE']
-            os.environ['LOCAL_RANK'] = os.environ['OMPI_COMM_WORLD_LOCAL_RANK']
-        unset = [name for name in ('MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
-        if unset:
-            raise ValueError(f'set {" and ".join(unset)} to run distributed over CPUs.')
-        torch_dist.init_process_group('gloo', timeout=timedelta(seconds=timeout_seconds))
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """As MMEngine's, but on CPUs without device numbers, and not where nothing is trained."""

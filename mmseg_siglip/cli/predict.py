@@ -1,0 +1,275 @@
+"""Label images by the million: ``tools/predict.py IMAGES... --words WORDS --out DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as torch_dist
+from mmengine.dist import broadcast_object_list, gather_object, get_dist_info
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from mmseg_siglip.apis import OpenVocabSegmenter
+from mmseg_siglip.cli.common import add_launcher, add_segmenter_arguments, one_line, run
+from mmseg_siglip.engine.processes import start_gloo
+from mmseg_siglip.image import MAX_PIXELS, decode_image
+from mmseg_siglip.image_source import Failure, ImageEntry, ImageSource
+from mmseg_siglip.label_store import STORES, LabelStore
+from mmseg_siglip.output_folder import OutputFolder, digest_of, write_whole
+from mmseg_siglip.vocabulary import Vocabulary
+
+PATIENCE = timedelta(days=7)  # how long a process that is done waits for the others
+FAILURES = 'failures.jsonl'
+
+T = TypeVar('T')
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Label each pixel of many images with one of your words. Started again on the '
+        'same folder, it goes on where it was.'
+    )
+    parser.add_argument(
+        'images',
+        nargs='+',
+        metavar='IMAGES',
+        help='folders, images, text files with one path a line, or WebDataset shards such as '
+        'shard-{000..003}.tar',
+    )
+    words = parser.add_mutually_exclusive_group(required=True)
+    words.add_argument('--words', help='words between commas')
+    words.add_argument('--vocabulary', help='name or file of a vocabulary (with synonyms)')
+    parser.add_argument('--out', type=Path, required=True, help='folder to fill')
+    parser.add_argument(
+        '--format',
+        choices=STORES,
+        default='png',
+        help='label PNGs, or run-length masks in one COCO JSON [%(default)s]',
+    )
+    add_segmenter_arguments(parser)
+    parser.add_argument('--batch-size', type=int, default=8, help='images at once [%(default)s]')
+    parser.add_argument(
+        '--num-workers', type=int, default=2, help='processes that decode, for each [%(default)s]'
+    )
+    add_launcher(parser)
+    args = parser.parse_args(argv)
+    if args.batch_size < 1 or args.num_workers < 0:
+        parser.error('expected --batch-size of at least 1 and --num-workers of at least 0')
+    return args
+
+
+class Decoding(Dataset):
+    """RGB images (H, W, 3) uint8 beside their entries; a `Failure` where there is none.
+
+    Args:
+        entries: What to read.
+        short_side: Pixels to which the short side will be resized.
+    """
+
+    def __init__(self, entries: Sequence[ImageEntry], short_side: int) -> None:
+        self.entries, self.short_side = entries, short_side
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> tuple[ImageEntry, np.ndarray] | Failure:
+        entry = self.entries[index]
+        try:
+            bgr = decode_image(entry.read(), entry.place, apply_exif=True)
+        except (ValueError, OSError) as error:
+            return Failure(entry.place, one_line(error))
+        height, width = bgr.shape[:2]
+        if max(height, width) * self.short_side**2 > MAX_PIXELS * min(height, width):
+            return Failure(entry.place, f'{width} x {height} pixels: too long for its short side')
+        return entry, np.ascontiguousarray(bgr[..., ::-1])
+
+
+def first(function: Callable[[], T]) -> T:
+    """What `function` returns in process 0, for all processes; its errors too."""
+    box: list = [None, None]
+    if get_dist_info()[0] == 0:
+        try:
+            box[0] = function()
+        except (ValueError, OSError) as error:
+            box[1] = one_line(error)
+    broadcast_object_list(box)
+    if box[1] is not None:
+        raise ValueError(box[1])
+    return box[0]
+
+
+def share_of(items: Sequence[T], rank: int, size: int) -> Sequence[T]:
+    """The consecutive part of `items` for process `rank` of `size`."""
+    return items[rank * len(items) // size : (rank + 1) * len(items) // size]
+
+
+def device_for(name: str | None) -> str:
+    """The device of this process: where there are several GPUs, one of its own.
+
+    Raises:
+        ValueError: A GPU is asked for, and there is none.
+    """
+    gpus = torch.cuda.device_count()
+    if name is None and not gpus:
+        return 'cpu'
+    if name and name.startswith('cuda') and not gpus:
+        raise ValueError(f'--device {name}: no GPU is found')
+    return f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % gpus}' if name in (None, 'cuda') else name
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Hexadecimal SHA-256 of names and values."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
+        digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def settings_of(
+    args: argparse.Namespace,
+    source: ImageSource,
+    vocabulary: Vocabulary,
+    segmenter: OpenVocabSegmenter,
+) -> dict[str, Any]:
+    """What must not change while a folder is filled, as plain values."""
+    return dict(
+        words=[', '.join(words) for words in vocabulary.classes],
+        encoder=args.encoder,
+        weights=weights_digest(segmenter.model.backbone),
+        method=args.method,
+        templates=args.templates,
+        precision=args.precision,
+        short_side=segmenter.short_side,
+        format=args.format,
+        images=list(source.roots),
+    )
+
+
+def label(
+    entries: Sequence[ImageEntry],
+    segmenter: OpenVocabSegmenter,
+    store: LabelStore,
+    args: argparse.Namespace,
+) -> list[Failure]:
+    """Label and store the images; decoding, labelling and writing go side by side."""
+    rank, size = get_dist_info()
+    loader = DataLoader(
+        Decoding(entries, segmenter.short_side),
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        collate_fn=list,
+    )
+    failures: list[Failure] = []
+    of = f' of process 0 of {size}' if size > 1 else ''
+    with (
+        tqdm(total=len(entries), desc=f'images{of}', disable=rank != 0) as bar,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        writing: list = []
+        for batch in loader:
+            failures += [item for item in batch if isinstance(item, Failure)]
+            images = [item for item in batch if not isinstance(item, Failure)]
+            results = segmenter([rgb for _, rgb in images], segmenter.model.vocabulary)
+            for task in writing:
+                task.result()
+            writing = [
+                writer.submit(store.write, entry.name, result)
+                for (entry, _), result in zip(images, results, strict=True)
+            ]
+            bar.update(len(batch))
+        for task in writing:
+            task.result()
+    return failures
+
+
+def refuse_inside(out: Path, images: Sequence[str]) -> None:
+    """Refuse an output folder in which the next run would look for images."""
+    for image in map(Path, images):
+        if image.resolve() in (out.resolve(), *out.resolve().parents):
+            raise ValueError(f'--out {out} lies in the images {image}: choose a folder elsewhere')
+
+
+def write_failures(failures: Sequence[Failure], path: Path) -> None:
+    """A JSON line for each, or no file."""
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    lines = (json.dumps(vars(failure)) for failure in sorted(failures, key=lambda f: f.path))
+    write_whole(path, ''.join(f'{line}\n' for line in lines))
+
+
+def label_all(args: argparse.Namespace) -> None:
+    """The whole run, in each of its processes."""
+    rank, size = get_dist_info()
+    vocabulary = Vocabulary.load(args.vocabulary or args.words.split(','))
+    source = first(lambda: ImageSource.open(args.images))
+    refuse_inside(args.out, args.images)
+    segmenter = OpenVocabSegmenter.from_pretrained(
+        args.encoder,
+        args.method,
+        device=device_for(args.device),
+        precision=args.precision,
+        templates=args.templates,
+    )
+    folder, store = OutputFolder(args.out), STORES[args.format](args.out, rank)
+    settings = settings_of(args, source, vocabulary, segmenter) if rank == 0 else {}
+
+    def open_folder() -> list[int]:
+        folder.claim(settings)
+        done = store.done()
+        folder.share()
+        return [index for index, entry in enumerate(source.entries) if entry.name not in done]
+
+    try:
+        missing = first(open_folder)
+        folder.share()
+        if missing:
+            segmenter.model.set_vocabulary(vocabulary)
+            first(lambda: len(segmenter.model.text))  # the others find it in the cache
+        mine = [source.entries[index] for index in share_of(missing, rank, size)]
+        parts = gather_object(label(mine, segmenter, store, args), dst=0)
+        if rank == 0:
+            failures = [*source.failures, *(failure for part in parts for failure in part)]
+            store.finish(vocabulary.names, dict(settings=digest_of(settings)))
+            write_failures(failures, args.out / FAILURES)
+    finally:
+        folder.close()
+    if rank == 0:
+        read = len(missing) + len(source.failures) - len(failures)
+        print(
+            f'{read} images labelled into {args.out}, '
+            f'{len(source.entries) - len(missing)} were there already'
+        )
+        if failures:
+            raise ValueError(
+                f'{len(failures)} files could not be read, see {args.out / FAILURES}; '
+                f'the first is {failures[0].path}: {failures[0].reason}'
+            )
+
+
+def predict(argv: Sequence[str] | None) -> None:
+    args = parse(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.launcher == 'none':
+        return label_all(args)
+    start_gloo(args.launcher, PATIENCE)
+    try:
+        label_all(args)
+    finally:
+        torch_dist.destroy_process_group()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(predict, argv)

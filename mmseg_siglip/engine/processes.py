@@ -1,0 +1,32 @@
+"""Joining the processes of one run over CPUs."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import torch.distributed as torch_dist
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+def start_gloo(launcher: str, timeout: timedelta) -> None:
+    """Start the default process group over gloo, as the launcher numbered the processes.
+
+    MMEngine's own start selects a GPU for each process, which fails where there is none.
+
+    Raises:
+        ValueError: ``MASTER_ADDR`` or ``MASTER_PORT`` is not set.
+    """
+    if launcher == 'slurm':
+        os.environ['RANK'] = os.environ['SLURM_PROCID']
+        os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
+        os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', '0')
+    elif launcher == 'mpi':
+        os.environ['RANK'] = os.environ['OMPI_COMM_WORLD_RANK']
+        os.environ['WORLD_SIZE'] = os.environ['OMPI_COMM_WORLD_SIZE']
+        os.environ['LOCAL_RANK'] = os.environ['OMPI_COMM_WORLD_LOCAL_RANK']
+    unset = [name for name in ('MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
+    if unset:
+        raise ValueError(f'set {" and ".join(unset)} to run distributed over CPUs.')
+    torch_dist.init_process_group('gloo', timeout=timeout)

@@ -1,0 +1,98 @@
+"""A folder that one set of settings fills, over as many runs as it takes."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import shorten
+from typing import IO, Any
+
+MANIFEST = 'manifest.json'
+LOCK = '.lock'
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    draft = path.with_name(f'.{path.name}.draft')
+    with draft.open('w', encoding='utf-8') as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+def digest_of(settings: Mapping[str, Any]) -> str:
+    """Hexadecimal SHA-256 of plain settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+class OutputFolder:
+    """Keeps runs apart that must not mix.
+
+    The processes of a run share the folder's lock, which the system takes from a process however
+    it ends, so a process that outlives its run keeps the next one out. Locks are those of
+    ``fcntl``: no forked process inherits them, and network file systems have them too.
+
+    Args:
+        path: The folder; made if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO | None = None
+
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """Lock the folder for this run, and see that its settings are `settings`.
+
+        Raises:
+            ValueError: Another run is at work in it, or it was filled with other settings.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / LOCK).open('a+')
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f'{self.path}: another run is at work in this folder') from None
+        self._check(json.loads(json.dumps(settings)))
+
+    def share(self) -> None:
+        """Let the other processes of this run in; they call it too."""
+        self._lock = self._lock or (self.path / LOCK).open('a+')
+        fcntl.lockf(self._lock, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def _check(self, settings: dict[str, Any]) -> None:
+        path = self.path / MANIFEST
+        if not path.exists():
+            others = [item.name for item in self.path.iterdir() if not item.name.startswith('.')]
+            if others:
+                raise ValueError(
+                    f'{self.path}: expected an empty folder or one with {MANIFEST}, '
+                    f'found {sorted(others)[0]}'
+                )
+            manifest = dict(digest=digest_of(settings), settings=settings)
+            write_whole(path, json.dumps(manifest, indent=1) + '\n')
+            return
+        try:
+            found = dict(json.loads(path.read_text(encoding='utf-8'))['settings'])
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f'{path} is not the manifest of such a folder') from None
+        names = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
+        if names:
+            changes = [f'{n} {_brief(found.get(n))}, now {_brief(settings.get(n))}' for n in names]
+            raise ValueError(
+                f'{self.path} was filled with other settings ({"; ".join(changes)}): '
+                'choose another folder'
+            )
+
+
+def _brief(value: Any) -> str:
+    text = ', '.join(map(str, value)) if isinstance(value, list) else str(value)
+    return shorten(text, 50, placeholder=' ...') if ' ' in text else text[:50]
