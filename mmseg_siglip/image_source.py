@@ -80,12 +80,13 @@ class ImageSource:
         Args:
             arguments: Folders (searched through), images, tar files, numbered tar files as
                 ``shard-{000..003}.tar``, and other files, which are lists: one path a line,
-                relative to the list.
+                relative to the list. What several of them name counts once.
 
         Raises:
             ValueError: Something is not there, no image is found, or two have one name.
         """
         found: dict[str, ImageEntry] = {}
+        places = set()
         failures: list[Failure] = []
         roots = set()
         for path in (Path(text) for argument in arguments for text in expand(argument)):
@@ -94,6 +95,10 @@ class ImageSource:
                 if refusal is not None:
                     failures.append(refusal)
                     continue
+                place = (os.path.abspath(item.file), item.span)
+                if place in places:
+                    continue
+                places.add(place)
                 other = found.setdefault(item.name, item)
                 if other.file != item.file:
                     raise ValueError(f'{item.file} and {other.file} have one name: {item.name}')

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from mmseg_siglip.apis import OpenVocabSegmenter
 from mmseg_siglip.cli.common import add_launcher, add_segmenter_arguments, one_line, run
 from mmseg_siglip.engine.processes import start_gloo
-from mmseg_siglip.image import MAX_PIXELS, decode_image
+from mmseg_siglip.image import decode_image
 from mmseg_siglip.image_source import Failure, ImageEntry, ImageSource
 from mmseg_siglip.label_store import STORES, LabelStore
 from mmseg_siglip.output_folder import OutputFolder, digest_of, write_whole
@@ -31,6 +31,7 @@ from mmseg_siglip.vocabulary import Vocabulary
 
 PATIENCE = timedelta(days=7)  # how long a process that is done waits for the others
 FAILURES = 'failures.jsonl'
+LONGEST = 32  # times the short side, which is enlarged to the encoder's size
 
 T = TypeVar('T')
 
@@ -74,11 +75,10 @@ class Decoding(Dataset):
 
     Args:
         entries: What to read.
-        short_side: Pixels to which the short side will be resized.
     """
 
-    def __init__(self, entries: Sequence[ImageEntry], short_side: int) -> None:
-        self.entries, self.short_side = entries, short_side
+    def __init__(self, entries: Sequence[ImageEntry]) -> None:
+        self.entries = entries
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -90,8 +90,10 @@ class Decoding(Dataset):
         except (ValueError, OSError) as error:
             return Failure(entry.place, one_line(error))
         height, width = bgr.shape[:2]
-        if max(height, width) * self.short_side**2 > MAX_PIXELS * min(height, width):
-            return Failure(entry.place, f'{width} x {height} pixels: too long for its short side')
+        if max(height, width) > LONGEST * min(height, width):
+            return Failure(
+                entry.place, f'{width} x {height} pixels, expected sides of at most {LONGEST} to 1'
+            )
         return entry, np.ascontiguousarray(bgr[..., ::-1])
 
 
@@ -166,7 +168,7 @@ def label(
     """Label and store the images; decoding, labelling and writing go side by side."""
     rank, size = get_dist_info()
     loader = DataLoader(
-        Decoding(entries, segmenter.short_side),
+        Decoding(entries),
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         collate_fn=list,

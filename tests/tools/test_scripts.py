@@ -62,6 +62,15 @@ def test_dist_train_on_several_machines(shell, repository):
     assert lines[at + 1 :] == ['config.py', '--launcher', 'pytorch', *EXTRA]
 
 
+def test_dist_predict(shell, repository):
+    status, lines, _ = shell('dist_predict.sh', '2', 'my photos', '--words', 'cat, dog', *EXTRA)
+    assert status == 0
+    at = lines.index(f'{repository}/tools/predict.py')
+    assert lines[at - 2 : at] == ['--nproc-per-node', '2']
+    expected = ['--launcher', 'pytorch', 'my photos', '--words', 'cat, dog', *EXTRA]
+    assert lines[at + 1 :] == expected
+
+
 def test_a_port_may_be_chosen_on_one_machine(shell):
     _, lines, _ = shell('dist_train.sh', 'config.py', '1', PORT='1234')
     assert lines[lines.index('--master-port') + 1] == '1234'
@@ -91,7 +100,8 @@ def test_slurm(shell, repository, script, first, last):
 
 
 @pytest.mark.parametrize(
-    'script', ['dist_test.sh', 'dist_train.sh', 'slurm_test.sh', 'slurm_train.sh']
+    'script',
+    ['dist_test.sh', 'dist_train.sh', 'dist_predict.sh', 'slurm_test.sh', 'slurm_train.sh'],
 )
 def test_too_few_arguments_print_the_usage(shell, script):
     status, lines, error = shell(script, 'one')
@@ -99,8 +109,16 @@ def test_too_few_arguments_print_the_usage(shell, script):
     assert error.startswith(f'Usage: tools/{script} ')
 
 
-@pytest.mark.parametrize('script', ['test.py', 'train.py'])
-def test_the_python_tools_start(repository, script):
+@pytest.mark.parametrize(
+    ('script', 'option'),
+    [
+        ('test.py', '--cfg-options'),
+        ('train.py', '--cfg-options'),
+        ('benchmark.py', '--datasets'),
+        ('predict.py', '--vocabulary'),
+    ],
+)
+def test_the_python_tools_start(repository, script, option):
     result = subprocess.run(
         [sys.executable, str(repository / 'tools' / script), '--help'],
         env=dict(os.environ, PYTHONPATH=str(repository)),
@@ -109,4 +127,4 @@ def test_the_python_tools_start(repository, script):
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
-    assert '--cfg-options' in result.stdout
+    assert option in result.stdout

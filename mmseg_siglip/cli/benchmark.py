@@ -1,0 +1,260 @@
+"""Several benchmarks and attentions, one table: ``tools/benchmark.py --datasets voc21 ade20k``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from open_clip.pretrained import get_pretrained_cfg
+from tqdm import tqdm
+
+from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data, run
+from mmseg_siglip.cli.test import place_checkpoint
+from mmseg_siglip.demo import config_folder
+from mmseg_siglip.models.attention import get_attention
+from mmseg_siglip.models.backbones.build import find_encoder_type
+from mmseg_siglip.models.backbones.clip_checkpoint import split_name
+
+TWIN = '_siglip2'
+COLUMNS = {
+    'dataset': 'dataset',
+    'attention': 'attention',
+    'encoder': 'encoder',
+    'images': 'images',
+    'mIoU': 'mIoU',
+    'published_mIoU': 'mIoU, published',
+    'images_per_second': 'images/s',
+}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Evaluate configs/sclip on several datasets, with several attentions.'
+    )
+    parser.add_argument(
+        'checkpoint', nargs='?', metavar='CHECKPOINT', help="the encoder [the configs' own]"
+    )
+    parser.add_argument(
+        '--datasets',
+        nargs='+',
+        required=True,
+        metavar='NAME',
+        help='names of configs/sclip, with - or _; for SigLIP weights their twins are taken',
+    )
+    parser.add_argument('--num-samples', type=int, metavar='N', help='the first N images of each')
+    parser.add_argument('--attention', nargs='+', default=['csa'], metavar='NAME', help='[csa]')
+    parser.add_argument('--pamr-steps', type=int, metavar='N', help='refine by PAMR; 0 for none')
+    parser.add_argument('--logit-scale', type=float, help='factor on cosines')
+    parser.add_argument('--slide-crop', type=int, metavar='PIXELS', help='side of a window')
+    parser.add_argument('--slide-stride', type=int, metavar='PIXELS', help='between windows')
+    parser.add_argument('--save-vis', type=Path, metavar='DIR', help='painted predictions')
+    parser.add_argument('--out', type=Path, metavar='CSV', help='the table as a file')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/benchmark'))
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    add_launcher(parser)
+    args = parser.parse_args(argv)
+    if args.num_samples is not None and args.num_samples < 1:
+        parser.error(f'--num-samples: expected at least 1, found {args.num_samples}')
+    if args.pamr_steps is not None and args.pamr_steps < 0:
+        parser.error(f'--pamr-steps: expected 0 or more, found {args.pamr_steps}')
+    return args
+
+
+def find_config(name: str) -> Path:
+    """The config of a dataset.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    folder = config_folder() / 'sclip'
+    path = folder / f'{name.replace("-", "_")}.py'
+    if not path.is_file():
+        known = ', '.join(sorted(file.stem.replace('_', '-') for file in folder.glob('*.py')))
+        raise ValueError(f'unknown dataset {name!r}; expected one of {known}')
+    return path
+
+
+def compose(name: str, args: argparse.Namespace) -> Config:
+    """The config of a dataset with the checkpoint in its place.
+
+    Raises:
+        ValueError: The dataset is unknown, its data are not there, or the encoder is of a kind
+            that no config of this dataset is for.
+    """
+    path = find_config(name)
+    cfg = Config.fromfile(path)
+    place_checkpoint(cfg, args.checkpoint)
+    if args.checkpoint is not None and cfg.get('load_from') is None:
+        kind = find_encoder_type(cfg.model.backbone.pretrained)
+        twin = path.with_stem(path.stem + TWIN)
+        if kind != cfg.model.backbone.type and twin.is_file():
+            cfg = Config.fromfile(twin)
+            place_checkpoint(cfg, args.checkpoint)
+        if kind != cfg.model.backbone.type:
+            raise ValueError(
+                f'{path} is for a {cfg.model.backbone.type}, {args.checkpoint} is a {kind}'
+            )
+    try:
+        cfg.merge_from_dict(args.cfg_options or {})
+    except (KeyError, TypeError, IndexError, AssertionError) as error:
+        raise ValueError(f'--cfg-options do not fit {cfg.filename}: {one_line(error)}') from error
+    require_data(cfg.test_dataloader.dataset)
+    return cfg
+
+
+def set_options(cfg: Config, attention: str, args: argparse.Namespace) -> None:
+    """Put the arguments where a config has them."""
+    model, dataset = cfg.model, cfg.test_dataloader.dataset
+    model.attention = attention
+    if args.logit_scale is not None:
+        model.logit_scale = args.logit_scale
+    if args.pamr_steps is not None:
+        pamr = dict(type='PAMRPostProcessor', num_iter=args.pamr_steps)
+        model.postprocessor = pamr if args.pamr_steps else None
+    for key, side in (('crop_size', args.slide_crop), ('stride', args.slide_stride)):
+        if side is not None:
+            model.test_cfg[key] = (side, side)
+    if args.num_samples is not None:
+        if 'num_scenes' in dataset:
+            dataset.num_scenes = min(args.num_samples, dataset.num_scenes)
+        else:
+            dataset.indices = args.num_samples
+    label = f'{Path(cfg.filename).stem}-{attention}'
+    cfg.experiment_name = f'{label}-{time.time_ns()}'
+    cfg.work_dir = str(args.work_dir / label)
+    cfg.launcher, cfg.log_level = args.launcher, 'WARNING'
+    if args.save_vis is not None:
+        cfg.default_hooks.visualization.update(draw=True, interval=1)
+        cfg.visualizer.save_dir = str(args.save_vis / label)
+
+
+def is_published_encoder(source: str) -> bool:
+    """Whether weights are OpenAI's ViT-B/16: by name, or a file by its SHA-256."""
+    path = Path(source)
+    if path.is_file():
+        url = get_pretrained_cfg('ViT-B-16', 'openai')['url']
+        return hashlib.sha256(path.read_bytes()).hexdigest() in url
+    name, tag = split_name(source)
+    return (name.removesuffix('-quickgelu'), tag) == ('ViT-B-16', 'openai')
+
+
+def published(cfg: Config) -> tuple[float, str] | tuple[None, None]:
+    """The published mIoU and its source, if `cfg` has the settings that it was published for."""
+    path = Path(cfg.filename)
+    original = Config.fromfile(path)
+    if not is_published_encoder(cfg.model.backbone.pretrained) or cfg.get('load_from'):
+        return None, None
+    ours, theirs = (deepcopy(each.model.to_dict()) for each in (cfg, original))
+    for model in (ours, theirs):
+        del model['backbone']['pretrained']
+        model.setdefault('postprocessor', None)
+    if ours != theirs:
+        return None, None
+    metafile = yaml.safe_load((path.parent / 'metafile.yml').read_text(encoding='utf-8'))
+    for entry in metafile['Models']:
+        for result in entry.get('Results', ()):
+            if Path(entry['Config']).stem == path.stem and result['Source'].startswith('published'):
+                return result['Metrics']['mIoU'], result['Source']
+    return None, None
+
+
+class Stopwatch(Hook):
+    """Shows how far a test is and times it, from the first batch asked for to the last done."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        _ = getattr(runner.model, 'text', None)  # words are embedded once for a whole data set
+        batches = len(runner.test_dataloader)
+        self.bar = tqdm(total=batches, desc=self.label, unit='batch', disable=not is_main_process())
+        self.begin = self.end = time.perf_counter()
+
+    def after_test_iter(self, runner: Runner, *args, **kwargs) -> None:
+        self.end = time.perf_counter()
+        self.bar.update()
+
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        self.bar.close()
+
+
+def measure(cfg: Config, attention: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Run one test; a row of the table."""
+    cfg = Config(deepcopy(cfg.to_dict()), filename=cfg.filename)
+    set_options(cfg, attention, args)
+    name = Path(cfg.filename).stem
+    figure, source = published(cfg)
+    runner = build_runner(cfg)
+    stopwatch = Stopwatch(f'{name} {attention}')
+    runner.register_hook(stopwatch)
+    metrics = runner.test()
+    images = len(runner.test_dataloader.dataset)
+    windows = runner.model.test_cfg
+    return dict(
+        dataset=name.removesuffix(TWIN),
+        attention=attention,
+        encoder=cfg.get('load_from') or cfg.model.backbone.pretrained,
+        images=images,
+        mIoU=metrics['mIoU'],
+        published_mIoU=figure,
+        published_source=source,
+        images_per_second=round(images / (stopwatch.end - stopwatch.begin), 3),
+        pamr_steps=(cfg.model.get('postprocessor') or {}).get('num_iter', 0),
+        logit_scale=round(float(runner.model.logit_scale), 3),
+        slide_crop=windows['crop_size'][0],
+        slide_stride=windows['stride'][0],
+    )
+
+
+def short_name(encoder: str) -> str:
+    return Path(encoder).name if Path(encoder).exists() else encoder
+
+
+def table(rows: Sequence[dict]) -> str:
+    """Markdown; a dash where nothing comparable is published."""
+    lines = [f'| {" | ".join(COLUMNS.values())} |', '|---|---|---|--:|--:|--:|--:|']
+    for row in rows:
+        cells = dict(row, mIoU=f'{row["mIoU"]:.2f}', encoder=short_name(row['encoder']))
+        cells['published_mIoU'] = '—' if row['published_mIoU'] is None else row['published_mIoU']
+        lines.append(f'| {" | ".join(str(cells[key]) for key in COLUMNS)} |')
+    sources = dict.fromkeys(row['published_source'] for row in rows if row['published_source'])
+    notes = [f'\nOf the whole data sets; {source}.' for source in sources]
+    return '\n'.join([*lines, *notes])
+
+
+def write_csv(rows: Sequence[dict], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def benchmark(argv: Sequence[str] | None) -> None:
+    args = parse(argv)
+    for attention in args.attention:
+        get_attention(attention)
+    configs = [compose(name, args) for name in args.datasets]
+    rows: list[dict] = []
+    for cfg in configs:
+        for attention in args.attention:
+            rows.append(measure(cfg, attention, args))
+            if args.out is not None and is_main_process():
+                write_csv(rows, args.out)
+    if is_main_process():
+        print(table(rows))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(benchmark, argv)

@@ -1,0 +1,202 @@
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from mmseg_siglip.apis import OpenVocabSegmenter
+from mmseg_siglip.cli.predict import main, share_of, weights_digest
+from mmseg_siglip.datasets.shapes_scene import generate, scene_seed
+
+WORDS = 'cat, dog, grass'
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('RANK', 'LOCAL_RANK'):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Seven pictures of different sizes, in two folders."""
+    folder = tmp_path / 'photos'
+    (folder / 'more').mkdir(parents=True)
+    for i in range(7):
+        scene = generate(scene_seed('test', i), size=(24 + 4 * (i % 3), 48))
+        Image.fromarray(scene.image).save(folder / ('more' if i % 2 else '.') / f'{i}.png')
+    return folder
+
+
+@pytest.fixture
+def command(openai_file, tmp_path):
+    def call(*images, words=WORDS, out='out', extra=()):
+        options = ['--words', words, '--encoder', openai_file, '--templates', 'plain']
+        options += ['--out', str(tmp_path / out), '--num-workers', '0', '--batch-size', '3']
+        return main([*map(str, images), *options, *extra])
+
+    return call
+
+
+def failure(capsys, call):
+    """The one line that a failing call prints on stderr."""
+    capsys.readouterr()
+    assert call() == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith('error: ')]
+    return line
+
+
+def labels_in(folder):
+    root = folder / 'labels'
+    return {str(p.relative_to(root)): np.array(Image.open(p)) for p in root.rglob('*.png')}
+
+
+def test_labels_are_those_of_the_api(command, photos, tmp_path, openai_file, capsys):
+    assert command(photos) == 0
+    assert '7 images labelled into' in capsys.readouterr().out
+    segmenter = OpenVocabSegmenter.from_pretrained(openai_file, templates='plain')
+    found = labels_in(tmp_path / 'out')
+    assert len(found) == 7
+    for name, labels in found.items():
+        expected = segmenter(photos / name.removesuffix('.png'), WORDS.split(','))
+        np.testing.assert_array_equal(labels, expected.labels)
+
+
+def test_a_folder_a_list_and_shards_give_the_same(command, photos, tmp_path):
+    pictures = sorted(photos.rglob('*.png'))
+    (photos / 'all.txt').write_text('\n'.join(str(p.relative_to(photos)) for p in pictures))
+    for number in range(2):
+        with tarfile.open(tmp_path / f's-{number}.tar', 'w') as tar:
+            for path in pictures[number::2]:
+                tar.add(path, path.relative_to(photos))
+                tar.addfile(tarfile.TarInfo(f'{path.stem}.json'), io.BytesIO())
+    assert command(photos, out='folder', extra=['--num-workers', '2']) == 0
+    assert command(photos / 'all.txt', out='list') == 0
+    assert command('s-{0..1}.tar', out='shards') == 0
+    folder, listed, shards = (labels_in(tmp_path / name) for name in ('folder', 'list', 'shards'))
+    assert folder.keys() == listed.keys()
+    assert {name.split('/', 1)[1] for name in shards} == set(folder)
+    for name, labels in shards.items():
+        same = name.split('/', 1)[1]
+        np.testing.assert_array_equal(labels, folder[same])
+        np.testing.assert_array_equal(labels, listed[same])
+
+
+def test_coco_holds_the_same_masks(command, photos, tmp_path):
+    assert command(photos, out='png') == 0
+    assert command(photos, out='coco', extra=['--format', 'coco']) == 0
+    coco, labels = COCO(str(tmp_path / 'coco' / 'labels.json')), labels_in(tmp_path / 'png')
+    assert [category['name'] for category in coco.dataset['categories']] == ['cat', 'dog', 'grass']
+    manifest = json.loads((tmp_path / 'coco' / 'manifest.json').read_text())
+    assert coco.dataset['info']['settings'] == manifest['digest']
+    assert len(coco.dataset['images']) == 7
+    for image in coco.dataset['images']:
+        found = np.zeros((image['height'], image['width']), int)
+        for annotation in coco.loadAnns(coco.getAnnIds(image['id'])):
+            found += (annotation['category_id'] + 1) * coco.annToMask(annotation).astype(int)
+        np.testing.assert_array_equal(found - 1, labels[f'{image["file_name"]}.png'])
+
+
+@pytest.mark.parametrize('form', ['png', 'coco'])
+def test_only_what_is_missing_is_done(command, photos, tmp_path, capsys, monkeypatch, form):
+    extra = ['--format', form]
+    hidden = tmp_path / 'hidden'
+    (photos / 'more').rename(hidden)
+    assert command(photos, extra=extra) == 0
+    hidden.rename(photos / 'more')
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / 'out' / 'labels').rglob('*.png')}
+    capsys.readouterr()
+    assert command(photos, extra=extra) == 0
+    assert '3 images labelled into' in capsys.readouterr().out
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    assert command(photos, extra=extra) == 0
+    assert '0 images labelled into' in capsys.readouterr().out
+    if form == 'coco':
+        merged = json.loads((tmp_path / 'out' / 'labels.json').read_text())
+        assert len(merged['images']) == len({image['file_name'] for image in merged['images']}) == 7
+
+
+def test_other_settings_on_the_same_folder_are_refused(
+    command, photos, tmp_path, siglip_folder, capsys
+):
+    assert command(photos) == 0
+    kept = labels_in(tmp_path / 'out')
+    refused = [
+        (dict(words='cat, dog'), 'words cat, dog, grass, now cat, dog'),
+        (dict(extra=['--method', 'naclip']), 'method sclip, now naclip'),
+        (dict(extra=['--encoder', siglip_folder]), 'weights'),
+        (dict(extra=['--format', 'coco']), 'format png, now coco'),
+    ]
+    for changes, message in refused:
+        line = failure(capsys, lambda changes=changes: command(photos, **changes))
+        assert 'was filled with other settings' in line and message in line
+    line = failure(capsys, lambda: command(photos / 'more'))
+    assert 'images' in line and 'other settings' in line
+    assert labels_in(tmp_path / 'out').keys() == kept.keys()
+
+
+def test_broken_files_are_listed_and_not_fatal(command, photos, tmp_path, capsys):
+    (photos / 'cut.png').write_bytes((photos / '0.png').read_bytes()[:200])
+    (photos / 'more' / 'empty.jpg').write_bytes(b'')
+    Image.new('RGB', (20_000, 1)).save(photos / 'thread.png')
+    (tmp_path / 'junk.tar').write_bytes(b'junk' * 300)
+    (tmp_path / 'list.txt').write_text('photos/gone.jpg\n')
+    images = (photos, 'junk.tar', 'list.txt')
+    line = failure(capsys, lambda: command(*images))
+    assert '5 files could not be read, see' in line
+    lines = (tmp_path / 'out' / 'failures.jsonl').read_text().splitlines()
+    reasons = {row['path']: row['reason'] for row in map(json.loads, lines)}
+    assert reasons.keys() == {
+        str(photos / 'cut.png'),
+        str(photos / 'more' / 'empty.jpg'),
+        str(photos / 'thread.png'),
+        'junk.tar',
+        str(photos / 'gone.jpg'),
+    }
+    assert 'sides of at most 32 to 1' in reasons[str(photos / 'thread.png')]
+    assert len(labels_in(tmp_path / 'out')) == 7
+    for name in ('cut.png', 'more/empty.jpg', 'thread.png', 'gone.jpg'):
+        (photos / name).write_bytes((photos / '0.png').read_bytes())
+    with tarfile.open(tmp_path / 'junk.tar', 'w'):
+        pass
+    capsys.readouterr()
+    assert command(*images) == 0
+    assert '4 images labelled into' in capsys.readouterr().out
+    assert not (tmp_path / 'out' / 'failures.jsonl').exists()
+
+
+def test_bad_input_is_one_line(command, photos, tmp_path, capsys):
+    calls = [
+        (dict(images=['absent']), 'absent: no such folder, image, list or tar file'),
+        (dict(images=[photos], words='cat,,dog'), 'empty name'),
+        (dict(images=[photos], extra=['--encoder', 'absent.pt']), 'absent.pt: no such file'),
+        (dict(images=[photos], out='photos/out'), 'lies in the images'),
+        (dict(images=[photos], extra=['--device', 'cuda:3']), 'no GPU is found'),
+    ]
+    for call, message in calls:
+        images = call.pop('images')
+        line = failure(capsys, lambda images=images, call=call: command(*images, **call))
+        assert message in line
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'mine.txt').write_text('')
+    assert 'expected an empty folder' in failure(capsys, lambda: command(photos))
+
+
+@pytest.mark.parametrize('size', [1, 2, 3, 8])
+def test_shares_cover_everything_once(size):
+    shares = [share_of(list(range(7)), rank, size) for rank in range(size)]
+    assert sum(shares, []) == list(range(7))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_digest_sees_every_weight():
+    import torch
+
+    layer = torch.nn.Linear(2, 3)
+    before = weights_digest(layer)
+    layer.bias.data[1] += 1e-3
+    assert weights_digest(layer) != before
