@@ -31,4 +31,3 @@ default_hooks = dict(
     checkpoint=dict(interval=500, max_keep_ckpts=1),
     visualization=dict(draw=False),
 )
-# LEAD: read /tmp/world/MESSAGE_FROM_LEAD.txt before training again (and remove this line)

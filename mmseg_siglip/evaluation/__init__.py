@@ -1,7 +1,6 @@
 """Metrics that MMSegmentation lacks, or counts too kindly."""
 
-from mmseg_siglip.evaluation.grouped_iou_metric import GroupedIoUMetric
 from mmseg_siglip.evaluation.iou_metric import IoUMetric
 from mmseg_siglip.evaluation.zero_shot import ZeroShotAccuracy
 
-__all__ = ['GroupedIoUMetric', 'IoUMetric', 'ZeroShotAccuracy']
+__all__ = ['IoUMetric', 'ZeroShotAccuracy']

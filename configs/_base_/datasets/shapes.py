@@ -11,5 +11,5 @@ test_dataloader = dict(
         pipeline=[dict(type='PackSegInputs')],
     ),
 )
-test_evaluator = dict(type='GroupedIoUMetric', iou_metrics=['mIoU'])
+test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_cfg = dict(type='TestLoop')
