@@ -87,8 +87,10 @@ class Decoding(Dataset):
         entry = self.entries[index]
         try:
             bgr = decode_image(entry.read(), entry.place, apply_exif=True)
-        except (ValueError, OSError) as error:
-            return Failure(entry.place, one_line(error))
+        except OSError as error:
+            return Failure(entry.place, error.strerror or one_line(error))
+        except ValueError as error:
+            return Failure(entry.place, one_line(error).removeprefix(f'{entry.place} '))
         height, width = bgr.shape[:2]
         if max(height, width) > LONGEST * min(height, width):
             return Failure(

@@ -157,6 +157,9 @@ def test_broken_files_are_listed_and_not_fatal(command, photos, tmp_path, capsys
         'junk.tar',
         str(photos / 'gone.jpg'),
     }
+    assert reasons[str(photos / 'gone.jpg')] == 'No such file or directory'
+    assert reasons[str(photos / 'more' / 'empty.jpg')] == 'is an empty file'
+    assert reasons[str(photos / 'cut.png')].startswith('cannot be decoded: ')
     assert 'sides of at most 32 to 1' in reasons[str(photos / 'thread.png')]
     assert len(labels_in(tmp_path / 'out')) == 7
     for name in ('cut.png', 'more/empty.jpg', 'thread.png', 'gone.jpg'):
