@@ -13,15 +13,20 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
+from PIL import Image
 
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.models.attention import ATTENTIONS
 from mmseg_siglip.models.backbones.siglip import READOUTS, SITES
+from mmseg_siglip.segmentation import add_legend
 
 PACKAGE = Path(__file__).parent
 PICTURE_INTERVAL = 5
+OVERVIEW = (0, 1, 2, 3)
 
 
 def config_folder() -> Path:
@@ -38,6 +43,21 @@ def build(name: str, out: Path, num_images: int, *, draw: bool = False) -> Runne
     cfg.default_hooks.visualization.update(draw=draw, interval=PICTURE_INTERVAL)
     cfg.visualizer.save_dir = str(out / 'pictures')
     return Runner.from_cfg(cfg)
+
+
+def overview(runner: Runner, path: Path) -> None:
+    """A sheet of scenes: the picture, its truth, and what the model sees, above a legend."""
+    dataset, rows = runner.test_dataloader.dataset, []
+    palette = np.array(dataset.metainfo['palette'], np.uint8)
+    for index in OVERVIEW:
+        data = pseudo_collate([dataset[index]])
+        image = data['inputs'][0].permute(1, 2, 0).numpy()[..., ::-1]
+        (sample,) = runner.model.test_step(data)
+        maps = (sample.gt_sem_seg, sample.pred_sem_seg)
+        rows.append(np.hstack([image, *(palette[labels.data[0].numpy()] for labels in maps)]))
+    sheet = np.vstack(rows).repeat(2, axis=0).repeat(2, axis=1)
+    entries = zip(dataset.metainfo['classes'], map(tuple, palette), strict=True)
+    add_legend(Image.fromarray(np.ascontiguousarray(sheet)), list(entries)).save(path)
 
 
 def ablation(runner: Runner) -> Iterator[dict]:
@@ -85,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = f'{runner.model.attention} on the {runner.model.backbone.site}'
     readout = runner.model.backbone.readout
 
+    overview(runner, args.out / 'overview.png')
+
     MMLogger.get_current_instance().setLevel('WARNING')
     quiet = build('shapes', args.out, args.images)
     MMLogger.get_current_instance().setLevel('WARNING')
@@ -101,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f'Colour-shape pairs (53 classes): {pairs["mIoU_seen_pairs"]:.2f} mIoU on pairs that '
         f'training showed, {pairs["mIoU_unseen_pairs"]:.2f} on pairs that it never did.'
     )
-    print(f'Pictures (truth left, prediction right): {args.out / "pictures"}')
+    print(f'Pictures: {args.out / "overview.png"}, and (truth left) {args.out / "pictures"}')
 
 
 if __name__ == '__main__':
