@@ -229,7 +229,7 @@ def table(rows: Sequence[dict]) -> str:
         cells['published_mIoU'] = '—' if row['published_mIoU'] is None else row['published_mIoU']
         lines.append(f'| {" | ".join(str(cells[key]) for key in COLUMNS)} |')
     sources = dict.fromkeys(row['published_source'] for row in rows if row['published_source'])
-    notes = [f'\nOf the whole data sets; {source}.' for source in sources]
+    notes = [f'\nPublished figures are of whole data sets ({source}).' for source in sources]
     return '\n'.join([*lines, *notes])
 
 

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmseg_siglip.cli import benchmark
-from mmseg_siglip.cli.benchmark import compose, main, published, set_options
+from mmseg_siglip.cli.benchmark import compose, main, published, set_options, table
 
 ROOTS = dict(voc21='VOCdevkit/VOC2012', coco_stuff='coco_stuff164k')
 SMALL = ['--cfg-options', 'model.templates=plain', 'test_dataloader.num_workers=0']
@@ -98,6 +98,20 @@ def test_published_figures_stand_beside_published_settings_only(openai_file):
     assert figure(cfg_options={'model.vocabulary': 'voc21'}) is None
     assert figure(checkpoint=openai_file) is None
     assert figure(checkpoint='ViT-L/14') is None
+
+
+def test_a_published_figure_is_marked_as_one():
+    row = dict(dataset='voc21', attention='csa', encoder='ViT-B/16', images=9, mIoU=50.123)
+    row |= dict(published_mIoU=59.63, published_source='published, https://host', pamr_steps=0)
+    other = row | dict(published_mIoU=None, published_source=None)
+    lines = table([row | dict(images_per_second=2.5), other | dict(images_per_second=3)]).split(
+        '\n'
+    )
+    assert lines[2:4] == [
+        '| voc21 | csa | ViT-B/16 | 9 | 50.12 | 59.63 | 2.5 |',
+        '| voc21 | csa | ViT-B/16 | 9 | 50.12 | — | 3 |',
+    ]
+    assert lines[-1] == 'Published figures are of whole data sets (published, https://host).'
 
 
 def test_a_file_is_the_published_encoder_by_its_digest(openai_file, monkeypatch):
