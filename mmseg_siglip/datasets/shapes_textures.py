@@ -24,7 +24,9 @@ def value_noise(rng: np.random.Generator, u: Field, cells: tuple[float, float]) 
     """
     height, width = u.shape
     short = min(height, width)
-    rows, columns = (max(2, round(n * side / short)) for n, side in zip(cells, u.shape, strict=True))
+    rows, columns = (
+        max(2, round(n * side / short)) for n, side in zip(cells, u.shape, strict=True)
+    )
     lattice = rng.uniform(-1, 1, (rows, columns)).astype(np.float32)
     return cv2.resize(lattice, (width, height), interpolation=cv2.INTER_CUBIC)
 
