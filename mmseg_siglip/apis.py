@@ -33,6 +33,7 @@ METHODS = {
     'clearclip': 'clearclip',
     'naclip': 'naclip',
 }
+LONGEST = 32  # times the short side, which is enlarged to the encoder's size
 RESIZE = 1.5  # short side over the encoder's image size: 336 over 224, as SCLIP has it
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
@@ -164,12 +165,25 @@ class OpenVocabSegmenter:
     def _prepare(self, rgb: Tensor) -> Tensor:
         """(3, H, W) RGB, uint8 or float in [0, 1], resized and normalised, on the device."""
         preprocessor = self.model.data_preprocessor
+        check_sides(*rgb.shape[-2:], 'an image')
         image = rgb.to(preprocessor.mean.device).float()
         image = image if rgb.dtype == torch.uint8 else 255 * image
         scale = self.short_side / min(rgb.shape[-2:])
         size = [max(round(side * scale), 1) for side in rgb.shape[-2:]]
         image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
         return (image - preprocessor.mean) / preprocessor.std
+
+
+def check_sides(height: int, width: int, name: str) -> None:
+    """Refuse what becomes enormous when its short side is enlarged.
+
+    Raises:
+        ValueError: One side is more than `LONGEST` times the other.
+    """
+    if max(height, width) > LONGEST * min(height, width):
+        raise ValueError(
+            f'{name} has {width} x {height} pixels, expected sides of at most {LONGEST} to 1'
+        )
 
 
 def read_image(image: ImageLike) -> np.ndarray:
@@ -183,6 +197,7 @@ def read_image(image: ImageLike) -> np.ndarray:
         if not path.is_file():
             raise ValueError(f'{path}: no such image file')
         bgr = decode_image(path.read_bytes(), str(path), apply_exif=True)
+        check_sides(*bgr.shape[:2], str(path))
         return np.ascontiguousarray(bgr[..., ::-1])
     if isinstance(image, Image.Image):
         return np.array(image.convert('RGB'))

@@ -96,6 +96,18 @@ def test_unusable_images(image, message):
         read_image(image)
 
 
+def test_a_thread_of_an_image_is_refused(segmenter, tmp_path):
+    """One pixel by 20 000 would be enlarged to 48 by 960 000."""
+    image = np.zeros((1, 20000, 3), np.uint8)
+    with pytest.raises(
+        ValueError, match='an image has 20000 x 1 pixels, expected .* at most 32 to 1'
+    ):
+        segmenter(image, WORDS)
+    Image.fromarray(image).save(tmp_path / 'thread.png')
+    with pytest.raises(ValueError, match='thread.png has 20000 x 1 pixels'):
+        segmenter(tmp_path / 'thread.png', WORDS)
+
+
 def test_check_tensor_keeps_what_is_good():
     image = torch.rand(3, 4, 5)
     assert check_tensor(image) is image

@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from mmseg_siglip.apis import OpenVocabSegmenter
+from mmseg_siglip.apis import OpenVocabSegmenter, check_sides
 from mmseg_siglip.cli.common import add_launcher, add_segmenter_arguments, one_line, run
 from mmseg_siglip.engine.processes import start_gloo
 from mmseg_siglip.image import decode_image
@@ -31,7 +31,6 @@ from mmseg_siglip.vocabulary import Vocabulary
 
 PATIENCE = timedelta(days=7)  # how long a process that is done waits for the others
 FAILURES = 'failures.jsonl'
-LONGEST = 32  # times the short side, which is enlarged to the encoder's size
 
 T = TypeVar('T')
 
@@ -87,15 +86,11 @@ class Decoding(Dataset):
         entry = self.entries[index]
         try:
             bgr = decode_image(entry.read(), entry.place, apply_exif=True)
+            check_sides(*bgr.shape[:2], entry.place)
         except OSError as error:
             return Failure(entry.place, error.strerror or one_line(error))
         except ValueError as error:
             return Failure(entry.place, one_line(error).removeprefix(f'{entry.place} '))
-        height, width = bgr.shape[:2]
-        if max(height, width) > LONGEST * min(height, width):
-            return Failure(
-                entry.place, f'{width} x {height} pixels, expected sides of at most {LONGEST} to 1'
-            )
         return entry, np.ascontiguousarray(bgr[..., ::-1])
 
 
