@@ -25,7 +25,6 @@ from mmseg_siglip.models.backbones.siglip import READOUTS, SITES
 from mmseg_siglip.segmentation import add_legend
 
 PACKAGE = Path(__file__).parent
-PICTURE_INTERVAL = 5
 OVERVIEW = (0, 1, 2, 3)
 
 
@@ -40,7 +39,7 @@ def build(name: str, out: Path, num_images: int, *, draw: bool = False) -> Runne
     cfg = Config.fromfile(config_folder() / 'sclip' / f'{name}.py')
     cfg.work_dir = str(out / name)
     cfg.test_dataloader.dataset.num_scenes = num_images
-    cfg.default_hooks.visualization.update(draw=draw, interval=PICTURE_INTERVAL)
+    cfg.default_hooks.visualization.update(draw=draw, interval=1)
     cfg.visualizer.save_dir = str(out / 'pictures')
     return Runner.from_cfg(cfg)
 

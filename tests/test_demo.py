@@ -31,7 +31,7 @@ def test_the_default_is_good(output):
 @pytest.mark.slow
 def test_pictures(output):
     assert Image.open(output / 'overview.png').size[0] == 3 * 192 * 2
-    assert len(list((output / 'pictures').rglob('*.png'))) >= 1
+    assert len(list((output / 'pictures').rglob('*.png'))) == 6
 
 
 def test_table():

@@ -1,8 +1,10 @@
 """Every benchmark config through ``tools/test.py``, on data in the benchmark's own layout."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +101,10 @@ def test_two_processes_give_the_metrics_of_one(evaluate, openai_file, laid_out, 
     command = ['bash', str(REPOSITORY / 'tools' / 'dist_test.sh'), str(config), openai_file, '2']
     command += ['--work-dir', str(tmp_path), '--cfg-options']
     done = subprocess.run(
-        command + options(laid_out('ade20k')), capture_output=True, text=True, check=False
+        command + options(laid_out('ade20k')),
+        env=os.environ | dict(PYTHON=sys.executable),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     (results,) = tmp_path.glob('*/*.json')
