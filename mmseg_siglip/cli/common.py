@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 
@@ -144,4 +145,6 @@ def run(command: Callable[[Sequence[str] | None], None], argv: Sequence[str] | N
         rank = os.environ.get('RANK')
         print(f'error: {f"(rank {rank}) " if rank else ""}{one_line(error)}', file=sys.stderr)
         return 1
+    if torch.distributed.is_initialized():  # gloo's threads abort a process that ends without this
+        torch.distributed.destroy_process_group()
     return 0
