@@ -30,6 +30,18 @@ class Shifts:
         self.radius = radius
         self.padded = pad(x, (radius,) * 4, mode='replicate')
 
+    @property
+    def inside(self) -> Tensor:
+        """The image itself; after writing to it, `replicate_border`."""
+        return self(0, 0)
+
+    def replicate_border(self) -> None:
+        padded, r = self.padded, self.radius
+        padded[..., :r] = padded[..., r : r + 1]
+        padded[..., -r:] = padded[..., -r - 1 : -r]
+        padded[..., :r, :] = padded[..., r : r + 1, :]
+        padded[..., -r:, :] = padded[..., -r - 1 : -r, :]
+
     def __call__(self, dy: int, dx: int) -> Tensor:
         top, left = self.radius + dy, self.radius + dx
         return self.padded[..., top : top + self.height, left : left + self.width]
@@ -89,6 +101,7 @@ class PAMRPostProcessor(BaseModule):
             )
         self.num_iter, self.dilations, self.channels = num_iter, tuple(dilations), channels
 
+    @torch.no_grad()
     def forward(self, images: Tensor, logits: Tensor) -> Tensor:
         """Refine `logits` (B, C, h, w) on `images` (B, 3, H, W); returns (B, C, H, W)."""
         if logits.shape[-2:] != images.shape[-2:]:
@@ -98,12 +111,19 @@ class PAMRPostProcessor(BaseModule):
         if self.num_iter == 0:
             return logits
         weights = affinity(images.float(), self.dilations).unsqueeze(2)
-        parts = [self._refine(part, weights) for part in logits.split(self.channels, dim=1)]
-        return torch.cat(parts, dim=1)
+        refined = torch.empty_like(logits)
+        parts = (tensor.split(self.channels, dim=1) for tensor in (logits, refined))
+        for part, place in zip(*parts, strict=True):
+            place.copy_(self._refine(part, weights))
+        return refined
 
     def _refine(self, mask: Tensor, weights: Tensor) -> Tensor:
+        now = Shifts(mask, max(self.dilations))
+        after = Shifts(mask, max(self.dilations))
         for _ in range(self.num_iter):
-            moved, mask = Shifts(mask, max(self.dilations)), torch.zeros_like(mask)
+            total = after.inside.zero_()
             for p, offset in enumerate(neighbours(self.dilations)):
-                mask.addcmul_(moved(*offset), weights[:, p])
-        return mask
+                total.addcmul_(now(*offset), weights[:, p])
+            after.replicate_border()
+            now, after = after, now
+        return now.inside
