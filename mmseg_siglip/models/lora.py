@@ -1,0 +1,155 @@
+"""Low-rank adapters on an encoder, for every system that trains.
+
+LoRA, https://arxiv.org/abs/2106.09685, by the library peft. Beside a frozen matrix W (out, in)
+train A (rank, in) and B (out, rank), B starting at zero: y = W x + alpha / rank * B A x.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.clip import CLIPBackbone
+from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+
+TOWERS = ('vision', 'text')
+
+
+@dataclass(frozen=True)
+class Tower:
+    """Where the layers of a tower lie in the backbone's model, and what may be adapted in each."""
+
+    layers: str
+    matrices: dict[str, str]
+    default: tuple[str, ...]
+
+
+_SIGLIP_MATRICES = {
+    'q_proj': 'self_attn.q_proj',
+    'k_proj': 'self_attn.k_proj',
+    'v_proj': 'self_attn.v_proj',
+    'out_proj': 'self_attn.out_proj',
+    'fc1': 'mlp.fc1',
+    'fc2': 'mlp.fc2',
+}
+_CLIP_MLP = {'c_fc': 'mlp.c_fc', 'c_proj': 'mlp.c_proj'}
+_QUERY_VALUE = ('q_proj', 'v_proj')
+
+# open_clip fuses query, key and value into one parameter, which is no layer that peft can adapt.
+# Its text tower reads `out_proj.weight` without calling the layer, so that an adapter would have
+# no effect there; the vision tower is run by our own blocks, which call it.
+ADAPTABLE: dict[type[VisionLanguageBackbone], dict[str, Tower]] = {
+    SigLIPBackbone: dict(
+        vision=Tower('vision_model.encoder.layers', _SIGLIP_MATRICES, _QUERY_VALUE),
+        text=Tower('text_model.encoder.layers', _SIGLIP_MATRICES, _QUERY_VALUE),
+    ),
+    CLIPBackbone: dict(
+        vision=Tower(
+            'visual.transformer.resblocks',
+            {'out_proj': 'attn.out_proj', **_CLIP_MLP},
+            ('out_proj', *_CLIP_MLP),
+        ),
+        text=Tower('transformer.resblocks', _CLIP_MLP, tuple(_CLIP_MLP)),
+    ),
+}
+
+
+def add_lora(
+    backbone: VisionLanguageBackbone,
+    *,
+    rank: int,
+    alpha: float | None = None,
+    dropout: float = 0.0,
+    targets: Sequence[str] | None = None,
+    towers: Sequence[str] = ('vision',),
+) -> VisionLanguageBackbone:
+    """Freeze a backbone and put trainable adapters into the layers of its towers, in place.
+
+    At first the outputs are unchanged. Only layers of the encoders are meant: a matrix of the same
+    name in the pooling head stays as it is. Checkpoints from before still load.
+
+    Args:
+        backbone: A `SigLIPBackbone` or a `CLIPBackbone`.
+        rank: Inner width of an adapter.
+        alpha: Numerator of the factor alpha / rank; twice the rank if not given.
+        dropout: Part of the adapters' inputs dropped, in training mode.
+        targets: Matrices of a layer: ``q_proj``, ``k_proj``, ``v_proj``, ``out_proj``, ``fc1``,
+            ``fc2`` of SigLIP; ``out_proj`` (vision only), ``c_fc``, ``c_proj`` of CLIP. By
+            default query and value of SigLIP, and all that can be adapted of CLIP.
+        towers: ``vision``, ``text`` or both.
+
+    Returns:
+        `backbone`.
+
+    Raises:
+        ValueError: A value is out of range, names nothing adaptable, or there are adapters already.
+        ImportError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ImportError("lora needs peft: pip install 'mmseg_siglip[train]'") from error
+    if rank < 1:
+        raise ValueError(f'lora.rank: expected 1 or more, found {rank}')
+    if not 0 <= dropout < 1:
+        raise ValueError(f'lora.dropout: expected a part in [0, 1), found {dropout}')
+    if not towers or set(towers) - set(TOWERS):
+        raise ValueError(f'lora.towers: expected some of {TOWERS}, found {tuple(towers)}')
+    if lora_layers(backbone):
+        raise ValueError('lora: the backbone has adapters already')
+    kinds = next((ADAPTABLE[kind] for kind in ADAPTABLE if isinstance(backbone, kind)), None)
+    if kinds is None:
+        raise ValueError(
+            f'lora: expected a SigLIPBackbone or a CLIPBackbone, found {type(backbone).__name__}'
+        )
+    patterns = [_pattern(kinds[tower], targets, tower) for tower in towers]
+    backbone.requires_grad_(False)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank if alpha is None else alpha,
+        lora_dropout=dropout,
+        target_modules='|'.join(patterns),
+    )
+    inject_adapter_in_model(config, backbone.model)
+    backbone.register_load_state_dict_pre_hook(_accept_plain_names)
+    return backbone
+
+
+def lora_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """The adapted layers of a module, by name."""
+    return {name: child for name, child in module.named_modules() if hasattr(child, 'lora_A')}
+
+
+def merge_lora(backbone: VisionLanguageBackbone) -> VisionLanguageBackbone:
+    """Add each adapter to its matrix and drop it, in place: same outputs, plain names, no cost."""
+    for name, layer in lora_layers(backbone).items():
+        layer.merge(safe_merge=True)
+        parent, _, child = name.rpartition('.')
+        setattr(backbone.get_submodule(parent), child, layer.get_base_layer())
+    return backbone
+
+
+def _pattern(tower: Tower, targets: Sequence[str] | None, name: str) -> str:
+    unknown = sorted(set(targets or ()) - set(tower.matrices))
+    if unknown or targets is not None and not targets:
+        raise ValueError(
+            f'lora.targets: expected some of {", ".join(tower.matrices)} for the {name} tower, '
+            f'found {", ".join(unknown) or "none"}'
+        )
+    chosen = (re.escape(tower.matrices[target]) for target in targets or tower.default)
+    return rf'{re.escape(tower.layers)}\.\d+\.({"|".join(chosen)})'
+
+
+def _accept_plain_names(
+    backbone: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_
+) -> None:
+    """Rename ``X.weight`` to ``X.base_layer.weight`` where X is adapted."""
+    for name in lora_layers(backbone):
+        for part in ('weight', 'bias'):
+            plain = f'{prefix}{name}.{part}'
+            if plain in state_dict:
+                state_dict[f'{prefix}{name}.base_layer.{part}'] = state_dict.pop(plain)
