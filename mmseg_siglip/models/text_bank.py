@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from mmseg_siglip.models.precision import autocast, compute_dtype
 from mmseg_siglip.models.templates import SLOT
 
 FORMAT = 1
+ENOUGH = 64  # prompts in a batch that keep the processor busy
 
 
 def cache_folder() -> Path:
@@ -54,25 +55,39 @@ def embed_queries(
         queries: Q words or phrases; those that repeat are encoded once.
         templates: T sentences with one ``{}`` each.
         precision: See `mmseg_siglip.models.precision`.
-        batch_size: Prompts per forward pass. They are sorted by length, because a causal text
-            tower runs only up to the longest of a batch.
+        batch_size: Most prompts per forward pass.
 
     Returns:
         (Q, D) float32, unit length.
     """
     words = list(dict.fromkeys(queries))
-    prompts = [(t.replace(SLOT, word), i) for i, word in enumerate(words) for t in templates]
-    prompts.sort(key=lambda prompt: len(prompt[0]))
     device = next(iter(backbone.text_parameters().values())).device
     total = torch.zeros(len(words), backbone.embed_dim, device=device)
-    for start in range(0, len(prompts), batch_size):
-        texts, owners = zip(*prompts[start : start + batch_size], strict=True)
+    for batch in prompt_batches(words, templates, batch_size):
+        texts, owners = zip(*batch, strict=True)
         with autocast(precision, device):
             vectors = backbone.encode_text(texts)
         owners = torch.tensor(owners, device=device)
         total.index_add_(0, owners, normalize(vectors.float(), dim=-1))
     row = {word: i for i, word in enumerate(words)}
     return normalize(total, dim=-1)[[row[query] for query in queries]]
+
+
+def prompt_batches(
+    words: Sequence[str], templates: Sequence[str], batch_size: int
+) -> Iterator[list[tuple[str, int]]]:
+    """All prompts with the index of their word, in batches that are cheap for a causal tower.
+
+    Such a tower encodes once what a batch has in common, and runs up to the longest prompt: a
+    batch holds words of similar length in one template, or in several where words are few.
+    """
+    by_length = sorted(enumerate(words), key=lambda item: len(item[1]))
+    joined = max(1, ENOUGH // len(words))
+    for first in range(0, len(templates), joined):
+        group = templates[first : first + joined]
+        prompts = [(t.replace(SLOT, word), i) for i, word in by_length for t in group]
+        for start in range(0, len(prompts), batch_size):
+            yield prompts[start : start + batch_size]
 
 
 def text_bank(

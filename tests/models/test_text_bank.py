@@ -1,12 +1,22 @@
+import subprocess
+import sys
+
 import open_clip
 import pytest
 import torch
 from oracles import embed_words
+from safetensors.torch import load_file
 
 from mmseg_siglip.models import text_bank as module
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.models.templates import get_templates
-from mmseg_siglip.models.text_bank import bank_key, cache_folder, embed_queries, text_bank
+from mmseg_siglip.models.text_bank import (
+    bank_key,
+    cache_folder,
+    embed_queries,
+    prompt_batches,
+    text_bank,
+)
 
 WORDS = ['sky', 'a person in a long red jacket', 'cat', 'sky', 'mountain range']
 TEMPLATES = get_templates('imagenet8')
@@ -65,6 +75,52 @@ def test_second_time_is_read(clip, count):
     again = text_bank(clip, WORDS, TEMPLATES)
     assert torch.equal(first, again) and len(count) == 1
     assert len(list(cache_folder().iterdir())) == 1
+
+
+@pytest.mark.parametrize(('num_words', 'batch_size'), [(3, 256), (70, 256), (70, 32)])
+def test_batches_hold_every_prompt_once(num_words, batch_size):
+    words = [f'w{"x" * (i % 7)}{i}' for i in range(num_words)]
+    batches = list(prompt_batches(words, TEMPLATES, batch_size))
+    prompts = [prompt for batch in batches for prompt in batch]
+    expected = [(t.replace('{}', word), i) for t in TEMPLATES for i, word in enumerate(words)]
+    assert sorted(prompts) == sorted(expected)
+    assert max(map(len, batches)) <= batch_size
+
+
+RACER = """
+import sys, time
+from pathlib import Path
+import torch
+from mmseg_siglip.models.backbones import CLIPBackbone
+from mmseg_siglip.models.text_bank import text_bank
+
+weights, folder, me, other = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+backbone, banks = CLIPBackbone(weights), []
+for turn in range(10):
+    (folder / f'{me}{turn}').touch()
+    while not (folder / f'{other}{turn}').exists():
+        time.sleep(0.001)
+    banks.append(text_bank(backbone, ['sky', f'turn {turn}'], ['a photo of a {}.']))
+torch.save(torch.stack(banks), folder / f'{me}.pth')
+"""
+
+
+@torch.no_grad()
+def test_two_processes_may_write_at_once(clip, openai_file, tmp_path):
+    """Both meet before each of ten files; both get, and leave behind, whole ones."""
+    racers = [
+        subprocess.Popen([sys.executable, '-c', RACER, str(openai_file), str(tmp_path), *names])
+        for names in ('ab', 'ba')
+    ]
+    assert [racer.wait(timeout=300) for racer in racers] == [0, 0]
+    turns = [['sky', f'turn {turn}'] for turn in range(10)]
+    expected = torch.stack([embed_queries(clip, words, ['a photo of a {}.']) for words in turns])
+    for name in 'ab':
+        found = torch.load(tmp_path / f'{name}.pth', weights_only=True)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    files = list(cache_folder().iterdir())
+    assert len(files) == 10 and {path.suffix for path in files} == {'.safetensors'}
+    assert all(load_file(path)['embeddings'].shape == (2, 48) for path in files)
 
 
 def test_nothing_stale_is_served(clip, openai_file, siglip_folder, count):

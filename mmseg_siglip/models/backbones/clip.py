@@ -56,6 +56,7 @@ class CLIPBackbone(VisionLanguageBackbone):
         arch: open_clip's name of the architecture, or its configuration as a mapping. Needed for
             random weights and for bare weight files whose origin is unknown.
         attention: Default of `dense`.
+        position_offset: See `resize_position`; 0.1 as in SCLIP, 0 as in CAT-Seg.
         out_indices: See `VisionLanguageBackbone`.
         with_cp: See `VisionLanguageBackbone`.
 
@@ -71,11 +72,13 @@ class CLIPBackbone(VisionLanguageBackbone):
         *,
         arch: str | Mapping | None = None,
         attention: str = 'csa',
+        position_offset: float = POSITION_OFFSET,
         out_indices: Sequence[int] = (-1,),
         with_cp: bool = False,
     ) -> None:
         super().__init__(out_indices=out_indices, with_cp=with_cp)
         get_attention(attention)
+        self.position_offset = position_offset
         self.attention = attention
         if pretrained is None and arch is None:
             raise ValueError('CLIPBackbone: expected pretrained or arch, found neither')
@@ -113,12 +116,16 @@ class CLIPBackbone(VisionLanguageBackbone):
         x = visual.conv1(images).flatten(2).transpose(1, 2)
         cls = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         cls_position, position = visual.positional_embedding.split([1, visual.grid_size[0] ** 2])
-        position = resize_position(position, self.native_grid, grid, offset=POSITION_OFFSET)
+        position = resize_position(position, self.native_grid, grid, offset=self.position_offset)
         return visual.ln_pre(torch.cat([cls, x], dim=1) + torch.cat([cls_position, position]))
 
     def dense(self, images: Tensor, *, attention: str | None = None) -> Tensor:
-        visual = self.model.visual
         x, grid = self.trunk(images, get_attention(attention or self.attention))
+        return self.project(x, grid)
+
+    def project(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens of the trunk (B, N, C) into the joint space (B, D, h, w)."""
+        visual = self.model.visual
         return self.to_map(visual.ln_post(x) @ visual.proj, grid)
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -131,6 +138,7 @@ class CLIPBackbone(VisionLanguageBackbone):
 
         The text tower is causal and pools at the end-of-text token, so what stands behind it has
         no effect: the tower runs up to the longest prompt of the call, not up to its full context.
+        What all prompts begin with is encoded once, so calls with one template are cheap.
         """
         for text in texts:
             length = len(self.tokenizer.encode(text)) + 2
@@ -146,9 +154,14 @@ class CLIPBackbone(VisionLanguageBackbone):
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Token ids (N, L), L up to the context length, to vectors (N, D)."""
         model, length = self.model, tokens.shape[1]
+        shared = common_prefix(tokens)
+        mask = model.attn_mask[:length, :length]
         x = model.token_embedding(tokens) + model.positional_embedding[:length]
-        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-        return text_global_pool(model.ln_final(x), tokens) @ model.text_projection
+        x, prefix = x[:, shared:], x[:1, :shared]
+        for block in map(TrunkBlock, model.transformer.resblocks):
+            prefix, keys, values = attend(block, prefix, mask[:shared, :shared])
+            x, *_ = attend(block, x, mask[shared:], keys, values)
+        return text_global_pool(model.ln_final(x), tokens[:, shared:]) @ model.text_projection
 
     def text_parameters(self) -> dict[str, Tensor]:
         return {
@@ -156,6 +169,38 @@ class CLIPBackbone(VisionLanguageBackbone):
             for name, value in self.model.state_dict().items()
             if not name.startswith('visual.')
         }
+
+
+def common_prefix(tokens: Tensor) -> int:
+    """How many of the first tokens (N, L) are the same in all rows, at most L - 1."""
+    same = (tokens == tokens[:1]).all(dim=0)
+    return min(int(same.cumprod(dim=0).sum()), tokens.shape[1] - 1)
+
+
+def attend(
+    block: TrunkBlock, x: Tensor, mask: Tensor, *before: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run a text block on tokens (N, T, C) that also see the keys and values of those `before`.
+
+    Args:
+        block: A block of the text tower.
+        x: Tokens, T of them a row.
+        mask: (T, S + T), added to the attention logits.
+        before: Keys and values (1, H, S, d) of S tokens in front of every row; none if S is 0.
+
+    Returns:
+        The tokens (N, T, C), and their own keys and values (N, H, T, d).
+    """
+    q, k, v = block.qkv(x)
+    keys, values = k, v
+    if before:
+        keys, values = (
+            torch.cat([earlier.expand(len(x), -1, -1, -1), own], dim=2)
+            for earlier, own in zip(before, (k, v), strict=True)
+        )
+    mask = mask.to(q.dtype)
+    x = x + block.out(nn.functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask))
+    return x + block.ffn(x), k, v
 
 
 def build_clip(config: Mapping, source: str) -> CLIP:
@@ -181,7 +226,10 @@ def is_plain(model: CLIP) -> bool:
     visual = model.visual
     return (
         isinstance(visual, VisionTransformer)
-        and all(isinstance(block, ResidualAttentionBlock) for block in visual.transformer.resblocks)
+        and all(
+            isinstance(block, ResidualAttentionBlock)
+            for block in (*visual.transformer.resblocks, *model.transformer.resblocks)
+        )
         and visual.attn_pool is None
         and visual.pool_type == 'tok'
         and not visual.final_ln_after_pool

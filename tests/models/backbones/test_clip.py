@@ -63,14 +63,35 @@ def test_quick_gelu_is_not_gelu(backbone, tiny_clip, clip_config):
 
 
 @torch.no_grad()
-def test_text_tower_runs_only_as_far_as_needed(backbone):
-    lengths = []
-    hook = backbone.model.transformer.register_forward_pre_hook(
-        lambda module, args: lengths.append(args[0].shape[1])
-    )
-    backbone.encode_text(['sky'])
+@pytest.mark.parametrize(
+    ('texts', 'counts'),
+    [
+        (['sky'], [2, 1]),
+        (['a photo of a sky', 'a photo of a cat'], [5, 4]),
+        (['a photo of a sky', 'a photo of a cat', 'the sky'], [1, 18]),
+    ],
+    ids=['trimmed', 'shared prefix', 'nothing shared'],
+)
+def test_text_tower_runs_only_over_what_is_needed(backbone, texts, counts):
+    tokens = []
+    first = backbone.model.transformer.resblocks[0].ln_1
+    hook = first.register_forward_pre_hook(lambda module, args: tokens.append(args[0][..., 0]))
+    backbone.encode_text(texts)
     hook.remove()
-    assert lengths == [3]
+    assert [part.numel() for part in tokens] == counts
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('same', [0, 1, 5, 9])
+def test_shared_prefixes_change_nothing(backbone, tiny_clip, same):
+    """Against open_clip's own tower at its full context; ids drawn at random, end of text last."""
+    torch.manual_seed(same)
+    tokens = torch.randint(1, 1000, (4, 10))
+    tokens[:, :same] = tokens[:1, :same]
+    tokens[:, 9] = tiny_clip.vocab_size - 1
+    padded = torch.nn.functional.pad(tokens, (0, backbone.model.context_length - 10))
+    expected = tiny_clip.encode_text(padded)
+    torch.testing.assert_close(backbone.encode_tokens(tokens), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_pixel_statistics_are_openais(backbone):
