@@ -100,3 +100,21 @@ def decode_labels(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np
                 'indices (grey or palette)'
             )
         return np.asarray(image).astype(np.int32)
+
+
+def decode_depth(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a depth map of 16-bit integers or 32-bit floats, in the file's own units.
+
+    Returns:
+        float32 (H, W).
+
+    Raises:
+        ValueError: As ``decode_image``, and on 8-bit files, whose 256 steps are no measurement.
+    """
+    with _opened(data, name, max_pixels) as image:
+        if image.mode not in ('I', 'F', *SIXTEEN_BIT):
+            raise _Refused(
+                f'{name}: expected a depth map of one channel with 16-bit or float values, '
+                f'found mode {image.mode}'
+            )
+        return np.asarray(image).astype(np.float32)

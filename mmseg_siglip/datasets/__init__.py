@@ -2,6 +2,7 @@
 
 from mmseg_siglip.datasets import transforms  # noqa: F401
 from mmseg_siglip.datasets.coco_object import COCOObjectDataset
+from mmseg_siglip.datasets.depth import KITTIDepthDataset, RGBDDataset
 from mmseg_siglip.datasets.folder import FolderDataset
 from mmseg_siglip.datasets.large_vocabulary import ADE20K847Dataset, PascalContext459Dataset
 from mmseg_siglip.datasets.pascal_context import PascalContext60Dataset
@@ -13,9 +14,11 @@ __all__ = [
     'ADE20K847Dataset',
     'COCOObjectDataset',
     'FolderDataset',
+    'KITTIDepthDataset',
     'PascalContext459Dataset',
     'PascalContext60Dataset',
     'PascalVOC20Dataset',
+    'RGBDDataset',
     'ShapesCaptionDataset',
     'ShapesWorldDataset',
 ]

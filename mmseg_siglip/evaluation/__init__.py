@@ -1,6 +1,7 @@
 """Metrics that MMSegmentation lacks, or counts too kindly."""
 
+from mmseg_siglip.evaluation.depth_metric import DepthMetric
 from mmseg_siglip.evaluation.iou_metric import IoUMetric
 from mmseg_siglip.evaluation.zero_shot import ZeroShotAccuracy
 
-__all__ = ['IoUMetric', 'ZeroShotAccuracy']
+__all__ = ['DepthMetric', 'IoUMetric', 'ZeroShotAccuracy']

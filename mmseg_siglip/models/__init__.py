@@ -1,6 +1,7 @@
 from mmseg_siglip.models import (  # noqa: F401
     backbones,
     data_preprocessor,
+    decode_heads,
     losses,
     postprocessors,
     pretrainers,

@@ -1,5 +1,12 @@
 """Loading that MMSegmentation's transforms build on."""
 
+from mmseg_siglip.datasets.transforms.depth import KBCrop, LoadDepthAnnotation, LoadShapesDepth
 from mmseg_siglip.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
 
-__all__ = ['LoadAnnotations', 'LoadImageFromFile']
+__all__ = [
+    'KBCrop',
+    'LoadAnnotations',
+    'LoadDepthAnnotation',
+    'LoadImageFromFile',
+    'LoadShapesDepth',
+]

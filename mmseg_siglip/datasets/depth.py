@@ -1,0 +1,154 @@
+"""Images with depth maps: any folder of pairs, and KITTI by its split lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.dataset import BaseDataset
+
+from mmseg_siglip.registry import DATASETS
+
+
+class DepthDataset(BaseDataset):
+    """What depth data sets share: each sample says the unit and the range of its depth map.
+
+    Args:
+        depth_scale: Units of the depth files per metre.
+        invalid_values: Values of the depth files that mean "none", besides 0.
+        max_depth: Metres, above which the unit must be mistaken.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth_scale: float,
+        invalid_values: Sequence[float] = (),
+        max_depth: float = float('inf'),
+        **kwargs,
+    ) -> None:
+        if depth_scale <= 0:
+            raise ValueError(f'depth_scale: expected a positive number, found {depth_scale}')
+        self.fields = dict(
+            depth_rescale_factor=1 / depth_scale,
+            invalid_values=tuple(invalid_values),
+            max_depth=max_depth,
+        )
+        super().__init__(metainfo=dict(classes=('depth',), palette=[[0, 0, 0]]), **kwargs)
+
+    def pair(self, image: Path, depth: Path) -> dict:
+        return dict(img_path=str(image), depth_map_path=str(depth), seg_fields=[], **self.fields)
+
+
+@DATASETS.register_module()
+class RGBDDataset(DepthDataset):
+    """A folder of images with a depth map beside each, or in a folder of its own.
+
+    Args:
+        data_root: Folder of both.
+        data_prefix: ``img_path`` and ``depth_map_path``, folders under `data_root`.
+        img_suffix: How image names end.
+        depth_map_suffix: What replaces it in the depth map's name.
+        img_prefix: How image names begin.
+        depth_map_prefix: What replaces it in the depth map's name.
+        kwargs: See `DepthDataset` and MMEngine's `BaseDataset`; ``indices`` selects samples in the
+            order of their names.
+
+    Raises:
+        ValueError: There is no image, or one without a depth map.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        data_prefix: dict | None = None,
+        img_suffix: str = '.jpg',
+        depth_map_suffix: str = '.png',
+        img_prefix: str = '',
+        depth_map_prefix: str = '',
+        depth_scale: float = 1000.0,
+        **kwargs,
+    ) -> None:
+        self.suffixes = img_suffix, depth_map_suffix
+        self.prefixes = img_prefix, depth_map_prefix
+        super().__init__(
+            data_root=data_root,
+            data_prefix=data_prefix or dict(img_path='', depth_map_path=''),
+            depth_scale=depth_scale,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        folder, depths = (Path(self.data_prefix[key]) for key in ('img_path', 'depth_map_path'))
+        begin, end = self.prefixes[0], self.suffixes[0]
+        images = sorted(folder.rglob(f'{begin}*{end}')) if folder.is_dir() else []
+        if not images:
+            raise ValueError(f'{folder}: expected images named {begin}*{end}, found none')
+        pairs = []
+        for image in images:
+            stem = image.name[len(begin) : len(image.name) - len(end)]
+            name = f'{self.prefixes[1]}{stem}{self.suffixes[1]}'
+            depth = depths / image.relative_to(folder).with_name(name)
+            if not depth.is_file():
+                raise ValueError(f'{image}: expected its depth map {depth}, found no such file')
+            pairs.append(self.pair(image, depth))
+        return pairs
+
+
+@DATASETS.register_module()
+class KITTIDepthDataset(DepthDataset):
+    """KITTI raw images with the ground truth of its depth benchmark, by Eigen's lists.
+
+    A line of a list holds the image, the depth map or ``None`` where there is none, and the focal
+    length: ``2011_09_26/..._sync/image_02/data/0000000069.png ..._sync/proj_depth/groundtruth/
+    image_02/0000000069.png 721.5377``. Of Eigen's 697 test images 45 have no ground truth.
+
+    Args:
+        ann_file: The list.
+        data_root: What `ann_file` and `data_prefix` are relative to.
+        data_prefix: Folders of ``img_path`` and ``depth_map_path``, which lines are relative to.
+        kwargs: See `DepthDataset` and MMEngine's `BaseDataset`.
+
+    Raises:
+        ValueError: A line has another form, or no image has a depth map.
+    """
+
+    def __init__(
+        self,
+        *,
+        ann_file: str,
+        data_prefix: dict | None = None,
+        depth_scale: float = 256.0,
+        max_depth: float = 100.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            ann_file=ann_file,
+            data_prefix=data_prefix or dict(img_path='raw', depth_map_path='depth'),
+            depth_scale=depth_scale,
+            max_depth=max_depth,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        folder, depths = (Path(self.data_prefix[key]) for key in ('img_path', 'depth_map_path'))
+        pairs = []
+        try:
+            lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
+        except OSError as error:
+            raise ValueError(f'{self.ann_file} cannot be read: {error.strerror}') from None
+        for number, line in enumerate(lines, start=1):
+            parts = line.split()
+            if not parts:
+                continue
+            if len(parts) not in (2, 3):
+                raise ValueError(
+                    f'{self.ann_file}, line {number}: expected "image depth focal-length", '
+                    f'found {line!r}'
+                )
+            if parts[1] != 'None':
+                pairs.append(self.pair(folder / parts[0], depths / parts[1]))
+        if not pairs:
+            raise ValueError(f'{self.ann_file}: expected images with depth maps, found none')
+        return pairs

@@ -1,0 +1,136 @@
+"""Depth metrics over a data set: per image, then averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.evaluator import BaseMetric
+from PIL import Image
+from torch import Tensor
+
+from mmseg_siglip.evaluation.depth_scores import (
+    ALIGNMENTS,
+    CROPS,
+    SCORES,
+    aligned,
+    clamp,
+    crop_mask,
+    depth_scores,
+)
+from mmseg_siglip.registry import METRICS
+
+
+@METRICS.register_module()
+class DepthMetric(BaseMetric):
+    """The scores of `depth_scores` on samples' ``pred_depth_map`` against ``gt_depth_map``.
+
+    MMSeg's metric of this name keeps every pixel in memory, lets a prediction of 0 or infinity
+    spoil the mean, and knows one crop; of an image only its scores are kept here.
+
+    Args:
+        depth_metrics: Names to report; all if not given.
+        min_depth_eval: Metres; truth at or below counts as missing, predictions are clamped to it.
+        max_depth_eval: Metres; truth above counts as missing, predictions are clamped to it.
+        crop_type: Where to look: ``nyu``, ``garg`` (KITTI), ``eigen`` (KITTI), or everywhere.
+        align: What is fitted to the truth of each image first: ``none`` | ``median`` | ``lstsq``,
+            see `aligned`. Results of different alignments are not comparable.
+        depth_scale_factor: Units per metre of the 16-bit files written to `output_dir`.
+        output_dir: Folder of predictions to write, if any.
+        format_only: Write predictions and score nothing.
+
+    Raises:
+        ValueError: A name is unknown or a range empty.
+    """
+
+    default_prefix = 'depth'
+
+    def __init__(
+        self,
+        *,
+        depth_metrics: Sequence[str] | None = None,
+        min_depth_eval: float = 1e-3,
+        max_depth_eval: float = 10.0,
+        crop_type: str | None = None,
+        align: str = 'none',
+        depth_scale_factor: float = 1000.0,
+        output_dir: str | None = None,
+        format_only: bool = False,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.names = tuple(SCORES if depth_metrics is None else depth_metrics)
+        unknown = [name for name in self.names if name not in SCORES]
+        if unknown or not self.names:
+            raise ValueError(
+                f'depth_metrics: expected some of {", ".join(SCORES)}, '
+                f'found {", ".join(map(str, unknown)) or "none"}'
+            )
+        if crop_type is not None and crop_type not in CROPS:
+            raise ValueError(
+                f'crop_type: expected None or one of {", ".join(CROPS)}, found {crop_type!r}'
+            )
+        if align not in ALIGNMENTS:
+            raise ValueError(f'align: expected one of {", ".join(ALIGNMENTS)}, found {align!r}')
+        if not 0 < min_depth_eval < max_depth_eval < float('inf'):
+            raise ValueError(
+                'expected 0 < min_depth_eval < max_depth_eval < inf, '
+                f'found {min_depth_eval} and {max_depth_eval}'
+            )
+        self.min_depth, self.max_depth = min_depth_eval, max_depth_eval
+        self.crop, self.align, self.format_only = crop_type, align, format_only
+        self.units_per_metre = depth_scale_factor
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        if self.output_dir is not None and is_main_process():
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Score each sample.
+
+        Raises:
+            ValueError: Its truth has another size or no valid pixel.
+        """
+        for sample in data_samples:
+            name = sample.get('img_path', 'a sample')
+            prediction = sample['pred_depth_map']['data'].detach().squeeze(0).cpu()
+            if not self.format_only:
+                truth = sample['gt_depth_map']['data'].squeeze(0).cpu()
+                kind = sample.get('depth_kind', 'depth')
+                self.results.append(self.score(prediction, truth, name=name, kind=kind))
+            if self.output_dir is not None:
+                self._save(prediction, Path(name).stem)
+
+    def score(
+        self, prediction: Tensor, truth: Tensor, *, name: str, kind: str = 'depth'
+    ) -> dict[str, float]:
+        """The scores of one image from maps (H, W)."""
+        if prediction.shape != truth.shape:
+            raise ValueError(
+                f'{name}: expected a prediction of the truth size {tuple(truth.shape)}, '
+                f'found {tuple(prediction.shape)}'
+            )
+        mask = torch.isfinite(truth) & (truth > self.min_depth) & (truth <= self.max_depth)
+        mask &= crop_mask(tuple(truth.shape), self.crop)
+        if not mask.any():
+            where = f' in the {self.crop} crop' if self.crop else ''
+            raise ValueError(
+                f'{name}: expected true depth between {self.min_depth} and {self.max_depth} m'
+                f'{where}, found no such pixel'
+            )
+        prediction, truth = prediction[mask].double(), truth[mask].double()
+        bounds = dict(min_depth=self.min_depth, max_depth=self.max_depth)
+        prediction = aligned(prediction, truth, how=self.align, kind=kind, **bounds)
+        return depth_scores(clamp(prediction, **bounds), truth)
+
+    def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
+        """The mean over images of each score."""
+        if self.format_only:
+            return {}
+        return {name: float(np.mean([result[name] for result in results])) for name in self.names}
+
+    def _save(self, prediction: Tensor, stem: str) -> None:
+        units = torch.nan_to_num(prediction * self.units_per_metre).round().clamp(0, 65535)
+        Image.fromarray(units.numpy().astype(np.uint16)).save(self.output_dir / f'{stem}.png')

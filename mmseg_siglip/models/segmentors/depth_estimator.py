@@ -1,0 +1,240 @@
+"""Monocular depth from a SigLIP encoder and a DPT decoder.
+
+Shapes: B images (3, H, W); a depth map is (1, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.structures import PixelData
+from mmseg.models import BaseSegmentor, DepthEstimator
+from mmseg.structures import SegDataSample
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
+from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
+from mmseg_siglip.models.lora import add_lora
+from mmseg_siglip.models.precision import PRECISIONS, autocast
+from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
+from mmseg_siglip.models.segmentors.sclip import (
+    build_preprocessor,
+    check_test_cfg,
+    flipped_axes,
+)
+from mmseg_siglip.models.sliding import window_starts
+from mmseg_siglip.registry import MODELS
+
+
+@MODELS.register_module()
+class SigLIPDepthEstimator(DepthEstimator):
+    """MMSeg's `DepthEstimator` for a SigLIP encoder.
+
+    What differs: images of any sizes, each predicted alone and never padded to its neighbours;
+    sliding windows whose result is kept; and an encoder of which only what depth needs remains:
+    its text tower, and its pooling head if nothing reads it, are dropped.
+
+    Args:
+        backbone: Configuration of a `SigLIPBackbone`.
+        decode_head: Configuration of a `DPTHead`; ``in_channels`` and ``patch_size`` are the
+            encoder's.
+        tap_layers: Four blocks, counted from 0 or, negative, from the end. By default the last of
+            each quarter.
+        tap_norm: See `DepthTaps`.
+        freeze_backbone: Train the decoder alone: the encoder has no gradients and stays in eval
+            mode.
+        lora: Arguments of `add_lora`: train adapters in the encoder instead of all its weights.
+        precision: Number format of prediction, see `mmseg_siglip.models.precision`; training has
+            `AmpOptimWrapper`.
+        train_cfg: Nothing is read from it.
+        test_cfg: ``mode`` 'whole' | 'slide'; ``crop_size`` and ``stride`` (rows, columns) in
+            pixels; ``window_batch``, windows per forward pass; ``flip``, whether the mean with
+            the mirrored image's prediction is taken.
+        data_preprocessor: Configuration. Mean and std come from the backbone.
+
+    Raises:
+        ValueError: A value is out of range, or two contradict each other.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping,
+        decode_head: Mapping,
+        *,
+        tap_layers: Sequence[int] | None = None,
+        tap_norm: str = 'post_ln',
+        freeze_backbone: bool = False,
+        lora: Mapping | None = None,
+        precision: str = 'fp32',
+        train_cfg: Mapping | None = None,
+        test_cfg: Mapping | None = None,
+        data_preprocessor: Mapping | None = None,
+        init_cfg: Mapping | None = None,
+    ) -> None:
+        encoder = MODELS.build(dict(dict(type='SigLIPBackbone'), **backbone))
+        if not isinstance(encoder, SigLIPBackbone):
+            raise ValueError(f'backbone: expected a SigLIPBackbone, found {type(encoder).__name__}')
+        if precision not in PRECISIONS:
+            raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
+        if freeze_backbone and lora:
+            raise ValueError('freeze_backbone and lora contradict each other; give one of them')
+        patch = encoder.patch_size
+        BaseSegmentor.__init__(
+            self,
+            data_preprocessor=depth_preprocessor(data_preprocessor, encoder),
+            init_cfg=init_cfg,
+        )
+        self.backbone = encoder
+        self.decode_head = MODELS.build(
+            dict(
+                dict(type='DPTHead', in_channels=encoder.hidden_size, patch_size=patch),
+                **decode_head,
+            )
+        )
+        self.taps = DepthTaps(
+            encoder,
+            tap_layers=tap_layers,
+            tap_norm=tap_norm,
+            with_readout=self.decode_head.readout_type != 'ignore',
+        )
+        self.align_corners, self.num_classes, self.out_channels = False, 1, 1
+        self.precision, self.train_cfg = precision, train_cfg
+        config = dict(test_cfg or {})
+        self.flip = config.pop('flip', False)
+        self.test_cfg = check_test_cfg(dict(dict(mode='whole'), **config), encoder.image_size)
+        self.freeze_backbone = freeze_backbone
+        self._keep_what_depth_needs(lora)
+
+    def _keep_what_depth_needs(self, lora: Mapping | None) -> None:
+        """Drop or freeze what no tap depends on, which DDP would wait for in vain."""
+        self.backbone.requires_grad_(False)
+        self.backbone.model.text_model = None
+        if not self.taps.with_readout:
+            self.backbone.model.vision_model.head = None
+        if self.freeze_backbone:
+            return
+        parts = self.taps.used(self.backbone)
+        for part in parts:
+            part.requires_grad_(True)
+        if lora:
+            add_lora(self.backbone, **lora)
+            unused = set(self.backbone.parameters())
+            unused -= {parameter for part in parts for parameter in part.parameters()}
+            for parameter in unused:
+                parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> SigLIPDepthEstimator:
+        super().train(mode)
+        if self.freeze_backbone:
+            self.backbone.eval()
+        return self
+
+    def extract_feat(self, inputs: Tensor, batch_img_metas: object = None) -> list[Tap]:
+        """(B, 3, H, W), normalised, to what the decoder takes."""
+        return self.taps(self.backbone, inputs, frozen=self.freeze_backbone)
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
+        """(B, 3, H, W), normalised, to depth (B, 1, H, W), float32, of the pixels themselves."""
+        with autocast(self.precision, inputs.device):
+            depth = self.decode_head(self.extract_feat(inputs))
+        return fit_to_image(depth, tuple(inputs.shape[-2:]))
+
+    def _forward(self, inputs: Sequence[Tensor], data_samples: object = None) -> Tensor:
+        """Depth (B, 1, H, W) of (B, 3, H, W), without windows or flips."""
+        images = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
+        return self.encode_decode(images)
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """The decoder's losses; the precision of training is the optimiser wrapper's."""
+        return self._decode_head_forward_train(self.extract_feat(inputs), data_samples)
+
+    def inference(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
+        """Depth (B, 1, H, W) of images of one size, by windows and flips as `test_cfg` says."""
+        run = self.slide_inference if self.test_cfg['mode'] == 'slide' else self.encode_decode
+        depth = run(inputs)
+        if self.flip:
+            depth = (depth + run(inputs.flip(-1)).flip(-1)) / 2
+        return depth
+
+    def slide_inference(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
+        """The mean over windows at each pixel: (B, 3, H, W) to (B, 1, H, W)."""
+        size = inputs.shape[-2:]
+        crop, stride = self.test_cfg['crop_size'], self.test_cfg['stride']
+        rows, columns = (window_starts(*side) for side in zip(size, crop, stride, strict=True))
+        height, width = map(min, crop, size)
+        places = [(b, y, x) for b in range(len(inputs)) for y in rows for x in columns]
+        total, count = inputs.new_zeros(2, len(inputs), 1, *size, dtype=torch.float32)
+        step = self.test_cfg['window_batch']
+        for first in range(0, len(places), step):
+            batch = places[first : first + step]
+            windows = [inputs[b, :, y : y + height, x : x + width] for b, y, x in batch]
+            for (b, y, x), depth in zip(
+                batch, self.encode_decode(torch.stack(windows)), strict=True
+            ):
+                total[b, :, y : y + height, x : x + width] += depth
+                count[b, :, y : y + height, x : x + width] += 1
+        return total / count
+
+    @torch.no_grad()
+    def predict(
+        self,
+        inputs: Sequence[Tensor],
+        data_samples: list[SegDataSample] | None = None,
+    ) -> list[SegDataSample]:
+        """Depth of every image at its original size.
+
+        Args:
+            inputs: (B, 3, H, W), or B images (3, H, W) of any sizes; normalised.
+            data_samples: Their ``ori_shape`` is the output size; without it, the image's own.
+
+        Returns:
+            The samples with ``pred_depth_map`` (1, H_o, W_o) float32. Their ``depth_kind`` says
+            what it is: ``depth`` in metres, or ``inverse``, up to scale and shift.
+
+        Raises:
+            ValueError: An image is smaller than one patch.
+        """
+        samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
+        for indices in of_equal_size(inputs):
+            depths = self.inference(torch.stack([inputs[i] for i in indices]))
+            for i, depth in zip(indices, depths, strict=True):
+                size = tuple(samples[i].metainfo.get('ori_shape', depth.shape[-2:])[:2])
+                if size != depth.shape[-2:]:
+                    depth = interpolate(depth[None], size=size, mode='bilinear')[0]
+                data = depth.flip(flipped_axes(samples[i]))
+                samples[i].set_data(dict(pred_depth_map=PixelData(data=data)))
+                samples[i].set_metainfo(dict(depth_kind=self.decode_head.predicts))
+        return samples
+
+
+def of_equal_size(images: Sequence[Tensor]) -> list[list[int]]:
+    """Indices of the images, grouped by size."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, image in enumerate(images):
+        groups.setdefault(tuple(image.shape), []).append(i)
+    return list(groups.values())
+
+
+def depth_preprocessor(config: Mapping | None, backbone: SigLIPBackbone):
+    """A data preprocessor with the backbone's statistics, which pads depth with "none", 0.
+
+    Raises:
+        ValueError: `config` would pad with a depth: MMSeg's default is 255, which is 255 metres.
+    """
+    default = dict(
+        type='ImageListPreProcessor',
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=0,
+        size_divisor=backbone.patch_size,
+    )
+    config = dict(config or default)
+    if config.get('seg_pad_val', 255) != 0:
+        raise ValueError(
+            'data_preprocessor.seg_pad_val: expected 0, which means no depth, '
+            f'found {config.get("seg_pad_val", 255)}, which would be metres'
+        )
+    return build_preprocessor(config, backbone)

@@ -1,0 +1,121 @@
+"""What a depth decoder reads from a SigLIP encoder: four blocks, and the pooled vector.
+
+Shapes: B images (H, W), C channels, grid (h, w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmseg_siglip.models.attention import ATTENTIONS
+from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
+
+TAP_NORMS = ('none', 'post_ln', 'per_tap')
+
+
+def default_taps(num_layers: int) -> tuple[int, ...]:
+    """The last block of each quarter: 12 blocks give 2, 5, 8, 11; 27 give 6, 13, 20, 26."""
+    return tuple(-(-k * num_layers // 4) - 1 for k in (1, 2, 3, 4))
+
+
+def check_taps(tap_layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
+    """Tap positions from 0, in the order given.
+
+    Raises:
+        ValueError: There are not four, one is not in the encoder, or they are out of order.
+    """
+    if len(tap_layers) != 4:
+        raise ValueError(f'tap_layers: expected 4 blocks, found {len(tap_layers)}')
+    for tap in tap_layers:
+        if not -num_layers <= tap < num_layers:
+            raise ValueError(
+                f'tap_layers: expected blocks from {-num_layers} to {num_layers - 1}, found {tap}; '
+                f'the encoder has {num_layers} blocks'
+            )
+    taps = tuple(tap % num_layers for tap in tap_layers)
+    if list(taps) != sorted(taps):
+        raise ValueError(
+            f'tap_layers: expected the earliest block first, found {tuple(tap_layers)}'
+        )
+    return taps
+
+
+class DepthTaps(nn.Module):
+    """Runs an encoder's blocks and hands out taps, normed, and with the pooled vector if wanted.
+
+    The backbone is not a child of this module, so that its parameters have one name.
+
+    Args:
+        backbone: The encoder.
+        tap_layers: Blocks, see `check_taps`; `default_taps` if not given.
+        tap_norm: ``none``; ``post_ln``, the encoder's final norm on every tap; ``per_tap``, a norm
+            of its own for each.
+        with_readout: Whether each tap comes with the vector of the encoder's pooling head, which
+            takes all blocks to compute.
+
+    Raises:
+        ValueError: A value is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: SigLIPBackbone,
+        *,
+        tap_layers: Sequence[int] | None = None,
+        tap_norm: str = 'post_ln',
+        with_readout: bool = False,
+    ) -> None:
+        super().__init__()
+        if tap_norm not in TAP_NORMS:
+            raise ValueError(
+                f'tap_norm: expected one of {", ".join(TAP_NORMS)}, found {tap_norm!r}'
+            )
+        blocks = backbone.num_layers
+        self.layers = check_taps(default_taps(blocks) if tap_layers is None else tap_layers, blocks)
+        self.tap_norm, self.with_readout = tap_norm, with_readout
+        if tap_norm == 'per_tap':
+            width = backbone.hidden_size
+            self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in self.layers)
+
+    def used(self, backbone: SigLIPBackbone) -> list[nn.Module]:
+        """The parts of the encoder that the taps depend on."""
+        vision = backbone.model.vision_model
+        last = backbone.num_layers - 1 if self.with_readout else max(self.layers)
+        parts = [vision.embeddings, *vision.encoder.layers[: last + 1]]
+        if self.tap_norm == 'post_ln' or self.with_readout:
+            parts.append(vision.post_layernorm)
+        if self.with_readout:
+            parts.append(vision.head)
+        return parts
+
+    def forward(self, backbone: SigLIPBackbone, images: Tensor, *, frozen: bool) -> list[Tap]:
+        """(B, 3, H, W), normalised, to four (B, C, h, w), or pairs with a (B, C) each.
+
+        If `frozen`, nothing of the encoder gets a gradient, and nothing is kept for one.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            tokens, pooled, grid = self._run(backbone, images)
+        if self.tap_norm == 'per_tap':
+            tokens = [norm(x) for norm, x in zip(self.norms, tokens, strict=True)]
+        maps = [backbone.to_map(x, grid) for x in tokens]
+        return maps if pooled is None else [(x, pooled) for x in maps]
+
+    def _run(
+        self, backbone: SigLIPBackbone, images: Tensor
+    ) -> tuple[list[Tensor], Tensor | None, tuple[int, int]]:
+        vision = backbone.model.vision_model
+        x, grid = backbone.tokens(images)
+        last = backbone.num_layers - 1 if self.with_readout else max(self.layers)
+        found = {}
+        for i, block in enumerate(backbone.blocks()[: last + 1]):
+            x = backbone.run(block, x, ATTENTIONS['vanilla'], grid)
+            if i in self.layers:
+                found[i] = x
+        if self.tap_norm == 'post_ln':
+            found = {i: vision.post_layernorm(tap) for i, tap in found.items()}
+        pooled = vision.head(vision.post_layernorm(x)) if self.with_readout else None
+        return [found[i] for i in self.layers], pooled, grid
