@@ -28,6 +28,12 @@ SIZES = dict(
     coco_stuff_sclip=(171, 171, None),
     cityscapes_sclip=(19, 19, None),
     ade20k_sclip=(150, 150, None),
+    coco_stuff_catseg=(171, 171, None),
+    context59_catseg=(59, 59, None),
+    voc20_catseg=(20, 20, None),
+    voc20b_catseg=(21, 59, 20),
+    shapes_pairs_trained=(37, 58, None),
+    shapes_pairs_withheld=(16, 24, None),
 )
 
 

@@ -23,5 +23,6 @@ def test_zero_is_ignored(tmp_path):
             ann_file='val.txt',
         )
     )
-    assert dataset[0]['reduce_zero_label'] is True and dataset[0]['label_map'] is None
+    assert dataset[0]['reduce_zero_label'] is True
+    assert dataset[0]['label_map'] == {index: index for index in range(20)}
     assert dataset[0]['seg_map_path'].endswith('2007_000033.png')

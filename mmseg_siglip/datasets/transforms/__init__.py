@@ -1,5 +1,6 @@
 """Loading that MMSegmentation's transforms build on."""
 
+from mmseg_siglip.datasets.transforms.classes import SelectClasses
 from mmseg_siglip.datasets.transforms.depth import KBCrop, LoadDepthAnnotation, LoadShapesDepth
 from mmseg_siglip.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
 
@@ -9,4 +10,5 @@ __all__ = [
     'LoadDepthAnnotation',
     'LoadImageFromFile',
     'LoadShapesDepth',
+    'SelectClasses',
 ]

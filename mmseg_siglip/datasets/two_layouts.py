@@ -1,0 +1,48 @@
+"""Benchmarks whose labels lie about in two forms: MMSegmentation's, and Detectron2's.
+
+CAT-Seg (https://github.com/cvlab-kaist/CAT-Seg, ``datasets/prepare_*.py``), like MaskFormer before
+it, writes ``annotations_detectron2``: class indices from 0, 255 where nothing counts. Such files
+look like the original ones, in which the classes begin at 1; to read one as the other is off by
+one, and nothing would show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LAYOUTS = ('mmsegmentation', 'detectron2')
+PREPARED = 'annotations_detectron2'
+
+
+class TwoLayouts:
+    """For a dataset of MMSeg's: a choice between two forms of its labels.
+
+    Args:
+        layout: ``mmsegmentation`` or ``detectron2``; see above.
+
+    Raises:
+        ValueError: The layout is unknown, or the folder's name says that it is the other.
+    """
+
+    def __init__(
+        self, *, layout: str = 'mmsegmentation', data_prefix: dict | None = None, **kwargs
+    ) -> None:
+        name, prefix = type(self).__name__, dict(data_prefix or {})
+        if layout not in LAYOUTS:
+            raise ValueError(f'{name}: expected layout {" or ".join(LAYOUTS)}, found {layout!r}')
+        self.layout = layout
+        folder = prefix.get('seg_map_path') or ''
+        if layout == 'mmsegmentation' and PREPARED in folder:
+            raise ValueError(
+                f"{name}: the labels in {folder} begin at 0 already; set layout='detectron2'"
+            )
+        if layout == 'detectron2':
+            kwargs = dict(seg_map_suffix='.png') | kwargs | dict(reduce_zero_label=False)
+        super().__init__(data_prefix=prefix, **kwargs)
+
+    def get_label_map(self, new_classes: Sequence[str] | None = None) -> dict[int, int] | None:
+        """The classes themselves, so that any other value in a file is refused."""
+        own = tuple(self.METAINFO['classes'])
+        if new_classes is not None and tuple(new_classes) != own:
+            return super().get_label_map(new_classes)
+        return {index: index for index in range(len(own))}
