@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mmseg.evaluation
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from PIL import Image
 
 from mmseg_siglip.registry import METRICS
+from mmseg_siglip.vocabulary import Vocabulary
+
+ABSENT = ('zero', 'skip')
 
 
 @METRICS.register_module()
@@ -22,13 +26,37 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
     Predictions are saved to ``output_dir`` as 8-bit PNG, or 16-bit where 255 does not hold them.
     A dataset whose metainfo has ``class_groups``, names to class indices, also gets the mean over
     each group, as ``mIoU_<name>``; classes that neither label nor prediction holds are left out.
-    Arguments are those of ``mmseg.IoUMetric``.
+
+    Published numbers mix two definitions of the mean over classes, which differ by a class that
+    is predicted somewhere and labelled nowhere. In MMSegmentation and Detectron2 up to 0.6 it
+    counts as 0, in Detectron2 since July 2022 it is left out. Both are reported, as ``mIoU`` and
+    as ``mIoU_labelled`` or ``mIoU_mmseg``, and the log says which is which.
+
+    Args:
+        absent: What ``mIoU`` does with a class that is labelled nowhere: ``zero`` or ``skip``.
+        class_groups: Further groups, names to vocabularies of the dataset's class names.
+        kwargs: Those of ``mmseg.IoUMetric``.
 
     Raises:
         ValueError: For a label or a prediction outside the dataset's classes (naming file and
             value), a model whose vocabulary has another number of classes, or an
             ``ignore_index`` that is a class.
     """
+
+    def __init__(
+        self,
+        *,
+        absent: str = 'zero',
+        class_groups: Mapping[str, str | Sequence[str]] | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if absent not in ABSENT:
+            raise ValueError(f'IoUMetric: expected absent {" or ".join(ABSENT)}, found {absent!r}')
+        self.absent = absent
+        self.class_groups = {
+            name: Vocabulary.load(words).names for name, words in (class_groups or {}).items()
+        }
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count each sample, and save its prediction when asked to.
@@ -71,13 +99,41 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
             )
         metrics = super().compute_metrics(results)
         if not self.format_only:
-            metrics |= self._group_means(results)
+            intersection, union, _, label = (
+                sum(result[i] for result in results).numpy() for i in range(4)
+            )
+            iou = np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
+            metrics |= self._group_means(iou)
+            if 'mIoU' in metrics:
+                self._other_definition(metrics, iou, label > 0)
         return metrics
 
-    def _group_means(self, results: list) -> dict[str, float]:
-        intersection, union = (sum(result[i] for result in results).numpy() for i in (0, 1))
-        iou = np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
-        groups = self.dataset_meta.get('class_groups', {})
+    def _other_definition(self, metrics: dict, iou: np.ndarray, labelled: np.ndarray) -> None:
+        """Add the other mean to `metrics`, exchange both if asked to, and say so."""
+        mean = float(iou[labelled].mean()) * 100 if labelled.any() else float('nan')
+        other = 'mIoU_labelled'
+        metrics[other] = round(mean, 2)
+        if self.absent == 'skip':
+            metrics['mIoU_mmseg'], metrics['mIoU'] = metrics['mIoU'], metrics.pop(other)
+            other = 'mIoU_mmseg'
+        absent = int((~labelled & ~np.isnan(iou)).sum())
+        rule = dict(zero='counted as 0', skip='left out')
+        opposite = dict(zero='skip', skip='zero')[self.absent]
+        print_log(
+            f'{absent} of {len(iou)} classes are predicted but labelled nowhere; they are '
+            f'{rule[self.absent]} in mIoU = {metrics["mIoU"]:.2f} (absent={self.absent!r}) and '
+            f'{rule[opposite]} in {other} = {metrics[other]:.2f}.',
+            'current',
+        )
+
+    def _group_means(self, iou: np.ndarray) -> dict[str, float]:
+        groups = dict(self.dataset_meta.get('class_groups', {}))
+        classes = list(self.dataset_meta['classes'])
+        for group, names in self.class_groups.items():
+            unknown = [name for name in names if name not in classes]
+            if unknown:
+                raise ValueError(f'class_groups.{group}: the dataset has no class {unknown[0]!r}')
+            groups[group] = [classes.index(name) for name in names]
         return {
             f'mIoU_{name}': round(float(np.nanmean(iou[list(indices)])) * 100, 2)
             for name, indices in groups.items()

@@ -47,7 +47,7 @@ def test_same_numbers_as_mmseg(metrics, nan_to_num):
     arguments = dict(iou_metrics=metrics, nan_to_num=nan_to_num)
     ours = score(IoUMetric(**arguments), samples, 9)
     theirs = score(mmseg.evaluation.IoUMetric(**arguments), samples, 9)
-    assert ours == theirs
+    assert {name: ours[name] for name in theirs} == theirs
     assert 20 < ours['mIoU'] < 80
 
 
@@ -65,6 +65,36 @@ def test_groups_by_hand():
     metrics = evaluator.evaluate(1)
     assert metrics['mIoU_first'] == 50 and metrics['mIoU_rest'] == 50
     assert metrics['mIoU'] == 50
+
+
+def test_two_definitions_by_hand():
+    """IoU 1, 1/2, none, and 0 for a class that is predicted once and labelled nowhere."""
+    samples = [sample([[0, 1, 3]], [[0, 1, 1]])]
+    zero = score(IoUMetric(), samples, 4)
+    assert zero['mIoU'] == 50.0 and zero['mIoU_labelled'] == 75.0
+    skip = score(IoUMetric(absent='skip'), samples, 4)
+    assert skip['mIoU'] == 75.0 and skip['mIoU_mmseg'] == 50.0 and 'mIoU_labelled' not in skip
+    with pytest.raises(ValueError, match="expected absent zero or skip, found 'one'"):
+        IoUMetric(absent='one')
+
+
+def test_the_log_names_the_definition(monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'mmseg_siglip.evaluation.iou_metric.print_log', lambda text, _: lines.append(text)
+    )
+    score(IoUMetric(absent='skip'), [sample([[0, 1, 3]], [[0, 1, 1]])], 4)
+    assert lines == [
+        '1 of 4 classes are predicted but labelled nowhere; they are left out in mIoU = 75.00 '
+        "(absent='skip') and counted as 0 in mIoU_mmseg = 50.00."
+    ]
+
+
+def test_groups_by_name():
+    metric = IoUMetric(class_groups=dict(some=['2', '0']))
+    assert score(metric, [sample([[0, 0, 2]], [[0, 1, 2]])], 3)['mIoU_some'] == 75.0
+    with pytest.raises(ValueError, match="class_groups.some: the dataset has no class '7'"):
+        score(IoUMetric(class_groups=dict(some=['7'])), [sample([[0]], [[0]])], 2)
 
 
 def test_narrow_images_keep_their_shape():
