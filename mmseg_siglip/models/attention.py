@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -72,10 +72,13 @@ def gaussian_bias(grid: tuple[int, int], num_prefix: int) -> Tensor:
 
 @dataclass(frozen=True)
 class DenseAttention:
-    """One row of the family: how tokens mix, and what of the block around them is kept."""
+    """One row of the family: how tokens mix, and what of the block around them is kept.
+
+    `residual` may also be ``'cls'``: all tokens get the CLS token's.
+    """
 
     mix: Callable[..., Tensor]
-    residual: bool
+    residual: bool | Literal['cls']
     ffn: bool
 
 
@@ -118,7 +121,7 @@ def run_block(
     """Run `block` on tokens (B, N, C) with its attention replaced by `method`'s; same shape out."""
     y = block.out(method.mix(*block.qkv(x), grid=grid, num_prefix=num_prefix))
     if method.residual:
-        y = x + y
+        y = y + (x[:, :1] if method.residual == 'cls' else x)
     if method.ffn:
         y = y + block.ffn(y)
     return y

@@ -14,6 +14,7 @@ TEMPLATES = {
     'imagenet8': (SINGLE, *(template(SLOT) for template in SIMPLE_IMAGENET_TEMPLATES)),
     'single': (SINGLE,),
     'plain': (SLOT,),
+    'cat_seg': ('A photo of a {} in the scene',),
 }
 """The named sets: OpenAI's 80 for ImageNet; CLIP's own subset of 7, chosen on ImageNet
 (https://github.com/openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb), with the single

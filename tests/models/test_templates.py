@@ -9,6 +9,7 @@ def test_sizes_and_slots():
         'imagenet8': 8,
         'single': 1,
         'plain': 1,
+        'cat_seg': 1,
     }
     assert all(t.count('{}') == 1 for templates in TEMPLATES.values() for t in templates)
 

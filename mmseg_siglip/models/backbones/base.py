@@ -166,11 +166,23 @@ class VisionLanguageBackbone(BaseModule):
 
     def trunk(self, images: Tensor, last: DenseAttention) -> tuple[Tensor, tuple[int, int]]:
         """Run all blocks, the final one with `last`: tokens (B, N, C) and their grid."""
+        x, grid, _ = self.trunk_with_taps(images, last, ())
+        return x, grid
+
+    def trunk_with_taps(
+        self, images: Tensor, last: DenseAttention, indices: Sequence[int]
+    ) -> tuple[Tensor, tuple[int, int], tuple[Tensor, ...]]:
+        """`trunk`, and what the blocks in `indices` (from 0) gave, each (B, C, h, w)."""
         x, grid = self.tokens(images)
         *body, final = self.blocks()
-        for block in body:
+        taps = {}
+        for i, block in enumerate(body):
             x = self.run(block, x, ATTENTIONS['vanilla'], grid)
-        return self.run(final, x, last, grid), grid
+            if i in indices:
+                taps[i] = self.to_map(x, grid)
+        x = self.run(final, x, last, grid)
+        taps[len(body)] = self.to_map(x, grid)
+        return x, grid, tuple(taps[i] for i in indices)
 
     def run(self, block: Block, x: Tensor, method: DenseAttention, grid: tuple[int, int]) -> Tensor:
         def call(x: Tensor) -> Tensor:

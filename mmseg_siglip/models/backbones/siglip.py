@@ -210,10 +210,24 @@ class SigLIPBackbone(VisionLanguageBackbone):
         self._check_dense(attention, readout, site)
         method, vanilla = get_attention(attention), ATTENTIONS['vanilla']
         x, grid = self.trunk(images, method if site == 'trunk' else vanilla)
+        mix = method if site == 'head' else ATTENTIONS['maskclip']
+        return self.project(x, grid, readout=readout, mix=mix)
+
+    def project(
+        self,
+        x: Tensor,
+        grid: tuple[int, int],
+        *,
+        readout: str = 'map',
+        mix: DenseAttention = ATTENTIONS['maskclip'],
+    ) -> Tensor:
+        """Tokens of the trunk (B, N, C) into the joint space (B, D, h, w), see `readout`.
+
+        `mix` says how the pooling head mixes patches; by default not at all.
+        """
         z = self.model.vision_model.post_layernorm(x)
         if readout != 'raw':
-            mix = (method if site == 'head' else ATTENTIONS['maskclip']).mix
-            head = DenseAttention(mix, residual=False, ffn=readout == 'map')
+            head = DenseAttention(mix.mix, residual=False, ffn=readout == 'map')
             block = HeadBlock(self.model.vision_model.head)
             z = run_block(block, z, head, grid=grid, num_prefix=0)
         return self.to_map(z, grid)

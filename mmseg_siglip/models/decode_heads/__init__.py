@@ -1,3 +1,4 @@
+from mmseg_siglip.models.decode_heads.cat_seg_head import CATSegHead
 from mmseg_siglip.models.decode_heads.dpt_head import DPTHead
 
-__all__ = ['DPTHead']
+__all__ = ['CATSegHead', 'DPTHead']

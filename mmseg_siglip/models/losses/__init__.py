@@ -1,3 +1,4 @@
+from mmseg_siglip.models.losses.dense_bce import DenseBCELoss
 from mmseg_siglip.models.losses.scale_shift_loss import (
     GradientMatchingLoss,
     ScaleShiftInvariantLoss,
@@ -6,6 +7,7 @@ from mmseg_siglip.models.losses.sigmoid_loss import SigmoidLoss
 from mmseg_siglip.models.losses.silog_loss import SILogDepthLoss
 
 __all__ = [
+    'DenseBCELoss',
     'GradientMatchingLoss',
     'SILogDepthLoss',
     'ScaleShiftInvariantLoss',
