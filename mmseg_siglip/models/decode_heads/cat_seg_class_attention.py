@@ -31,10 +31,11 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, pad: tuple[Tensor, Tensor]
         count: How often that token occurs.
 
     Returns:
-        (..., T, d) float32.
+        (..., T, d), at least float32.
     """
     with torch.autocast(q.device.type, enabled=False):
-        q, k, v, pad_k, pad_v = (part.float() for part in (q, k, v, *pad))
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        q, k, v, pad_k, pad_v = (part.to(dtype) for part in (q, k, v, *pad))
         q, k = elu(q) + 1, elu(k) + 1
         total = k.sum(-2, keepdim=True)
         summed = k.transpose(-1, -2) @ v

@@ -42,7 +42,7 @@ def folded_kernel(up: Tensor, conv: Tensor) -> Tensor:
         (4*O, C, 2, 2), the phases (0, 0), (0, 1), (1, 0), (1, 1) of the output one after another.
     """
     with torch.autocast(up.device.type, enabled=False):
-        both = torch.einsum('okuv,ckpq->ocuvpq', conv.float(), up.float())
+        both = torch.einsum('okuv,ckpq->ocuvpq', conv, up)
         phase = PHASE.to(both)
         both = torch.einsum('ocuvpq,auep->ocvqae', both, phase)
         return torch.einsum('ocvqae,bvfq->abocef', both, phase).flatten(0, 2)
