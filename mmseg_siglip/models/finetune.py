@@ -21,7 +21,8 @@ MODES = ('none', 'qv', 'lora', 'all')
 TOWERS = ('vision', 'text')
 LORA_RANK = 8
 FUSED = 'in_proj_weight'
-SCALARS = ('logit_scale', 'logit_bias')
+UNUSED = ('logit_scale', 'logit_bias', 'head.probe')
+"""What dense features and word embeddings do not depend on."""
 
 
 class Fused(nn.Module):
@@ -64,7 +65,7 @@ def choose_trainable(
         text = {id(parameter) for parameter in text_module_parameters(backbone)}
         for name, parameter in backbone.named_parameters():
             tower = 'text' if id(parameter) in text else 'vision'
-            parameter.requires_grad_(tower in towers and not name.endswith(SCALARS))
+            parameter.requires_grad_(tower in towers and not name.endswith(UNUSED))
     elif kind == 'qv':
         for parameter in query_value_matrices(backbone, towers):
             parameter.requires_grad_(True)
