@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from mmseg_siglip.image import decode_image
+from mmseg_siglip.image import check_tensor, decode_image
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.segmentation import Segmentation
@@ -210,21 +210,3 @@ def read_image(image: ImageLike) -> np.ndarray:
             f'expected an RGB array (H, W, 3) of uint8, found {image.shape} of {image.dtype}'
         )
     return np.ascontiguousarray(image)
-
-
-def check_tensor(image: Tensor) -> Tensor:
-    """`image`, if it is (3, H, W), uint8 or float in [0, 1].
-
-    Raises:
-        ValueError: It is not.
-    """
-    if image.ndim != 3 or image.shape[0] != 3:
-        raise ValueError(f'expected an RGB tensor (3, H, W), found {tuple(image.shape)}')
-    if image.dtype == torch.uint8:
-        return image
-    if not image.is_floating_point() or image.min() < 0 or image.max() > 1:
-        raise ValueError(
-            f'expected uint8, or float in [0, 1]; found {image.dtype} '
-            f'in [{image.min():g}, {image.max():g}]'
-        )
-    return image

@@ -11,7 +11,9 @@ import warnings
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 MAX_PIXELS = 100_000_000
@@ -118,3 +120,21 @@ def decode_depth(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
                 f'found mode {image.mode}'
             )
         return np.asarray(image).astype(np.float32)
+
+
+def check_tensor(image: Tensor) -> Tensor:
+    """`image`, if it is (3, H, W), uint8 or float in [0, 1].
+
+    Raises:
+        ValueError: It is not.
+    """
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f'expected an RGB tensor (3, H, W), found {tuple(image.shape)}')
+    if image.dtype == torch.uint8:
+        return image
+    if not image.is_floating_point() or image.min() < 0 or image.max() > 1:
+        raise ValueError(
+            f'expected uint8, or float in [0, 1]; found {image.dtype} '
+            f'in [{image.min():g}, {image.max():g}]'
+        )
+    return image

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmseg_siglip.image import decode_image, decode_labels
+from mmseg_siglip.image import decode_depth, decode_image, decode_labels
 
 RGB = np.random.default_rng(0).integers(0, 256, (11, 17, 3), dtype=np.uint8)
 
@@ -195,3 +195,20 @@ def test_mutated_bytes_raise_nothing_but_value_error(data, changes, cut):
             )
         except ValueError as error:
             assert str(error).startswith('a ')
+
+
+@pytest.mark.parametrize(('dtype', 'suffix'), [(np.uint16, 'png'), (np.float32, 'tiff')])
+def test_depth_values_are_kept(dtype, suffix):
+    depth = np.array([[0, 1, 65535], [7, 300, 12345]], dtype)
+    file = io.BytesIO()
+    Image.fromarray(depth).save(file, suffix)
+    decoded = decode_depth(file.getvalue(), 'd')
+    assert decoded.dtype == np.float32
+    np.testing.assert_array_equal(decoded, depth)
+
+
+def test_eight_bit_depth_is_refused():
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(file, 'png')
+    with pytest.raises(ValueError, match='d: expected a depth map .* 16-bit .* found mode L'):
+        decode_depth(file.getvalue(), 'd')

@@ -64,7 +64,7 @@ class LoadDepthAnnotation(BaseTransform):
         valid = np.isfinite(depth) & (depth > 0)
         if option['invalid_values']:
             valid &= ~np.isin(depth, list(option['invalid_values']))
-        depth = np.where(valid, depth * np.float32(option['depth_rescale_factor']), 0)
+        depth = np.where(valid, depth.astype(np.float64) * option['depth_rescale_factor'], 0)
         self._check_unit(depth[valid], option, path)
         results['gt_depth_map'] = depth.astype(np.float32)
         results.setdefault('seg_fields', []).append('gt_depth_map')

@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.image import check_tensor
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
@@ -49,6 +50,8 @@ class SigLIPDepthEstimator(DepthEstimator):
         lora: Arguments of `add_lora`: train adapters in the encoder instead of all its weights.
         precision: Number format of prediction, see `mmseg_siglip.models.precision`; training has
             `AmpOptimWrapper`.
+        image_size: Pixels to which `predict_depth` resizes the longer side of an image; None
+            leaves images as they are.
         train_cfg: Nothing is read from it.
         test_cfg: ``mode`` 'whole' | 'slide'; ``crop_size`` and ``stride`` (rows, columns) in
             pixels; ``window_batch``, windows per forward pass; ``flip``, whether the mean with
@@ -69,6 +72,7 @@ class SigLIPDepthEstimator(DepthEstimator):
         freeze_backbone: bool = False,
         lora: Mapping | None = None,
         precision: str = 'fp32',
+        image_size: int | None = None,
         train_cfg: Mapping | None = None,
         test_cfg: Mapping | None = None,
         data_preprocessor: Mapping | None = None,
@@ -101,7 +105,7 @@ class SigLIPDepthEstimator(DepthEstimator):
             with_readout=self.decode_head.readout_type != 'ignore',
         )
         self.align_corners, self.num_classes, self.out_channels = False, 1, 1
-        self.precision, self.train_cfg = precision, train_cfg
+        self.precision, self.train_cfg, self.image_size = precision, train_cfg, image_size
         config = dict(test_cfg or {})
         self.flip = config.pop('flip', False)
         self.test_cfg = check_test_cfg(dict(dict(mode='whole'), **config), encoder.image_size)
@@ -208,6 +212,36 @@ class SigLIPDepthEstimator(DepthEstimator):
                 samples[i].set_data(dict(pred_depth_map=PixelData(data=data)))
                 samples[i].set_metainfo(dict(depth_kind=self.decode_head.predicts))
         return samples
+
+    @torch.no_grad()
+    def predict_depth(self, images: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Depth of RGB images as they are, resized and normalised here.
+
+        Args:
+            images: (B, 3, H, W), or B tensors (3, H, W) of any sizes, uint8 or float in [0, 1].
+
+        Returns:
+            (H, W) float32 each, of the image's own size: metres, or inverse depth.
+
+        Raises:
+            ValueError: An image has another shape or type, or is smaller than one patch.
+        """
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        inputs = [self._prepare(image) for image in images]
+        samples = [SegDataSample(metainfo=dict(ori_shape=size)) for size in sizes]
+        results = self.eval().predict(inputs, samples)
+        return [result.pred_depth_map.data[0] for result in results]
+
+    def _prepare(self, rgb: Tensor) -> Tensor:
+        """(3, H, W) RGB, resized and normalised, on the model's device."""
+        preprocessor = self.data_preprocessor
+        image = check_tensor(rgb).to(preprocessor.mean.device).float()
+        image = image if rgb.dtype == torch.uint8 else 255 * image
+        if self.image_size is not None:
+            scale = self.image_size / max(rgb.shape[-2:])
+            size = [max(round(side * scale), 1) for side in rgb.shape[-2:]]
+            image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
+        return (image - preprocessor.mean) / preprocessor.std
 
 
 def of_equal_size(images: Sequence[Tensor]) -> list[list[int]]:

@@ -1,0 +1,4 @@
+_base_ = './kitti_frozen.py'
+model = dict(freeze_backbone=False)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))))
+load_from = 'work_dirs/kitti_frozen/iter_20000.pth'

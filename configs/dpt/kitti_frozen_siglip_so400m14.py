@@ -1,0 +1,2 @@
+_base_ = './kitti_frozen.py'
+model = dict(backbone=dict(pretrained='google/siglip-so400m-patch14-384'))

@@ -1,0 +1,2 @@
+_base_ = './kitti_lora.py'
+model = dict(backbone=dict(pretrained='google/siglip2-so400m-patch14-384'))

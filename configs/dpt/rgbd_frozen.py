@@ -1,0 +1,13 @@
+_base_ = [
+    '../_base_/datasets/rgbd_7scenes.py',
+    '../_base_/models/dpt_siglip2_b16.py',
+    '../_base_/schedules/dpt_20k.py',
+    '../_base_/default_runtime.py',
+]
+optim_wrapper = dict(optimizer=dict(lr=1e-4))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
+    dict(type='PolyLR', power=0.9, begin=50, end=500, by_epoch=False),
+]
+train_cfg = dict(max_iters=500, val_interval=500)
+default_hooks = dict(checkpoint=dict(interval=100), visualization=dict(draw=False))

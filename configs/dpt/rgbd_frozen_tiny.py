@@ -1,0 +1,9 @@
+_base_ = './rgbd_frozen.py'
+scale = (256, 192)
+resize = dict(type='Resize', scale=scale)
+train_pipeline = [*_base_.train_pipeline[:2], resize, *_base_.train_pipeline[3:]]
+test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+model = dict(backbone=dict(pretrained='tiny_siglip_shapes'))
+optim_wrapper = dict(optimizer=dict(lr=1e-3))

@@ -1,0 +1,109 @@
+"""The export command: files, formats, going on, and refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from mmseg_siglip.cli.patch_stats import main
+from mmseg_siglip.export import PatchStatisticsFusion, patch_statistics
+
+
+@pytest.fixture
+def depths(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ('a', 'deep/b'):
+        units = rng.integers(500, 9000, (12, 18)).astype(np.uint16)
+        units[0, :3], units[5, 5] = 0, 65535
+        path = tmp_path / 'depths' / f'{name}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(units).save(path)
+    return tmp_path / 'depths'
+
+
+def expected(path, **options):
+    units = np.asarray(Image.open(path)).astype(float)
+    units[units == 65535] = 0
+    return patch_statistics(torch.tensor(units / 1000)[None], **options).values[0].numpy()
+
+
+def test_npz_of_every_file(depths, tmp_path, capsys):
+    out = tmp_path / 'out'
+    assert main([str(depths), '--out', str(out), '--patch-size', '6', '--invalid', '65535']) == 0
+    assert '2 files of statistics' in capsys.readouterr().out
+    everything = []
+    for name in ('a.png', 'deep/b.png'):
+        with np.load(out / f'{name}.npz', allow_pickle=False) as file:
+            np.testing.assert_array_equal(file['values'], expected(depths / name, patch_size=6))
+            assert str(file['grid']) == '2,3' and str(file['unit']) == 'm'
+            assert str(file['names']).startswith('mean,var,std') and str(file['space']) == 'depth'
+            everything.append(file['values'])
+    summary = json.loads((out / 'summary.json').read_text())
+    values = np.concatenate(everything)
+    np.testing.assert_allclose(summary['mean'], values.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(summary['std'][0], values.std(0)[0], rtol=1e-5)
+    fusion = PatchStatisticsFusion(9, 4, mean=summary['mean'], std=summary['std'])
+    assert torch.isfinite(fusion(torch.zeros(1, 6, 4), torch.tensor(values[None, :6]))).all()
+
+
+def test_safetensors_of_chosen_statistics_on_a_grid(depths, tmp_path):
+    out = tmp_path / 'out'
+    argv = ['--grid', '5', '4', '--space', 'log', '--stats', 'median', 'grad', '--invalid', '65535']
+    assert main([str(depths), '--out', str(out), '--format', 'safetensors', *argv]) == 0
+    with safe_open(out / 'a.png.safetensors', 'np') as file:
+        want = expected(depths / 'a.png', grid=(5, 4), space='log', names=['median', 'grad'])
+        np.testing.assert_array_equal(file.get_tensor('values'), want)
+        assert file.metadata()['names'] == 'median,grad' and file.metadata()['grid'] == '5,4'
+        assert file.metadata()['unit'] == 'log m'
+
+
+def test_goes_on_and_refuses_other_settings(depths, tmp_path, capsys):
+    argv = [str(depths), '--out', str(tmp_path / 'out'), '--invalid', '65535']
+    assert main([*argv, '--patch-size', '6']) == 0
+    kept, gone = tmp_path / 'out/a.png.npz', tmp_path / 'out/deep/b.png.npz'
+    time, summary = kept.stat().st_mtime_ns, (tmp_path / 'out/summary.json').read_text()
+    gone.unlink()
+    assert main([*argv, '--patch-size', '6']) == 0
+    assert gone.is_file() and kept.stat().st_mtime_ns == time
+    assert (tmp_path / 'out/summary.json').read_text() == summary
+    assert main([*argv, '--patch-size', '4']) == 1
+    assert 'was filled with other settings (patch_size 6, now 4)' in capsys.readouterr().err
+
+
+def test_depth_of_photographs_by_a_model(tmp_path, repository):
+    photos, config = tmp_path / 'photos', repository / 'configs/dpt/shapes_frozen.py'
+    photos.mkdir()
+    Image.fromarray(np.full((40, 56, 3), 90, np.uint8)).save(photos / 'p.jpg')
+    from mmengine.config import Config
+
+    from mmseg_siglip.depth import load_depth_model, predict_depth
+    from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
+
+    model = dict(Config.fromfile(config).model)
+    model.pop('type')
+    state = SigLIPDepthEstimator(**model).state_dict()
+    torch.save(dict(state_dict=state), tmp_path / 'w.pth')
+    argv = ['--config', str(config), '--checkpoint', str(tmp_path / 'w.pth'), '--grid', '2', '3']
+    assert main([str(photos), '--out', str(tmp_path / 'out'), *argv]) == 0
+    depth = predict_depth(load_depth_model(config, tmp_path / 'w.pth'), photos / 'p.jpg')
+    assert depth.shape == (40, 56)
+    with np.load(tmp_path / 'out/p.jpg.npz') as file:
+        want = patch_statistics(torch.tensor(depth)[None], grid=(2, 3)).values[0]
+        np.testing.assert_allclose(file['values'], want, rtol=1e-4)
+
+
+def test_bad_input_is_one_line(depths, tmp_path, capsys):
+    out = ['--out', str(tmp_path / 'out')]
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(depths / 'z.png')
+    assert main([str(depths), *out, '--patch-size', '6']) == 1
+    assert 'z.png: expected a depth map of one channel' in capsys.readouterr().err
+    assert main([str(tmp_path / 'none'), *out, '--patch-size', '6']) == 1
+    assert 'no such folder' in capsys.readouterr().err
+    for wrong in (['--patch-size', '6', '--grid', '2', '2'], ['--patch-size', '6', '--stats', 'x']):
+        with pytest.raises(SystemExit):
+            main([str(depths), *out, *wrong])

@@ -1,0 +1,120 @@
+"""Depth data sets: pairs of a folder, KITTI's lists, and real frames where they are given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmseg_siglip.datasets import KITTIDepthDataset, RGBDDataset
+
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadDepthAnnotation'),
+    dict(type='PackSegInputs'),
+]
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    from mmengine.registry import init_default_scope
+
+    init_default_scope('mmseg_siglip')
+
+
+def write(image, depth, units=1000, size=(6, 8)):
+    image.parent.mkdir(parents=True, exist_ok=True)
+    depth.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(image)
+    Image.fromarray(np.full(size, 2 * units, np.uint16)).save(depth)
+
+
+def test_pairs_by_name(tmp_path):
+    for i in (2, 0, 1):
+        write(tmp_path / f'f{i}.color.png', tmp_path / f'f{i}.depth.png')
+    names = dict(img_suffix='.color.png', depth_map_suffix='.depth.png')
+    dataset = RGBDDataset(
+        data_root=str(tmp_path), **names, max_depth=5, indices=[1, 2], pipeline=PIPELINE
+    )
+    assert len(dataset) == 2 and dataset[0]['data_samples'].img_path.endswith('f1.color.png')
+    assert dataset[0]['data_samples'].gt_depth_map.data.unique().tolist() == [2.0]
+
+
+def test_pairs_in_two_folders_with_prefixes(tmp_path):
+    write(tmp_path / 'rgb/a/rgb_01.png', tmp_path / 'depth/a/sync_depth_01.png', 500)
+    dataset = RGBDDataset(
+        data_root=str(tmp_path),
+        data_prefix=dict(img_path='rgb', depth_map_path='depth'),
+        img_suffix='.png',
+        img_prefix='rgb_',
+        depth_map_prefix='sync_depth_',
+        depth_scale=500,
+        pipeline=PIPELINE,
+    )
+    assert dataset[0]['data_samples'].gt_depth_map.data.unique().tolist() == [2.0]
+
+
+def test_missing_files_get_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r'expected images named \*.jpg, found none'):
+        RGBDDataset(data_root=str(tmp_path))
+    write(tmp_path / 'a.jpg', tmp_path / 'elsewhere.png')
+    with pytest.raises(ValueError, match='a.jpg: expected its depth map .*a.png, found no such'):
+        RGBDDataset(data_root=str(tmp_path))
+    with pytest.raises(ValueError, match='depth_scale: expected a positive number, found 0'):
+        RGBDDataset(data_root=str(tmp_path), depth_scale=0)
+
+
+def test_kitti_lists(tmp_path):
+    image, depth = 'day/drive/image_02/data/1.png', 'drive/groundtruth/image_02/1.png'
+    write(tmp_path / 'raw' / image, tmp_path / 'depth' / depth, 256, (375, 1242))
+    lines = [f'{image} {depth} 721.5377', f'{image} None 721.5377', '']
+    (tmp_path / 'split.txt').write_text('\n'.join(lines))
+    dataset = KITTIDepthDataset(
+        data_root=str(tmp_path),
+        ann_file='split.txt',
+        pipeline=[*PIPELINE[:2], dict(type='KBCrop'), PIPELINE[2]],
+    )
+    assert len(dataset) == 1
+    packed = dataset[0]
+    assert packed['inputs'].shape == (3, 352, 1216)
+    truth = packed['data_samples'].gt_depth_map.data
+    assert truth.shape == (1, 352, 1216) and truth.unique().tolist() == [2.0]
+
+
+def test_bad_kitti_lists_get_one_sentence(tmp_path):
+    def build():
+        return KITTIDepthDataset(data_root=str(tmp_path), ann_file='split.txt')
+
+    with pytest.raises(ValueError, match='split.txt cannot be read: No such file'):
+        build()
+    (tmp_path / 'split.txt').write_text('a.png b.png 7\nonly-one\n')
+    with pytest.raises(ValueError, match="line 2: expected .* found 'only-one'"):
+        build()
+    (tmp_path / 'split.txt').write_text('a.png None 7\n')
+    with pytest.raises(ValueError, match='expected images with depth maps, found none'):
+        build()
+
+
+REAL = {
+    'rgbd-7scenes': (63, (480, 640), dict(img_suffix='.color.jpg', depth_map_suffix='.depth.png',
+                                          invalid_values=[65535], max_depth=10)),
+    'nyu_demo': (3, (480, 640), dict(data_prefix=dict(img_path='rgb', depth_map_path='depth'),
+                                     img_prefix='rgb_', depth_map_prefix='sync_depth_',
+                                     max_depth=10)),
+    'kitti_demo': (3, None, dict(data_prefix=dict(img_path='rgb', depth_map_path='depth'),
+                                 img_suffix='.png', depth_scale=256, max_depth=80)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', REAL)
+def test_real_frames(real_data, name):
+    count, size, options = REAL[name]
+    dataset = RGBDDataset(data_root=str(real_data / name), pipeline=PIPELINE, **options)
+    assert len(dataset) == count
+    for index in (0, count - 1):
+        packed = dataset[index]
+        truth = packed['data_samples'].gt_depth_map.data[0]
+        assert truth.shape == packed['inputs'].shape[1:] == (size or truth.shape)
+        valid = truth[truth > 0]
+        low, high = (1, 100) if name == 'kitti_demo' else (0.3, 11)
+        assert low < valid.min() and valid.max() < high and len(valid) > 1000

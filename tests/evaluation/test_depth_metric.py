@@ -1,0 +1,113 @@
+"""The metric over samples: masks, clamps, memory, files, refusals."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmseg_siglip.evaluation import DepthMetric
+from mmseg_siglip.evaluation.depth_scores import SCORES, depth_scores
+
+
+def sample(prediction, truth, **meta):
+    return dict(
+        pred_depth_map=dict(data=prediction[None]),
+        gt_depth_map=dict(data=truth[None]),
+        img_path='folder/a.jpg',
+        **meta,
+    )
+
+
+def maps(seed=0, size=(12, 10)):
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.rand(size, generator=generator) * 8 + 1
+    return truth * (0.7 + torch.rand(size, generator=generator)), truth
+
+
+def test_mean_over_images_of_valid_pixels_only():
+    metric, expected = DepthMetric(), []
+    for seed in range(3):
+        prediction, truth = maps(seed)
+        truth[:2], truth[2, :3], truth[3] = 0, float('nan'), 11
+        metric.process({}, [sample(prediction, truth)])
+        keep = (truth > 0) & (truth <= 10)
+        expected.append(depth_scores(prediction[keep].clamp(1e-3, 10), truth[keep]))
+    got = metric.compute_metrics(metric.results)
+    assert tuple(got) == SCORES
+    for name in SCORES:
+        assert got[name] == pytest.approx(np.mean([scores[name] for scores in expected]))
+
+
+def test_one_broken_pixel_spoils_nothing():
+    prediction, truth = maps()
+    prediction[0, :4] = torch.tensor([0.0, float('inf'), float('nan'), -1])
+    metric = DepthMetric()
+    metric.process({}, [sample(prediction, truth)])
+    assert all(np.isfinite(value) for value in metric.compute_metrics(metric.results).values())
+
+
+def test_only_scores_stay_in_memory():
+    metric = DepthMetric()
+    metric.process({}, [sample(*maps(size=(480, 640)))])
+    assert len(pickle.dumps(metric.results)) < 1000
+
+
+def test_names_may_be_a_list_or_a_tuple():
+    for names in (['abs_rel', 'delta1'], ('abs_rel', 'delta1')):
+        metric = DepthMetric(depth_metrics=names)
+        metric.process({}, [sample(*maps())])
+        assert list(metric.compute_metrics(metric.results)) == ['abs_rel', 'delta1']
+
+
+def test_relative_models_are_aligned():
+    _, truth = maps()
+    inverse = 5 / truth + 1
+    metric = DepthMetric(align='lstsq')
+    metric.process({}, [sample(inverse, truth, depth_kind='inverse')])
+    assert metric.compute_metrics(metric.results)['abs_rel'] < 1e-5
+    with pytest.raises(ValueError, match="expected 'median' or 'lstsq'"):
+        DepthMetric().process({}, [sample(inverse, truth, depth_kind='inverse')])
+
+
+def test_files_hold_millimetres(tmp_path):
+    prediction, truth = maps()
+    prediction[0, 0] = 1000
+    metric = DepthMetric(output_dir=str(tmp_path / 'out'), format_only=True)
+    metric.process({}, [sample(prediction, truth)])
+    assert metric.compute_metrics(metric.results) == {}
+    written = np.asarray(Image.open(tmp_path / 'out' / 'a.png'))
+    assert written.dtype == np.uint16 and written[0, 0] == 65535
+    expected = np.round(prediction.numpy() * 1000)
+    np.testing.assert_allclose(written[1:], expected[1:], atol=1)
+
+
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        (dict(depth_metrics=['mae']), 'depth_metrics: expected some of delta1, .* found mae'),
+        (dict(depth_metrics=[]), 'found none'),
+        (dict(crop_type='nyu_crop'), "one of nyu, garg, eigen, found 'nyu_crop'"),
+        (dict(align='mean'), "align: expected one of none, median, lstsq, found 'mean'"),
+        (dict(min_depth_eval=0), 'found 0 and 10'),
+        (dict(max_depth_eval=float('inf')), 'found 0.001 and inf'),
+    ],
+)
+def test_bad_options_get_one_sentence(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        DepthMetric(**options)
+
+
+def test_bad_samples_get_one_sentence():
+    prediction, truth = maps()
+    with pytest.raises(ValueError, match=r'a.jpg: .* size \(12, 10\), found \(6, 10\)'):
+        DepthMetric().process({}, [sample(prediction[:6], truth)])
+    with pytest.raises(ValueError, match='a.jpg: expected true depth between .* found no such pi'):
+        DepthMetric().process({}, [sample(prediction, torch.zeros_like(truth))])
+    with pytest.raises(ValueError, match='in the garg crop, found no such pixel'):
+        sparse = torch.zeros_like(truth)
+        sparse[0] = 1
+        DepthMetric(crop_type='garg').process({}, [sample(prediction, sparse)])
