@@ -6,8 +6,8 @@ _base_ = [
 ]
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
-    dict(type='PolyLR', power=0.9, begin=50, end=500, by_epoch=False),
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=30, by_epoch=False),
+    dict(type='PolyLR', power=0.9, begin=30, end=300, by_epoch=False),
 ]
-train_cfg = dict(max_iters=500, val_interval=500)
+train_cfg = dict(max_iters=300, val_interval=300)
 default_hooks = dict(checkpoint=dict(interval=100), visualization=dict(draw=False))

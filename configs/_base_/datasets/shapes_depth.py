@@ -1,7 +1,7 @@
 """ShapesWorld with its exact depth, 2 to 12 metres: scenes drawn on demand."""
 
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),

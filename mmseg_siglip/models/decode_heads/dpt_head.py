@@ -30,7 +30,7 @@ HIDDEN = 32
 # Encoder width, up to which: F and the channels of the four stages. Those of Depth Anything V2
 # where it has an encoder of that width.
 PRESETS = {
-    256: (64, (1 / 8, 1 / 4, 1 / 2, 1)),
+    256: (32, (1 / 8, 1 / 4, 1 / 2, 1)),
     384: (64, (1 / 8, 1 / 4, 1 / 2, 1)),
     768: (128, (1 / 8, 1 / 4, 1 / 2, 1)),
     1152: (256, (256, 512, 1024, 1024)),
