@@ -13,7 +13,6 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES
 
 from mmseg_siglip.datasets.shapes_scene import (
     COLOURS,
-    PAIR_CLASSES,
     PAIRS,
     SHAPES,
     STUFF,
@@ -41,12 +40,11 @@ _STUFF = _PAIR + len(PAIRS)
 _ON = _STUFF + len(STUFF)
 _RELATION = _ON + len(PAIRS) * len(STUFF)
 NUM_FACTS = _RELATION + len(RELATIONS) * len(PAIRS) ** 2
-NUM_LOCAL_FACTS = _ON  # those that are true at a place, not of an arrangement
 MAX_CLAIMS = 3
 
 SEEN_SHARE = 0.35  # of an object's visible pixels: what must be in the window to name its shape
 SEEN_OBJECT = 0.01  # of the window's pixels, to be worth naming
-SEEN_STUFF = 0.04
+NAMED_GROUND = (0.1, 0.3)  # of the window's pixels: less is not there, more is worth naming
 CLEARLY_APART = 0.15  # of the window's side, for a word of position
 CLEARLY_ON = 0.9  # of the pixels around an object
 
@@ -96,12 +94,19 @@ def relation_fact(relation: str, first: int, second: int) -> int:
     return _RELATION + (RELATIONS.index(relation) * len(PAIRS) + first) * len(PAIRS) + second
 
 
-def observe(scene: ShapesScene, window: tuple[int, int, int, int] | None = None) -> Observation:
+def observe(
+    scene: ShapesScene,
+    window: tuple[int, int, int, int] | None = None,
+    *,
+    ground: tuple[float, float] = NAMED_GROUND,
+) -> Observation:
     """Reads the facts off a scene's own label maps.
 
     Args:
         scene: A scene.
         window: (top, left, height, width), pixels; the whole picture if None.
+        ground: Shares of the pixels: a kind of ground that covers less than the first is not
+            there, one that covers at least the second is certain.
     """
     top, left, height, width = window or (0, 0, *scene.classes.shape)
     view = np.s_[top : top + height, left : left + width]
@@ -110,10 +115,10 @@ def observe(scene: ShapesScene, window: tuple[int, int, int, int] | None = None)
 
     area = height * width
     shown = np.bincount(scene.instances[view].ravel(), minlength=len(scene.objects) + 1)[1:]
-    ground = np.bincount(scene.classes[view].ravel(), minlength=len(SHAPES) + len(STUFF))
-    for stuff, count in zip(STUFF, ground[len(SHAPES) :], strict=True):
-        certain[stuff_fact(stuff)] = count >= SEEN_STUFF * area
-        possible[stuff_fact(stuff)] = count > 0
+    counts = np.bincount(scene.classes[view].ravel(), minlength=len(SHAPES) + len(STUFF))
+    for stuff, count in zip(STUFF, counts[len(SHAPES) :], strict=True):
+        possible[stuff_fact(stuff)] = count > 0 and count >= ground[0] * area
+        certain[stuff_fact(stuff)] = count > 0 and count >= ground[1] * area
 
     plain, faint = [], []
     for item, count in zip(scene.objects, shown, strict=True):
@@ -148,38 +153,6 @@ def observe(scene: ShapesScene, window: tuple[int, int, int, int] | None = None)
                 possible[fact] |= gap > 0
                 certain[fact] |= sure and gap > apart
     return Observation(certain, possible)
-
-
-def local_shares(pairs: np.ndarray, cells: int) -> np.ndarray:
-    """For each place of a picture, the share of it where each local fact is true.
-
-    Args:
-        pairs: (S, S) index into ``PAIR_CLASSES``; cells must divide S.
-        cells: Places along each side.
-
-    Returns:
-        (NUM_LOCAL_FACTS, cells, cells) float32 in [0, 1].
-    """
-    side = len(pairs) // cells
-    places = pairs.reshape(cells, side, cells, side).transpose(0, 2, 1, 3).reshape(cells**2, -1)
-    offset = np.arange(cells**2)[:, None] * len(PAIR_CLASSES)
-    counts = np.bincount((places + offset).ravel(), minlength=cells**2 * len(PAIR_CLASSES))
-    shares = counts.reshape(cells**2, -1).astype(np.float32) / side**2 @ _FACTS_OF_PAIRS
-    return shares.T.reshape(NUM_LOCAL_FACTS, cells, cells)
-
-
-def _facts_of_pairs() -> np.ndarray:
-    """(53, NUM_LOCAL_FACTS): what is true where a pixel has a label."""
-    table = np.zeros((len(PAIR_CLASSES), NUM_LOCAL_FACTS), np.float32)
-    table[:, ALWAYS] = 1
-    for index, (colour, shape) in enumerate(PAIRS):
-        table[index, [shape_fact(shape), colour_fact(colour), pair_fact(index)]] = 1
-    for index, stuff in enumerate(STUFF, start=len(PAIRS)):
-        table[index, stuff_fact(stuff)] = 1
-    return table
-
-
-_FACTS_OF_PAIRS = _facts_of_pairs()
 
 
 def relation_gap(relation: str, first: tuple[float, float], second: tuple[float, float]) -> float:

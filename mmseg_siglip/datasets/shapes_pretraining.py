@@ -6,16 +6,11 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from mmseg_siglip.datasets.shapes_captions import (
-    Captioner,
-    local_shares,
-    observe,
-    padded,
-)
+from mmseg_siglip.datasets.shapes_captions import NAMED_GROUND, Captioner, observe, padded
 from mmseg_siglip.datasets.shapes_scene import ShapesScene, generate, scene_seed
 from mmseg_siglip.registry import DATASETS
 
-CELLS = 8  # places along each side of an image whose facts are given one by one
+WIDEST = 1.6  # side of the largest window around an object, in diameters
 
 
 @DATASETS.register_module()
@@ -33,6 +28,8 @@ class ShapesCaptionDataset(Dataset):
         scene_size: (height, width) of the scenes, pixels.
         smallest: Side of the smallest window, pixels.
         around_objects: Share of windows laid around an object.
+        closest: Side of the smallest of those, in diameters of the object; the largest has 1.6.
+        ground: See `observe`.
         split: ``train``, ``val`` or ``test``.
     """
 
@@ -45,12 +42,16 @@ class ShapesCaptionDataset(Dataset):
         scene_size: tuple[int, int] = (128, 192),
         smallest: int = 16,
         around_objects: float = 0.8,
+        closest: float = 0.5,
+        ground: tuple[float, float] = NAMED_GROUND,
         split: str = 'train',
     ) -> None:
         if not 1 <= smallest <= min(scene_size):
             raise ValueError(f'smallest: expected 1 to {min(scene_size)} pixels, found {smallest}')
-        if image_size % CELLS:
-            raise ValueError(f'image_size: expected a multiple of {CELLS}, found {image_size}')
+        if not 0 < closest <= WIDEST:
+            raise ValueError(f'closest: expected above 0, at most {WIDEST}, found {closest}')
+        if not 0 <= ground[0] <= ground[1] <= 1:
+            raise ValueError(f'ground: expected two rising shares in [0, 1], found {ground}')
         scene_seed(split, num_scenes - 1)
         self.image_size = image_size
         self.num_scenes = num_scenes
@@ -58,6 +59,8 @@ class ShapesCaptionDataset(Dataset):
         self.scene_size = tuple(scene_size)
         self.smallest = smallest
         self.around_objects = around_objects
+        self.closest = closest
+        self.ground = tuple(ground)
         self.split = split
         self.captioner = Captioner()
         self._scenes: dict[int, ShapesScene] = {}
@@ -66,15 +69,14 @@ class ShapesCaptionDataset(Dataset):
         return self.num_scenes * self.windows
 
     def __getitem__(self, index: int) -> dict:
-        """``inputs``: (3, S, S) uint8, BGR; ``data_samples``: caption, claims, facts,
-        possible, and shares, (F, 8, 8): of each place, the part where a local fact is true.
+        """``inputs``: (3, S, S) uint8, BGR; ``data_samples``: caption, claims, facts, possible.
 
         Arrays, not samples: a batch is stacked by the loader's ``default_collate``.
         """
         scene = self.scene(index % self.num_scenes)
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((scene.seed, index))))
         window = self.window(scene, rng)
-        observation = observe(scene, window)
+        observation = observe(scene, window, ground=self.ground)
         caption = self.captioner(observation, rng)
         return dict(
             inputs=self.picture(scene, window),
@@ -83,7 +85,6 @@ class ShapesCaptionDataset(Dataset):
                 claims=np.array(padded(caption.claims)),
                 facts=observation.certain,
                 possible=observation.possible,
-                shares=local_shares(self.resize(scene.pairs, window, cv2.INTER_NEAREST), CELLS),
             ),
         )
 
@@ -98,7 +99,7 @@ class ShapesCaptionDataset(Dataset):
         largest = min(height, width)
         if scene.objects and rng.random() < self.around_objects:
             item = scene.objects[rng.integers(len(scene.objects))]
-            side = item.radius * 2 * np.exp(rng.uniform(np.log(0.8), np.log(1.6)))
+            side = item.radius * 2 * np.exp(rng.uniform(np.log(self.closest), np.log(WIDEST)))
             side = int(np.clip(side, self.smallest, largest))
             x, y = np.asarray(item.centre) + rng.uniform(-0.2, 0.2, 2) * side - side / 2
         else:
@@ -109,13 +110,8 @@ class ShapesCaptionDataset(Dataset):
 
     def picture(self, scene: ShapesScene, window: tuple[int, int, int, int]) -> np.ndarray:
         """(3, S, S) uint8, BGR."""
-        method = cv2.INTER_AREA if window[2] > self.image_size else cv2.INTER_CUBIC
-        resized = self.resize(scene.image, window, method)
-        return np.ascontiguousarray(resized[..., ::-1].transpose(2, 0, 1))
-
-    def resize(
-        self, array: np.ndarray, window: tuple[int, int, int, int], method: int
-    ) -> np.ndarray:
         top, left, height, width = window
-        crop = array[top : top + height, left : left + width]
-        return cv2.resize(crop, (self.image_size, self.image_size), interpolation=method)
+        crop = scene.image[top : top + height, left : left + width]
+        method = cv2.INTER_AREA if height > self.image_size else cv2.INTER_CUBIC
+        resized = cv2.resize(crop, (self.image_size, self.image_size), interpolation=method)
+        return np.ascontiguousarray(resized[..., ::-1].transpose(2, 0, 1))

@@ -4,7 +4,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from mmseg_siglip.datasets import ShapesCaptionDataset
-from mmseg_siglip.datasets.shapes_captions import NUM_FACTS, NUM_LOCAL_FACTS
+from mmseg_siglip.datasets.shapes_captions import NUM_FACTS
 from mmseg_siglip.datasets.shapes_scene import HELD_OUT_PAIRS, SPLITS
 
 
@@ -23,8 +23,6 @@ def test_items_have_the_announced_form():
         sample = item['data_samples']
         assert sample['facts'].shape == sample['possible'].shape == (NUM_FACTS,)
         assert sample['facts'][sample['claims']].all() and sample['caption']
-        assert sample['shares'].shape == (NUM_LOCAL_FACTS, 8, 8)
-        assert (sample['shares'] <= sample['possible'][:NUM_LOCAL_FACTS, None, None]).all()
 
 
 def test_an_index_is_one_item_in_any_process_and_order():
@@ -71,7 +69,9 @@ def test_scenes_are_of_the_split_and_without_held_out_pairs():
 def test_refusals():
     with pytest.raises(ValueError, match='expected 1 to 64 pixels, found 65'):
         small(smallest=65)
-    with pytest.raises(ValueError, match='expected a multiple of 8, found 30'):
-        small(image_size=30)
+    with pytest.raises(ValueError, match='closest: expected above 0, at most 1.6, found 2'):
+        small(closest=2)
+    with pytest.raises(ValueError, match='two rising shares'):
+        small(ground=(0.5, 0.2))
     with pytest.raises(ValueError, match='split must be one of'):
         small(split='dev')

@@ -13,13 +13,10 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement, PixelData
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.nn.functional import all_gather
-from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from torch.nn.functional import interpolate, normalize
 
-from mmseg_siglip.models.attention import ATTENTIONS, DenseAttention, run_block
-from mmseg_siglip.models.backbones.siglip import HeadBlock
 from mmseg_siglip.models.losses import SigmoidLoss
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vocabulary import Vocabulary
@@ -37,24 +34,19 @@ class SigLIPPretrainer(BaseModel):
     a text is a positive of every image of which all its claims are certain, and is left out for
     images where some are in doubt.
 
-    With ``local_weight`` patches learn as well: every patch, read by the pooling head alone, is
-    scored against all texts. This needs ``shares``, (B, F', h, w), for the first F' facts the part
-    of each cell of a grid over the image where the fact is true; a fact is certain of a patch if
-    it is true of at least half of it, possible if of any of it, and texts that claim other facts
-    say nothing of patches. Text aligned to places is what localised contrastive pre-training adds
-    to CLIP (https://arxiv.org/abs/2410.02746).
-
     The loss is that of the whole batch over all processes: texts are gathered with their
     gradients, each process scores its own images against all of them.
 
     Args:
         backbone: Config of a `SigLIPBackbone`.
         vocabulary: What validation tells apart; see `Vocabulary.load`.
-        local_weight: Factor on the loss of patches; 0 is SigLIP's own training.
         train_sizes: Sides, pixels, of square training images; each batch is resized to one of
             them, drawn at random. Small ones are cheap (https://arxiv.org/abs/2305.07017), and
             several make the encoder at home in windows of any size. None leaves batches as they
             are.
+        max_tokens: Most patches of an image that training looks at. Of more, so many are drawn at
+            random: cheap, and each patch has to speak for itself
+            (https://arxiv.org/abs/2212.00794). None looks at all.
         logit_scale: Start of the factor on cosines.
         logit_bias: Start of the term added to them.
     """
@@ -64,8 +56,8 @@ class SigLIPPretrainer(BaseModel):
         backbone: dict,
         *,
         vocabulary: str | Sequence[str],
-        local_weight: float = 0.0,
         train_sizes: Sequence[int] | None = None,
+        max_tokens: int | None = None,
         logit_scale: float = 10.0,
         logit_bias: float = -10.0,
     ) -> None:
@@ -81,8 +73,8 @@ class SigLIPPretrainer(BaseModel):
         encoder.model.set_attn_implementation('eager')
         self.backbone = encoder
         self.loss = SigmoidLoss()
-        self.local_weight = local_weight
         self.train_sizes = train_sizes
+        self.max_tokens = max_tokens
         self.vocabulary = Vocabulary.load(vocabulary)
         with torch.no_grad():
             encoder.model.logit_scale.fill_(math.log(logit_scale))
@@ -103,7 +95,7 @@ class SigLIPPretrainer(BaseModel):
         if mode == 'predict':
             return self._predict(inputs, data_samples)
         if mode == 'tensor':
-            return self._tokens(inputs).pooler_output
+            return self._pool(inputs)
         raise ValueError(f"mode: expected loss, predict or tensor, found '{mode}'")
 
     def _resize(self, inputs: Tensor) -> Tensor:
@@ -112,35 +104,28 @@ class SigLIPPretrainer(BaseModel):
         side = self.train_sizes[int(torch.randint(len(self.train_sizes), ()))]
         return interpolate(inputs, (side, side), mode='bilinear', antialias=True)
 
-    def _tokens(self, inputs: Tensor) -> BaseModelOutputWithPooling:
+    def _pool(self, inputs: Tensor) -> Tensor:
         """Transformers' own forward, with plain attention: on a CPU in bfloat16 it trains several
         times faster than the fused one."""
-        return self.backbone.model.vision_model(inputs, interpolate_pos_encoding=True)
+        vision = self.backbone.model.vision_model
+        x = vision.embeddings(inputs, interpolate_pos_encoding=True)
+        if self.training and self.max_tokens:
+            kept = torch.rand(x.shape[:2], device=x.device).argsort(1)[:, : self.max_tokens, None]
+            x = x.gather(1, kept.expand(-1, -1, x.shape[2]))
+        return vision.head(vision.post_layernorm(vision.encoder(inputs_embeds=x).last_hidden_state))
 
     def _loss(self, inputs: Tensor, batch: dict) -> dict[str, Tensor]:
         unique = {caption: index for index, caption in enumerate(dict.fromkeys(batch['caption']))}
         index = torch.tensor([unique[caption] for caption in batch['caption']])
-        inputs = self._resize(inputs)
-        images = self._tokens(inputs)
+        images = self._pool(self._resize(inputs))
         texts = self.backbone.encode_text(list(unique)).float()
         texts = gather(texts[index.to(inputs.device)])
         positives, ignored = truth(batch, inputs.device)
-        model = self.backbone.model
-        scaling = dict(scale=model.logit_scale.exp(), bias=model.logit_bias)
-        losses = dict(
-            loss=self.loss(
-                images.pooler_output, texts, positives=positives, ignored=ignored, **scaling
-            )
+        scale, bias = self.backbone.model.logit_scale.exp(), self.backbone.model.logit_bias
+        loss = self.loss(
+            images, texts, scale=scale, bias=bias, positives=positives, ignored=ignored
         )
-        if self.local_weight:
-            grid = [side // self.backbone.patch_size for side in inputs.shape[-2:]]
-            patches = read_patches(model.vision_model.head, images.last_hidden_state)
-            positives, ignored = local_truth(batch, grid, inputs.device)
-            losses['local_loss'] = self.local_weight * self.loss(
-                patches.flatten(0, 1), texts, positives=positives, ignored=ignored, **scaling
-            )
-        losses.update(scale=scaling['scale'].detach(), bias=scaling['bias'].detach().clone())
-        return losses
+        return dict(loss=loss, scale=scale.detach(), bias=bias.detach().clone())
 
     def _predict(self, inputs: Tensor, samples: list[BaseDataElement]) -> list[BaseDataElement]:
         """Adds ``pred_label``, the class that the pooled image is nearest to, and
@@ -178,25 +163,6 @@ def truth(batch: dict, device: torch.device) -> tuple[Tensor, Tensor | None]:
         return certain, holds(batch['possible'].to(device), claims) & ~certain
     keys = torch.tensor([caption_key(caption) for caption in batch['caption']], device=device)
     return keys[:, None] == gather(keys), None
-
-
-def local_truth(batch: dict, grid: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """`truth` of patches: (B * h * w, M) bool each."""
-    shares = adaptive_avg_pool2d(batch['shares'].to(device), tuple(grid))
-    shares = shares.flatten(2).transpose(1, 2).flatten(0, 1)
-    claims = gather(batch['claims'].to(device))
-    elsewhere = (claims >= shares.shape[1]).any(-1)
-    claims = claims.masked_fill(elsewhere[:, None], 0)
-    certain = holds(shares >= 0.5, claims) & ~elsewhere
-    possible = holds(shares > 0, claims) | elsewhere
-    return certain, possible & ~certain
-
-
-def read_patches(head: nn.Module, tokens: Tensor) -> Tensor:
-    """The pooling head run on each token (B, N, C) as a sequence of one: (B, N, D)."""
-    identity = DenseAttention(ATTENTIONS['maskclip'].mix, residual=False, ffn=True)
-    grid = (1, tokens.shape[1])
-    return run_block(HeadBlock(head), tokens, identity, grid=grid, num_prefix=0)
 
 
 def holds(facts: Tensor, claims: Tensor) -> Tensor:
