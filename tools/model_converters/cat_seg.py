@@ -1,0 +1,78 @@
+"""Turn a published CAT-Seg checkpoint (Detectron2) into one for a config of configs/cat_seg.
+
+    python tools/model_converters/cat_seg.py CHECKPOINT OUT [--config CONFIG]
+
+CHECKPOINT is ``model_base.pth`` (CLIP ViT-B/16) or ``model_large.pth`` (ViT-L/14@336px) of
+https://github.com/cvlab-kaist/CAT-Seg; OUT goes to ``tools/test.py`` with ``clip_b16_*.py`` or
+``clip_l14_336_*.py``. With --config the model is built, and every weight must fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmseg_siglip.checkpoint import load_checkpoint_file, write_atomically
+from mmseg_siglip.models.adapters.cat_seg import from_detectron2
+from mmseg_siglip.models.backbones.state import load_strict
+from mmseg_siglip.registry import MODELS
+
+CLIPS = {768: 'ViT-B-16-quickgelu', 1024: 'ViT-L-14-336-quickgelu'}
+
+
+def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None = None) -> int:
+    """Write the converted checkpoint.
+
+    Returns:
+        Number of its tensors.
+
+    Raises:
+        ValueError: The checkpoint is of another kind, or does not fit the config.
+    """
+    state = load_checkpoint_file(checkpoint)
+    if isinstance(state.get('model'), Mapping):
+        state = state['model']
+    state = {
+        name: torch.as_tensor(value) for name, value in state.items() if not isinstance(value, str)
+    }
+    converted = from_detectron2(state)
+    if config is not None:
+        cfg = Config.fromfile(config)
+        init_default_scope(cfg.get('default_scope', 'mmseg_siglip'))
+        cfg.model.finetune = 'none'  # weights are named as in the encoder
+        cfg.model.backbone.pretrained = None
+        width = converted['backbone.model.visual.class_embedding'].numel()
+        cfg.model.backbone.setdefault('arch', CLIPS.get(width))
+        load_strict(MODELS.build(cfg.model), converted, checkpoint)
+    buffer = io.BytesIO()
+    torch.save(dict(state_dict=converted, meta=dict(source=Path(checkpoint).name)), buffer)
+    write_atomically(buffer.getvalue(), out)
+    return len(converted)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('checkpoint', metavar='CHECKPOINT')
+    parser.add_argument('out', metavar='OUT')
+    parser.add_argument('--config', help='check that every weight fits the model of this config')
+    args = parser.parse_args(argv)
+    try:
+        count = convert(args.checkpoint, args.out, args.config)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(f'{count} tensors in {args.out}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
