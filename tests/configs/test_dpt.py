@@ -1,0 +1,59 @@
+"""Every depth config names what exists and builds its model, on the shipped encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmseg_siglip.models.lora import lora_layers
+from mmseg_siglip.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs/dpt'
+EVERY = sorted(path.stem for path in CONFIGS.glob('*.py'))
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmseg_siglip')
+
+
+def test_every_data_set_and_schedule_is_there():
+    wanted = {f'{d}_{s}' for d in ('nyu', 'kitti', 'shapes', 'rgbd') for s in
+              ('frozen', 'finetune', 'lora')}  # fmt: skip
+    assert wanted <= set(EVERY)
+
+
+@pytest.mark.parametrize('name', EVERY)
+def test_builds(name):
+    config = Config.fromfile(CONFIGS / f'{name}.py')
+    assert len((CONFIGS / f'{name}.py').read_text().splitlines()) <= 20
+    config.model.backbone.pretrained = 'tiny_siglip_shapes'
+    model = MODELS.build(config.model)
+    assert model.freeze_backbone == ('frozen' in name)
+    trained = [n for n, p in model.backbone.named_parameters() if p.requires_grad]
+    assert bool(trained) == ('frozen' not in name)
+    assert bool(lora_layers(model.backbone)) == ('lora' in name)
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        assert DATASETS.get(loader.dataset.type)
+        for transform in loader.dataset.pipeline:
+            assert TRANSFORMS.get(transform.type)
+    metric = METRICS.build(config.test_evaluator)
+    loss = model.decode_head.losses[0]
+    assert loss.max_depth == model.decode_head.max_depth == metric.max_depth
+    for hook in config.get('custom_hooks', ()):
+        assert HOOKS.build(hook).step < config.train_cfg.max_iters
+    assert config.param_scheduler[-1].end == config.train_cfg.max_iters
+
+
+@pytest.mark.parametrize('name', [name for name in EVERY if 'finetune' in name])
+def test_the_second_stage_starts_where_the_first_ends(name):
+    second = Config.fromfile(CONFIGS / f'{name}.py')
+    first = Config.fromfile(CONFIGS / f'{name.replace("finetune", "frozen")}.py')
+    first_name = name.replace('finetune', 'frozen')
+    assert second.load_from == f'work_dirs/{first_name}/iter_{first.train_cfg.max_iters}.pth'
+    assert second.model.backbone == first.model.backbone
+    assert second.model.decode_head == first.model.decode_head
+    assert second.optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1
