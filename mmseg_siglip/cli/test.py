@@ -19,6 +19,7 @@ from mmseg_siglip.cli.common import (
 )
 from mmseg_siglip.fetch import fetch
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.vocabulary import Vocabulary, bundled_names
 
 _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
 
@@ -37,6 +38,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show each prediction in a window')
     parser.add_argument('--show-dir', help='folder to save painted predictions in')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
+    parser.add_argument(
+        '--classes',
+        metavar='WORDS',
+        help='look for these classes instead: a bundled vocabulary, a file, or "cat, dog, sky"',
+    )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     return parser.parse_args(argv)
 
@@ -72,6 +78,24 @@ def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
         cfg.model.backbone.pretrained = str(path) if path.exists() else checkpoint
 
 
+def use_classes(cfg: Config, words: str) -> None:
+    """Put the classes to look for where the model takes them.
+
+    Raises:
+        ValueError: the words are not usable, or the model's classes are fixed.
+    """
+    named = words in bundled_names() or Path(words).is_file()
+    source = words if named else [word.strip() for word in words.split(',')]
+    Vocabulary.load(source)
+    model = MODELS.get(cfg.model.type)
+    if hasattr(model, 'set_classes'):
+        cfg.model.test_vocabulary = source
+    elif hasattr(model, 'set_vocabulary'):
+        cfg.model.vocabulary = source
+    else:
+        raise ValueError(f'--classes: the classes of a {cfg.model.type} are fixed by its training.')
+
+
 def require_weights(cfg: Config) -> None:
     if cfg.get('load_from') is None:
         raise ValueError(
@@ -99,6 +123,8 @@ def test(argv: Sequence[str] | None) -> None:
     require(cfg, 'model', 'test_dataloader', 'test_evaluator', 'test_cfg')
     place_checkpoint(cfg, args.checkpoint)
     require_data(cfg.test_dataloader.dataset)
+    if args.classes is not None:
+        use_classes(cfg, args.classes)
     if args.show or args.show_dir:
         show_predictions(cfg, args)
     if args.tta:
