@@ -7,7 +7,7 @@ _base_ = [
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=30, by_epoch=False),
-    dict(type='PolyLR', power=0.9, begin=30, end=300, by_epoch=False),
+    dict(type='PolyLR', power=0.9, begin=30, end=200, by_epoch=False),
 ]
-train_cfg = dict(max_iters=300, val_interval=300)
+train_cfg = dict(max_iters=200, val_interval=200)
 default_hooks = dict(checkpoint=dict(interval=100), visualization=dict(draw=False))

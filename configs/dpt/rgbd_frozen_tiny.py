@@ -1,5 +1,5 @@
 _base_ = './rgbd_frozen.py'
-scale = (256, 192)
+scale = (192, 144)
 resize = dict(type='Resize', scale=scale)
 train_pipeline = [*_base_.train_pipeline[:2], resize, *_base_.train_pipeline[3:]]
 test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
