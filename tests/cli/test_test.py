@@ -9,7 +9,7 @@ from mmengine.visualization import Visualizer
 from mmseg.models.segmentors import EncoderDecoder
 from PIL import Image
 
-from mmseg_siglip.cli.test import main, place_checkpoint
+from mmseg_siglip.cli.test import main, place_checkpoint, use_classes
 from mmseg_siglip.registry import MODELS
 
 
@@ -124,3 +124,19 @@ def test_where_the_checkpoint_of_a_training_free_model_goes(tiny_config, weights
     assert place('google/siglip2-base-patch16-224') == ('google/siglip2-base-patch16-224', None)
     with pytest.raises(ValueError, match=r'there is no file none\.safetensors'):
         place('none.safetensors')
+
+
+def test_classes_go_where_the_model_takes_them(tmp_path):
+    (tmp_path / 'words.txt').write_text('cat\ndog, hound\n')
+    for kind, key in (('SCLIPSegmentor', 'vocabulary'), ('CATSegSegmentor', 'test_vocabulary')):
+        cfg = Config(dict(model=dict(type=kind)))
+        use_classes(cfg, 'voc20')
+        assert cfg.model[key] == 'voc20'
+        use_classes(cfg, str(tmp_path / 'words.txt'))
+        assert cfg.model[key] == str(tmp_path / 'words.txt')
+        use_classes(cfg, 'cat, traffic light')
+        assert cfg.model[key] == ['cat', 'traffic light']
+        with pytest.raises(ValueError, match="'cat' is there already"):
+            use_classes(cfg, 'cat, cat')
+    with pytest.raises(ValueError, match='the classes of a EncoderDecoder are fixed'):
+        use_classes(Config(dict(model=dict(type='EncoderDecoder'))), 'cat')
