@@ -12,7 +12,7 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The format that `precision` means on `device`.
 
     ``auto`` is the fastest format that the device has matrix units for: bfloat16 or float16 on a
-    GPU, bfloat16 on a CPU with AMX, float32 elsewhere.
+    GPU, bfloat16 on a CPU that multiplies it (AMX, AVX512-BF16), float32 elsewhere.
 
     Raises:
         ValueError: `precision` has no meaning.
@@ -25,7 +25,8 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
         return DTYPES[precision]
     if device.type == 'cuda':
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if device.type == 'cpu' and torch.cpu._is_amx_tile_supported():
+    units = torch.cpu._is_amx_tile_supported, torch.cpu._is_avx512_bf16_supported
+    if device.type == 'cpu' and any(supported() for supported in units):
         return torch.bfloat16
     return torch.float32
 

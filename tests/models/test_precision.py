@@ -12,10 +12,13 @@ def test_named_formats():
     assert compute_dtype('fp16', CPU) is torch.float16
 
 
-@pytest.mark.parametrize(('amx', 'dtype'), [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_follows_the_matrix_units(monkeypatch, amx, dtype):
+@pytest.mark.parametrize('amx', [True, False])
+@pytest.mark.parametrize('avx', [True, False])
+def test_auto_follows_the_units_for_bfloat16(monkeypatch, amx, avx):
     monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: amx)
-    assert compute_dtype('auto', CPU) is dtype
+    monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: avx)
+    expected = torch.bfloat16 if amx or avx else torch.float32
+    assert compute_dtype('auto', CPU) is expected
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'bf16', 'fp16'])
