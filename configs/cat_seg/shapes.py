@@ -27,4 +27,4 @@ test_evaluator = dict(
     class_groups=dict(seen='shapes_pairs_trained', withheld='shapes_pairs_withheld')
 )
 model = dict(vocabulary='shapes_pairs_trained', test_vocabulary='shapes_pairs')
-default_hooks = dict(checkpoint=dict(interval=400, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=1))

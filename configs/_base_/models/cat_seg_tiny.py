@@ -16,7 +16,8 @@ model = dict(
         guidance_proj_widths=(16, 8),
         loss_decode=dict(type='DenseBCELoss', ignore_as_negative=False),
     ),
-    templates='plain',
+    attention='csa',  # what suits this encoder, see configs/sclip/shapes.py
+    readout='value',
     data_preprocessor=dict(
         type='ImageListPreProcessor', bgr_to_rgb=True, size=(64, 64), pad_val=0, seg_pad_val=255
     ),

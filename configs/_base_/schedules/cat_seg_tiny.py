@@ -1,4 +1,4 @@
-"""800 iterations in bfloat16; the encoder twenty times slower than the head."""
+"""500 iterations in bfloat16; the encoder twenty times slower than the head."""
 
 optim_wrapper = dict(
     type='AmpOptimWrapper',
@@ -8,6 +8,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={'backbone': dict(lr_mult=0.05)}),
 )
 param_scheduler = [
-    dict(type='CosineAnnealingLR', begin=0, end=800, by_epoch=False, eta_min=0.0),
+    dict(type='CosineAnnealingLR', begin=0, end=500, by_epoch=False, eta_min=0.0),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=800, val_interval=800)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=500)
