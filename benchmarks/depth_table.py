@@ -84,7 +84,7 @@ def best_constant(config: Config) -> dict[str, float]:
     low = min(float(truth[truth > 0].quantile(0.01)) for truth in truths)
     high = max(float(truth.quantile(0.99)) for truth in truths)
     best: dict[str, float] = {}
-    for constant in np.geomspace(low, high, 60):
+    for constant in np.geomspace(low, high, 40):
         scores = [
             metric.score(torch.full_like(truth, constant), truth, name='test image')
             for truth in truths

@@ -30,7 +30,11 @@ def test_our_names_come_first(child, name):
 
 @pytest.mark.parametrize(
     ('child', 'name'),
-    [(MODELS, 'EncoderDecoder'), (VISUALIZERS, 'SegLocalVisualizer'), (DATASETS, 'ADE20KDataset')],
+    [
+        (MODELS, 'EncoderDecoder'),
+        (VISUALIZERS, 'SegLocalVisualizer'),
+        (DATASETS, 'CityscapesDataset'),
+    ],
 )
 def test_others_fall_through_to_mmseg(child, name):
     assert child.get(name).__module__.startswith('mmseg.')

@@ -6,6 +6,5 @@ _base_ = [
 model = dict(
     backbone=dict(pretrained='tiny_siglip_shapes'),
     vocabulary='shapes',
-    attention='vanilla',  # patches were trained under it, see configs/siglip/README.md
-    test_cfg=dict(crop_size=(64, 64), stride=(32, 32)),
+    test_cfg=dict(crop_size=(48, 48), stride=(24, 24)),
 )

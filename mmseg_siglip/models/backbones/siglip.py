@@ -113,7 +113,7 @@ class SigLIPBackbone(VisionLanguageBackbone):
         config: str | Mapping | None = None,
         tokenizer: str | None = None,
         attention: str = 'csa',
-        readout: str = 'map',
+        readout: str = 'value',
         site: str = 'trunk',
         out_indices: Sequence[int] = (-1,),
         with_cp: bool = False,
@@ -218,7 +218,7 @@ class SigLIPBackbone(VisionLanguageBackbone):
         x: Tensor,
         grid: tuple[int, int],
         *,
-        readout: str = 'map',
+        readout: str = 'value',
         mix: DenseAttention = ATTENTIONS['maskclip'],
     ) -> Tensor:
         """Tokens of the trunk (B, N, C) into the joint space (B, D, h, w), see `readout`.

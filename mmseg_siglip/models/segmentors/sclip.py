@@ -67,6 +67,10 @@ class SCLIPSegmentor(BaseSegmentor):
         postprocessor: Configuration of a module that refines (B, Q, H, W) cosines on
             (B, 3, H, W) images. It needs them at full size.
         precision: Number format of the encoders (see `mmseg_siglip.models.precision`).
+        compile_backend: Runs the encoder through ``torch.compile`` with this backend, such as
+            'inductor', which needs a C++ compiler. Batches of windows are filled up to
+            ``window_batch``, so windows of one size are compiled once. Not with mode 'whole',
+            where every image size would be.
         test_cfg: ``mode`` 'slide' | 'whole'; ``crop_size`` and ``stride`` (rows, columns) in
             pixels; ``window_batch``, windows per forward pass, of one image or several;
             ``return_logits``, whether samples carry ``seg_logits``.
@@ -91,6 +95,7 @@ class SCLIPSegmentor(BaseSegmentor):
         background_index: int | None = None,
         postprocessor: Mapping | None = None,
         precision: str = 'fp32',
+        compile_backend: str | None = None,
         test_cfg: Mapping | None = None,
         data_preprocessor: Mapping | None = None,
     ) -> None:
@@ -106,6 +111,12 @@ class SCLIPSegmentor(BaseSegmentor):
             raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
         self.precision = precision
         self.test_cfg = check_test_cfg(test_cfg or {}, backbone.image_size)
+        self._window_features = self._dense
+        if compile_backend is not None:
+            if self.test_cfg['mode'] == 'whole':
+                raise ValueError("compile_backend: expected test_cfg.mode 'slide', found 'whole'")
+            self._compiled = torch.compile(self._dense, backend=compile_backend, dynamic=False)
+            self._window_features = self._of_full_batches
         self.register_buffer('_text', None, persistent=False)
         self.set_vocabulary(vocabulary, background_index)
         self.register_load_state_dict_post_hook(lambda *_: self.forget_text())
@@ -251,6 +262,12 @@ class SCLIPSegmentor(BaseSegmentor):
         with autocast(self.precision, images.device):
             return self.backbone.dense(images, attention=self.attention).float()
 
+    def _of_full_batches(self, windows: Tensor) -> Tensor:
+        """`_dense`, compiled, on batches that all have the same size."""
+        missing = self.test_cfg['window_batch'] - len(windows)
+        full = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
+        return self._compiled(full)[: len(windows)]
+
     def _cosines(self, images: Sequence[Tensor]) -> Iterator[Tensor]:
         """Patch cosines (n_y, n_x, Q, h, w) of each image, in turn.
 
@@ -263,7 +280,7 @@ class SCLIPSegmentor(BaseSegmentor):
         for plan in plans:
             count = len(plan.rows) * len(plan.columns)
             while len(done) < count:
-                features = normalize(self._dense(next(batches)), dim=1)
+                features = normalize(self._window_features(next(batches)), dim=1)
                 done.extend(torch.einsum('bdhw,qd->bqhw', features, self.text))
             windows, done = torch.stack(done[:count]), done[count:]
             yield windows.unflatten(0, (len(plan.rows), len(plan.columns)))

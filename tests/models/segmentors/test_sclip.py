@@ -7,6 +7,7 @@ import oracles
 import pytest
 import torch
 from mmseg.structures import SegDataSample
+from torch._dynamo.testing import CompileCounter
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.evaluation import IoUMetric
@@ -178,6 +179,24 @@ def test_lower_precision_agrees(make, precision):
     result = make(precision=precision).predict(images((40, 72)))[0].seg_logits.data
     assert result.dtype == torch.float32
     torch.testing.assert_close(result, expected, atol=0.05, rtol=0)
+
+
+def test_compiled_once_for_all_batches_of_windows(make):
+    counter = CompileCounter()
+    model = make(compile_backend=counter, test_cfg=dict(SLIDE, window_batch=4))
+    batch = images((40, 72), (64, 64), (32, 100))
+    found = [model.predict([image])[0].seg_logits.data for image in batch]
+    graphs = counter.frame_count
+    found.append(model.predict(images((50, 90)))[0].seg_logits.data)
+    assert graphs == counter.frame_count > 0
+    plain = make(test_cfg=dict(SLIDE, window_batch=4))
+    for image, result in zip([*batch, *images((50, 90))], found, strict=True):
+        torch.testing.assert_close(result, plain.predict([image])[0].seg_logits.data)
+
+
+def test_whole_images_are_not_compiled(make):
+    with pytest.raises(ValueError, match="expected test_cfg.mode 'slide', found 'whole'"):
+        make(compile_backend='eager', test_cfg=WHOLE)
 
 
 def test_siglip_and_kind_from_contents(make, siglip_folder, openai_file):
