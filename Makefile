@@ -3,13 +3,17 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint
+.PHONY: demo test lint bench
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m mmseg_siglip.demo
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n 2 -q
+
+bench: $(INSTALLED)
+	OMP_NUM_THREADS=$$(nproc) $(VENV)/bin/python benchmarks/sclip.py
+	OMP_NUM_THREADS=$$(nproc) $(VENV)/bin/python benchmarks/growth.py
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

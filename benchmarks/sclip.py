@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import torch
 from measure import Rates, markdown, measure, write_csv
@@ -156,10 +157,10 @@ def trained_agreement(images: int) -> float:
     ]
     scenes = [generate(scene_seed('test', i)).image for i in range(images)]
     labels = [
-        torch.tensor([result.labels for result in segmenter(scenes, 'shapes')])
+        np.stack([result.labels for result in segmenter(scenes, 'shapes')])
         for segmenter in segmenters
     ]
-    return 100 * float((labels[0] == labels[1]).float().mean())
+    return 100 * float((labels[0] == labels[1]).mean())
 
 
 def pamr(backbone: CLIPBackbone, channels: int, rates: Rates) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from datetime import timedelta
 
 import torch.distributed as torch_dist
@@ -16,12 +17,15 @@ def start_gloo(launcher: str, timeout: timedelta) -> None:
     MMEngine's own start selects a GPU for each process, which fails where there is none.
 
     Raises:
-        ValueError: ``MASTER_ADDR`` or ``MASTER_PORT`` is not set.
+        ValueError: ``MASTER_ADDR`` or ``MASTER_PORT`` is not set, and not known from Slurm.
     """
     if launcher == 'slurm':
         os.environ['RANK'] = os.environ['SLURM_PROCID']
         os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
         os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', '0')
+        if 'MASTER_ADDR' not in os.environ and 'SLURM_NODELIST' in os.environ:
+            os.environ['MASTER_ADDR'] = first_slurm_node(os.environ['SLURM_NODELIST'])
+        os.environ.setdefault('MASTER_PORT', '29500')
     elif launcher == 'mpi':
         os.environ['RANK'] = os.environ['OMPI_COMM_WORLD_RANK']
         os.environ['WORLD_SIZE'] = os.environ['OMPI_COMM_WORLD_SIZE']
@@ -30,3 +34,11 @@ def start_gloo(launcher: str, timeout: timedelta) -> None:
     if unset:
         raise ValueError(f'set {" and ".join(unset)} to run distributed over CPUs.')
     torch_dist.init_process_group('gloo', timeout=timeout)
+
+
+def first_slurm_node(nodes: str) -> str:
+    """The first host of a Slurm list such as ``gpu[3-5]``, as ``scontrol`` reads it."""
+    listing = subprocess.run(
+        ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True
+    )
+    return listing.stdout.split()[0]

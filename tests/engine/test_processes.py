@@ -1,3 +1,4 @@
+import os
 from datetime import timedelta
 
 import pytest
@@ -49,3 +50,19 @@ def test_an_address_is_needed(environment):
     environment(SLURM_PROCID='0', SLURM_NTASKS='2', MASTER_PORT='1')
     with pytest.raises(ValueError, match='set MASTER_ADDR to run distributed'):
         start_gloo('slurm', SECOND)
+
+
+def test_slurm_tells_its_first_host(environment, monkeypatch, tmp_path):
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text(
+        '#!/bin/sh\n[ "$*" = "show hostnames local[1-2]" ] && echo 127.0.0.1 && echo other\n'
+    )
+    scontrol.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    variables = dict(SLURM_PROCID='0', SLURM_NTASKS='1', SLURM_NODELIST='local[1-2]')
+    environment(MASTER_PORT='0', **variables)
+    start_gloo('slurm', timedelta(seconds=30))
+    try:
+        assert os.environ['MASTER_ADDR'] == '127.0.0.1'
+    finally:
+        dist.destroy_process_group()

@@ -83,6 +83,7 @@ def test_a_port_may_be_chosen_on_one_machine(shell):
         ('slurm_test.sh', ['config.py', 'w.pth'], ['config.py', 'w.pth']),
         ('slurm_test.sh', ['config.py', ''], ['config.py']),
         ('slurm_train.sh', ['config.py'], ['config.py']),
+        ('slurm_predict.sh', ['my photos'], ['my photos']),
     ],
 )
 def test_slurm(shell, repository, script, first, last):
@@ -101,7 +102,10 @@ def test_slurm(shell, repository, script, first, last):
 
 @pytest.mark.parametrize(
     'script',
-    ['dist_test.sh', 'dist_train.sh', 'dist_predict.sh', 'slurm_test.sh', 'slurm_train.sh'],
+    [
+        *('dist_test.sh', 'dist_train.sh', 'dist_predict.sh'),
+        *('slurm_test.sh', 'slurm_train.sh', 'slurm_predict.sh'),
+    ],
 )
 def test_too_few_arguments_print_the_usage(shell, script):
     status, lines, error = shell(script, 'one')
