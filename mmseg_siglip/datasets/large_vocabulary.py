@@ -40,7 +40,7 @@ class LargeVocabularyDataset(BaseSegDataset):
 
 @DATASETS.register_module()
 class ADE20K847Dataset(LargeVocabularyDataset):
-    """ADE20K full, 847 classes; MaskFormer's ``prepare_ade20k_full_sem_seg`` makes its files."""
+    """ADE20K full, 847 classes; ``tools/dataset_converters/ade20k_847.py`` makes its files."""
 
     METAINFO = dict(classes=Vocabulary.load('ade847').names)
 
