@@ -17,8 +17,10 @@ from mmseg_siglip.cli.common import (
     require_data,
     run,
 )
+from mmseg_siglip.engine import Runner, SegVisualizationHook
 from mmseg_siglip.fetch import fetch
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.segmentation import class_colours
 from mmseg_siglip.vocabulary import Vocabulary, bundled_names
 
 _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
@@ -41,7 +43,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--classes',
         metavar='WORDS',
-        help='look for these classes instead: a bundled vocabulary, a file, or "cat, dog, sky"',
+        help='look for these classes instead: a bundled vocabulary, a file, or "cat, dog, sky"; '
+        "unless they are as many as the data's, without a score",
     )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     return parser.parse_args(argv)
@@ -96,6 +99,30 @@ def use_classes(cfg: Config, words: str) -> None:
         raise ValueError(f'--classes: the classes of a {cfg.model.type} are fixed by its training.')
 
 
+def leave_unscored(runner: Runner, *, saved: bool) -> None:
+    """Draw and save, but score nothing, where the words are not as many as the data's classes.
+
+    Raises:
+        ValueError: nothing is drawn or saved either.
+    """
+    model, loop = runner.model, runner.test_loop
+    while hasattr(model, 'module'):
+        model = model.module
+    words, classes = model.vocabulary.names, loop.dataloader.dataset.metainfo['classes']
+    if len(words) == len(classes):
+        return
+    what = f'--classes: {len(words)} classes cannot be scored by labels of {len(classes)}'
+    if not saved:
+        raise ValueError(f'{what}; give --out or --show-dir to see what is found.')
+    runner.logger.info(f'{what}; they are looked for without a score.')
+    for metric in loop.evaluator.metrics:
+        metric.format_only = True
+    runner.visualizer.dataset_meta = dict(classes=words, palette=class_colours(len(words)).tolist())
+    for hook in runner.hooks:
+        if isinstance(hook, SegVisualizationHook):
+            hook.draw_gt = False
+
+
 def require_weights(cfg: Config) -> None:
     if cfg.get('load_from') is None:
         raise ValueError(
@@ -135,7 +162,10 @@ def test(argv: Sequence[str] | None) -> None:
         evaluators = cfg.test_evaluator
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
             evaluator['output_dir'] = args.out
-    build_runner(cfg).test()
+    runner = build_runner(cfg)
+    if args.classes is not None:
+        leave_unscored(runner, saved=bool(args.out or args.show or args.show_dir))
+    runner.test()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,12 @@ class SegVisualizationHook(BaseSegVisualizationHook):
 
     MMSeg's own needs a file for each sample, and turns it by its EXIF orientation, which the
     labels do not follow.
+
+    Attributes:
+        draw_gt: Whether the labels are drawn beside the prediction.
     """
+
+    draw_gt = True
 
     def _after_iter(
         self,
@@ -43,6 +48,7 @@ class SegVisualizationHook(BaseSegVisualizationHook):
                 f'{mode}_{path.stem}',
                 picture_of(path, pixels, sample.ori_shape),
                 data_sample=sample,
+                draw_gt=self.draw_gt,
                 show=self.show,
                 wait_time=self.wait_time,
                 step=runner.iter,

@@ -140,3 +140,20 @@ def test_classes_go_where_the_model_takes_them(tmp_path):
             use_classes(cfg, 'cat, cat')
     with pytest.raises(ValueError, match='the classes of a EncoderDecoder are fixed'):
         use_classes(Config(dict(model=dict(type='EncoderDecoder'))), 'cat')
+
+
+def test_other_classes_than_the_datas_are_found_without_a_score(repository, tmp_path, capsys):
+    config = repository / 'configs/sclip/shapes.py'
+    fewer = ('test_dataloader.dataset.num_scenes=2', 'test_dataloader.num_workers=0')
+    options = ('--cfg-options', *fewer, 'test_dataloader.persistent_workers=False')
+    argv = (config, '--classes', 'red star, a grey thing', '--work-dir', tmp_path / 'run', *options)
+    line = failure(capsys, *argv)
+    assert '2 classes cannot be scored by labels of 13; give --out or --show-dir' in line
+    out, show = tmp_path / 'out', tmp_path / 'show'
+    Visualizer._instance_dict.clear()
+    assert main([*map(str, argv), '--out', str(out), '--show-dir', str(show)]) == 0
+    maps = [np.asarray(Image.open(file)) for file in sorted(out.glob('*.png'))]
+    assert len(maps) == 2 and {*np.unique(maps)} <= {0, 1}
+    assert len(list(show.rglob('*.png'))) == 2
+    log = max((tmp_path / 'run').glob('*/*.log')).read_text()
+    assert 'they are looked for without a score' in log and 'mIoU' not in log.split('without a')[1]

@@ -121,6 +121,13 @@ def test_vocabulary_of_another_size():
     assert score(IoUMetric(), [sample([[0]], [[0]], num_classes=2)], 2)['aAcc'] == 100.0
 
 
+def test_predictions_of_another_vocabulary_are_saved_but_not_scored(tmp_path):
+    metric = IoUMetric(format_only=True, output_dir=str(tmp_path))
+    metric.dataset_meta = dict(classes=[''] * 2)
+    metric.process({}, [sample([[0, 299]], num_classes=300, reduce_zero_label=True).to_dict()])
+    assert np.asarray(Image.open(tmp_path / 'photo.png')).tolist() == [[0, 299]]
+
+
 def test_ignore_index_must_be_no_class():
     with pytest.raises(ValueError, match='ignore_index=255 is one of the 256 classes'):
         score(IoUMetric(), [sample([[0]], [[0]])], 256)
