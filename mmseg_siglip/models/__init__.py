@@ -5,5 +5,6 @@ from mmseg_siglip.models import (  # noqa: F401
     losses,
     postprocessors,
     pretrainers,
+    sam,
     segmentors,
 )

@@ -309,20 +309,33 @@ def read_config(source: str | Mapping) -> PretrainedConfig:
     return config
 
 
-def load_model(source: str, revision: str | None) -> nn.Module:
-    """A transformers SigLIP model with every weight of the checkpoint, in float32.
+def load_model(
+    source: str,
+    revision: str | None,
+    *,
+    config: PretrainedConfig | None = None,
+    attention: str | None = None,
+) -> nn.Module:
+    """A transformers model with every weight of the checkpoint, in float32.
+
+    Args:
+        source: Folder or Hub id.
+        revision: Commit of a Hub id.
+        config: Of the model; a SigLIP's own by default.
+        attention: transformers' name of an attention implementation; its choice by default.
 
     Raises:
         ValueError: The checkpoint is of another kind, or lacks weights.
     """
     refuse_missing_path(source)
-    config = read_config(source)
+    config = config or read_config(source)
     try:
         model, report = AutoModel.from_pretrained(
             source,
             config=config,
             revision=revision,
             dtype=torch.float32,
+            attn_implementation=attention,
             output_loading_info=True,
         )
     except (OSError, RuntimeError, ValueError) as error:

@@ -1,0 +1,100 @@
+"""Tiny SAMs with random weights that matter, in their publishers' formats."""
+
+from functools import partial
+
+import pytest
+import torch
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
+
+SIDE, PATCH, WIDTH = 64, 8, 32
+SIZE = dict(image_size=SIDE, patch_size=PATCH)
+SAM_CONFIG = dict(
+    model_type='sam',
+    vision_config=dict(
+        SIZE,
+        hidden_size=32,
+        output_channels=WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        window_size=3,
+        global_attn_indexes=[1],
+        num_pos_feats=WIDTH // 2,
+    ),
+    prompt_encoder_config=dict(SIZE, hidden_size=WIDTH, mask_input_channels=8),
+    mask_decoder_config=dict(hidden_size=WIDTH, mlp_dim=48, iou_head_hidden_dim=32),
+)
+SAM2_CONFIG = dict(
+    model_type='sam2',
+    vision_config=dict(
+        backbone_config=dict(
+            hidden_size=16,
+            num_attention_heads=1,
+            image_size=[64, 64],
+            blocks_per_stage=[1, 1, 2, 1],
+            embed_dim_per_stage=[16, 32, 64, 128],
+            num_attention_heads_per_stage=[1, 2, 4, 8],
+            window_size_per_stage=[8, 4, 2, 2],
+            global_attention_blocks=[3],
+            window_positional_embedding_background_size=[4, 4],
+        ),
+        backbone_channel_list=[128, 64, 32, 16],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=WIDTH,
+    ),
+    prompt_encoder_config=dict(hidden_size=WIDTH, image_size=64, patch_size=16),
+    mask_decoder_config=dict(hidden_size=WIDTH, mlp_dim=48, iou_head_hidden_dim=32),
+)
+
+
+def disturb(model, seed=0):
+    """Zeros and tiny weights would hide mistakes."""
+    torch.manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope='session')
+def sam_config():
+    return SAM_CONFIG
+
+
+@pytest.fixture(scope='session')
+def sam2_config():
+    return SAM2_CONFIG
+
+
+@pytest.fixture(scope='session')
+def original_sam():
+    """The package segment-anything's own modules, small."""
+    grid = (SIDE // PATCH,) * 2
+    encoder = ImageEncoderViT(
+        img_size=SIDE,
+        patch_size=PATCH,
+        embed_dim=32,
+        depth=3,
+        num_heads=2,
+        out_chans=WIDTH,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=3,
+        global_attn_indexes=(1,),
+    )
+    prompts = PromptEncoder(WIDTH, grid, (SIDE, SIDE), mask_in_chans=8)
+    transformer = TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=8, mlp_dim=48)
+    decoder = MaskDecoder(transformer_dim=WIDTH, transformer=transformer, iou_head_hidden_dim=32)
+    return disturb(Sam(encoder, prompts, decoder))
+
+
+@pytest.fixture(scope='session')
+def original_sam_file(original_sam, tmp_path_factory):
+    """`original_sam` as published: a bare state dict."""
+    path = tmp_path_factory.mktemp('sam') / 'sam_vit_tiny.pth'
+    torch.save(original_sam.state_dict(), path)
+    return str(path)
