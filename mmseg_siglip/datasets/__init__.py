@@ -8,7 +8,10 @@ from mmseg_siglip.datasets.depth import KITTIDepthDataset, RGBDDataset
 from mmseg_siglip.datasets.folder import FolderDataset
 from mmseg_siglip.datasets.large_vocabulary import ADE20K847Dataset, PascalContext459Dataset
 from mmseg_siglip.datasets.pascal_context import PascalContext60Dataset, PascalContextDataset59
+from mmseg_siglip.datasets.referring import ReferringDataset
+from mmseg_siglip.datasets.referring_layouts import PhraseListDataset, RefCOCODataset
 from mmseg_siglip.datasets.shapes import ShapesWorldDataset
+from mmseg_siglip.datasets.shapes_phrases import ShapesReferringDataset
 from mmseg_siglip.datasets.shapes_pretraining import ShapesCaptionDataset
 from mmseg_siglip.datasets.voc import PascalVOC20bDataset, PascalVOC20Dataset
 
@@ -24,7 +27,11 @@ __all__ = [
     'PascalContextDataset59',
     'PascalVOC20Dataset',
     'PascalVOC20bDataset',
+    'PhraseListDataset',
     'RGBDDataset',
+    'RefCOCODataset',
+    'ReferringDataset',
     'ShapesCaptionDataset',
+    'ShapesReferringDataset',
     'ShapesWorldDataset',
 ]

@@ -3,12 +3,24 @@
 from mmseg_siglip.datasets.transforms.classes import SelectClasses
 from mmseg_siglip.datasets.transforms.depth import KBCrop, LoadDepthAnnotation, LoadShapesDepth
 from mmseg_siglip.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
+from mmseg_siglip.datasets.transforms.referring import (
+    LoadReferringMasks,
+    PackReferringInputs,
+    PadReferring,
+    RandomReferringFlip,
+    ResizeReferring,
+)
 
 __all__ = [
     'KBCrop',
     'LoadAnnotations',
     'LoadDepthAnnotation',
     'LoadImageFromFile',
+    'LoadReferringMasks',
     'LoadShapesDepth',
+    'PackReferringInputs',
+    'PadReferring',
+    'RandomReferringFlip',
+    'ResizeReferring',
     'SelectClasses',
 ]

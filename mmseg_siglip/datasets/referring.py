@@ -1,0 +1,156 @@
+"""Images with phrases, and what in the image each phrase means."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from mmseg_siglip.datasets.referring_masks import MaskSource
+from mmseg_siglip.datasets.refs_file import load_json
+from mmseg_siglip.registry import DATASETS
+
+Record = tuple[str, list[str], MaskSource]
+"""Path of an image, phrases, and what they all mean."""
+
+
+class PhraseDataset(BaseDataset):
+    """What referring data sets share: a sample is one image with one or more phrases.
+
+    A pipeline gets ``img_path``, ``text`` (P phrases), ``mask_sources`` (see `referring_masks`) and
+    ``targets``, the index of each phrase's source. `LoadReferringMasks` makes masks of them.
+
+    Args:
+        phrases_per_image: How many phrases of an image a visit gives, at most; all if not given.
+            In training they are drawn anew at each visit, from NumPy's generator, which the
+            Runner seeds, and one is the default. In tests they are always the same ones.
+        kwargs: Those of MMEngine's `BaseDataset`.
+
+    Raises:
+        ValueError: The number is below 1, or there is no phrase at all.
+    """
+
+    METAINFO = dict(classes=('rest', 'referred'), palette=[[0, 0, 0], [220, 20, 60]])
+
+    def __init__(
+        self, *, phrases_per_image: int | None = None, test_mode: bool = False, **kwargs
+    ) -> None:
+        if phrases_per_image is not None and phrases_per_image < 1:
+            raise ValueError(f'phrases_per_image: expected 1 or more, found {phrases_per_image}')
+        self.phrases_per_image = phrases_per_image
+        if phrases_per_image is None and not test_mode:
+            self.phrases_per_image = 1
+        super().__init__(test_mode=test_mode, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """One entry for each image, in the order of first mention."""
+        images: dict[str, dict] = {}
+        for path, phrases, source in self.records():
+            entry = images.setdefault(
+                path, dict(img_path=path, text=[], targets=[], mask_sources=[])
+            )
+            entry['text'] += phrases
+            entry['targets'] += [len(entry['mask_sources'])] * len(phrases)
+            entry['mask_sources'].append(source)
+        if not images:
+            raise ValueError(f'{self.ann_file or type(self).__name__}: found no phrase')
+        return list(images.values())
+
+    @abstractmethod
+    def records(self) -> Iterable[Record]:
+        """Everything the annotations say, in their order."""
+
+    def get_data_info(self, idx: int) -> dict:
+        info = super().get_data_info(idx)
+        chosen = self.choose(info)
+        for key in ('text', 'targets'):
+            info[key] = [info[key][i] for i in chosen]
+        return info
+
+    def choose(self, info: Mapping) -> list[int]:
+        """Which phrases of an image a visit gives."""
+        count = len(info['text'])
+        wanted = count if self.phrases_per_image is None else min(self.phrases_per_image, count)
+        if self.test_mode:
+            return np.linspace(0, count - 1, wanted).round().astype(int).tolist()
+        return sorted(np.random.choice(count, wanted, replace=False).tolist())
+
+    @staticmethod
+    def texts(value: Any, where: str) -> list[str]:
+        """Phrases without surrounding blanks.
+
+        Raises:
+            ValueError: They are no non-empty strings.
+        """
+        value = [value] if isinstance(value, str) else value
+        good = isinstance(value, list) and value
+        if not good or not all(isinstance(text, str) and text.strip() for text in value):
+            raise ValueError(f'{where}: expected one or more phrases, found {value!r}')
+        return [text.strip() for text in value]
+
+
+@DATASETS.register_module()
+class ReferringDataset(PhraseDataset):
+    """Any images and phrases, one JSON object a line, or a JSON list of them.
+
+    ``{"image": "a.jpg", "mask": "a_1.png", "expressions": ["the red cup", "cup on the left"]}``.
+    Instead of ``mask``, a file whose pixels above 0 belong to the target, there may be
+    ``polygons`` or ``rle``, both COCO's; ``"mask": null`` says that nothing fits. Objects of one
+    image may lie on several lines and make one sample.
+
+    Args:
+        ann_file: The file.
+        data_root: What everything is relative to.
+        data_prefix: Folders of ``img_path`` and ``mask_path``.
+        kwargs: See `PhraseDataset`.
+
+    Raises:
+        ValueError: The file cannot be read, or a line lacks something; names file and line.
+    """
+
+    def __init__(self, *, ann_file: str, data_prefix: dict | None = None, **kwargs) -> None:
+        prefix = dict(img_path='', mask_path='') | dict(data_prefix or {})
+        super().__init__(ann_file=ann_file, data_prefix=prefix, **kwargs)
+
+    def records(self) -> Iterator[Record]:
+        images, masks = (Path(self.data_prefix[key]) for key in ('img_path', 'mask_path'))
+        for where, line in self._lines():
+            if not isinstance(line, dict) or not isinstance(line.get('image'), str):
+                raise ValueError(f'{where}: expected an object with image, mask and expressions')
+            given = [key for key in ('mask', 'polygons', 'rle') if key in line]
+            if len(given) != 1:
+                raise ValueError(
+                    f'{where}: expected one of mask, polygons and rle, found {given or "none"}'
+                )
+            (key,) = given
+            source = line[key] if line[key] is None else {key: line[key]}
+            if key == 'mask' and source is not None:
+                if not isinstance(line['mask'], str):
+                    raise ValueError(f'{where}: expected the name of a mask file or null')
+                source = dict(file=str(masks / line['mask']))
+            phrases = self.texts(line.get('expressions'), where)
+            yield str(images / line['image']), phrases, source
+
+    def _lines(self) -> Iterator[tuple[str, Any]]:
+        if Path(self.ann_file).suffix != '.jsonl':
+            entries = load_json(self.ann_file)
+            if not isinstance(entries, list):
+                raise ValueError(f'{self.ann_file}: expected a list of objects')
+            yield from ((f'{self.ann_file}, entry {i}', e) for i, e in enumerate(entries))
+            return
+        try:
+            text = Path(self.ann_file).read_text(encoding='utf-8')
+        except OSError as error:
+            raise ValueError(f'{self.ann_file} cannot be read: {error.strerror}') from None
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.strip():
+                where = f'{self.ann_file}, line {number}'
+                try:
+                    yield where, json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f'{where} is not JSON: {error}') from None

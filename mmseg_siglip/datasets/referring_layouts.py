@@ -1,0 +1,132 @@
+"""Referring data sets as their authors lay them out on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmseg_siglip.datasets.referring import PhraseDataset, Record
+from mmseg_siglip.datasets.referring_masks import MaskSource
+from mmseg_siglip.datasets.refs_file import load_json, load_refs
+from mmseg_siglip.registry import DATASETS
+
+NO_TARGET = -1
+
+
+@DATASETS.register_module()
+class RefCOCODataset(PhraseDataset):
+    """RefCOCO, RefCOCO+, RefCOCOg and RRSIS-D: references beside COCO's ``instances.json``.
+
+    gRefCOCO's references, which may name several instances or none, are read as well. Each
+    sentence is a phrase; those of one image make one sample.
+
+    Args:
+        ann_file: ``instances.json``.
+        refs_file: Such as ``refs(unc).p`` or the same as ``.json``, beside `ann_file`.
+        split: Such as ``train``, ``val``, ``testA``.
+        sentence: Which form of a sentence: ``raw``, as it was written, or ``sent``, cleaned.
+        data_prefix: Folder of ``img_path``.
+        kwargs: See `PhraseDataset`.
+
+    Raises:
+        ValueError: A file is damaged or would run code, the split is unknown, or a reference
+            names an image or instance that is not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        ann_file: str,
+        refs_file: str,
+        split: str,
+        sentence: str = 'raw',
+        data_prefix: dict | None = None,
+        **kwargs,
+    ) -> None:
+        self.refs_file, self.split, self.sentence = refs_file, split, sentence
+        super().__init__(ann_file=ann_file, data_prefix=data_prefix or dict(img_path=''), **kwargs)
+
+    def records(self) -> Iterator[Record]:
+        refs_path = Path(self.ann_file).with_name(self.refs_file)
+        refs = load_refs(refs_path)
+        splits = sorted({str(ref['split']) for ref in refs})
+        if self.split not in splits:
+            raise ValueError(
+                f'{refs_path}: expected split {", ".join(splits)}, found {self.split!r}'
+            )
+        instances = load_json(self.ann_file)
+        if not isinstance(instances, dict) or not {'images', 'annotations'} <= set(instances):
+            raise ValueError(f'{self.ann_file}: expected images and annotations of COCO')
+        images = {image['id']: image for image in instances['images']}
+        annotations = {entry['id']: entry for entry in instances['annotations']}
+        folder = Path(self.data_prefix['img_path'])
+        for ref in refs:
+            if ref['split'] != self.split:
+                continue
+            where = f'{refs_path}, reference {ref.get("ref_id", "")}'.rstrip()
+            if ref['image_id'] not in images:
+                raise ValueError(f'{where}: image {ref["image_id"]} is not in {self.ann_file}')
+            sentences = [item.get(self.sentence) for item in ref['sentences']]
+            image = folder / images[ref['image_id']]['file_name']
+            yield (
+                str(image),
+                self.texts(sentences, where),
+                self._source(ref['ann_id'], annotations, where),
+            )
+
+    def _source(self, ids: int | list[int], annotations: dict, where: str) -> MaskSource:
+        ids = [index for index in (ids if isinstance(ids, list) else [ids]) if index != NO_TARGET]
+        unknown = [index for index in ids if index not in annotations]
+        if unknown:
+            raise ValueError(f'{where}: instance {unknown[0]} is not in {self.ann_file}')
+        parts = [segmentation_source(annotations[index]['segmentation']) for index in ids]
+        if len(parts) == 1:
+            return parts[0]
+        return dict(parts=parts) if parts else None
+
+
+def segmentation_source(segmentation: dict | list) -> MaskSource:
+    """COCO's ``segmentation``: an RLE, polygons, or (in RRSIS-D) a list of one RLE."""
+    if isinstance(segmentation, list) and segmentation and isinstance(segmentation[0], dict):
+        parts = [dict(rle=rle) for rle in segmentation]
+        return parts[0] if len(parts) == 1 else dict(parts=parts)
+    if isinstance(segmentation, dict):
+        return dict(rle=segmentation)
+    return dict(polygons=segmentation)
+
+
+@DATASETS.register_module()
+class PhraseListDataset(PhraseDataset):
+    """RefSegRS and RISBench: a text file with an image's name and a phrase on each line.
+
+    Args:
+        ann_file: Such as ``output_phrase_test.txt``.
+        data_prefix: Folders of ``img_path`` and ``mask_path``, whose files have the same names.
+        suffix: What follows the names, such as ``.tif``, if they are without.
+        mask_above: Pixels of a mask above this belong to the target.
+        kwargs: See `PhraseDataset`.
+
+    Raises:
+        ValueError: A line has no phrase; names file and line.
+    """
+
+    def __init__(
+        self, *, ann_file: str, data_prefix: dict, suffix: str = '', mask_above: int = 0, **kwargs
+    ) -> None:
+        self.suffix, self.mask_above = suffix, mask_above
+        super().__init__(ann_file=ann_file, data_prefix=data_prefix, **kwargs)
+
+    def records(self) -> Iterator[Record]:
+        images, masks = (Path(self.data_prefix[key]) for key in ('img_path', 'mask_path'))
+        try:
+            lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
+        except OSError as error:
+            raise ValueError(f'{self.ann_file} cannot be read: {error.strerror}') from None
+        for number, line in enumerate(lines, start=1):
+            name, _, phrase = line.strip().partition(' ')
+            if not name:
+                continue
+            where = f'{self.ann_file}, line {number}'
+            file = f'{name}{self.suffix}'
+            source = dict(file=str(masks / file), above=self.mask_above)
+            yield str(images / file), self.texts(phrase, where), source

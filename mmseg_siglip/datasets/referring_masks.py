@@ -1,0 +1,129 @@
+"""What a phrase refers to, as data sets write it down, to pixels.
+
+A source is one of
+
+* ``None``: nothing in the image fits the phrase;
+* an array (H, W) of bool;
+* a dict with one of the keys ``file`` (a path; pixels above ``above``, 0 by default, belong to the
+  target), ``polygons`` (COCO's: lists x1, y1, x2, y2, ... in pixels), ``rle`` (COCO's, compressed
+  or not), ``parts`` (sources whose union it is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from mmseg_siglip.image import MAX_PIXELS, decode_image, decode_labels
+
+MaskSource = Mapping | np.ndarray | None
+KINDS = ('file', 'polygons', 'rle', 'parts')
+
+
+def decode_source(source: MaskSource, size: tuple[int, int], name: str, *, read) -> np.ndarray:
+    """A source as (H, W) uint8, 0 and 1.
+
+    Args:
+        source: See above.
+        size: (H, W) of the image.
+        name: What to call the phrase's image in an error.
+        read: From a path to the bytes of a file.
+
+    Raises:
+        ValueError: Of no known kind, damaged, or of another size than the image.
+    """
+    if source is None:
+        return np.zeros(size, np.uint8)
+    if isinstance(source, np.ndarray):
+        mask = source
+    elif 'file' in source:
+        name = source['file']
+        mask = read_mask(read(name), name) > source.get('above', 0)
+    elif 'polygons' in source:
+        mask = decode_polygons(source['polygons'], size, name)
+    elif 'rle' in source:
+        mask = decode_rle(source['rle'], size, name)
+    elif 'parts' in source:
+        parts = [decode_source(part, size, name, read=read) for part in source['parts']]
+        mask = np.any(parts, axis=0)
+    else:
+        raise ValueError(f'{name}: expected a mask by {", ".join(KINDS)}, found {sorted(source)}')
+    if mask.shape != tuple(size):
+        raise ValueError(
+            f'{name}: expected a mask of {size[0]} x {size[1]} (height x width) as its image, '
+            f'found {" x ".join(map(str, mask.shape))}'
+        )
+    return mask.astype(np.uint8)
+
+
+def read_mask(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """A mask file, values (H, W); of several channels the brightest counts."""
+    try:
+        return decode_labels(data, name, max_pixels=max_pixels)
+    except ValueError:  # several channels, or damaged, which the next line says
+        return decode_image(data, name, max_pixels=max_pixels).max(axis=-1)
+
+
+def decode_polygons(polygons: Sequence, size: tuple[int, int], name: str) -> np.ndarray:
+    """The union of polygons, rasterised as COCO does: (H, W) uint8."""
+    if isinstance(polygons, Sequence) and len(polygons) and not isinstance(polygons[0], Sequence):
+        polygons = [polygons]
+    odd = [p for p in polygons if not isinstance(p, Sequence) or len(p) < 6 or len(p) % 2]
+    if odd or not len(polygons):
+        raise ValueError(
+            f'{name}: expected polygons of three or more points x1, y1, x2, y2, ..., '
+            f'found {odd[0] if odd else "none"}'
+        )
+    if not all(isinstance(v, (int, float)) and np.isfinite(v) for p in polygons for v in p):
+        raise ValueError(f'{name}: expected polygons of finite numbers')
+    parts = coco_mask.frPyObjects([[float(v) for v in p] for p in polygons], *size)
+    return coco_mask.decode(coco_mask.merge(parts))
+
+
+def decode_rle(rle: Mapping, size: tuple[int, int], name: str) -> np.ndarray:
+    """COCO's run lengths, with ``counts`` a list of integers or a compressed string."""
+    if isinstance(rle, Sequence) and len(rle) == 1:
+        rle = rle[0]
+    fields = set(rle) if isinstance(rle, Mapping) else set()
+    if not {'size', 'counts'} <= fields:
+        raise ValueError(
+            f'{name}: expected an RLE with size and counts, found {type(rle).__name__}'
+        )
+    own = tuple(int(side) for side in rle['size'])
+    if own != tuple(size):
+        raise ValueError(
+            f'{name}: expected an RLE of {size[0]} x {size[1]} (height x width) as its image, '
+            f'found {" x ".join(map(str, own))}'
+        )
+    counts = rle['counts']
+    if isinstance(counts, (str, bytes)):
+        counts = decompress(counts.encode() if isinstance(counts, str) else counts)
+    total = sum(counts)
+    if total != own[0] * own[1] or min(counts, default=0) < 0:
+        raise ValueError(
+            f'{name}: expected an RLE whose counts add up to {own[0] * own[1]} pixels, '
+            f'found {total}'
+        )
+    values = np.arange(len(counts)) % 2
+    return np.repeat(values, counts).astype(np.uint8).reshape(own, order='F')
+
+
+def decompress(counts: bytes) -> list[int]:
+    """COCO's compressed counts: five bits a character from 48, differences to the last but one.
+
+    Read here and not by pycocotools, which reads past its buffers where counts are damaged.
+    """
+    values: list[int] = []
+    value = shift = 0
+    for character in counts:
+        code = character - 48
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if not code & 0x20:
+            if code & 0x10:
+                value -= 1 << shift
+            values.append(value + (values[-2] if len(values) > 2 else 0))
+            value = shift = 0
+    return values

@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from mmseg_siglip.datasets.referring_masks import decode_source, decompress
+
+SIZE = (5, 8)
+
+
+def decode(source, size=SIZE, read=None):
+    return decode_source(source, size, 'a.jpg', read=read)
+
+
+def random_mask(seed, size=SIZE):
+    return np.random.default_rng(seed).integers(0, 2, size).astype(np.uint8)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 40), st.floats(0, 1))
+def test_run_lengths_equal_pycocotools(seed, height, width, share):
+    rng = np.random.default_rng(seed)
+    mask = (rng.random((height, width)) < share).astype(np.uint8)
+    compressed = coco_mask.encode(np.asfortranarray(mask))
+    text = dict(compressed, counts=compressed['counts'].decode())
+    plain = dict(size=[height, width], counts=decompress(compressed['counts']))
+    for rle in (compressed, text, plain, [text]):
+        assert (decode(dict(rle=rle), (height, width)) == mask).all()
+
+
+def test_long_runs():
+    mask = np.zeros((700, 900), np.uint8)
+    mask[100:650, 100:800] = 1
+    rle = coco_mask.encode(np.asfortranarray(mask))
+    assert (decode(dict(rle=rle), mask.shape) == mask).all()
+
+
+def test_polygons_equal_pycocotools():
+    square, corner = [1, 1, 5, 1, 5, 4, 1, 4], [5.5, 0, 8, 0, 8, 3]
+    rle = coco_mask.merge(coco_mask.frPyObjects([square, corner], *SIZE))
+    assert (decode(dict(polygons=[square, corner])) == coco_mask.decode(rle)).all()
+    assert decode(dict(polygons=square)).tolist()[1] == [0, 1, 1, 1, 1, 0, 0, 0]
+
+
+def test_files_arrays_unions_and_nothing(tmp_path):
+    values = np.zeros((*SIZE, 3), np.uint8)
+    values[0, 0, 2], values[1, 1, 0] = 200, 40
+    for name, picture in (('rgb.png', values), ('grey.tif', values.max(2))):
+        Image.fromarray(picture).save(tmp_path / name)
+        source = dict(file=str(tmp_path / name))
+        read = lambda path: open(path, 'rb').read()  # noqa: E731
+        assert np.argwhere(decode(source, read=read)).tolist() == [[0, 0], [1, 1]]
+        assert np.argwhere(decode(dict(source, above=50), read=read)).tolist() == [[0, 0]]
+    a, b = random_mask(1) > 0, random_mask(2) > 0
+    assert (decode(dict(parts=[a, b, None])) == (a | b)).all()
+    nothing = decode(None)
+    assert nothing.shape == SIZE and nothing.dtype == np.uint8 and not nothing.any()
+
+
+@pytest.mark.parametrize(
+    ('source', 'sentence'),
+    [
+        (dict(box=[1, 2, 3, 4]), r"expected a mask by file, .* found \['box'\]"),
+        (dict(polygons=[[1, 2, 3, 4]]), 'polygons of three or more points'),
+        (dict(polygons=[]), 'found none'),
+        (dict(polygons=[[1, 2, 3, 4, 'x', 6]]), 'finite numbers'),
+        (dict(rle=dict(size=[5, 9], counts=[45])), r'RLE of 5 x 8 .* found 5 x 9'),
+        (dict(rle=dict(size=[5, 8], counts=[30])), 'add up to 40 pixels, found 30'),
+        (dict(rle=dict(size=[5, 8], counts=[50, -10])), 'add up to 40 pixels, found 40'),
+        (dict(rle=dict(size=[5, 8], counts='!!zz')), 'a.jpg: expected an RLE whose counts'),
+        (dict(rle='abc'), 'expected an RLE with size and counts, found str'),
+        (np.zeros((4, 8), bool), r'expected a mask of 5 x 8 .* found 4 x 8'),
+    ],
+)
+def test_what_is_wrong_gets_one_sentence(source, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        decode(source)
+
+
+def test_sources_survive_json():
+    rle = coco_mask.encode(np.asfortranarray(random_mask(3)))
+    rle['counts'] = rle['counts'].decode()
+    assert (decode(json.loads(json.dumps(dict(rle=rle)))) == random_mask(3)).all()
