@@ -8,6 +8,7 @@ from mmseg_siglip.models.sam import SAMAdapter
 from mmseg_siglip.models.sam.geometry import content_size
 
 
+@torch.no_grad()
 def answers(adapter, images, points, labels):
     features = adapter.encode(images)
     return adapter.decode(features, adapter.prompt_points(points, labels, features), multimask=True)
