@@ -107,38 +107,41 @@ def rows(cores: int) -> list[dict]:
 
 
 def plot(table: Sequence[dict], path: Path) -> None:
-    """Seconds a picture and peak memory over each axis, both logarithmic."""
+    """Seconds a picture and peak memory over each axis, beside the growth of the work."""
     import matplotlib
 
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
     axes = list(dict.fromkeys(line['axis'] for line in table))
-    figure, panels = pyplot.subplots(2, len(axes), figsize=(3.2 * len(axes), 5.5), squeeze=False)
-    for column, axis in enumerate(axes):
+    size = (3.2 * len(axes), 5.5)
+    figure, panels = pyplot.subplots(2, len(axes), figsize=size, sharey='row', squeeze=False)
+    for (top, bottom), axis in zip(panels.T, axes, strict=True):
         part = [line for line in table if line['axis'] == axis]
         values = [line['value'] for line in part]
-        work = [line['value'] ** 2 if axis == 'side' else 1 for line in part]
         seconds = [1 / line['images/s'] for line in part]
-        top, bottom = panels[0][column], panels[1][column]
         top.loglog(values, seconds, 'o-', label='measured')
-        if axis == 'side':
-            line = [seconds[0] * amount / work[0] for amount in work]
-            top.loglog(values, line, '--', color='grey', label='as the pixels')
-        if axis == 'words':
-            line = [seconds[0] * value / values[0] for value in values]
-            top.loglog(values, line, '--', color='grey', label='as the words')
-        bottom.loglog(values, [line['peak MB'] for line in part], 's-', color='C1')
+        work, label = {
+            'words': (values, 'as the words'),
+            'side': ([line['windows'] for line in part], 'as the windows'),
+            'batch': ([1] * len(part), 'constant'),
+            'processes': ([1 / value for value in values], 'as the cores'),
+        }[axis]
+        expected = [seconds[0] * amount / work[0] for amount in work]
+        top.loglog(values, expected, '--', color='grey', label=label)
+        bottom.semilogx(values, [line['peak MB'] for line in part], 's-', color='C1')
         top.set_title(axis)
         for panel in (top, bottom):
             panel.set_xticks(values, [str(value) for value in values])
             panel.minorticks_off()
             panel.grid(alpha=0.3)
         top.legend(fontsize=7)
+    panels[0][0].set_yticks([0.1, 1, 10, 100], ['0.1', '1', '10', '100'])
+    panels[1][0].set_ylim(bottom=0)
     panels[0][0].set_ylabel('seconds a picture')
     panels[1][0].set_ylabel('peak MB above the weights')
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
