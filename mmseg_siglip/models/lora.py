@@ -17,6 +17,7 @@ from mmseg_siglip.models.backbones.clip import CLIPBackbone
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 
 TOWERS = ('vision', 'text')
+DEFAULT = 'default'
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def add_lora(
     dropout: float = 0.0,
     targets: Sequence[str] | None = None,
     towers: Sequence[str] = ('vision',),
+    adapters: Sequence[str] = (DEFAULT,),
 ) -> VisionLanguageBackbone:
     """Freeze a backbone and put trainable adapters into the layers of its towers, in place.
 
@@ -81,6 +83,8 @@ def add_lora(
             ``fc2`` of SigLIP; ``out_proj`` (vision only), ``c_fc``, ``c_proj`` of CLIP. By
             default query and value of SigLIP, and all that can be adapted of CLIP.
         towers: ``vision``, ``text`` or both.
+        adapters: Names of adapters that lie side by side, of which one works at a time, the first
+            until `select_adapter` says otherwise.
 
     Returns:
         `backbone`.
@@ -89,14 +93,6 @@ def add_lora(
         ValueError: A value is out of range, names nothing adaptable, or there are adapters already.
         ImportError: peft is not installed.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ImportError("lora needs peft: pip install 'mmseg_siglip[train]'") from error
-    if rank < 1:
-        raise ValueError(f'lora.rank: expected 1 or more, found {rank}')
-    if not 0 <= dropout < 1:
-        raise ValueError(f'lora.dropout: expected a part in [0, 1), found {dropout}')
     if not towers or set(towers) - set(TOWERS):
         raise ValueError(f'lora.towers: expected some of {TOWERS}, found {tuple(towers)}')
     if lora_layers(backbone):
@@ -107,16 +103,54 @@ def add_lora(
             f'lora: expected a SigLIPBackbone or a CLIPBackbone, found {type(backbone).__name__}'
         )
     patterns = [_pattern(kinds[tower], targets, tower) for tower in towers]
-    backbone.requires_grad_(False)
+    inject(backbone, '|'.join(patterns), rank=rank, alpha=alpha, dropout=dropout, adapters=adapters)
+    return backbone
+
+
+def inject(
+    owner: nn.Module,
+    pattern: str,
+    *,
+    rank: int,
+    alpha: float | None = None,
+    dropout: float = 0.0,
+    adapters: Sequence[str] = (DEFAULT,),
+) -> None:
+    """Freeze `owner` and adapt the layers of ``owner.model`` whose whole name fits `pattern`.
+
+    The rest is as in `add_lora`.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ImportError("lora needs peft: pip install 'mmseg_siglip[train]'") from error
+    if rank < 1:
+        raise ValueError(f'lora.rank: expected 1 or more, found {rank}')
+    if not 0 <= dropout < 1:
+        raise ValueError(f'lora.dropout: expected a part in [0, 1), found {dropout}')
+    if not adapters or len(set(adapters)) < len(adapters):
+        raise ValueError(f'lora.adapters: expected different names, found {tuple(adapters)}')
+    owner.requires_grad_(False)
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,
         lora_dropout=dropout,
-        target_modules='|'.join(patterns),
+        target_modules=pattern,
     )
-    inject_adapter_in_model(config, backbone.model)
-    backbone.register_load_state_dict_pre_hook(_accept_plain_names)
-    return backbone
+    for name in adapters:
+        inject_adapter_in_model(config, owner.model, adapter_name=name)
+    select_adapter(owner, adapters[0])
+    owner.register_load_state_dict_pre_hook(_accept_plain_names)
+
+
+def select_adapter(module: nn.Module, name: str) -> None:
+    """Let the adapter of that name work, of several; all of them go on training."""
+    for layer in lora_layers(module).values():
+        if name not in layer.lora_A:
+            raise ValueError(f'lora: expected one of {sorted(layer.lora_A)}, found {name!r}')
+        layer.set_adapter(name)
+        for part in (layer.lora_A, layer.lora_B):
+            part.requires_grad_(True)  # peft freezes those that rest
 
 
 def lora_layers(module: nn.Module) -> dict[str, nn.Module]:

@@ -29,6 +29,7 @@ from mmseg_siglip.models.backbones.state import (
     read_state_dict,
     refuse_missing_path,
 )
+from mmseg_siglip.models.image_size import resolve_image_size
 from mmseg_siglip.models.position import resize_position
 from mmseg_siglip.registry import MODELS
 
@@ -139,11 +140,10 @@ class SigLIPBackbone(VisionLanguageBackbone):
         vision = self.config.vision_config
         self.naflex = self.config.model_type == 'siglip2'
         self.patch_size = vision.patch_size
-        side = int(vision.num_patches**0.5) * self.patch_size if self.naflex else vision.image_size
-        self.image_size = (side, side)
         self.hidden_size = self.embed_dim = vision.hidden_size
         self.context_length = self.config.text_config.max_position_embeddings
         self.tokenizer, self.image_processor = self._load_processors(tokenizer, revision)
+        self.image_size = resolve_image_size(self.image_processor, self.config)
         self.mean, self.std = self._statistics()
         self.eval()
 
@@ -251,21 +251,41 @@ class SigLIPBackbone(VisionLanguageBackbone):
 
         The text tower pools its last token, so every prompt is padded to the full context.
         """
+        ids, _ = self.tokenize(texts)
+        return self.model.text_model(input_ids=ids).pooler_output
+
+    def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Prompts to the text tower's tokens (N, L, C), which of them are no padding (N, L), and
+        `encode_text`'s vectors (N, D)."""
+        ids, real = self.tokenize(texts)
+        output = self.model.text_model(input_ids=ids)
+        return output.last_hidden_state, real, output.pooler_output
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids, padded on the right to the full context, and which are no padding: (N, L).
+
+        Raises:
+            ValueError: There is no tokenizer, or a prompt is too long.
+        """
         if self.tokenizer is None:
             raise ValueError('SigLIPBackbone: expected a tokenizer to encode text, found none')
         texts = [canonicalize_text(text) for text in texts]
-        ids = self.tokenizer(texts)['input_ids']
-        for text, tokens in zip(texts, ids, strict=True):
+        for text, tokens in zip(texts, self.tokenizer(texts)['input_ids'], strict=True):
             if len(tokens) > self.context_length:
                 raise ValueError(
                     f'expected a prompt of at most {self.context_length} tokens, '
                     f'found {len(tokens)}: {text!r}'
                 )
         batch = self.tokenizer(
-            texts, padding='max_length', max_length=self.context_length, return_tensors='pt'
+            texts,
+            padding='max_length',
+            padding_side='right',
+            max_length=self.context_length,
+            return_attention_mask=True,
+            return_tensors='pt',
         )
-        ids = batch['input_ids'].to(self.model.logit_scale.device)
-        return self.model.text_model(input_ids=ids).pooler_output
+        device = self.model.logit_scale.device
+        return batch['input_ids'].to(device), batch['attention_mask'].to(device).bool()
 
     def text_parameters(self) -> dict[str, Tensor]:
         return self.model.text_model.state_dict()

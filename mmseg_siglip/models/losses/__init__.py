@@ -1,4 +1,6 @@
 from mmseg_siglip.models.losses.dense_bce import DenseBCELoss
+from mmseg_siglip.models.losses.mask_bce import MaskBCELoss
+from mmseg_siglip.models.losses.mask_dice import MaskDiceLoss
 from mmseg_siglip.models.losses.scale_shift_loss import (
     GradientMatchingLoss,
     ScaleShiftInvariantLoss,
@@ -9,6 +11,8 @@ from mmseg_siglip.models.losses.silog_loss import SILogDepthLoss
 __all__ = [
     'DenseBCELoss',
     'GradientMatchingLoss',
+    'MaskBCELoss',
+    'MaskDiceLoss',
     'SILogDepthLoss',
     'ScaleShiftInvariantLoss',
     'SigmoidLoss',

@@ -41,12 +41,16 @@ class SAMFeatures:
 
     def __getitem__(self, index: int) -> SAMFeatures:
         """One image, still as a batch (of one)."""
-        part = slice(index, index + 1 or None)
+        return self.take([range(len(self))[index]])
+
+    def take(self, indices: Sequence[int]) -> SAMFeatures:
+        """Some of the images, in any order, any of them several times."""
+        indices = list(indices)
         return SAMFeatures(
-            self.embeddings[part],
-            tuple(feature[part] for feature in self.high_resolution),
-            self.sizes[part],
-            self.contents[part],
+            self.embeddings[indices],
+            tuple(feature[indices] for feature in self.high_resolution),
+            tuple(self.sizes[i] for i in indices),
+            tuple(self.contents[i] for i in indices),
             self.input_size,
         )
 

@@ -1,0 +1,225 @@
+"""Phrases about images to prompts of SAM, and the losses of the masks that SAM answers with.
+
+RSRefSeg, https://arxiv.org/abs/2501.06809, and RSRefSeg 2, https://arxiv.org/abs/2507.06231.
+
+Shapes: B images, R phrases of them (rows), C channels of patches, E of prompts, N prompts, grid
+(h, w) of patches, masks (M_h, M_w) over SAM's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.functional import gelu, mse_loss
+
+from mmseg_siglip.models.decode_heads.sam_prompter import (
+    MODES,
+    NUM_PROMPTS,
+    ConvPrompter,
+    Grid,
+    PoolPrompter,
+    QueryPrompter,
+    adaptive_grid,
+    conv_side,
+    default_norm,
+    steps_to,
+)
+from mmseg_siglip.models.decode_heads.text_visual_activation import (
+    ImageFeatures,
+    TextFeatures,
+    TextVisualActivation,
+)
+from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
+from mmseg_siglip.registry import MODELS
+
+DENSE = (None, 'global', 'refined')
+LOSSES = (dict(type='MaskBCELoss', loss_weight=5.0), dict(type='MaskDiceLoss', loss_weight=5.0))
+
+
+@MODELS.register_module()
+class SAMPrompterDecodeHead(BaseModule):
+    """Prompts for SAM out of any SigLIP's patches and words, at any resolution.
+
+    The segmentor fills in the first four arguments.
+
+    Args:
+        in_channels: C.
+        text_channels: Width of the text tower's tokens.
+        prompt_dim: E, SAM's.
+        native_grid: (h, w) that the encoder was trained with; ``conv`` counts its steps by it.
+        prompt_mode: ``query``, learned prompts that attend to phrase and image; ``pool``, cells
+            of a coarser grid; ``conv``, strided convolutions, as RSRefSeg. Of ``conv`` alone the
+            number of prompts depends on the resolution.
+        target_spatial_dim: Rows and columns of the prompts of ``pool``, exactly; of ``conv``, at
+            most, on the native grid. By default 7 along the longer side, and in proportion.
+        down_spatial_times: Strided convolutions of ``conv``, instead.
+        num_prompts: N of ``query``.
+        num_layers: Of ``query``.
+        dense: What goes to SAM as a mask: ``global``, the similarity of each patch and the
+            phrase; ``refined``, that plus what is learned about it; None, nothing.
+        num_taps: Further depths of the encoder mixed in.
+        norm_cfg: Norm of the convolutions; group norm by default.
+        loss_decode: Losses of logits (P, H, W) and masks (P, H, W) that return (P,).
+        iou_loss_weight: Factor on the squared error of SAM's predicted IoU; 0 leaves it untrained.
+
+    Raises:
+        ValueError: A value is out of range, or an option is of another mode.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        text_channels: int,
+        prompt_dim: int,
+        native_grid: Grid,
+        prompt_mode: str = 'query',
+        target_spatial_dim: int | Grid | None = None,
+        down_spatial_times: int | None = None,
+        num_prompts: int | None = None,
+        num_layers: int | None = None,
+        dense: str | None = 'refined',
+        num_taps: int = 0,
+        norm_cfg: Mapping | None = None,
+        loss_decode: Sequence[Mapping] = LOSSES,
+        iou_loss_weight: float = 1.0,
+        init_cfg: Mapping | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        for name, value, allowed in (('prompt_mode', prompt_mode, MODES), ('dense', dense, DENSE)):
+            if value not in allowed:
+                raise ValueError(f'{name}: expected one of {allowed}, found {value!r}')
+        for name, value, modes in (
+            ('target_spatial_dim', target_spatial_dim, ('conv', 'pool')),
+            ('down_spatial_times', down_spatial_times, ('conv',)),
+            ('num_prompts', num_prompts, ('query',)),
+            ('num_layers', num_layers, ('query',)),
+        ):
+            if value is not None and prompt_mode not in modes:
+                raise ValueError(
+                    f'{name} is an option of prompt_mode {" and ".join(modes)}, '
+                    f'found prompt_mode {prompt_mode!r}'
+                )
+        if None not in (target_spatial_dim, down_spatial_times):
+            raise ValueError('target_spatial_dim and down_spatial_times: expected one, found both')
+        self.prompt_mode, self.dense, self.native_grid = prompt_mode, dense, tuple(native_grid)
+        self.target = check_target(target_spatial_dim)
+        self.iou_loss_weight = iou_loss_weight
+        self.num_prompts = num_prompts or NUM_PROMPTS
+        self.steps = down_spatial_times
+        if prompt_mode == 'conv' and self.steps is None:
+            target = self.target or adaptive_grid(self.native_grid)
+            self.steps = max(steps_to(*pair) for pair in zip(self.native_grid, target, strict=True))
+
+        self.activation = TextVisualActivation(in_channels, prompt_dim, num_taps=num_taps)
+        norm = dict(norm_cfg or default_norm(prompt_dim))
+        self.norm = build_norm_layer(norm, prompt_dim)[1]
+        if prompt_mode == 'conv':
+            self.prompter = ConvPrompter(prompt_dim, steps=self.steps, norm_cfg=norm)
+        elif prompt_mode == 'pool':
+            self.prompter = PoolPrompter(prompt_dim, target=self.target)
+        else:
+            self.prompter = QueryPrompter(
+                prompt_dim,
+                text_channels=text_channels,
+                num_prompts=self.num_prompts,
+                num_layers=num_layers or 2,
+            )
+        self.refine = nn.Conv2d(prompt_dim, 1, 1) if dense == 'refined' else None
+        if self.refine is not None:  # begins as ``global``
+            nn.init.zeros_(self.refine.weight)
+            nn.init.zeros_(self.refine.bias)
+        self.losses = nn.ModuleList(MODELS.build(dict(loss)) for loss in loss_decode)
+
+    def prompt_grid(self, grid: Grid) -> Grid:
+        """Rows and columns of the sparse prompts for a grid of patches."""
+        if self.prompt_mode == 'conv':
+            return tuple(conv_side(side, self.steps) for side in grid)
+        if self.prompt_mode == 'pool':
+            return self.target or adaptive_grid(grid)
+        return 1, self.num_prompts
+
+    def forward(
+        self,
+        image: ImageFeatures,
+        text: TextFeatures,
+        rows: Tensor,
+        features: SAMFeatures,
+        sam: SAMAdapter,
+        *,
+        scale: float,
+        bias: float,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Sparse prompts (R, N, E) and dense ones (R, E, *sam.embedding_size).
+
+        Args:
+            image: Of B images.
+            text: Of R phrases.
+            rows: (R,), each phrase's image among the B.
+            features: SAM's, of each phrase's image (R of them).
+            sam: Gives position codes and reads masks.
+            scale: The encoder's logit scale.
+            bias: The encoder's logit bias.
+        """
+        fused, evidence = self.activation(image, text, rows, scale=scale, bias=bias)
+        x = gelu(self.norm(fused))
+        extents = features.extents * features.extents.new_tensor(image.coverage)
+        position = sam.position(tuple(x.shape[-2:]), extents.to(x.device))
+        sparse, refined = self.prompter(x, position.to(x.dtype), text.tokens, text.real)
+        if self.dense is None:
+            return sparse, None
+        logits = evidence[:, None]
+        if self.refine is not None:
+            logits = logits + self.refine(refined)
+        placed = sam.from_image(
+            logits.float(),
+            features,
+            sam.mask_size,
+            coverage=image.coverage,
+            outside=bias,
+        )
+        return sparse, sam.prompt_masks(placed)[:, 0]
+
+    def loss(
+        self, logits: Sequence[Tensor], masks: Sequence[Tensor], iou: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Losses by name, the mean over all phrases of the batch.
+
+        Args:
+            logits: For each image (P, H, W).
+            masks: For each image (P, H, W): 0, 1, and 255 where nothing counts.
+            iou: For each image (P,), predicted.
+        """
+        result = {}
+        for loss in self.losses:
+            values = [loss(*pair) for pair in zip(logits, masks, strict=True)]
+            result[f'loss_{type(loss).__name__}'] = torch.cat(values).mean()
+        actual = torch.cat([mask_iou(*pair) for pair in zip(logits, masks, strict=True)])
+        if self.iou_loss_weight:
+            error = mse_loss(torch.cat(list(iou)).float(), actual)
+            result['loss_iou'] = self.iou_loss_weight * error
+        result['train_iou'] = actual.mean()
+        return result
+
+
+@torch.no_grad()
+def mask_iou(logits: Tensor, masks: Tensor) -> Tensor:
+    """(P,) intersection over union of (P, H, W) logits and masks; 1 where both are empty."""
+    counted = masks != 255
+    found, true = (logits > 0) & counted, masks == 1
+    union = (found | true).flatten(1).sum(1)
+    both = (found & true).flatten(1).sum(1)
+    return torch.where(union > 0, both / union.clamp(min=1), 1.0)
+
+
+def check_target(target: int | Grid | None) -> Grid | None:
+    if target is None:
+        return None
+    pair = (target, target) if isinstance(target, int) else tuple(target)
+    if len(pair) != 2 or min(pair) < 1:
+        raise ValueError(f'target_spatial_dim: expected 1 or more, or a pair, found {target}')
+    return pair

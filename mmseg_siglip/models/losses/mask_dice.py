@@ -1,0 +1,38 @@
+"""Dice loss of masks, one answer a phrase. https://arxiv.org/abs/1606.04797
+
+Shapes: P phrases, (H, W) pixels.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mmseg_siglip.registry import MODELS
+
+
+@MODELS.register_module()
+class MaskDiceLoss(nn.Module):
+    """1 - (2 sum(p y) + 1) / (sum(p) + sum(y) + 1) over each phrase's counted pixels.
+
+    MMSeg's `DiceLoss` takes its `ignore_index` for a class, not for a label of pixels.
+
+    Args:
+        ignore_index: Label of pixels that do not count.
+        loss_weight: Factor on the result.
+    """
+
+    def __init__(self, *, ignore_index: int = 255, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.ignore_index, self.loss_weight = ignore_index, loss_weight
+
+    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Losses (P,).
+
+        Args:
+            logits: (P, H, W).
+            masks: (P, H, W): 0, 1 or `ignore_index`.
+        """
+        counted = (masks != self.ignore_index).flatten(1)
+        p = logits.float().sigmoid().flatten(1) * counted
+        y = (masks == 1).flatten(1)
+        return self.loss_weight * (1 - (2 * (p * y).sum(1) + 1) / (p.sum(1) + y.sum(1) + 1))

@@ -1,0 +1,282 @@
+"""Referring segmentation: SigLIP reads image and phrase, SAM draws the mask.
+
+RSRefSeg, https://arxiv.org/abs/2501.06809, and RSRefSeg 2, https://arxiv.org/abs/2507.06231.
+
+Shapes: B images (3, H, W) of any sizes, P phrases of an image, R of the batch, masks (M_h, M_w)
+over SAM's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from mmengine.structures import PixelData
+from mmseg.models import BaseSegmentor
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.precision import PRECISIONS, autocast
+from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
+from mmseg_siglip.models.sam.finetune import choose_sam_trainable
+from mmseg_siglip.models.segmentors.referring_encoder import ReferringEncoder
+from mmseg_siglip.registry import MODELS
+
+TEST_OPTIONS = dict(mode='whole', threshold=0.5, phrase_batch=32, return_logits=False)
+WHY_WHOLE = 'a phrase such as "the top left one" means something else in every window'
+WHY_NO_FLIP = 'a phrase such as "the left one" means another object in a mirrored image'
+
+
+@MODELS.register_module()
+class ReferringSegmentor(BaseSegmentor):
+    """Masks of what phrases mean, any number of phrases for one pass of the image encoders.
+
+    A sample's phrases are ``text`` of its metainfo, P strings; its masks ``gt_sem_seg`` (P, H, W),
+    0, 1 and 255 where nothing counts. Images come in [0, 1], each encoder normalises for itself.
+
+    Args:
+        backbone: Configuration of a `SigLIPBackbone`, which sets patch, size and grid.
+        sam: Configuration of a `SAMAdapter`.
+        decode_head: Configuration of a `SAMPrompterDecodeHead`; its widths are filled in.
+        encoder: Options of `ReferringEncoder`: the size that SigLIP sees, what of it trains.
+        sam_finetune: What of SAM's image encoder trains, see `choose_sam_trainable`.
+        train_decoder: Whether SAM's mask decoder trains.
+        precision: Number format of prediction (see `mmseg_siglip.models.precision`); training
+            follows the optimiser wrapper.
+        fallback_text: Phrases of images that come without, in `forward` for traces and FLOPs only.
+        test_cfg: ``mode``, 'whole' alone; ``threshold`` on probabilities; ``phrase_batch``,
+            phrases in one pass of the decoder; ``return_logits``.
+        data_preprocessor: Configuration.
+        train_cfg: Not used; MMSegmentation's configs have it.
+
+    Raises:
+        ValueError: A value is out of range, or two contradict each other.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping,
+        sam: Mapping,
+        decode_head: Mapping,
+        *,
+        encoder: Mapping | None = None,
+        sam_finetune: str | Mapping = 'none',
+        train_decoder: bool = True,
+        precision: str = 'fp32',
+        fallback_text: Sequence[str] = ('object',),
+        test_cfg: Mapping | None = None,
+        data_preprocessor: Mapping | None = None,
+        train_cfg: Mapping | None = None,
+        init_cfg: Mapping | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
+        super().__init__(
+            data_preprocessor=MODELS.build(
+                dict(data_preprocessor or dict(type='UnitImagePreProcessor'))
+            ),
+            init_cfg=init_cfg,
+        )
+        siglip = MODELS.build(dict(dict(type='SigLIPBackbone'), **backbone))
+        if not isinstance(siglip, SigLIPBackbone):
+            raise ValueError(f'backbone: expected a SigLIPBackbone, found {type(siglip).__name__}')
+        self.encoder = ReferringEncoder(siglip, **(encoder or {}))
+        self.sam: SAMAdapter = MODELS.build(dict(dict(type='SAMAdapter'), **sam))
+        self.decode_head = MODELS.build(
+            dict(
+                dict(
+                    type='SAMPrompterDecodeHead',
+                    in_channels=siglip.hidden_size,
+                    text_channels=self.encoder.text_channels,
+                    prompt_dim=self.sam.prompt_dim,
+                    native_grid=siglip.native_grid,
+                    num_taps=len(self.encoder.taps),
+                ),
+                **decode_head,
+            )
+        )
+        choose_sam_trainable(
+            self.sam,
+            sam_finetune,
+            decoder=train_decoder,
+            masks=self.decode_head.dense is not None,
+            iou=self.decode_head.iou_loss_weight > 0,
+        )
+        self.precision, self.fallback_text = precision, list(fallback_text)
+        self.test_cfg = check_test_cfg(test_cfg or {})
+        self.align_corners, self.num_classes, self.out_channels = False, 2, 1
+
+    @property
+    def siglip(self) -> SigLIPBackbone:
+        return self.encoder.backbone
+
+    def extract_feat(self, inputs: Sequence[Tensor]) -> SAMFeatures:
+        """SAM's features of B images (3, H, W) in [0, 1]."""
+        trains = any(p.requires_grad for p in self.sam.model.vision_encoder.parameters())
+        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
+            return self.sam.encode(inputs)
+
+    def mask_logits(
+        self, inputs: Sequence[Tensor], texts: Sequence[Sequence[str]]
+    ) -> tuple[list[Tensor], list[Tensor], SAMFeatures]:
+        """Masks of every phrase of every image.
+
+        Args:
+            inputs: B images (3, H, W), RGB in [0, 1].
+            texts: B lists of phrases, of any lengths.
+
+        Returns:
+            Logits (P, M_h, M_w) over SAM's input and predicted IoU (P,), of each image; and SAM's
+            features.
+        """
+        features = self.extract_feat(inputs)
+        phrases = self.encoder.encode_text([text for part in texts for text in part])
+        first, start = 0, []
+        for part in texts:
+            start.append(first)
+            first += len(part)
+        masks: list[Tensor | None] = [None] * len(inputs)
+        iou: list[Tensor | None] = [None] * len(inputs)
+        sizes = self.encoder.draw_sizes([tuple(image.shape[-2:]) for image in inputs])
+        for size in dict.fromkeys(sizes):
+            chosen = [i for i, own in enumerate(sizes) if own == size]
+            image = self.encoder.encode_images([inputs[i] for i in chosen], size)
+            rows = [(k, start[i] + j) for k, i in enumerate(chosen) for j in range(len(texts[i]))]
+            found = list(self._decode(image, phrases, rows, features.take(chosen)))
+            logits, scores = (torch.cat(part) for part in zip(*found, strict=True))
+            counts = [len(texts[i]) for i in chosen]
+            for i, mask, score in zip(
+                chosen, logits.split(counts), scores.split(counts), strict=True
+            ):
+                masks[i], iou[i] = mask, score
+        return masks, iou, features
+
+    def _decode(self, image, phrases, rows, features) -> Iterator[tuple[Tensor, Tensor]]:
+        """Masks (n, M_h, M_w) and IoU (n,) of the rows (image, phrase), some at a time."""
+        step = len(rows) if torch.is_grad_enabled() else self.test_cfg['phrase_batch']
+        siglip, device = self.siglip, phrases.pooled.device
+        for begin in range(0, len(rows), step):
+            part = rows[begin : begin + step]
+            owners, places = (
+                torch.tensor(column, device=device) for column in zip(*part, strict=True)
+            )
+            own = features.take(owners.tolist())
+            sparse, dense = self.decode_head(
+                image,
+                phrases[places],
+                owners,
+                own,
+                self.sam,
+                scale=siglip.logit_scale,
+                bias=siglip.logit_bias,
+            )
+            masks, iou = self.sam.decode(
+                own, sparse[:, None], None if dense is None else dense[:, None]
+            )
+            yield masks[:, 0, 0], iou[:, 0, 0]
+
+    def loss(self, inputs: Sequence[Tensor], data_samples: list[SegDataSample]) -> dict:
+        """Losses by name; the precision of training is the optimiser wrapper's."""
+        texts = [phrases_of(sample, i) for i, sample in enumerate(data_samples)]
+        truth = [sample.gt_sem_seg.data for sample in data_samples]
+        for text, mask, image in zip(texts, truth, inputs, strict=True):
+            if tuple(mask.shape) != (len(text), *image.shape[-2:]):
+                raise ValueError(
+                    f'expected masks {(len(text), *image.shape[-2:])}, one for each phrase at the '
+                    f"image's size, found {tuple(mask.shape)}"
+                )
+        logits, iou, features = self.mask_logits(inputs, texts)
+        placed = [
+            self.sam.to_image(part[None], features[i], tuple(truth[i].shape[-2:]))[0]
+            for i, part in enumerate(logits)
+        ]
+        return self.decode_head.loss(placed, truth, iou)
+
+    def _forward(
+        self, inputs: Sequence[Tensor], data_samples: list[SegDataSample] | None = None
+    ) -> list[Tensor]:
+        """Logits (P, M_h, M_w) of each image over SAM's input."""
+        samples = data_samples or [SegDataSample() for _ in inputs]
+        texts = [sample.metainfo.get('text') or self.fallback_text for sample in samples]
+        return self.mask_logits(inputs, texts)[0]
+
+    def encode_decode(
+        self, inputs: Sequence[Tensor], batch_img_metas: Sequence[Mapping] = ()
+    ) -> list[Tensor]:
+        """MMSeg's name for `_forward`."""
+        return self._forward(inputs)
+
+    @torch.no_grad()
+    def predict(
+        self, inputs: Sequence[Tensor], data_samples: list[SegDataSample] | None = None
+    ) -> list[SegDataSample]:
+        """The mask of every phrase, at the original size of its image.
+
+        Args:
+            inputs: B images (3, H, W), RGB in [0, 1].
+            data_samples: Their ``text`` is looked for; their ``ori_shape`` is the output size.
+
+        Returns:
+            The samples with ``pred_sem_seg`` (P, H_o, W_o) uint8 of 0 and 1, if ``return_logits``
+            is set ``seg_logits`` (P, H_o, W_o) float32, and ``scores``, P predicted IoUs.
+
+        Raises:
+            ValueError: A sample has no phrase, or was mirrored.
+        """
+        samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
+        texts = [phrases_of(sample, i) for i, sample in enumerate(samples)]
+        if any(sample.metainfo.get('flip') for sample in samples):
+            raise ValueError(f'flipped images are refused in prediction: {WHY_NO_FLIP}')
+        with autocast(self.precision, self.encoder.mean.device):
+            logits, iou, features = self.mask_logits(inputs, texts)
+        for i, sample in enumerate(samples):
+            size = tuple(sample.metainfo.get('ori_shape', inputs[i].shape[-2:])[:2])
+            placed = self.sam.to_image(logits[i][None], features[i], size)[0]
+            found = placed.sigmoid() > self.test_cfg['threshold']
+            sample.pred_sem_seg = PixelData(data=found.to(torch.uint8))
+            if self.test_cfg['return_logits']:
+                sample.seg_logits = PixelData(data=placed)
+            sample.set_metainfo(dict(scores=[round(s, 6) for s in iou[i].float().tolist()]))
+        return samples
+
+
+def phrases_of(sample: SegDataSample, index: int) -> list[str]:
+    """The phrases of a sample.
+
+    Raises:
+        ValueError: It has none.
+    """
+    text = sample.metainfo.get('text')
+    if not isinstance(text, (list, tuple)) or not text or not all(map(_is_phrase, text)):
+        raise ValueError(
+            f'image {index} of the batch: expected text, a list of one or more phrases, in its '
+            f'metainfo, found {text!r}'
+        )
+    return list(text)
+
+
+def _is_phrase(text: object) -> bool:
+    return isinstance(text, str)
+
+
+def check_test_cfg(config: Mapping) -> dict:
+    """`test_cfg` with what was left out.
+
+    Raises:
+        ValueError: A key is unknown, a value is out of range, or asks for windows or mirroring.
+    """
+    if config.get('mode', 'whole') != 'whole':
+        raise ValueError(f"test_cfg.mode: expected 'whole', found {config['mode']!r}; {WHY_WHOLE}")
+    if config.get('flip'):
+        raise ValueError(f'test_cfg.flip is refused: {WHY_NO_FLIP}')
+    unknown = set(config) - set(TEST_OPTIONS) - {'flip'}
+    if unknown:
+        raise ValueError(f'test_cfg: unknown {sorted(unknown)}; expected {", ".join(TEST_OPTIONS)}')
+    merged = {**TEST_OPTIONS, **config}
+    if not 0 < merged['threshold'] < 1 or merged['phrase_batch'] < 1:
+        raise ValueError(
+            'test_cfg: expected threshold in (0, 1) and phrase_batch of 1 or more, found '
+            f'{merged["threshold"]} and {merged["phrase_batch"]}'
+        )
+    return merged

@@ -1,0 +1,174 @@
+"""Images and phrases through a SigLIP of any kind and resolution, as referring needs them.
+
+Shapes: B images (3, H, W), R phrases, L tokens, C channels of patches, D of the joint space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mmseg_siglip.models.attention import ATTENTIONS
+from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
+from mmseg_siglip.models.finetune import choose_trainable
+from mmseg_siglip.models.image_size import Size, fitting_size
+from mmseg_siglip.models.lora import lora_layers, select_adapter
+
+SPACES = ('joint', 'tower')
+PHRASES_AT_ONCE = 64
+
+
+class ReferringEncoder(BaseModule):
+    """What `ReferringSegmentor` asks of its SigLIP.
+
+    Args:
+        backbone: The encoder.
+        image_size: What every image is resized to: a side, (height, width), or
+            ``dict(max_patches=N)``, which keeps the aspect. By default the encoder's own, or, of
+            NaFlex, its number of patches.
+        train_sizes: Sizes of which each training batch gets one, drawn at random.
+        similarity: Where words and patches are compared: ``joint``, the space that the encoder
+            was trained to compare in, patches through the value path of its pooling head and
+            tokens through the text head; ``tower``, what leaves the towers, as RSRefSeg does.
+        taps: Further blocks whose output is used, from 0 or, negative, from the end.
+        finetune: What trains, see `choose_trainable`. With ``resolutions``, a list of sizes,
+            beside ``type='lora'``, every resolution has adapters of its own, and an image size
+            takes those of the nearest area.
+        towers: In which towers.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: SigLIPBackbone,
+        *,
+        image_size: int | Size | Mapping | None = None,
+        train_sizes: Sequence[int | Size] = (),
+        similarity: str = 'joint',
+        taps: Sequence[int] = (),
+        finetune: str | Mapping = 'none',
+        towers: Sequence[str] = ('vision', 'text'),
+    ) -> None:
+        super().__init__()
+        if similarity not in SPACES:
+            raise ValueError(f'similarity: expected one of {SPACES}, found {similarity!r}')
+        layers, wanted = backbone.num_layers, tuple(taps)
+        if any(not -layers <= tap < layers for tap in wanted):
+            raise ValueError(f'taps: expected blocks of -{layers} to {layers - 1}, found {wanted}')
+        widths = backbone.hidden_size, backbone.config.text_config.hidden_size
+        if similarity == 'tower' and widths[0] != widths[1]:
+            raise ValueError(
+                f"similarity 'tower' compares patches with tokens, whose widths {widths} differ; "
+                "expected 'joint'"
+            )
+        self.similarity, self.taps = similarity, tuple(tap % layers for tap in wanted)
+        self.image_size, self.train_sizes = image_size, tuple(map(pair, train_sizes))
+        if image_size is None and backbone.naflex:
+            self.image_size = dict(max_patches=backbone.native_grid[0] * backbone.native_grid[1])
+        finetune = dict(finetune) if isinstance(finetune, Mapping) else dict(type=finetune)
+        self.resolutions = tuple(map(pair, finetune.pop('resolutions', ())))
+        if self.resolutions:
+            finetune['adapters'] = [adapter_name(size) for size in self.resolutions]
+        choose_trainable(
+            backbone, finetune if len(finetune) > 1 else finetune['type'], towers=towers
+        )
+        backbone.model.vision_model.head.requires_grad_(False)  # its query never has a gradient
+        self.backbone = backbone
+        self.size_for((1, 1))  # refuses what is no size
+        self.text_channels = widths[1]
+        for name, values in (('mean', backbone.mean), ('std', backbone.std)):
+            value = torch.tensor(values).view(3, 1, 1) / 255
+            self.register_buffer(name, value, persistent=False)
+
+    def init_weights(self) -> None:
+        """Do nothing: weights were set at construction."""
+
+    def size_for(self, size: Size) -> Size:
+        """What an image of `size` is resized to in prediction.
+
+        Raises:
+            ValueError: `image_size` is no size.
+        """
+        wanted = self.image_size
+        if wanted is None:
+            return self.backbone.image_size
+        if not isinstance(wanted, Mapping):
+            return pair(wanted)
+        if set(wanted) != {'max_patches'} or wanted['max_patches'] < 1:
+            raise ValueError(
+                f'image_size: expected a size or dict(max_patches=N), found {dict(wanted)}'
+            )
+        return fitting_size(size, self.backbone.patch_size, wanted['max_patches'])
+
+    def draw_sizes(self, sizes: Sequence[Size]) -> list[Size]:
+        """What images of these sizes are resized to now."""
+        if self.training and self.train_sizes:
+            drawn = self.train_sizes[int(torch.randint(len(self.train_sizes), ()))]
+            return [drawn] * len(sizes)
+        return [self.size_for(size) for size in sizes]
+
+    def encode_images(self, images: Sequence[Tensor], size: Size) -> ImageFeatures:
+        """Images (3, H, W) in [0, 1], all through one size."""
+        pixels = torch.stack([self.resize(image, size) for image in images])
+        pixels = (pixels - self.mean) / self.std
+        if self.resolutions:
+            area = size[0] * size[1]
+            nearest = min(self.resolutions, key=lambda own: abs(own[0] * own[1] - area))
+            select_adapter(self.backbone, adapter_name(nearest))
+        x, grid, found = self.backbone.trunk_with_taps(pixels, ATTENTIONS['vanilla'], self.taps)
+        patches = self.backbone.to_map(self.backbone.model.vision_model.post_layernorm(x), grid)
+        similar = patches
+        if self.similarity == 'joint':
+            similar = self.backbone.project(x, grid, readout='value')
+        patch = self.backbone.patch_size
+        coverage = tuple(n * patch / side for n, side in zip(grid, size, strict=True))
+        return ImageFeatures(patches, similar, found[: len(self.taps)], coverage)
+
+    @staticmethod
+    def resize(image: Tensor, size: Size) -> Tensor:
+        if tuple(image.shape[-2:]) == size:
+            return image
+        return interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
+
+    def encode_text(self, texts: Sequence[str]) -> TextFeatures:
+        """Phrases, each encoded once, whatever stands beside it."""
+        unique = list(dict.fromkeys(texts))
+        parts = [
+            self.backbone.encode_text_tokens(unique[start : start + PHRASES_AT_ONCE])
+            for start in range(0, len(unique), PHRASES_AT_ONCE)
+        ]
+        tokens, real, pooled = (torch.cat(part) for part in zip(*parts, strict=True))
+        similar = tokens
+        if self.similarity == 'joint':
+            similar = self.backbone.model.text_model.head(tokens)
+        place = {text: index for index, text in enumerate(unique)}
+        rows = torch.tensor([place[text] for text in texts], device=tokens.device)
+        return TextFeatures(tokens, similar, real, pooled)[rows]
+
+    @property
+    def num_adapted(self) -> int:
+        """How many layers have adapters."""
+        return len(lora_layers(self.backbone))
+
+
+def pair(size: int | Size) -> Size:
+    """A side or (height, width) as the latter.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
+        raise ValueError(f'expected a side or (height, width) in pixels, found {size!r}')
+    return sides
+
+
+def adapter_name(size: Size) -> str:
+    return f'size_{size[0]}x{size[1]}'
