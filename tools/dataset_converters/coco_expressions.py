@@ -1,0 +1,141 @@
+"""Templated referring expressions for COCO instances, as JSON lines for `ReferringDataset`.
+
+    python tools/dataset_converters/coco_expressions.py instances_val2017.json val.jsonl
+
+For each image and category: ``the NOUN`` if there is one instance; with more, ``the EXTREME NOUN``
+where one instance clearly is the leftmost, rightmost, topmost, bottommost, largest or smallest;
+with two, ``the left NOUN`` and ``the right NOUN``; and ``the NOUN left of the OTHER`` where two
+categories have one instance each that do not overlap from side to side. What is too close to call
+is left out, as are categories with a crowd region in the image, and tiny objects, which still
+count as rivals. COCO names every instance of its categories, so a phrase fits one object alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pycocotools.coco import COCO
+
+CLEARLY_APART = 0.06  # of the image's short side
+CLEARLY_LARGER = 1.3  # ratio of areas
+
+
+@dataclass(frozen=True)
+class Item:
+    """An instance: centre and sides of its box in short sides of the image, area in pixels."""
+
+    number: int
+    noun: str
+    x: float
+    y: float
+    width: float
+    area: float
+
+
+def outdoes(extreme: str, a: Item, b: Item) -> bool:
+    """Whether one instance clearly is more to the left, larger, ... than another."""
+    return {
+        'leftmost': b.x - a.x >= CLEARLY_APART,
+        'rightmost': a.x - b.x >= CLEARLY_APART,
+        'topmost': b.y - a.y >= CLEARLY_APART,
+        'bottommost': a.y - b.y >= CLEARLY_APART,
+        'largest': a.area >= CLEARLY_LARGER * b.area,
+        'smallest': b.area >= CLEARLY_LARGER * a.area,
+    }[extreme]
+
+
+EXTREMES = ('leftmost', 'rightmost', 'topmost', 'bottommost', 'largest', 'smallest')
+
+
+def expressions(items: Sequence[Item]) -> Iterator[tuple[str, int]]:
+    """Phrases of one image, each with the number of the instance that it fits."""
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[item.noun].append(item)
+    for noun, group in groups.items():
+        if len(group) == 1:
+            yield f'the {noun}', group[0].number
+            continue
+        for extreme in EXTREMES:
+            for item in group:
+                if all(outdoes(extreme, item, other) for other in group if other is not item):
+                    yield f'the {extreme} {noun}', item.number
+                    if len(group) == 2 and extreme in ('leftmost', 'rightmost'):
+                        yield f'the {extreme.removesuffix("most")} {noun}', item.number
+    alone = [group[0] for group in groups.values() if len(group) == 1]
+    for a in alone:
+        for b in alone:
+            if a is not b and b.x - a.x >= (a.width + b.width) / 2:
+                yield f'the {a.noun} left of the {b.noun}', a.number
+                yield f'the {b.noun} right of the {a.noun}', b.number
+
+
+def lines(coco: COCO, min_area: float, folder: Path | None) -> Iterator[dict]:
+    """One object for each instance that a phrase fits, images in the order of their ids."""
+    nouns = {number: category['name'] for number, category in coco.cats.items()}
+    for image in (coco.imgs[number] for number in sorted(coco.imgs)):
+        if folder is not None and not (folder / image['file_name']).is_file():
+            continue
+        height, width = image['height'], image['width']
+        annotations = {a['id']: a for a in coco.imgToAnns[image['id']]}
+        crowds = {a['category_id'] for a in annotations.values() if a['iscrowd']}
+        items = []
+        for a in annotations.values():
+            if a['category_id'] not in crowds:
+                x, y, w, h = (value / min(height, width) for value in a['bbox'])
+                noun = nouns[a['category_id']]
+                items.append(Item(a['id'], noun, x + w / 2, y + h / 2, w, a['area']))
+        phrases: dict[int, list[str]] = defaultdict(list)
+        for text, number in expressions(items):
+            if annotations[number]['area'] >= min_area * height * width:
+                phrases[number].append(text)
+        for number, texts in phrases.items():
+            shape = annotations[number]['segmentation']
+            key = 'rle' if isinstance(shape, dict) else 'polygons'
+            yield {'image': image['file_name'], key: shape, 'expressions': texts}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('instances', type=Path, metavar='INSTANCES', help="COCO's JSON file")
+    parser.add_argument('out', type=Path, metavar='OUT', help='a .jsonl file')
+    parser.add_argument(
+        '--min-area',
+        type=float,
+        default=0.001,
+        metavar='PART',
+        help='smallest object, as a part of the image [%(default)s]',
+    )
+    parser.add_argument(
+        '--images', type=Path, metavar='DIR', help='leave out images that are not in this folder'
+    )
+    args = parser.parse_args(argv)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(args.instances)
+        missing = {'images', 'annotations', 'categories'} - set(coco.dataset)
+        if missing:
+            sys.exit(f'error: {args.instances} holds no {" and no ".join(sorted(missing))}')
+    except (AssertionError, OSError, ValueError, KeyError) as error:
+        sys.exit(f'error: {args.instances} is not a JSON file of COCO: {error}')
+    entries = list(lines(coco, args.min_area, args.images))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    text = ''.join(f'{json.dumps(entry)}\n' for entry in entries)
+    args.out.write_text(text, encoding='utf-8')
+    images = len({entry['image'] for entry in entries})
+    phrases = sum(len(entry['expressions']) for entry in entries)
+    print(f'{phrases} phrases for {len(entries)} objects of {images} images in {args.out}')
+
+
+if __name__ == '__main__':
+    main()
