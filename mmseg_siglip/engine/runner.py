@@ -14,6 +14,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseTTAModel, MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner as BaseRunner
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mmseg_siglip.checkpoint import newest_checkpoint, to_plain
 from mmseg_siglip.engine.processes import start_gloo
@@ -61,6 +62,13 @@ class Runner(BaseRunner):
     """
 
     _testing = False
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
+        """As MMEngine's, through page-locked memory where that speeds up the way to a GPU."""
+        if isinstance(dataloader, dict):
+            dataloader = {'pin_memory': torch.cuda.is_available(), **dataloader}
+        return BaseRunner.build_dataloader(dataloader, *args, **kwargs)
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
         if fn_name == 'after_load_checkpoint':
