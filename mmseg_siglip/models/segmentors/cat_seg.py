@@ -39,6 +39,7 @@ VALUE_PATHS = {
 }
 """The last block reduced to its values, plus: the CLS token's residual, as CAT-Seg's code has it;
 each token's own residual; nothing."""
+INTERPOLATIONS = ('bilinear', 'bicubic')
 
 
 @MODELS.register_module()
@@ -64,6 +65,9 @@ class CATSegSegmentor(BaseSegmentor):
         guidance_blocks: The two blocks of the trunk whose output guides the decoder, from 0. By
             default those after one and two thirds of the trunk: 3 and 7 of 12, 7 and 15 of 24.
         encoder_size: (H, W) that every view is resized to for the encoder. None leaves it as it is.
+        interpolation: How it is resized: ``bilinear``, as published, or ``bicubic``.
+        antialias: Whether shrinking averages over all pixels, as image processors do; CAT-Seg's
+            code does not.
         finetune: What of the encoder trains, see `choose_trainable`.
         towers: In which towers.
         precision: Number format of prediction (see `mmseg_siglip.models.precision`); training
@@ -92,6 +96,8 @@ class CATSegSegmentor(BaseSegmentor):
         readout: str = 'map',
         guidance_blocks: Sequence[int] | None = None,
         encoder_size: Sequence[int] | None = None,
+        interpolation: str = 'bilinear',
+        antialias: bool = False,
         finetune: str | Mapping = 'qv',
         towers: Sequence[str] = ('vision', 'text'),
         precision: str = 'fp32',
@@ -105,6 +111,7 @@ class CATSegSegmentor(BaseSegmentor):
             ('precision', precision, PRECISIONS),
             ('synonyms', synonyms, SYNONYMS),
             ('readout', readout, READOUTS),
+            ('interpolation', interpolation, INTERPOLATIONS),
         ):
             if value not in allowed:
                 raise ValueError(f'{name}: expected one of {", ".join(allowed)}, found {value!r}')
@@ -113,6 +120,7 @@ class CATSegSegmentor(BaseSegmentor):
         self.readout = dict(readout=readout) if isinstance(backbone, SigLIPBackbone) else {}
         self.guidance_blocks = check_blocks(guidance_blocks, backbone.num_layers)
         self.encoder_size = tuple(encoder_size) if encoder_size else None
+        self.interpolation, self.antialias = interpolation, antialias
         self.templates = get_templates(templates)
         choose_trainable(backbone, finetune, towers=towers)
         self.backbone = backbone
@@ -187,7 +195,13 @@ class CATSegSegmentor(BaseSegmentor):
         """(B, 3, H, W) to what the encoder gets."""
         if self.encoder_size is None or tuple(images.shape[-2:]) == self.encoder_size:
             return images
-        return interpolate(images, size=self.encoder_size, mode='bilinear', align_corners=False)
+        return interpolate(
+            images,
+            size=self.encoder_size,
+            mode=self.interpolation,
+            align_corners=False,
+            antialias=self.antialias,
+        )
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Dense joint features (B, D, h, w) and the two taps that guide the decoder."""

@@ -6,8 +6,10 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from PIL import Image
 from tiny_encoders import WORDS
 from torch.nn.functional import fold, interpolate, unfold
+from transformers import SiglipImageProcessorPil
 
 from mmseg_siglip.models.segmentors import CATSegSegmentor, OpenVocabularyTTAModel
 from mmseg_siglip.models.segmentors.cat_seg import check_blocks
@@ -106,6 +108,28 @@ def test_any_size_gives_four_times_its_grid(build, kind, size):
     (logits,) = model(images(size), mode='tensor')
     assert logits.shape == (3, 4 * grid[0], 4 * grid[1])
     assert build(kind, encoder_size=(32, 32))(images(size))[0].shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize('size', [(70, 90), (20, 24)])
+@pytest.mark.parametrize('mode', ['bilinear', 'bicubic'])
+def test_resizing_equals_the_image_processors(build, mode, size):
+    """Pillow's filter on bytes and ours on normalised floats: one step of 255 apart at most."""
+    torch.manual_seed(0)
+    coarse = torch.rand(1, 3, 6, 7)
+    pixels = (interpolate(coarse, size=size, mode='bilinear')[0] * 255).round().byte()
+    model = build(encoder_size=(32, 32), interpolation=mode, antialias=True)
+    resample = dict(bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BICUBIC)[mode]
+    processor = SiglipImageProcessorPil(size=dict(height=32, width=32), resample=resample)
+    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    wanted = processor(picture, return_tensors='pt')['pixel_values']
+    data = dict(inputs=[pixels.flip(0)], data_samples=[SegDataSample()])  # files load as BGR
+    (image,) = model.data_preprocessor(data)['inputs']
+    found = model.resize(image[None]).clamp(-1, 1)  # bytes do not overshoot
+    assert found.shape == wanted.shape == (1, 3, 32, 32)
+    assert (found - wanted).abs().max() < 2.1 / 127.5
+    if size == (70, 90):
+        plain = build(encoder_size=(32, 32), interpolation=mode).resize(image[None])
+        assert not torch.allclose(plain, found, atol=1e-3)
 
 
 @torch.no_grad()
@@ -278,6 +302,7 @@ def test_guidance_blocks():
         ),
         (dict(attention='ssa'), "unknown attention 'ssa'"),
         (dict(readout='cls'), "readout: expected one of .* found 'cls'"),
+        (dict(interpolation='nearest'), 'interpolation: expected one of bilinear, bicubic'),
         (dict(synonyms='all'), "synonyms: expected one of first, mean, max, found 'all'"),
         (dict(precision='int8'), 'precision: expected one of'),
         (dict(test_cfg=dict(mode='tile')), 'test_cfg.mode: expected one of whole, slide'),
