@@ -15,14 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import load_checkpoint
 from mmseg.structures import SegDataSample
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.image import check_tensor, decode_image
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
+from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.segmentation import Segmentation
 from mmseg_siglip.vocabulary import Vocabulary
 
@@ -172,6 +176,44 @@ class OpenVocabSegmenter:
         size = [max(round(side * scale), 1) for side in rgb.shape[-2:]]
         image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
         return (image - preprocessor.mean) / preprocessor.std
+
+
+def load_trained(
+    kind: type[nn.Module],
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    *,
+    device: str | torch.device | None = None,
+) -> nn.Module:
+    """The trained model of a config, ready to predict.
+
+    Args:
+        kind: What it shall be.
+        config: A config, or its file.
+        checkpoint: Weights written by training; the config's ``load_from`` if not given.
+        device: By default the GPU, if there is one.
+
+    Raises:
+        ValueError: There are no weights, they do not fit, or the config is of another model.
+    """
+    config = config if isinstance(config, Config) else Config.fromfile(config)
+    checkpoint = checkpoint or config.get('load_from')
+    if checkpoint is None or not Path(checkpoint).is_file():
+        raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        model = MODELS.build(config.model)
+    if not isinstance(model, kind):
+        raise ValueError(
+            f'{config.filename}: expected a {kind.__name__}, found {type(model).__name__}'
+        )
+    try:
+        load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f'{checkpoint} does not fit {config.filename}: {reason}') from error
+    if device is None:
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return model.to(device).eval()
 
 
 def check_sides(height: int, width: int, name: str) -> None:

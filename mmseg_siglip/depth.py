@@ -14,14 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmengine.runner import load_checkpoint
 from PIL import Image
 from torch import Tensor
 
-from mmseg_siglip.apis import ImageLike, read_image
+from mmseg_siglip.apis import ImageLike, load_trained, read_image
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
-from mmseg_siglip.registry import MODELS, SCOPE
 
 
 def create_depth_model(
@@ -76,24 +73,7 @@ def load_depth_model(
     Raises:
         ValueError: There are no weights, they do not fit, or the config is of another model.
     """
-    config = config if isinstance(config, Config) else Config.fromfile(config)
-    checkpoint = checkpoint or config.get('load_from')
-    if checkpoint is None or not Path(checkpoint).is_file():
-        raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
-    with DefaultScope.overwrite_default_scope(SCOPE):
-        model = MODELS.build(config.model)
-    if not isinstance(model, SigLIPDepthEstimator):
-        raise ValueError(
-            f'{config.filename}: expected a SigLIPDepthEstimator, found {type(model).__name__}'
-        )
-    try:
-        load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f'{checkpoint} does not fit {config.filename}: {reason}') from error
-    if device is None:
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    return model.to(device).eval()
+    return load_trained(SigLIPDepthEstimator, config, checkpoint, device=device)
 
 
 def predict_depth(

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/datasets/refer_shapes.py',
+    '../_base_/models/refer_sam_tiny.py',
+    '../_base_/schedules/refer_tiny.py',
+    '../_base_/default_runtime.py',
+]
