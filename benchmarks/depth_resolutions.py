@@ -21,6 +21,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmseg_siglip.models.backbones.base import patch_grid
 from mmseg_siglip.models.precision import autocast, compute_dtype
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
 
@@ -67,12 +68,13 @@ def check(model: SigLIPDepthEstimator, size: tuple[int, int], precision: str, ra
     finite = all(p.grad is not None and torch.isfinite(p.grad).all() for p in wanted)
     half = compute_dtype(precision, CPU) != torch.float32
     floor = counter.get_total_flops() / (rates.bf16 if half else rates.fp32)
-    patch = model.backbone.patch_size
+    encoder = model.backbone
+    grid = patch_grid(size, encoder.patch_size, encoder.image_size)
     right = predicted.result.shape == (1, 1, *size) and bool(predicted.result.isfinite().all())
     seconds = min(predicted.seconds, again.seconds)
     return {
         'pixels': f'{size[0]} x {size[1]}',
-        'patches': f'{-(-size[0] // patch)} x {-(-size[1] // patch)}',
+        'patches': f'{grid[0]} x {grid[1]}',
         'shape right': 'yes' if right else 'NO',
         'gradients finite': 'yes' if finite else 'NO',
         'predict s': seconds,
