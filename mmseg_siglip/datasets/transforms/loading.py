@@ -156,7 +156,11 @@ class LoadAnnotations(BaseTransform):
         table = {self.ignore_index: self.ignore_index, **label_map}
         strange = [value for value in found.tolist() if value not in table]
         if strange:
-            raise ValueError(f'{path} holds label {strange[0]}, which the dataset does not define')
+            raise ValueError(
+                f'{path} holds label {strange[0]}, which the dataset does not define: it has '
+                f'{len(label_map)} from {min(label_map)} to {max(label_map)}; are these its labels, '
+                'and converted as its converter does?'
+            )
         new = np.array([table[value] for value in found.tolist()], np.int32)
         return new[inverse].reshape(labels.shape)
 
