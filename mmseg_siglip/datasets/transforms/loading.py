@@ -158,8 +158,8 @@ class LoadAnnotations(BaseTransform):
         if strange:
             raise ValueError(
                 f'{path} holds label {strange[0]}, which the dataset does not define: it has '
-                f'{len(label_map)} from {min(label_map)} to {max(label_map)}; are these its labels, '
-                'and converted as its converter does?'
+                f'{len(label_map)} from {min(label_map)} to {max(label_map)}; are these '
+                'its labels, converted as its converter does?'
             )
         new = np.array([table[value] for value in found.tolist()], np.int32)
         return new[inverse].reshape(labels.shape)
