@@ -13,6 +13,7 @@ from mmseg_siglip.datasets.referring_layouts import PhraseListDataset, RefCOCODa
 from mmseg_siglip.datasets.shapes import ShapesWorldDataset
 from mmseg_siglip.datasets.shapes_phrases import ShapesReferringDataset
 from mmseg_siglip.datasets.shapes_pretraining import ShapesCaptionDataset
+from mmseg_siglip.datasets.shapes_questions import ShapesQuestionDataset
 from mmseg_siglip.datasets.voc import PascalVOC20bDataset, PascalVOC20Dataset
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     'RefCOCODataset',
     'ReferringDataset',
     'ShapesCaptionDataset',
+    'ShapesQuestionDataset',
     'ShapesReferringDataset',
     'ShapesWorldDataset',
 ]

@@ -36,9 +36,9 @@ class PatchStatisticsFusion(nn.Module):
             values = [default] * num_statistics if values is None else list(values)
             if len(values) != num_statistics:
                 raise ValueError(f'{name}: expected {num_statistics} values, found {len(values)}')
+            if name == 'std' and not min(values) > 0:
+                raise ValueError(f'std: expected positive values, found {min(values)}')
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
-        if not (self.std > 0).all():
-            raise ValueError(f'std: expected positive values, found {min(self.std.tolist())}')
         self.last = nn.Linear(width or num_statistics, hidden_size)
         self.first = nn.Linear(num_statistics, width) if width else None
         nn.init.zeros_(self.last.weight)

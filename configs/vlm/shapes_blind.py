@@ -1,0 +1,2 @@
+_base_ = './shapes.py'
+model = dict(use_image=False, train=('llm',))

@@ -1,0 +1,186 @@
+"""Configurations and weights of vision encoders and language models; no code of theirs is run."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPVisionModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Siglip2VisionModel,
+    SiglipVisionModel,
+)
+from transformers.utils import logging
+
+from mmseg_siglip.models.backbones.siglip import bundled, first_line
+from mmseg_siglip.models.backbones.state import refuse_missing_path
+
+VISION_MODELS = {
+    'siglip_vision_model': SiglipVisionModel,
+    'siglip2_vision_model': Siglip2VisionModel,
+    'clip_vision_model': CLIPVisionModel,
+}
+PARENTS = {'siglip': 'vision_config', 'siglip2': 'vision_config', 'clip': 'vision_config'}
+RELEASED = tuple(
+    f'google/{name}'
+    for name in (
+        *(f'siglip-base-patch16-{size}' for size in ('224', '256', '384', '512')),
+        'siglip-base-patch16-256-multilingual',
+        *(f'siglip-large-patch16-{size}' for size in ('256', '384')),
+        *(f'siglip-so400m-patch14-{size}' for size in ('224', '384')),
+        'siglip-so400m-patch16-256-i18n',
+        'siglip2-base-patch32-256',
+        *(f'siglip2-base-patch16-{size}' for size in ('224', '256', '384', '512', 'naflex')),
+        *(f'siglip2-large-patch16-{size}' for size in ('256', '384', '512')),
+        *(f'siglip2-so400m-patch14-{size}' for size in ('224', '384')),
+        *(f'siglip2-so400m-patch16-{size}' for size in ('256', '384', '512', 'naflex')),
+        *(f'siglip2-giant-opt-patch16-{size}' for size in ('256', '384')),
+    )
+)
+
+
+def read_config(source: str, *, revision: str | None = None) -> PretrainedConfig:
+    """The transformers configuration of a folder or Hub id.
+
+    Raises:
+        ValueError: There is none, or it needs code of its own.
+    """
+    refuse_missing_path(source)
+    try:
+        with quiet():
+            return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        hint = ''
+        if source.startswith('google/siglip') and source not in RELEASED:
+            nearest = difflib.get_close_matches(source, RELEASED, n=3)
+            hint = f'; no such model was released, did you mean {" or ".join(nearest)}?'
+        raise ValueError(
+            f'{source}: no configuration that transformers knows ({first_line(error)}){hint}'
+        ) from error
+
+
+def read_vision_config(source: str, *, revision: str | None = None) -> PretrainedConfig:
+    """The configuration of an encoder's vision part.
+
+    Raises:
+        ValueError: There is none, or it is of something else.
+    """
+    config = read_config(bundled(source), revision=revision)
+    if config.model_type in PARENTS:
+        return getattr(config, PARENTS[config.model_type])
+    if config.model_type in VISION_MODELS:
+        return config
+    kinds = ', '.join((*PARENTS, *VISION_MODELS))
+    raise ValueError(
+        f'{source}: expected a vision encoder (model_type {kinds}), found {config.model_type!r}'
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' table of weights that a part of a checkpoint does not use."""
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def load(kind: type, source: str, **options) -> PreTrainedModel:
+    """``kind.from_pretrained`` without code of the checkpoint's, and with all weights found.
+
+    Raises:
+        ValueError: Weights are missing, or have another shape.
+    """
+    try:
+        with quiet():
+            model, report = kind.from_pretrained(
+                source, output_loading_info=True, trust_remote_code=False, **options
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f'{source}: weights do not load ({first_line(error)})') from error
+    missing = sorted(report['missing_keys'])
+    if missing:
+        raise ValueError(
+            f'{source}: expected all weights of a {type(model).__name__}, {len(missing)} are '
+            f'missing, first {missing[0]}'
+        )
+    return model
+
+
+def load_vision_model(
+    source: str,
+    config: PretrainedConfig,
+    *,
+    num_blocks: int | None = None,
+    revision: str | None = None,
+) -> nn.Module:
+    """The vision part of an encoder in float32.
+
+    Args:
+        source: Folder or Hub id.
+        config: What `read_vision_config` gave.
+        num_blocks: Leave out the blocks above, the final norm and the pooling head; None reads all.
+        revision: Commit of a Hub id.
+
+    Raises:
+        ValueError: Weights are missing.
+    """
+    config = copy.deepcopy(config)
+    if num_blocks is not None:
+        config.num_hidden_layers = num_blocks
+        if hasattr(config, 'vision_use_head') or config.model_type.startswith('siglip'):
+            config.vision_use_head = False
+    kind = VISION_MODELS[config.model_type]
+    model = load(kind, source, config=config, revision=revision, dtype=torch.float32)
+    if num_blocks is not None:
+        model.post_layernorm = nn.Identity()
+    return model.eval()
+
+
+def load_language_model(source: str | Mapping, *, revision: str | None = None) -> PreTrainedModel:
+    """A causal language model in float32; of a configuration (a mapping) with random weights.
+
+    Raises:
+        ValueError: It is of another kind, or lacks weights.
+    """
+    if isinstance(source, Mapping):
+        fields = dict(source)
+        config = AutoConfig.for_model(fields.pop('model_type', None), **fields)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    config = read_config(source, revision=revision)
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise ValueError(
+            f'{source}: expected a causal language model, found model_type {config.model_type!r}'
+        )
+    return load(AutoModelForCausalLM, source, revision=revision, dtype=torch.float32).eval()
+
+
+def load_tokenizer(source: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, a Hub id, or one that ships with this package.
+
+    Raises:
+        ValueError: There is none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(
+            bundled(source), revision=revision, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f'{source}: expected tokenizer files, found none that load ({first_line(error)})'
+        ) from error

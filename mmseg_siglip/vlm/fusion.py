@@ -1,0 +1,77 @@
+"""Depth maps to statistics on a LLaVA model's own token grid.
+
+Shapes: B maps (H_d, W_d) of any sizes, images (H, W) as the model sees them, grid (h, w), K
+statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+from transformers.image_processing_utils import BaseImageProcessor
+
+from mmseg_siglip.export import patch_statistics
+from mmseg_siglip.vlm.processing import get_size
+from mmseg_siglip.vlm.vision import token_grid
+
+STATISTICS = ('mean', 'std', 'min', 'max', 'valid_fraction')
+
+
+def depth_statistics(
+    depths: Sequence[Tensor], image_processor: BaseImageProcessor, config: PretrainedConfig
+) -> Tensor:
+    """Statistics of each token's part of the picture, for ``depth_statistics`` of the model.
+
+    Args:
+        depths: (H_d, W_d) each, metres, of the whole picture that the processor gets, at any
+            resolution with at least a pixel a token; 0 or NaN where unknown.
+        image_processor: What prepares the image; where it crops, depth is cropped alike.
+        config: The LLaVA model's, with ``depth_fusion``.
+
+    Returns:
+        (B, h*w, K) float32; NaN where a patch knows nothing, which the fusion takes for average.
+
+    Raises:
+        ValueError: The model has no fusion, or a map is too small.
+    """
+    options = getattr(config, 'depth_fusion', None)
+    if not options:
+        raise ValueError('depth: this model has no depth fusion; see add_depth_fusion')
+    size = get_size(image_processor)
+    grid = token_grid(config.vision_config, size)
+    patch = config.vision_config.patch_size
+    covered = tuple(cells * patch / side for cells, side in zip(grid, size, strict=True))
+    found = []
+    for depth in depths:
+        if depth.dim() != 2:
+            raise ValueError(f'depth: expected (H, W), found {tuple(depth.shape)}')
+        (top, bottom), (left, right) = seen(image_processor, tuple(depth.shape))
+        bottom = top + round((bottom - top) * covered[0])
+        right = left + round((right - left) * covered[1])
+        statistics = patch_statistics(
+            depth[None, top:bottom, left:right],
+            grid=grid,
+            space=options.get('space', 'depth'),
+            names=tuple(options['names']),
+        )
+        found.append(statistics.values[0])
+    return torch.stack(found)
+
+
+def seen(
+    processor: BaseImageProcessor, size: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last row, and column, of a picture of `size` that a processor leaves."""
+    if not getattr(processor, 'do_center_crop', False):
+        return (0, size[0]), (0, size[1])
+    edge = processor.size['shortest_edge']
+    scale = min(size) / edge
+    spans = []
+    for side, kept in zip(size, get_size(processor), strict=True):
+        length = min(round(kept * scale), side)
+        start = (side - length) // 2
+        spans.append((start, start + length))
+    return tuple(spans)

@@ -1,0 +1,207 @@
+"""Transformers' LLaVA at any image size, with depth beside the image.
+
+Shapes: B images of (H, W) pixels, grid (h, w), N tokens, C channels of the encoder, D of the
+language model, K depth statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import LlavaConfig, PretrainedConfig
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
+
+from mmseg_siglip.export import PatchStatisticsFusion
+from mmseg_siglip.vlm.strategy import check_strategy, select
+from mmseg_siglip.vlm.vision import blocks_needed, hidden_states, token_grid
+
+
+def feature_layers(config: PretrainedConfig) -> tuple[int, ...]:
+    """Blocks done before each hidden state that ``vision_feature_layer`` names."""
+    wanted = config.vision_feature_layer
+    wanted = (wanted,) if isinstance(wanted, int) else tuple(wanted)
+    return tuple(blocks_needed(layer, config.vision_config.num_hidden_layers) for layer in wanted)
+
+
+def make_fusion(options: Mapping, hidden_size: int) -> PatchStatisticsFusion:
+    return PatchStatisticsFusion(
+        len(options['names']),
+        hidden_size,
+        mean=options.get('mean'),
+        std=options.get('std'),
+        width=options.get('width', 0),
+    )
+
+
+class LlavaModel(transformers.LlavaModel):
+    """Features of the image come from `get_image_features` below, all else is transformers'."""
+
+    def __init__(self, config: LlavaConfig) -> None:
+        super().__init__(config)
+        options = getattr(config, 'depth_fusion', None)
+        self.depth_fusion: PatchStatisticsFusion | None = None
+        if options:
+            self.depth_fusion = make_fusion(options, config.text_config.hidden_size)
+
+    def get_image_features(
+        self,
+        pixel_values: Tensor,
+        vision_feature_layer: None = None,
+        vision_feature_select_strategy: None = None,
+        depth_statistics: Tensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """``pooler_output``: per image (N, D), projected, depth added.
+
+        Positions are interpolated, blocks above the layer wanted not computed. Layer and strategy
+        are the configuration's.
+
+        Args:
+            pixel_values: (B, 3, H, W), of any size that patches divide.
+            depth_statistics: (B, h*w, K), see `mmseg_siglip.vlm.fusion`.
+
+        Raises:
+            ValueError: The strategy does not suit the encoder, the size the patch, or the
+                statistics the model.
+        """
+        strategy = check_strategy(
+            self.config.vision_feature_select_strategy, self.config.vision_config
+        )
+        pixel_values = pixel_values.to(self.vision_tower.dtype)
+        states = hidden_states(self.vision_tower, pixel_values, feature_layers(self.config))
+        tokens = select(torch.cat(states, -1), strategy, self.config.vision_config)
+        tokens = self.multi_modal_projector(tokens)
+        if depth_statistics is not None:
+            tokens = self._fuse(tokens, depth_statistics, tuple(pixel_values.shape[-2:]))
+        return BaseModelOutputWithPooling(pooler_output=list(tokens))
+
+    def _fuse(self, tokens: Tensor, statistics: Tensor, size: tuple[int, int]) -> Tensor:
+        if self.depth_fusion is None:
+            raise ValueError(
+                'depth_statistics: this model has no depth fusion; see add_depth_fusion'
+            )
+        rows, columns = token_grid(self.config.vision_config, size)
+        if tokens.shape[1] != rows * columns:
+            raise ValueError(
+                f'depth_statistics: expected a token for each of {rows}x{columns} patches, found '
+                f'{tokens.shape[1]} tokens; drop the CLS token'
+            )
+        return self.depth_fusion(tokens, statistics)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        depth_statistics: Tensor | None = None,
+        **kwargs,
+    ):
+        """As transformers'; with an image the prompt reaches it as ``inputs_embeds``."""
+        if pixel_values is None and depth_statistics is not None:
+            raise ValueError('depth_statistics: expected pixel_values beside them, found none')
+        if pixel_values is not None:
+            features = self.get_image_features(pixel_values, depth_statistics=depth_statistics)
+            features = torch.stack(features.pooler_output)
+            if inputs_embeds is None:
+                inputs_embeds = self.get_input_embeddings()(input_ids)
+            features = features.to(inputs_embeds.device, inputs_embeds.dtype)
+            places = (input_ids == self.config.image_token_id).sum().item()
+            if places != features.shape[0] * features.shape[1]:
+                raise ValueError(
+                    f'expected {features.shape[0]} x {features.shape[1]} image tokens in the '
+                    f'prompts, found {places}; prompt and image need the same processor'
+                )
+            mask = self.get_placeholder_mask(input_ids, inputs_embeds, features)
+            inputs_embeds = inputs_embeds.masked_scatter(mask, features)
+            input_ids = None
+        return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
+
+
+class LlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
+    """Transformers' class of this name, which can also load what this one saves, less the depth.
+
+    Beyond it: images of any size, ``depth_statistics`` beside ``pixel_values`` in `forward` and
+    ``generate``, and no computing of layers that nothing reads.
+    """
+
+    def __init__(self, config: LlavaConfig) -> None:
+        super(transformers.LlavaForConditionalGeneration, self).__init__(config)
+        self.model = LlavaModel(config)
+        text = config.text_config
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.post_init()
+
+    @property
+    def depth_fusion(self) -> PatchStatisticsFusion | None:
+        return self.model.depth_fusion
+
+    def add_depth_fusion(self, options: Mapping) -> None:
+        """Let depth in, without effect before training.
+
+        Args:
+            options: ``names`` of the statistics and their ``space`` (see `patch_statistics`),
+                ``mean`` and ``std`` over the training set, ``width`` of a hidden layer.
+        """
+        fusion = make_fusion(options, self.config.text_config.hidden_size)
+        self.model.depth_fusion = fusion.to(self.device, self.dtype)
+        self.config.depth_fusion = {
+            'space': 'depth',
+            **{k: list(v) if isinstance(v, (list, tuple)) else v for k, v in options.items()},
+        }
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, PatchStatisticsFusion):
+            nn.init.zeros_(module.last.weight)
+            nn.init.zeros_(module.last.bias)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values=None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        depth_statistics: Tensor | None = None,
+        **kwargs,
+    ) -> LlavaCausalLMOutputWithPast:
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            depth_statistics=depth_statistics,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, vocab_size=self.config.text_config.vocab_size)
+        return LlavaCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, inputs_embeds: Tensor | None = None, **kwargs
+    ) -> dict:
+        """Depth goes where the image goes: into the first step."""
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, inputs_embeds=inputs_embeds, **kwargs
+        )
+        if inputs.get('pixel_values') is None:
+            inputs.pop('depth_statistics', None)
+        return inputs

@@ -1,0 +1,191 @@
+"""LLaVA models by one call: a whole checkpoint, or a language model and a vision tower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor
+
+from mmseg_siglip.models.backbones.siglip import first_line
+from mmseg_siglip.models.precision import compute_dtype
+from mmseg_siglip.vlm.adapters import load_projector
+from mmseg_siglip.vlm.assemble import PretrainedVLM, add_image_token, build_llava
+from mmseg_siglip.vlm.build import CustomVisionConfig, check_encoder_type, tower_options
+from mmseg_siglip.vlm.checkpoints import load, quiet, read_config, read_vision_config
+from mmseg_siglip.vlm.llava import LlavaForConditionalGeneration, feature_layers
+from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN, get_size, set_size
+from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transformers
+from mmseg_siglip.vlm.vision import num_prefix, token_grid
+
+TOWER_KEYS = ('mm_vision_tower', 'mm_image_tower')
+KEYS = (
+    'model_name_or_path',
+    *TOWER_KEYS,
+    'mm_hidden_size',
+    'mm_projector_type',
+    'mm_vision_select_layer',
+    'mm_vision_select_feature',
+    'pretrain_mm_mlp_adapter',
+)
+
+
+def load_pretrained_model(
+    config_or_path: str | Path | Mapping,
+    encoder_type: str = 'auto',
+    custom_vision_config: CustomVisionConfig | Mapping | Any | None = None,
+    *,
+    precision: str = 'fp32',
+    device: str | None = None,
+) -> PretrainedVLM:
+    """Load or assemble a LLaVA model, and what prepares its inputs.
+
+    Args:
+        config_or_path: A LLaVA checkpoint in transformers' format, folder or Hub id. Or a mapping
+            in LLaVA's words: ``model_name_or_path``, such a checkpoint or a language model;
+            ``mm_vision_tower`` (MoE-LLaVA: ``mm_image_tower``) to put on the latter, with a new
+            projector unless ``pretrain_mm_mlp_adapter`` has one; ``mm_hidden_size``, compared with
+            the tower's; ``mm_projector_type``, ``mm_vision_select_layer``,
+            ``mm_vision_select_feature``.
+        encoder_type: See `build_vision_tower`.
+        custom_vision_config: See `tower_options`; goes before the words above.
+        precision: ``fp32``, ``bf16``, ``fp16`` or ``auto``, see `compute_dtype`.
+        device: By default the GPU, if there is one.
+
+    Returns:
+        A tuple of (model, image_processor, tokenizer, context_len); LLaVA's own order is
+        ``.as_llava()``.
+
+    Raises:
+        ValueError: A checkpoint is missing, of another kind or incomplete, or a value contradicts
+            it.
+    """
+    if isinstance(config_or_path, Mapping):
+        fields = dict(config_or_path)
+    else:
+        fields = dict(model_name_or_path=str(config_or_path))
+    unknown = sorted(set(fields) - set(KEYS))
+    if unknown or not fields.get('model_name_or_path'):
+        raise ValueError(
+            f'config: expected model_name_or_path and maybe {", ".join(KEYS[1:])}, found '
+            f'{", ".join(unknown) or "no model_name_or_path"}'
+        )
+    options = _options(fields, custom_vision_config)
+    tower = next((fields[key] for key in TOWER_KEYS if fields.get(key)), None)
+    if tower is None:
+        vlm = _whole(fields, encoder_type, options)
+    else:
+        vlm = _assembled(fields, tower, encoder_type, options)
+    if fields.get('pretrain_mm_mlp_adapter'):
+        projector = vlm.model.model.multi_modal_projector
+        load_projector(projector, fields['pretrain_mm_mlp_adapter'])
+    device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    vlm.model.to(device, compute_dtype(precision, device))
+    if vlm.model.depth_fusion is not None:
+        vlm.model.depth_fusion.float()  # centimetres are lost in bfloat16
+    vlm.model.eval()
+    return vlm
+
+
+def _options(fields: Mapping, custom: Any | None) -> dict[str, Any]:
+    """`tower_options`, LLaVA's words where they say nothing."""
+    theirs = dict(
+        select_layer=fields.get('mm_vision_select_layer'),
+        select_feature=fields.get('mm_vision_select_feature'),
+    )
+    ours = {name: value for name, value in tower_options(custom).items() if value is not None}
+    return {name: value for name, value in theirs.items() if value is not None} | ours
+
+
+def _assembled(fields: Mapping, tower: str, encoder_type: str, options: dict) -> PretrainedVLM:
+    config = read_vision_config(tower)
+    check_encoder_type(encoder_type, config, tower)
+    _check_width(fields, config.hidden_size, tower)
+    return build_llava(
+        tower,
+        fields['model_name_or_path'],
+        projector=fields.get('mm_projector_type') or 'mlp2x_gelu',
+        **options,
+    )
+
+
+def _check_width(fields: Mapping, width: int, tower: str) -> None:
+    found = fields.get('mm_hidden_size')
+    if found is not None and found != width:
+        raise ValueError(
+            f'mm_hidden_size: expected {width}, the width of {tower}, found {found}; it can be '
+            'left out'
+        )
+
+
+def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
+    path = fields['model_name_or_path']
+    config = _llava_config(path)
+    vision = config.vision_config
+    check_encoder_type(encoder_type, vision, path)
+    _check_width(fields, vision.hidden_size, path)
+    strategy = check_strategy(
+        options.get('select_feature', config.vision_feature_select_strategy), vision
+    )
+    config.vision_feature_select_strategy = in_transformers(strategy)
+    config.vision_feature_layer = options.get('select_layer', config.vision_feature_layer)
+    feature_layers(config)
+    processor = _processor(path, config)
+    if options.get('image_size'):
+        size = options['image_size']
+        size = (size, size) if isinstance(size, int) else tuple(size)
+        token_grid(vision, size)
+        set_size(processor.image_processor, vision, size)
+    rows, columns = token_grid(vision, get_size(processor.image_processor))
+    config.image_seq_length = rows * columns + extra_tokens(strategy, vision)
+    model = load(LlavaForConditionalGeneration, path, config=config, dtype=torch.float32)
+    return PretrainedVLM.of(model, processor)
+
+
+def _llava_config(path: str) -> LlavaConfig:
+    try:
+        config = read_config(path)
+    except ValueError as error:
+        if 'llava' in str(error):
+            raise ValueError(
+                f'{error}; of a checkpoint in the form of the original LLaVA give the language '
+                'model, mm_vision_tower, and it as pretrain_mm_mlp_adapter'
+            ) from error
+        raise
+    if isinstance(config, LlavaConfig):
+        return config
+    if type(config) in AutoModelForCausalLM._model_mapping:
+        raise ValueError(
+            f'{path}: expected a LLaVA checkpoint, found a language model without vision '
+            f'(model_type {config.model_type!r}); name a tower for it as mm_vision_tower'
+        )
+    raise ValueError(
+        f'{path}: expected a LLaVA checkpoint (model_type llava), found {config.model_type!r}'
+    )
+
+
+def _processor(path: str, config: LlavaConfig) -> LlavaProcessor:
+    """The checkpoint's, counting placeholders as the model counts features."""
+    try:
+        with quiet():
+            processor = LlavaProcessor.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{path}: expected a processor of images and text (preprocessor_config.json and '
+            f'tokenizer files) beside the weights, found none that loads ({first_line(error)})'
+        ) from error
+    vision = config.vision_config
+    processor.patch_size = vision.patch_size
+    processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+    processor.num_additional_image_tokens = num_prefix(vision)
+    processor.chat_template = processor.chat_template or FLATTEN + PLAIN
+    add_image_token(processor.tokenizer)
+    token = processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    if token != config.image_token_id:
+        raise ValueError(
+            f'{path}: expected {IMAGE_TOKEN} to be token {config.image_token_id} of the '
+            f'tokenizer, as the model has it, found {token}'
+        )
+    return processor

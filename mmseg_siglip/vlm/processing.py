@@ -1,0 +1,126 @@
+"""Image processors at the tower's size, and the processor that puts images and text together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import (
+    AutoImageProcessor,
+    LlavaProcessor,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    SiglipImageProcessor,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from mmseg_siglip.models.backbones.siglip import first_line
+from mmseg_siglip.vlm.strategy import in_transformers
+from mmseg_siglip.vlm.vision import CLIP_TYPES, num_prefix
+
+IMAGE_TOKEN = '<image>'
+
+# Templates of language models take strings; this makes one string of a list of parts.
+FLATTEN = (
+    '{%- set flat = namespace(messages=[]) -%}'
+    '{%- for message in messages -%}'
+    '{%- if message.content is string -%}'
+    '{%- set text = message.content -%}'
+    '{%- else -%}'
+    "{%- set parts = namespace(text='') -%}"
+    '{%- for part in message.content -%}'
+    "{%- if part.type == 'image' -%}"
+    "{%- set parts.text = parts.text + '<image>\\n' -%}"
+    '{%- else -%}'
+    '{%- set parts.text = parts.text + part.text -%}'
+    '{%- endif -%}'
+    '{%- endfor -%}'
+    '{%- set text = parts.text -%}'
+    '{%- endif -%}'
+    "{%- set flat.messages = flat.messages + [{'role': message.role, 'content': text}] -%}"
+    '{%- endfor -%}'
+    '{%- set messages = flat.messages -%}'
+)
+# LLaVA 1.5: "USER: <image>\nquestion ASSISTANT: answer".
+PLAIN = (
+    '{%- for message in messages -%}'
+    "{{ message.role.upper() + ': ' + message.content + ' ' }}"
+    '{%- endfor -%}'
+    "{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}"
+)
+
+
+def load_image_processor(
+    source: str, config: PretrainedConfig, *, size: tuple[int, int], revision: str | None = None
+) -> BaseImageProcessor:
+    """The processor of a vision checkpoint, set to give images of `size` (H, W).
+
+    It has ``crop_size`` also for SigLIP, which LLaVA's training code reads. NaFlex checkpoints get
+    SigLIP's processor with their own statistics, since theirs gives patches, not images.
+
+    Raises:
+        ValueError: The checkpoint brings none.
+    """
+    try:
+        processor = AutoImageProcessor.from_pretrained(
+            source, revision=revision, backend='torchvision', trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f'{source}: expected an image processor (preprocessor_config.json) beside the '
+            f'weights, found none that loads ({first_line(error)})'
+        ) from error
+    if config.model_type == 'siglip2_vision_model':
+        processor = SiglipImageProcessor(
+            resample=processor.resample,
+            image_mean=processor.image_mean,
+            image_std=processor.image_std,
+        )
+    set_size(processor, config, size)
+    return processor
+
+
+def set_size(
+    processor: BaseImageProcessor, config: PretrainedConfig, size: tuple[int, int]
+) -> None:
+    """Make a processor give images of (H, W): SigLIP's squeezes, CLIP's crops the middle."""
+    box = dict(height=size[0], width=size[1])
+    if config.model_type in CLIP_TYPES and getattr(processor, 'do_center_crop', False):
+        processor.size = dict(shortest_edge=max(size))
+    else:
+        processor.size = dict(box)
+    processor.crop_size = dict(box)
+
+
+def get_size(processor: BaseImageProcessor) -> tuple[int, int]:
+    """(H, W) of the images that a processor gives."""
+    box = processor.crop_size if getattr(processor, 'do_center_crop', False) else processor.size
+    if box.get('height') is None:
+        raise ValueError(f'image processor: expected a height and a width, found {dict(box)}')
+    return box['height'], box['width']
+
+
+def make_processor(
+    image_processor: BaseImageProcessor,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig,
+    strategy: str,
+) -> LlavaProcessor:
+    """Transformers' processor with as many placeholders as there will be features.
+
+    Its chat template is the language model's own, or LLaVA 1.5's, and takes images.
+    """
+    return LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        patch_size=config.patch_size,
+        vision_feature_select_strategy=in_transformers(strategy),
+        num_additional_image_tokens=num_prefix(config),
+        chat_template=FLATTEN + (tokenizer.chat_template or PLAIN),
+        image_token=IMAGE_TOKEN,
+    )
+
+
+def has_processor(folder: str) -> bool:
+    """Whether a local folder has a file of an image processor."""
+    names = ('preprocessor_config.json', 'processor_config.json')
+    return any(Path(folder, name).is_file() for name in names)

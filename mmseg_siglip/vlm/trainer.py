@@ -1,0 +1,195 @@
+"""Training a LLaVA model, or parts of it, on MMEngine's Runner.
+
+Shapes: B samples, N image tokens, T tokens of a conversation, K depth statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mmseg_siglip.registry import MODELS
+from mmseg_siglip.vlm.assemble import build_llava, require_gradients
+from mmseg_siglip.vlm.chat import prompt_of
+from mmseg_siglip.vlm.fusion import depth_statistics
+from mmseg_siglip.vlm.processing import IMAGE_TOKEN
+
+IGNORED = -100
+
+
+@MODELS.register_module()
+class LlavaTrainer(BaseModel):
+    """A LLaVA model that learns to answer questions about images.
+
+    A batch is a list of images, (3, H, W) uint8, RGB, of any sizes, and a list of samples:
+    ``question``, ``answer``, maybe ``further`` pairs of them, and ``depth`` (H, W) in metres if
+    depth is fused. The loss is on the answers alone. Images go through the model's own image processor, prompts through its chat
+    template, so training and use see the same.
+
+    Args:
+        vision, llm, tokenizer, projector, image_size, select_layer: See `build_llava`.
+        train: Parts that learn: some of ``vision``, ``projector``, ``fusion``, ``llm``.
+        depth: Options of ``add_depth_fusion``; None leaves depth out.
+        use_image: Whether the model sees the image; without, it is the blind baseline.
+        attention: Implementation while training; ``eager`` is the faster one in bfloat16 on CPUs.
+        max_new_tokens: Longest answer.
+
+    Raises:
+        ValueError: See `build_llava`; or a part is not there.
+    """
+
+    def __init__(
+        self,
+        vision: str,
+        llm: str | Mapping,
+        *,
+        tokenizer: str | None = None,
+        projector: str = 'mlp2x_gelu',
+        image_size: int | tuple[int, int] | None = None,
+        select_layer: int = -2,
+        train: Sequence[str] = ('projector', 'fusion'),
+        depth: Mapping | None = None,
+        use_image: bool = True,
+        attention: str = 'sdpa',
+        max_new_tokens: int = 8,
+    ) -> None:
+        super().__init__()
+        self.vlm = build_llava(
+            vision,
+            llm,
+            projector=projector,
+            image_size=image_size,
+            tokenizer=tokenizer,
+            select_layer=select_layer,
+        )
+        self.llava = self.vlm.model
+        if depth is not None:
+            self.llava.add_depth_fusion(depth)
+        if depth is None and 'fusion' in train:
+            train = tuple(part for part in train if part != 'fusion')
+        require_gradients(self.llava, train)
+        self.llava.set_attn_implementation(attention)
+        self.train_parts, self.use_image = tuple(train), use_image
+        self.max_new_tokens = max_new_tokens
+
+    def init_weights(self) -> None:
+        """Do nothing: weights were set at construction."""
+
+    def forward(
+        self, inputs: Sequence[Tensor], data_samples: Sequence[BaseDataElement], mode: str = 'loss'
+    ) -> dict[str, Tensor] | list[BaseDataElement]:
+        """``loss``: a dict of scalars; ``predict``: the samples with ``pred_answer``."""
+        if mode == 'loss':
+            return self._loss(inputs, data_samples)
+        if mode == 'predict':
+            return self._predict(inputs, data_samples)
+        raise ValueError(f'mode: expected loss or predict, found {mode!r}')
+
+    def _loss(
+        self, inputs: Sequence[Tensor], samples: Sequence[BaseDataElement]
+    ) -> dict[str, Tensor]:
+        talks = [
+            self._conversation(prompt, sample)
+            for prompt, sample in zip(self._prompts(samples), samples, strict=True)
+        ]
+        rows, labels = zip(*talks, strict=True)
+        ids, mask = self._pad(rows, side='right')
+        labels = pad_sequence(
+            [torch.tensor(row) for row in labels], batch_first=True, padding_value=IGNORED
+        ).to(ids.device)
+        states = self.llava.model(
+            input_ids=ids, attention_mask=mask, **self._visual(inputs, samples)
+        ).last_hidden_state
+        # The head on the answers' places alone: that is all that the loss reads.
+        places = labels[:, 1:] != IGNORED
+        logits = self.llava.lm_head(states[:, :-1][places])
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][places])
+        return dict(loss=loss)
+
+    def _predict(
+        self, inputs: Sequence[Tensor], samples: Sequence[BaseDataElement]
+    ) -> list[BaseDataElement]:
+        ids, mask = self._pad(self._prompts(samples), side='left')
+        generated = self.llava.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            **self._visual(inputs, samples),
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            pad_token_id=self.vlm.tokenizer.pad_token_id,
+            eos_token_id=self.vlm.tokenizer.eos_token_id,
+        )
+        texts = self.vlm.tokenizer.batch_decode(
+            generated[:, ids.shape[1] :], skip_special_tokens=True
+        )
+        for sample, text in zip(samples, texts, strict=True):
+            sample.pred_answer = text.strip()
+        return list(samples)
+
+    def _visual(
+        self, inputs: Sequence[Tensor], samples: Sequence[BaseDataElement]
+    ) -> dict[str, Tensor]:
+        """``pixel_values`` and ``depth_statistics``, as far as the model takes them."""
+        if not self.use_image:
+            return {}
+        images = self.vlm.image_processor(list(inputs), return_tensors='pt')
+        device = self.llava.device
+        found = dict(pixel_values=images.pixel_values.to(device))
+        if self.llava.depth_fusion is not None:
+            depths = [sample.depth for sample in samples]
+            statistics = depth_statistics(depths, self.vlm.image_processor, self.llava.config)
+            found['depth_statistics'] = statistics.to(device)
+        return found
+
+    def _prompts(self, samples: Sequence[BaseDataElement]) -> list[list[int]]:
+        """Token ids up to the answer, placeholders repeated for each image token."""
+        tokens = self.llava.config.image_seq_length
+        texts = [
+            prompt_of(self.vlm.processor, sample.question, image=self.use_image).replace(
+                IMAGE_TOKEN, IMAGE_TOKEN * tokens
+            )
+            for sample in samples
+        ]
+        return self.vlm.tokenizer(texts)['input_ids']
+
+    def _conversation(
+        self, prompt: list[int], sample: BaseDataElement
+    ) -> tuple[list[int], list[int]]:
+        """Ids of all turns, and the same with `IGNORED` where the user speaks."""
+        answer = self._answer_ids(sample.answer)
+        ids, labels = prompt + answer, [IGNORED] * len(prompt) + answer
+        for question, text in sample.get('further', ()):
+            asked = prompt_of(self.vlm.processor, question, image=False)
+            asked = self.vlm.tokenizer(asked, add_special_tokens=False)['input_ids']
+            answer = self._answer_ids(text)
+            ids, labels = ids + asked + answer, labels + [IGNORED] * len(asked) + answer
+        return ids, labels
+
+    def _answer_ids(self, answer: str) -> list[int]:
+        tokenizer = self.vlm.tokenizer
+        ids = tokenizer(f' {answer}', add_special_tokens=False)['input_ids']
+        return [*ids, tokenizer.eos_token_id]
+
+    def _pad(self, rows: Sequence[Sequence[int]], *, side: str) -> tuple[Tensor, Tensor]:
+        """(B, T) ids and mask."""
+        tensors = [torch.tensor(row) for row in rows]
+        ids = pad_sequence(
+            tensors,
+            batch_first=True,
+            padding_value=self.vlm.tokenizer.pad_token_id,
+            padding_side=side,
+        )
+        mask = pad_sequence(
+            [torch.ones_like(row) for row in tensors], batch_first=True, padding_side=side
+        )
+        return ids.to(self.llava.device), mask.to(self.llava.device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """A folder for `load_pretrained_model` and ``python -m mmseg_siglip.vlm``."""
+        self.vlm.save_pretrained(folder)
