@@ -52,11 +52,11 @@ SAM2_CONFIG = dict(
 )
 
 
-def disturb(model, seed=0):
+def disturb(model, seed=0, scale=0.05):
     """Zeros and tiny weights would hide mistakes."""
     torch.manual_seed(seed)
     for parameter in model.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
+        parameter.data += scale * torch.randn_like(parameter)
     return model.eval().requires_grad_(False)
 
 

@@ -7,6 +7,7 @@ train A (rank, in) and B (out, rank), B starting at zero: y = W x + alpha / rank
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -138,7 +139,9 @@ def inject(
         target_modules=pattern,
     )
     for name in adapters:
-        inject_adapter_in_model(config, owner.model, adapter_name=name)
+        with warnings.catch_warnings():  # that there are several adapters is what is meant
+            warnings.filterwarnings('ignore', message='Already found a `peft_config`')
+            inject_adapter_in_model(config, owner.model, adapter_name=name)
     select_adapter(owner, adapters[0])
     owner.register_load_state_dict_pre_hook(_accept_plain_names)
 

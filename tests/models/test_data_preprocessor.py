@@ -1,8 +1,9 @@
+import pytest
 import torch
 from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 
-from mmseg_siglip.models.data_preprocessor import ImageListPreProcessor
+from mmseg_siglip.models.data_preprocessor import ImageListPreProcessor, UnitImagePreProcessor
 
 OPTIONS = dict(mean=[1.0, 2.0, 3.0], std=[2.0, 4.0, 8.0], bgr_to_rgb=True)
 
@@ -27,3 +28,15 @@ def test_by_hand():
 def test_a_stacked_batch_is_taken_apart():
     out = ImageListPreProcessor(**OPTIONS)(dict(inputs=torch.zeros(2, 3, 4, 4)))
     assert [image.shape for image in out['inputs']] == [(3, 4, 4)] * 2
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_unit_images_keep_their_sizes_and_nothing_else(training):
+    images = [torch.full((3, 4, 5), 255, dtype=torch.uint8), torch.zeros(3, 2, 7)]
+    images[1][0] = 51.0  # blue, as MMSeg loads it
+    found = UnitImagePreProcessor()(dict(inputs=images, data_samples=None), training)['inputs']
+    assert [tuple(image.shape) for image in found] == [(3, 4, 5), (3, 2, 7)]
+    assert found[0].min() == found[0].max() == 1
+    assert found[1][:, 0, 0].tolist() == pytest.approx([0.0, 0.0, 0.2])
+    same = UnitImagePreProcessor(bgr_to_rgb=False)(dict(inputs=images[1:]), training)['inputs'][0]
+    assert same[:, 0, 0].tolist() == pytest.approx([0.2, 0.0, 0.0])

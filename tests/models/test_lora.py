@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
-from mmseg_siglip.models.lora import ADAPTABLE, add_lora, lora_layers, merge_lora
+from mmseg_siglip.models.lora import ADAPTABLE, add_lora, lora_layers, merge_lora, select_adapter
 
 SIGLIP_TARGETS = ['q_proj', 'k_proj', 'v_proj', 'out_proj', 'fc1', 'fc2']
 CASES = [
@@ -140,3 +140,22 @@ def test_refuses_a_second_set_and_other_models(build):
         add_lora(add_lora(build('siglip'), rank=2), rank=2)
     with pytest.raises(ValueError, match='expected a SigLIPBackbone or a CLIPBackbone, found Lin'):
         add_lora(nn.Linear(2, 2), rank=2)
+
+
+def test_adapters_side_by_side_work_one_at_a_time(build):
+    images, backbone = torch.randn(1, 3, 32, 32), build('siglip')
+    before = backbone(images)[0]
+    add_lora(backbone, rank=2, adapters=('small', 'large'))
+    for name, parameter in backbone.named_parameters():
+        if 'lora_B.large' in name:
+            nn.init.normal_(parameter)
+    torch.testing.assert_close(backbone(images)[0], before)
+    select_adapter(backbone, 'large')
+    assert (backbone(images)[0] - before).abs().max() > 1e-2
+    select_adapter(backbone, 'small')
+    torch.testing.assert_close(backbone(images)[0], before)
+    assert all(p.requires_grad for n, p in backbone.named_parameters() if 'lora_' in n)
+    with pytest.raises(ValueError, match="expected one of .'large', 'small'., found 'medium'"):
+        select_adapter(backbone, 'medium')
+    with pytest.raises(ValueError, match='different names'):
+        add_lora(build('siglip'), rank=2, adapters=('same', 'same'))

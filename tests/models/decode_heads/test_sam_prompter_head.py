@@ -1,0 +1,200 @@
+import pytest
+import torch
+from tiny_sams import disturb
+from torch.nn.functional import conv2d, gelu, group_norm, interpolate, normalize
+
+from mmseg_siglip.models.decode_heads import SAMPrompterDecodeHead
+from mmseg_siglip.models.decode_heads.sam_prompter_head import mask_iou
+from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
+from mmseg_siglip.models.sam import SAMAdapter
+
+C, E, SCALE, BIAS = 12, 32, 9.0, -3.0
+PARITY = dict(prompt_mode='conv', down_spatial_times=2, dense='global')
+
+
+def head(**options):
+    torch.manual_seed(0)
+    defaults = dict(in_channels=C, text_channels=C, prompt_dim=E, native_grid=(27, 27))
+    return SAMPrompterDecodeHead(**defaults, **options)
+
+
+@pytest.fixture(scope='module')
+def sam(sam_config):
+    adapter = SAMAdapter(config=sam_config, resize='squash')
+    disturb(adapter.model)
+    return adapter
+
+
+def inputs(sam, grid=(27, 27), coverage=(1.0, 1.0)):
+    torch.manual_seed(1)
+    patches = torch.randn(2, C, *grid)
+    image = ImageFeatures(patches, patches, (), coverage)
+    tokens = torch.randn(3, 4, C)
+    real = torch.arange(4) < torch.tensor([[4], [2], [3]])
+    text = TextFeatures(tokens, tokens, real, torch.randn(3, C))
+    rows = torch.tensor([0, 1, 1])
+    return image, text, rows, sam.encode(torch.rand(2, 3, 40, 56)).take(rows.tolist())
+
+
+def run(module, sam, grid=(27, 27), **options):
+    image, text, rows, features = inputs(sam, grid, **options)
+    return module(image, text, rows, features, sam, scale=SCALE, bias=BIAS)
+
+
+def rsrefseg(module, sam, v, words, pooled):
+    """RSRefSeg written out for one image (1, C, h, w) and one phrase; group norm for batch norm."""
+    grid = v.shape[-2:]
+    cells = normalize(v, dim=1).flatten(2)
+    a = torch.sigmoid(SCALE * normalize(words, dim=-1) @ cells + BIAS).unflatten(2, grid)
+    local = (v + (a[:, :, None] * v[:, None]).mean(1)) / 2
+    g = (SCALE * normalize(pooled, dim=-1)[:, None] @ cells + BIAS).unflatten(2, grid)
+    x = conv2d(torch.cat([local, g.sigmoid() * v, v], 1), module.activation.mix.weight)
+    x = gelu(group_norm(x, 32, module.norm.weight, module.norm.bias))
+    size = torch.tensor(grid)
+    y, xx = torch.meshgrid(*((torch.arange(n) + 0.5) / n for n in size), indexing='ij')
+    code = sam.model.shared_image_embedding(torch.stack([xx, y], -1)).permute(2, 0, 1)[None]
+    x = x + code
+    for block in module.prompter.down[:2]:
+        x = conv2d(x, block.conv.weight, block.conv.bias, stride=2, padding=1)
+        x = gelu(group_norm(x, 32, block.norm.weight, block.norm.bias))
+    sparse = module.prompter.down[2](x).flatten(2).transpose(1, 2)
+    mask = interpolate(g, size=sam.mask_size, mode='bilinear')
+    return sparse, sam.model.prompt_encoder.mask_embed(mask)
+
+
+def test_parity_with_rsrefseg(sam):
+    module = head(**PARITY)
+    sparse, dense = run(module, sam)
+    assert sparse.shape == (3, 49, E)  # 27 -> 14 -> 7
+    image, text, rows, _ = inputs(sam)
+    for r, b in enumerate(rows.tolist()):
+        expected = rsrefseg(
+            module,
+            sam,
+            image.patches[b : b + 1],
+            text.similar[r, text.real[r]][None],
+            text.pooled[r : r + 1],
+        )
+        torch.testing.assert_close(sparse[r], expected[0][0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(dense[r], expected[1][0], atol=1e-4, rtol=1e-4)
+
+
+def test_parity_output_stays_what_it_is(sam):
+    """Golden: sums of what the formulas above give for this seed."""
+    module = head(**PARITY)
+    image, text, rows, _ = inputs(sam)
+    oracle = rsrefseg(
+        module, sam, image.patches[:1], text.similar[0, text.real[0]][None], text.pooled[:1]
+    )
+    sparse, dense = run(module, sam)
+    for one, other in zip((sparse[0], dense[0]), oracle, strict=True):
+        assert one.double().sum().item() == pytest.approx(other.double().sum().item(), abs=1e-2)
+        assert one.abs().double().sum().item() == pytest.approx(
+            other.abs().double().sum().item(), rel=1e-5
+        )
+
+
+GRIDS = [(14, 14), (16, 16), (24, 24), (27, 27), (32, 32), (7, 20), (33, 17)]
+
+
+@pytest.mark.parametrize('grid', GRIDS)
+@pytest.mark.parametrize('mode', ['query', 'pool', 'conv'])
+def test_any_grid_and_every_mode(sam, mode, grid):
+    module = head(prompt_mode=mode)
+    sparse, dense = run(module, sam, grid)
+    rows, columns = module.prompt_grid(grid)
+    assert sparse.shape == (3, rows * columns, E)
+    assert dense.shape == (3, E, *sam.embedding_size)
+    if mode == 'query':
+        assert rows * columns == 9
+    if mode == 'pool' and grid[0] == grid[1]:
+        assert rows * columns == 49
+
+
+@pytest.mark.parametrize(
+    ('target', 'native', 'steps'),
+    [(None, (27, 27), 2), (None, (32, 32), 3), (4, (27, 27), 3), (14, (27, 27), 1),
+     (None, (14, 14), 1), ((4, 7), (16, 32), 3), (None, (7, 7), 0)],
+)  # fmt: skip
+def test_target_spatial_dim_sets_the_steps(target, native, steps):
+    module = SAMPrompterDecodeHead(
+        in_channels=C,
+        text_channels=C,
+        prompt_dim=E,
+        native_grid=native,
+        prompt_mode='conv',
+        target_spatial_dim=target,
+    )
+    assert module.steps == steps
+
+
+def test_begins_with_the_similarity_as_mask(sam):
+    expected = run(head(prompt_mode='pool', dense='global'), sam)[1]
+    torch.testing.assert_close(run(head(prompt_mode='pool', dense='refined'), sam)[1], expected)
+    assert run(head(prompt_mode='pool', dense=None), sam)[1] is None
+
+
+def test_positions_follow_what_the_grid_covers(sam):
+    """27 patches of 14 pixels see 378 of 384 pixels; their places shrink with them."""
+    image, text, rows, features = inputs(sam, coverage=(378 / 384, 378 / 384))
+    module, seen = head(**PARITY), {}
+    module.prompter.register_forward_pre_hook(lambda _, args: seen.update(position=args[1]))
+    module(image, text, rows, features, sam, scale=SCALE, bias=BIAS)
+    centre = torch.tensor([(26.5 / 27) * 378 / 384, (0.5 / 27) * 378 / 384])  # x, y
+    expected = sam.model.shared_image_embedding(centre)
+    torch.testing.assert_close(seen['position'][0, :, 0, 26], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('mode', ['query', 'pool', 'conv'])
+def test_every_parameter_gets_a_gradient(sam, mode):
+    module = head(prompt_mode=mode)
+    sparse, dense = run(module, sam)
+    (sparse.mul(torch.randn_like(sparse)).sum() + dense.square().sum()).backward()
+    assert not [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_losses_are_means_over_phrases():
+    module = head()
+    logits = [torch.randn(2, 8, 8), torch.randn(1, 5, 6)]
+    masks = [(torch.rand(2, 8, 8) > 0.5).byte(), (torch.rand(1, 5, 6) > 0.5).byte()]
+    iou = [torch.tensor([0.3, 0.4]), torch.tensor([0.9])]
+    found = module.loss(logits, masks, iou)
+    for name, loss in zip(('MaskBCELoss', 'MaskDiceLoss'), module.losses, strict=True):
+        each = [
+            loss(z[i : i + 1], y[i : i + 1]).item()
+            for z, y in zip(logits, masks, strict=True)
+            for i in range(len(z))
+        ]
+        assert found[f'loss_{name}'].item() == pytest.approx(sum(each) / 3, rel=1e-5)
+    actual = torch.cat([mask_iou(z, y) for z, y in zip(logits, masks, strict=True)])
+    error = (torch.cat(iou) - actual).square().mean()
+    assert found['loss_iou'].item() == pytest.approx(error.item(), rel=1e-5)
+    assert found['train_iou'].item() == pytest.approx(actual.mean().item())
+
+
+def test_mask_iou_by_hand():
+    logits = torch.tensor([[[1.0, 1.0], [-1.0, 1.0]], [[-1.0, -1.0], [-1.0, -1.0]]])
+    masks = torch.tensor([[[1, 0], [1, 255]], [[0, 0], [0, 0]]])
+    assert mask_iou(logits, masks).tolist() == pytest.approx([1 / 3, 1.0])
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(prompt_mode='box'), 'prompt_mode: expected one of'),
+        (dict(dense='some'), 'dense: expected one of'),
+        (dict(num_prompts=4, prompt_mode='pool'), 'num_prompts is an option of prompt_mode query'),
+        (
+            dict(target_spatial_dim=7),
+            'target_spatial_dim is an option of prompt_mode conv and pool',
+        ),
+        (
+            dict(prompt_mode='conv', target_spatial_dim=7, down_spatial_times=2),
+            'expected one, found both',
+        ),
+        (dict(prompt_mode='pool', target_spatial_dim=(0, 3)), 'expected 1 or more'),
+    ],
+)
+def test_refusals(options, message):
+    with pytest.raises(ValueError, match=message):
+        head(**options)
