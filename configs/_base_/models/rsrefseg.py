@@ -1,0 +1,27 @@
+"""RSRefSeg: SigLIP So400m/14 at 384 pixels; SAM at 1024, images stretched to both."""
+
+model = dict(
+    type='ReferringSegmentor',
+    backbone=dict(type='SigLIPBackbone', pretrained='google/siglip-so400m-patch14-384'),
+    sam=dict(type='SAMAdapter', checkpoint='facebook/sam-vit-base', resize='squash'),
+    decode_head=dict(
+        type='SAMPrompterDecodeHead',
+        prompt_mode='conv',
+        down_spatial_times=2,
+        dense='global',
+        loss_decode=[dict(type='MaskBCELoss', loss_weight=5.0)],
+        iou_loss_weight=0.0,
+    ),
+    encoder=dict(
+        similarity='tower',
+        finetune=dict(
+            type='lora',
+            rank=16,
+            alpha=16,
+            dropout=0.1,
+            targets=['q_proj', 'k_proj', 'v_proj', 'out_proj'],
+        ),
+    ),
+    sam_finetune=dict(type='lora', rank=16, alpha=16, dropout=0.1),
+    precision='auto',
+)

@@ -1,0 +1,2 @@
+_base_ = './refcoco.py'
+model = dict(backbone=dict(pretrained='google/siglip2-base-patch16-naflex'))

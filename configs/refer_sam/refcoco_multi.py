@@ -1,0 +1,7 @@
+_base_ = './refcoco.py'
+model = dict(
+    encoder=dict(
+        train_sizes=[256, 384, 512],
+        finetune=dict(resolutions=[256, 384, 512]),
+    ),
+)
