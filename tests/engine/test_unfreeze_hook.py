@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -137,3 +140,36 @@ def test_a_backbone_that_cannot_train_is_refused(train):
     assert [len(group['params']) for group in groups] == [2]
     with pytest.raises(ValueError, match='step: expected 1 or more, found 0'):
         UnfreezeBackboneHook(step=0)
+
+
+@pytest.mark.slow
+def test_two_processes_hold_and_free_the_backbone_together(repository, tmp_path):
+    options = {
+        'train_dataloader.batch_size': 1,
+        'train_dataloader.num_workers': 0,
+        'train_dataloader.persistent_workers': False,
+        'train_dataloader.dataset.size': '(32,32)',
+        'train_dataloader.dataset.num_scenes': 8,
+        'train_cfg.max_iters': STEP + 1,
+        'train_cfg.val_interval': 100,
+        'custom_hooks.0.step': STEP,
+        'default_hooks.checkpoint.interval': 1,
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+    }
+    subprocess.run(
+        [
+            *('bash', str(repository / 'tools/dist_train.sh')),
+            *(str(repository / 'configs/dpt/shapes_unfreeze.py'), '2'),
+            *('--work-dir', str(tmp_path)),
+            *('--cfg-options', *(f'{name}={value}' for name, value in options.items())),
+        ],
+        env=dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1'),
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    first, held, free = (
+        torch.load(tmp_path / f'iter_{i}.pth')['state_dict'] for i in (1, STEP, STEP + 1)
+    )
+    assert not moved(held, first, 'backbone') and moved(held, first, 'decode_head')
+    assert moved(free, held, 'backbone')
