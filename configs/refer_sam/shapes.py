@@ -4,3 +4,4 @@ _base_ = [
     '../_base_/schedules/refer_tiny.py',
     '../_base_/default_runtime.py',
 ]
+model = dict(decode_head=dict(prompt_mode='query', num_layers=1))

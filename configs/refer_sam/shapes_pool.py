@@ -1,2 +1,2 @@
 _base_ = './shapes.py'
-model = dict(decode_head=dict(prompt_mode='pool'))
+model = dict(decode_head=dict(_delete_=True, type='SAMPrompterDecodeHead', prompt_mode='pool'))

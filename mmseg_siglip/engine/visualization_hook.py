@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from mmengine.runner import Runner
+from mmengine.structures import PixelData
 from mmseg.engine.hooks import SegVisualizationHook as BaseSegVisualizationHook
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -44,15 +46,35 @@ class SegVisualizationHook(BaseSegVisualizationHook):
             return
         for pixels, sample in zip(data_batch['inputs'], outputs, strict=True):
             path = Path(sample.img_path)
-            self._visualizer.add_datasample(
-                f'{mode}_{path.stem}',
-                picture_of(path, pixels, sample.ori_shape),
-                data_sample=sample,
-                draw_gt=self.draw_gt,
-                show=self.show,
-                wait_time=self.wait_time,
-                step=runner.iter,
-            )
+            picture = picture_of(path, pixels, sample.ori_shape)
+            for suffix, part in by_phrase(sample):
+                self._visualizer.add_datasample(
+                    f'{mode}_{path.stem}{suffix}',
+                    picture,
+                    data_sample=part,
+                    draw_gt=self.draw_gt,
+                    show=self.show,
+                    wait_time=self.wait_time,
+                    step=runner.iter,
+                )
+
+
+def by_phrase(sample: SegDataSample) -> list[tuple[str, SegDataSample]]:
+    """A sample whose masks are phrases', (P, H, W), as P samples of one; any other as it is.
+
+    With the end of each picture's name, such as ``_0_the red star``.
+    """
+    if 'text' not in sample.metainfo:
+        return [('', sample)]
+    parts = []
+    for index, text in enumerate(sample.text):
+        part = SegDataSample(metainfo=sample.metainfo)
+        for name in ('gt_sem_seg', 'pred_sem_seg'):
+            if name in sample:
+                part.set_data({name: PixelData(data=sample.get(name).data[index : index + 1])})
+        words = re.sub(r'[^\w ]', '', text)[:60]
+        parts.append((f'_{index}_{words}', part))
+    return parts
 
 
 def picture_of(path: Path, pixels: Tensor | list[Tensor], size: tuple[int, int]) -> np.ndarray:

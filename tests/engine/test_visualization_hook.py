@@ -10,7 +10,7 @@ from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
-from mmseg_siglip.engine.visualization_hook import SegVisualizationHook, picture_of
+from mmseg_siglip.engine.visualization_hook import SegVisualizationHook, by_phrase, picture_of
 
 
 @pytest.fixture
@@ -63,3 +63,16 @@ def test_first_of_several_views():
     views = [torch.full((3, 4, 4), value, dtype=torch.uint8) for value in (10, 20)]
     image = picture_of(Path('none'), views, (8, 6))
     assert image.shape == (8, 6, 3) and (image == 10).all()
+
+
+def test_every_phrase_has_a_picture_of_its_own():
+    masks = torch.tensor([[[0, 1]], [[1, 1]]], dtype=torch.uint8)
+    sample = SegDataSample(metainfo=dict(text=['the red/blue cup', 'it']))
+    sample.pred_sem_seg = PixelData(data=masks)
+    sample.gt_sem_seg = PixelData(data=1 - masks)
+    (first, one), (second, other) = by_phrase(sample)
+    assert (first, second) == ('_0_the redblue cup', '_1_it')
+    assert torch.equal(one.pred_sem_seg.data, masks[:1])
+    assert torch.equal(other.gt_sem_seg.data, 1 - masks[1:])
+    plain = SegDataSample(pred_sem_seg=PixelData(data=masks))
+    assert by_phrase(plain) == [('', plain)]

@@ -23,7 +23,7 @@ model = dict(
             mask_decoder_config=dict(hidden_size=128, mlp_dim=256, iou_head_hidden_dim=128),
         ),
     ),
-    decode_head=dict(type='SAMPrompterDecodeHead', prompt_mode='query'),
+    decode_head=dict(type='SAMPrompterDecodeHead'),
     encoder=dict(
         image_size=(96, 144),
         train_sizes=[(64, 96), (80, 120), (96, 144)],
