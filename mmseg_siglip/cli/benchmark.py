@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
+import sys
 import time
 from collections.abc import Sequence
 from copy import deepcopy
@@ -14,12 +14,11 @@ from typing import Any
 import yaml
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from open_clip.pretrained import get_pretrained_cfg
-from tqdm import tqdm
 
+from mmseg_siglip.cli import benchmark_referring
 from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data, run
+from mmseg_siglip.cli.stopwatch import Stopwatch, write_csv
 from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
 from mmseg_siglip.models.attention import get_attention
@@ -40,7 +39,8 @@ COLUMNS = {
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Evaluate configs/sclip on several datasets, with several attentions.'
+        description='Evaluate configs/sclip on several datasets, with several attentions.',
+        epilog='With --referring, configs/refer_sam instead: see CHECKPOINT --referring --help.',
     )
     parser.add_argument(
         'checkpoint', nargs='?', metavar='CHECKPOINT', help="the encoder [the configs' own]"
@@ -169,26 +169,6 @@ def published(cfg: Config) -> tuple[float, str] | tuple[None, None]:
     return None, None
 
 
-class Stopwatch(Hook):
-    """Shows how far a test is and times it, from the first batch asked for to the last done."""
-
-    def __init__(self, label: str) -> None:
-        self.label = label
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        _ = getattr(runner.model, 'text', None)  # words are embedded once for a whole data set
-        batches = len(runner.test_dataloader)
-        self.bar = tqdm(total=batches, desc=self.label, unit='batch', disable=not is_main_process())
-        self.begin = self.end = time.perf_counter()
-
-    def after_test_iter(self, runner: Runner, *args, **kwargs) -> None:
-        self.end = time.perf_counter()
-        self.bar.update()
-
-    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        self.bar.close()
-
-
 def measure(cfg: Config, attention: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one test; a row of the table."""
     cfg = Config(deepcopy(cfg.to_dict()), filename=cfg.filename)
@@ -233,14 +213,6 @@ def table(rows: Sequence[dict]) -> str:
     return '\n'.join([*lines, *notes])
 
 
-def write_csv(rows: Sequence[dict], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def benchmark(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     for attention in args.attention:
@@ -257,4 +229,5 @@ def benchmark(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(benchmark, argv)
+    argv = sys.argv[1:] if argv is None else argv
+    return run(benchmark_referring.benchmark if '--referring' in argv else benchmark, argv)
