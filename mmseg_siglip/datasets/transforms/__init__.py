@@ -10,6 +10,7 @@ from mmseg_siglip.datasets.transforms.referring import (
     RandomReferringFlip,
     ResizeReferring,
 )
+from mmseg_siglip.datasets.transforms.regions import LoadShapesRegions
 
 __all__ = [
     'KBCrop',
@@ -18,6 +19,7 @@ __all__ = [
     'LoadImageFromFile',
     'LoadReferringMasks',
     'LoadShapesDepth',
+    'LoadShapesRegions',
     'PackReferringInputs',
     'PadReferring',
     'RandomReferringFlip',

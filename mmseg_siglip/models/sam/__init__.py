@@ -1,4 +1,7 @@
 from mmseg_siglip.models.sam.adapter import SAMAdapter
+from mmseg_siglip.models.sam.components import SAMComponents
+from mmseg_siglip.models.sam.generator import SegmentAnythingGrid
 from mmseg_siglip.models.sam.geometry import SAMFeatures
+from mmseg_siglip.models.sam.proposals import SAMPointGrid
 
-__all__ = ['SAMAdapter', 'SAMFeatures']
+__all__ = ['SAMAdapter', 'SAMComponents', 'SAMFeatures', 'SAMPointGrid', 'SegmentAnythingGrid']

@@ -65,7 +65,8 @@ class SCLIPSegmentor(BaseSegmentor):
         background_index: The class that `prob_thd` and `area_thd` refer to. By default, the one
             that the vocabulary marks.
         postprocessor: Configuration of a module that refines (B, Q, H, W) cosines on
-            (B, 3, H, W) images. It needs them at full size.
+            (B, 3, H, W) images. It needs them at full size. What its ``wants`` names of
+            ``pixels``, ``features``, ``text``, ``query_to_class`` and ``logit_scale`` it gets too.
         precision: Number format of the encoders (see `mmseg_siglip.models.precision`).
         compile_backend: Runs the encoder through ``torch.compile`` with this backend, such as
             'inductor', which needs a C++ compiler. Batches of windows are filled up to
@@ -219,9 +220,11 @@ class SCLIPSegmentor(BaseSegmentor):
             self._check_size(image, sample.metainfo.get('img_path', 'image'))
         for image, windows, sample in zip(inputs, self._cosines(inputs), data_samples, strict=True):
             size = tuple(sample.metainfo.get('ori_shape', image.shape[-2:])[:2])
-            rows = self._stitch(windows, self._plan(image), size).rows
+            cosines = windows[:, :, : len(self.vocabulary.queries)]
+            rows = self._stitch(cosines, self._plan(image), size).rows
             if self.postprocessor is not None:
-                rows = self._refine(image, rows, size)
+                features = windows[:, :, len(self.vocabulary.queries) :]
+                rows = self._refine(image, rows, size, features)
             result = self.labeller(
                 rows,
                 size,
@@ -268,10 +271,15 @@ class SCLIPSegmentor(BaseSegmentor):
         full = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
         return self._compiled(full)[: len(windows)]
 
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        return getattr(self.postprocessor, 'wants', ())
+
     def _cosines(self, images: Sequence[Tensor]) -> Iterator[Tensor]:
         """Patch cosines (n_y, n_x, Q, h, w) of each image, in turn.
 
-        The windows of all images form one stream, cut into batches of equal window size.
+        The windows of all images form one stream, cut into batches of equal window size. After the
+        cosines come the D features themselves if the postprocessor wants them.
         """
         plans = [self._plan(image) for image in images]
         crops = (plan.crops(image) for image, plan in zip(images, plans, strict=True))
@@ -280,8 +288,10 @@ class SCLIPSegmentor(BaseSegmentor):
         for plan in plans:
             count = len(plan.rows) * len(plan.columns)
             while len(done) < count:
-                features = normalize(self._window_features(next(batches)), dim=1)
-                done.extend(torch.einsum('bdhw,qd->bqhw', features, self.text))
+                features = self._window_features(next(batches))
+                cosines = torch.einsum('bdhw,qd->bqhw', normalize(features, dim=1), self.text)
+                wanted = 'features' in self._wanted
+                done.extend(torch.cat([cosines, features], dim=1) if wanted else cosines)
             windows, done = torch.stack(done[:count]), done[count:]
             yield windows.unflatten(0, (len(plan.rows), len(plan.columns)))
 
@@ -299,10 +309,31 @@ class SCLIPSegmentor(BaseSegmentor):
             sides.append(stitch_matrix(starts, crop, starts[-1] + crop, upsample, size[i]))
         return Stitch.of(windows, *sides)
 
-    def _refine(self, image: Tensor, rows: Rows, size: tuple[int, int]) -> Rows:
-        image = interpolate(image[None], size=size, mode='bilinear')
-        refined = self.postprocessor(image, rows(0, size[0])[None])[0]
+    def _refine(self, image: Tensor, rows: Rows, size: tuple[int, int], windows: Tensor) -> Rows:
+        given = dict(
+            pixels=lambda: [self._pixels(image)],
+            features=lambda: [self._stitched(windows, image)],
+            text=lambda: self.text,
+            query_to_class=lambda: self.vocabulary.query_to_class,
+            logit_scale=lambda: self.logit_scale,
+        )
+        context = {name: given[name]() for name in self._wanted}
+        resized = interpolate(image[None], size=size, mode='bilinear')
+        refined = self.postprocessor(resized, rows(0, size[0])[None], **context)[0]
         return lambda first, last: refined[:, first:last]
+
+    def _pixels(self, image: Tensor) -> Tensor:
+        """RGB in [0, 1] of a normalised image (3, H, W)."""
+        mean, std = (
+            image.new_tensor(values)[:, None, None]
+            for values in (self.backbone.mean, self.backbone.std)
+        )
+        return ((image * std + mean) / 255).clamp(0, 1)
+
+    def _stitched(self, windows: Tensor, image: Tensor) -> Tensor:
+        """Features (D, h, w) of an image, two cells a patch."""
+        size = tuple(max(1, 2 * side // self.backbone.patch_size) for side in image.shape[-2:])
+        return self._stitch(windows, self._plan(image), size).rows(0, size[0])
 
 
 def flipped_axes(sample: SegDataSample) -> tuple[int, ...]:

@@ -1,0 +1,197 @@
+"""SAM proposes, dense features classify: SCLIP with sharp outlines.
+
+Shapes: B images, Q query words, C classes, M masks, D joint channels, outputs of (H, W) pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmseg_siglip.models.postprocessors.mask_labels import (
+    LABELS,
+    ORDERS,
+    MaskSums,
+    choose,
+    fuse,
+    paint_rank,
+    pooled_cosines,
+    sums,
+    winners,
+)
+from mmseg_siglip.models.sam.proposals import Proposals
+from mmseg_siglip.registry import MODELS
+
+
+@MODELS.register_module()
+class SAMProposals(BaseModule):
+    """Give every mask that SAM finds one class, and let its pixels have it.
+
+    Pixels that no mask covers, or one whose pixels disagree, keep the dense prediction.
+
+    Args:
+        proposer: Config of what finds masks: `SAMPointGrid`, clicks on a grid;
+            `SegmentAnythingGrid`, the same by the package segment-anything; `SAMComponents`, the
+            dense prediction's own blobs, outlined, each of which keeps its class.
+        label: How a mask gets its class: the one of most of its pixels (``vote``), of the highest
+            mean cosine (``mean_logit``), or nearest to its mean feature (``pooled_feature``).
+        order: Which of several masks counts at a pixel: ``score`` (of about equal ones the
+            smallest), ``small_on_top``, ``large_on_top``.
+        alpha: Weight of masks against the dense prediction; 0 leaves it as it is.
+        min_purity: Least part of a mask's pixels whose dense class is the mask's.
+        min_margin: Least lead of a mask's class over the next one, in scaled logits; with ``vote``
+            in parts of its pixels.
+        min_area: Smallest mask, as a part of the image.
+
+    Raises:
+        ValueError: A name is unknown or a part out of range.
+    """
+
+    def __init__(
+        self,
+        proposer: Mapping,
+        *,
+        label: str = 'vote',
+        order: str = 'score',
+        alpha: float = 1.0,
+        min_purity: float = 0.5,
+        min_margin: float = 0.0,
+        min_area: float = 0.0,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (('label', label, LABELS), ('order', order, ORDERS)):
+            if value not in known:
+                raise ValueError(
+                    f'SAMProposals: expected {name} {", ".join(known)}, found {value!r}'
+                )
+        for name, value in (('alpha', alpha), ('min_purity', min_purity), ('min_area', min_area)):
+            if not 0 <= value <= 1:
+                raise ValueError(f'SAMProposals: expected {name} in [0, 1], found {value}')
+        self.proposer = MODELS.build(proposer)
+        self.label, self.order, self.alpha = label, order, alpha
+        self.min_purity, self.min_margin, self.min_area = min_purity, min_margin, min_area
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """What `SCLIPSegmentor` passes by name beside images and logits."""
+        more = ('features', 'text') if self.label == 'pooled_feature' else ()
+        return ('pixels', 'query_to_class', 'logit_scale', *more)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        images: Tensor,
+        logits: Tensor,
+        *,
+        pixels: Sequence[Tensor],
+        query_to_class: Sequence[int],
+        logit_scale: float,
+        features: Sequence[Tensor] | None = None,
+        text: Tensor | None = None,
+    ) -> Tensor:
+        """Refine cosines `logits` (B, Q, H, W).
+
+        Args:
+            images: (B, 3, H, W), normalised for the encoder; not used.
+            logits: See above.
+            pixels: B of (3, H', W'), RGB in [0, 1].
+            query_to_class: Class of each word.
+            logit_scale: Factor on cosines.
+            features: B of (D, h, w), for ``pooled_feature``.
+            text: (Q, D), likewise.
+
+        Returns:
+            (B, Q, H, W).
+        """
+        refined = []
+        for index, (image, dense) in enumerate(zip(pixels, logits, strict=True)):
+            proposals = self.proposer(
+                image, logits=dense, query_to_class=query_to_class, logit_scale=logit_scale
+            )
+            feature = None if features is None else features[index]
+            refined.append(
+                self._fused(dense, proposals, query_to_class, logit_scale, feature, text)
+            )
+        return torch.stack(refined)
+
+    def _fused(
+        self,
+        logits: Tensor,
+        proposals: Proposals,
+        query_to_class: Sequence[int],
+        logit_scale: float,
+        features: Tensor | None,
+        text: Tensor | None,
+    ) -> Tensor:
+        if not len(proposals):
+            return logits
+        size = tuple(logits.shape[-2:])
+        found = sums((masks for _, masks in proposals.masks(size)), logits, query_to_class)
+        if proposals.labels is not None:
+            labels, margin = proposals.labels, torch.full_like(proposals.scores, torch.inf)
+        else:
+            labels, margin = self._labels(
+                proposals, size, found, query_to_class, logit_scale, features, text
+            )
+        purity = found.votes.gather(1, labels[:, None])[:, 0] / found.area.clamp(min=1)
+        kept = (found.area > 0) & (found.area >= self.min_area * size[0] * size[1])
+        kept &= (purity >= self.min_purity) & (margin >= self.min_margin)
+        confidence = (proposals.scores * purity).clamp(0, 1)
+        rank = paint_rank(self.order, confidence[kept], found.area[kept])
+        top = winners(proposals.take(kept).masks(size), rank, size)
+        query = word_of(labels, found.means, query_to_class)
+        if proposals.origins is not None:
+            logits = self._withdraw(logits, proposals, kept, top, labels, confidence, found,
+                                    query_to_class)  # fmt: skip
+        return fuse(logits, top, query[kept], found.means[kept], confidence[kept], self.alpha)
+
+    def _labels(
+        self,
+        proposals: Proposals,
+        size: tuple[int, int],
+        found: MaskSums,
+        query_to_class: Sequence[int],
+        logit_scale: float,
+        features: Tensor | None,
+        text: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Class of each mask, and its lead."""
+        if self.label == 'vote':
+            shares = found.votes / found.area.clamp(min=1)[:, None]
+            return choose(shares, range(shares.shape[1]))
+        if self.label == 'mean_logit':
+            return choose(found.means * logit_scale, query_to_class)
+        masks = (masks for _, masks in proposals.masks(size))
+        return choose(pooled_cosines(masks, features, text) * logit_scale, query_to_class)
+
+    def _withdraw(
+        self,
+        logits: Tensor,
+        proposals: Proposals,
+        kept: Tensor,
+        top: Tensor,
+        labels: Tensor,
+        confidence: Tensor,
+        found: MaskSums,
+        query_to_class: Sequence[int],
+    ) -> Tensor:
+        """Take a blob's class from those of its pixels that its outline leaves out.
+
+        Its words fall to the lowest of the mask's mean cosines, as far as the mask is trusted.
+        """
+        origins = proposals.origins
+        left = (origins >= 0) & kept[origins] & (top < 0)
+        weight = torch.where(left, self.alpha * confidence[origins], 0).to(logits.dtype)
+        owner = torch.tensor(query_to_class, device=logits.device)
+        own = owner[:, None, None] == labels[origins]
+        low = found.means.amin(1)[origins]
+        return torch.lerp(logits, low.expand_as(logits), weight * own)
+
+
+def word_of(labels: Tensor, means: Tensor, query_to_class: Sequence[int]) -> Tensor:
+    """(M,) the word of each mask's class with the highest mean cosine."""
+    owner = torch.tensor(query_to_class, device=means.device)
+    return means.masked_fill(owner != labels[:, None], -torch.inf).argmax(1)
