@@ -24,8 +24,10 @@ from mmseg_siglip.demo import config_folder
 from mmseg_siglip.models.attention import get_attention
 from mmseg_siglip.models.backbones.build import find_encoder_type
 from mmseg_siglip.models.backbones.clip_checkpoint import split_name
+from mmseg_siglip.models.postprocessors.mask_labels import LABELS
 
 TWIN = '_siglip2'
+SAM = 'facebook/sam-vit-base'
 COLUMNS = {
     'dataset': 'dataset',
     'attention': 'attention',
@@ -55,6 +57,27 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--num-samples', type=int, metavar='N', help='the first N images of each')
     parser.add_argument('--attention', nargs='+', default=['csa'], metavar='NAME', help='[csa]')
     parser.add_argument('--pamr-steps', type=int, metavar='N', help='refine by PAMR; 0 for none')
+    parser.add_argument(
+        '--use-sam',
+        nargs='?',
+        const=SAM,
+        metavar='SAM',
+        help=f'let masks of SAM have one class each: a file, a folder or a Hub id [{SAM}]',
+    )
+    parser.add_argument(
+        '--sam-points', type=int, default=32, metavar='N', help='clicks a side [%(default)s]'
+    )
+    parser.add_argument(
+        '--sam-batch', type=int, default=64, metavar='N', help='prompts at a time [%(default)s]'
+    )
+    parser.add_argument(
+        '--sam-label', choices=LABELS, default='vote', help="a mask's class [%(default)s]"
+    )
+    parser.add_argument(
+        '--sam-refine',
+        action='store_true',
+        help="prompt SAM with the dense prediction's own blobs, not with clicks",
+    )
     parser.add_argument('--logit-scale', type=float, help='factor on cosines')
     parser.add_argument('--slide-crop', type=int, metavar='PIXELS', help='side of a window')
     parser.add_argument('--slide-stride', type=int, metavar='PIXELS', help='between windows')
@@ -68,6 +91,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f'--num-samples: expected at least 1, found {args.num_samples}')
     if args.pamr_steps is not None and args.pamr_steps < 0:
         parser.error(f'--pamr-steps: expected 0 or more, found {args.pamr_steps}')
+    if args.use_sam and args.pamr_steps:
+        parser.error('--use-sam and --pamr-steps: expected one of them')
+    if min(args.sam_points, args.sam_batch) < 1:
+        parser.error('--sam-points and --sam-batch: expected 1 or more')
     return args
 
 
@@ -122,6 +149,8 @@ def set_options(cfg: Config, attention: str, args: argparse.Namespace) -> None:
     if args.pamr_steps is not None:
         pamr = dict(type='PAMRPostProcessor', num_iter=args.pamr_steps)
         model.postprocessor = pamr if args.pamr_steps else None
+    if args.use_sam:
+        model.postprocessor = sam_postprocessor(args)
     for key, side in (('crop_size', args.slide_crop), ('stride', args.slide_stride)):
         if side is not None:
             model.test_cfg[key] = (side, side)
@@ -137,6 +166,18 @@ def set_options(cfg: Config, attention: str, args: argparse.Namespace) -> None:
     if args.save_vis is not None:
         cfg.default_hooks.visualization.update(draw=True, interval=1)
         cfg.visualizer.save_dir = str(args.save_vis / label)
+
+
+def sam_postprocessor(args: argparse.Namespace) -> dict[str, Any]:
+    """Configuration of the postprocessor that ``--use-sam`` asks for."""
+    proposer = dict(sam=dict(type='SAMAdapter', checkpoint=args.use_sam))
+    if args.sam_refine:
+        proposer |= dict(type='SAMComponents', prompts_per_batch=args.sam_batch)
+    else:
+        proposer |= dict(
+            type='SAMPointGrid', points_per_side=args.sam_points, points_per_batch=args.sam_batch
+        )
+    return dict(type='SAMProposals', proposer=proposer, label=args.sam_label)
 
 
 def is_published_encoder(source: str) -> bool:
@@ -190,6 +231,8 @@ def measure(cfg: Config, attention: str, args: argparse.Namespace) -> dict[str, 
         published_mIoU=figure,
         published_source=source,
         images_per_second=round(images / (stopwatch.end - stopwatch.begin), 3),
+        sam=args.use_sam or '',
+        sam_points=args.sam_points if args.use_sam and not args.sam_refine else '',
         pamr_steps=(cfg.model.get('postprocessor') or {}).get('num_iter', 0),
         logit_scale=round(float(runner.model.logit_scale), 3),
         slide_crop=windows['crop_size'][0],

@@ -35,6 +35,7 @@ def failure(capsys, *argv):
 
 def arguments(**changes):
     given = 'checkpoint num_samples pamr_steps logit_scale slide_crop slide_stride save_vis'.split()
+    given += ['use_sam']
     defaults = dict.fromkeys([*given, 'cfg_options'])
     return SimpleNamespace(**defaults | dict(launcher='none', work_dir=Path('work')) | changes)
 
@@ -58,6 +59,31 @@ def test_every_option_at_once(openai_file, tmp_path, capsys):
         assert settings == ['2', '33.0', '64', '64']
     for name, attention in names:
         assert len(list((tmp_path / 'vis' / f'{name}-{attention}').rglob('*.png'))) == 2
+
+
+@pytest.mark.parametrize('refine', [False, True])
+def test_sam(openai_file, original_sam_file, tmp_path, refine):
+    argv = [openai_file, '--datasets', 'voc21', '--num-samples', '1', *WINDOWS, *SMALL]
+    argv += ['--use-sam', original_sam_file, '--sam-points', '4', '--sam-batch', '8']
+    argv += ['--sam-label', 'mean_logit', '--out', 'sam.csv', *['--sam-refine'] * refine]
+    assert main(argv) == 0
+    with open('sam.csv') as file:
+        (row,) = csv.DictReader(file)
+    assert row['sam'] == original_sam_file and row['sam_points'] == ('' if refine else '4')
+    assert row['pamr_steps'] == '0' and 0 <= float(row['mIoU']) <= 100
+
+
+def test_what_asks_for_sam():
+    argv = ['--datasets', 'voc21', '--use-sam', '--sam-points', '8']
+    args = benchmark.parse(argv)
+    cfg = compose('voc21', args)
+    set_options(cfg, 'csa', args)
+    grid = cfg.model.postprocessor.proposer
+    assert grid.type == 'SAMPointGrid' and grid.sam.checkpoint == 'facebook/sam-vit-base'
+    assert (grid.points_per_side, grid.points_per_batch) == (8, 64)
+    assert published(cfg) == (None, None)
+    set_options(cfg, 'csa', benchmark.parse([*argv, '--sam-refine']))
+    assert cfg.model.postprocessor.proposer.type == 'SAMComponents'
 
 
 def test_the_scores_are_those_of_tools_test(openai_file, tmp_path, capsys):
@@ -145,8 +171,17 @@ def test_bad_input_is_one_line(openai_file, siglip_folder, capsys):
     assert 'expected 1 <= stride <= crop_size' in failure(capsys, *argv)
 
 
-@pytest.mark.parametrize('option', [['--num-samples', '0'], ['--pamr-steps', '-1']])
+@pytest.mark.parametrize(
+    'option',
+    [
+        ['--num-samples', '0'],
+        ['--pamr-steps', '-1'],
+        ['--use-sam', 'a.pth', '--pamr-steps', '3'],
+        ['--sam-points', '0'],
+    ],
+)
 def test_numbers_out_of_range(option, capsys):
     with pytest.raises(SystemExit):
         main(['--datasets', 'voc21', *option])
-    assert f'{option[0]}: expected' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert option[0] in error and 'expected' in error
