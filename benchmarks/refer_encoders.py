@@ -119,7 +119,7 @@ def row(name: str, model, image: torch.Tensor) -> dict:
         model.train()
         with wrapper.optim_context(model):
             losses = model.loss([image], [sample()])
-        sum(value for key, value in losses.items() if 'loss' in key).backward()
+        wrapper.backward(sum(value for key, value in losses.items() if 'loss' in key))
 
     once, trained = measure(forward), measure(step)
     hook.remove()

@@ -113,9 +113,7 @@ class ReferringSegmentor(BaseSegmentor):
 
     def extract_feat(self, inputs: Sequence[Tensor]) -> SAMFeatures:
         """SAM's features of B images (3, H, W) in [0, 1]."""
-        trains = any(p.requires_grad for p in self.sam.model.vision_encoder.parameters())
-        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-            return self.sam.encode(inputs)
+        return self.sam.encode(inputs)
 
     def mask_logits(
         self, inputs: Sequence[Tensor], texts: Sequence[Sequence[str]]
