@@ -23,7 +23,7 @@ from PIL import Image  # noqa: E402
 
 from mmseg_siglip.datasets.layouts import LAYOUTS, write_layout  # noqa: E402
 
-pytest_plugins = ['tiny_encoders', 'tiny_sams']
+pytest_plugins = ['tiny_encoders', 'tiny_sams', 'tiny_vlm']
 REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
 

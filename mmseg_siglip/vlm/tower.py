@@ -89,8 +89,6 @@ class VisionTower(nn.Module):
         self.select_layer = select_layer
         self._depth = blocks_needed(select_layer, self.config.num_hidden_layers)
         self.scales = check_scales(scales)
-        if len(self.scales) > 1 and self.num_tokens != self.num_patches:
-            raise ValueError("scales: expected select_feature 'patch', found that CLS is kept")
         size = image_size or native_size(self.config)
         self.image_size = (size, size) if isinstance(size, int) else tuple(size)
         self.grid = token_grid(self.config, self.image_size)

@@ -29,8 +29,8 @@ class LlavaTrainer(BaseModel):
 
     A batch is a list of images, (3, H, W) uint8, RGB, of any sizes, and a list of samples:
     ``question``, ``answer``, maybe ``further`` pairs of them, and ``depth`` (H, W) in metres if
-    depth is fused. The loss is on the answers alone. Images go through the model's own image processor, prompts through its chat
-    template, so training and use see the same.
+    depth is fused. The loss is on the answers alone. Images go through the model's own image
+    processor, prompts through its chat template, so training and use see the same.
 
     Args:
         vision, llm, tokenizer, projector, image_size, select_layer: See `build_llava`.

@@ -1,0 +1,26 @@
+"""The shipped tokenizer is what the tool writes, and keeps any text whole."""
+
+import json
+import sys
+
+from transformers import AutoTokenizer
+
+from mmseg_siglip.vlm.checkpoints import load_tokenizer
+from tools.model_converters import init_llm
+
+
+def test_shipped_tokenizer_is_reproduced(tmp_path, monkeypatch, repository):
+    monkeypatch.setattr(sys, 'argv', ['init_llm.py', str(tmp_path)])
+    init_llm.main()
+    shipped = repository / 'mmseg_siglip/assets/shapes_questions/tokenizer.json'
+    assert json.loads((tmp_path / 'tokenizer.json').read_text()) == json.loads(shipped.read_text())
+
+
+def test_words_are_tokens_and_any_text_survives():
+    tokenizer = load_tokenizer('shapes_questions')
+    assert isinstance(tokenizer, type(AutoTokenizer.from_pretrained(tokenizer.name_or_path)))
+    for word in ('zero', 'crescent', 'purple', 'nearest'):
+        assert len(tokenizer(f' {word}', add_special_tokens=False)['input_ids']) <= 2
+    ids = tokenizer('Größe? 二 <pad>x')['input_ids']
+    assert ids[0] == tokenizer.bos_token_id and ids[-1] != tokenizer.eos_token_id
+    assert tokenizer.decode(ids[1:]) == 'Größe? 二 <pad>x'

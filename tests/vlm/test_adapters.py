@@ -1,0 +1,105 @@
+"""Projectors under every name that checkpoints have for them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers import LlavaConfig, SiglipVisionConfig
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+from mmseg_siglip.vlm.adapters import load_projector
+
+OTHER = {'model.layers.0.mlp.up_proj.weight': torch.ones(2, 2)}
+
+
+@pytest.fixture
+def theirs():
+    """What LLaVA's ``mlp2x_gelu`` is: 6 channels of the encoder, 4 of the language model."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 4), nn.GELU(), nn.Linear(4, 4))
+
+
+@pytest.fixture
+def ours():
+    vision = SiglipVisionConfig(hidden_size=6, num_attention_heads=2)
+    text = dict(model_type='llama', hidden_size=4, num_attention_heads=2, pad_token_id=None)
+    return LlavaMultiModalProjector(LlavaConfig(vision_config=vision, text_config=text))
+
+
+def renamed(module, prefix):
+    return {f'{prefix}{name}': value.clone() for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    'prefix',
+    [
+        'mm_projector.',
+        'model.mm_projector.',
+        'base_model.model.model.mm_projector.',
+        'model.mm_projector.image_spatial_proj.',
+    ],
+)
+@pytest.mark.parametrize('form', ['bin', 'safetensors', 'folder', 'shards'])
+def test_the_same_numbers_come_out(ours, theirs, tmp_path, prefix, form):
+    state = renamed(theirs, prefix) | OTHER
+    state['model.mm_projector.video_patch_proj.0.weight'] = torch.ones(3)
+    if form == 'bin':
+        path = tmp_path / 'mm_projector.bin'
+        torch.save(state, path)
+    elif form == 'safetensors':
+        path = tmp_path / 'part.safetensors'
+        save_file(state, path)
+    elif form == 'folder':
+        path = tmp_path
+        torch.save(state, tmp_path / 'non_lora_trainables.bin')
+    else:
+        path = tmp_path
+        half = dict(list(renamed(theirs, prefix).items())[:2])
+        rest = {name: value for name, value in state.items() if name not in half}
+        save_file(half, tmp_path / 'model-1.safetensors')
+        save_file(rest, tmp_path / 'model-2.safetensors')
+        places = dict.fromkeys(half, 'model-1.safetensors') | dict.fromkeys(
+            rest, 'model-2.safetensors'
+        )
+        places['lm_head.weight'] = 'model-3.safetensors'  # never opened: it is not there
+        (tmp_path / 'model.safetensors.index.json').write_text(json.dumps(dict(weight_map=places)))
+    load_projector(ours, path)
+    x = torch.randn(2, 5, 6)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-6, atol=1e-6)
+
+
+def test_names_of_transformers(ours, tmp_path):
+    state = {name: torch.randn_like(value) for name, value in ours.state_dict().items()}
+    torch.save({f'model.multi_modal_projector.{n}': v for n, v in state.items()}, tmp_path / 'a.pt')
+    load_projector(ours, tmp_path / 'a.pt')
+    assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+
+
+def test_bad_input(ours, theirs, tmp_path):
+    def saved(state):
+        torch.save(state, tmp_path / 'x.bin')
+        return tmp_path / 'x.bin'
+
+    with pytest.raises(ValueError, match='expected a projector .* found none'):
+        load_projector(ours, saved(OTHER))
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(ValueError, match='expected a projector .* found none'):
+        load_projector(ours, tmp_path / 'empty')
+    deep = nn.Sequential(nn.Linear(6, 4), nn.GELU(), nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4))
+    with pytest.raises(ValueError, match=r'two layers .* found 0, 2, 4'):
+        load_projector(ours, saved(renamed(deep, 'mm_projector.')))
+    with pytest.raises(ValueError, match='found a single linear layer'):
+        load_projector(ours, saved(renamed(nn.Linear(6, 4), 'model.mm_projector.')))
+    wide = nn.Sequential(nn.Linear(7, 4), nn.GELU(), nn.Linear(4, 4))
+    with pytest.raises(ValueError, match=r'expected shape \(4, 6\) .* found \(4, 7\)'):
+        load_projector(ours, saved(renamed(wide, 'mm_projector.')))
+    with pytest.raises(ValueError, match='refused: to read it would run code'):
+        load_projector(ours, saved({'mm_projector.0.weight': print}))
+    index = dict(weight_map={'model.mm_projector.0.weight': '../x.bin'})
+    (tmp_path / 'model.safetensors.index.json').write_text(json.dumps(index))
+    with pytest.raises(ValueError, match='names a file outside of the folder'):
+        load_projector(ours, tmp_path)

@@ -1,0 +1,66 @@
+"""Answers: the same one by one, in a batch and as a stream."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmseg_siglip.vlm import VisionChat
+
+
+@pytest.fixture(scope='module')
+def chat(llava_folder):
+    return VisionChat.from_pretrained(llava_folder)
+
+
+@pytest.fixture(scope='module')
+def pictures():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((40, 30), (20, 90))]
+
+
+def test_batch_equals_singles(chat, pictures):
+    answers = chat(pictures, 'how many stars?', max_new_tokens=8)
+    assert answers == [chat(picture, 'how many stars?', max_new_tokens=8) for picture in pictures]
+    assert chat([], 'how many stars?') == []
+
+
+def test_stream_is_the_answer_in_pieces(chat, pictures):
+    pieces = []
+    answer = chat(pictures[0], 'how many stars?', max_new_tokens=20, on_text=pieces.append)
+    assert ''.join(pieces).strip() == answer
+    if len(answer.split()) > 2:
+        assert len(pieces) > 1
+
+
+def test_files(chat, pictures, tmp_path):
+    Image.fromarray(pictures[0]).save(tmp_path / 'a.png')
+    assert chat(tmp_path / 'a.png', 'what?', max_new_tokens=4) == chat(
+        pictures[0], 'what?', max_new_tokens=4
+    )
+
+
+def test_depth_where_it_is_wanted_and_nowhere_else(llava_folder, pictures):
+    chat = VisionChat.from_pretrained(llava_folder)
+    depths = [np.full((40, 30), 2.0), np.full((10, 10), 3.0)]
+    with pytest.raises(ValueError, match='this model has no depth fusion'):
+        chat(pictures, 'what?', depths=depths)
+    chat.model.add_depth_fusion(dict(names=('mean',)))
+    found = chat(pictures, 'what?', depths=depths, max_new_tokens=4)
+    assert found[1] == chat(pictures[1], 'what?', depths=depths[1], max_new_tokens=4)
+    with pytest.raises(ValueError, match='expected a map for each image, this model fuses depth'):
+        chat(pictures, 'what?')
+    with pytest.raises(ValueError, match='depths: expected 2, found 1'):
+        chat(pictures, 'what?', depths=depths[:1])
+
+
+def test_bad_input(chat, pictures):
+    with pytest.raises(ValueError, match='expected at most 512 tokens.* found .* and 1000 of the'):
+        chat(pictures[0], 'what?', max_new_tokens=1000)
+    with pytest.raises(ValueError, match='expected no <image> in it'):
+        chat(pictures[0], 'what is <image>?')
+    with pytest.raises(ValueError, match='expected one image to stream for, found 2'):
+        chat(pictures, 'what?', on_text=print)
+    with pytest.raises(ValueError, match='nowhere.jpg: no such image file'):
+        chat('nowhere.jpg', 'what?')

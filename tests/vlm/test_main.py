@@ -1,0 +1,97 @@
+"""The command line: answers on standard output, one line and exit code 1 where it fails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmseg_siglip.cli.common import run
+from mmseg_siglip.vlm import VisionChat, load_pretrained_model
+from mmseg_siglip.vlm.__main__ import ask
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(folder / f'{i}.png')
+    return folder
+
+
+def call(*argv):
+    return run(ask, [str(item) for item in (*argv, '--precision', 'fp32')])
+
+
+def test_one_picture(llava_folder, photos, capsys):
+    assert call(llava_folder, photos / '0.png', 'how many stars?', '--max-new-tokens', 6) == 0
+    expected = VisionChat.from_pretrained(llava_folder)(
+        photos / '0.png', 'how many stars?', max_new_tokens=6
+    )
+    assert capsys.readouterr().out.strip() == expected
+
+
+def test_many_pictures_one_of_them_broken(llava_folder, photos, capsys):
+    (photos / '1.png').write_bytes(b'no picture')
+    code = call(llava_folder, photos, 'what?', '--max-new-tokens', 4, '--batch-size', 2)
+    printed = capsys.readouterr()
+    chat = VisionChat.from_pretrained(llava_folder)
+    lines = [
+        f'{photos / name}\t{" ".join(chat(photos / name, "what?", max_new_tokens=4).split())}'
+        for name in ('0.png', '2.png')
+    ]
+    assert code == 1 and printed.out.rstrip('\n').split('\n') == [
+        line.rstrip('\n') for line in lines
+    ]
+    assert 'error: 1 images could not be read' in printed.err and '1.png' in printed.err
+    assert printed.err.count('\n') == 1
+
+
+def test_language_model_and_tower_at_another_size(siglip_folder, llm_folder, photos, capsys):
+    options = ('--vision', siglip_folder, '--image-size', 48, 32, '--max-new-tokens', 2)
+    assert call(llm_folder, photos / '0.png', 'what?', *options) == 0
+
+
+def test_depth_maps(llava_folder, photos, tmp_path, capsys):
+    vlm = load_pretrained_model(llava_folder)
+    vlm.model.add_depth_fusion(dict(names=('mean',)))
+    vlm.save_pretrained(tmp_path / 'model')
+    maps = tmp_path / 'maps'
+    maps.mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((30, 40), 2000 + i, np.uint16)).save(maps / f'{i}.png')
+    common = (tmp_path / 'model', photos, 'what?', '--max-new-tokens', 2)
+    assert call(*common, '--depth', maps) == 0
+    assert capsys.readouterr().out.count('\t') == 3
+    assert call(*common) == 1
+    assert 'expected a map for each image' in capsys.readouterr().err
+    assert call(*common, '--depth', maps / '0.png') == 1
+    assert '--depth: expected a folder for 3 images' in capsys.readouterr().err
+    (maps / '2.png').unlink()
+    assert call(*common, '--depth', maps) == 1
+    printed = capsys.readouterr()
+    assert '2.png: no such depth map' in printed.err and printed.out.count('\t') == 2
+
+
+def test_mistakes(llava_folder, llm_folder, photos, capsys):
+    for argv, message in (
+        ((llm_folder, photos, 'what?'), 'found a language model without vision'),
+        ((llava_folder, photos / 'no.png', 'what?'), 'no such image or folder'),
+        (('./nowhere', photos, 'what?'), 'no such file or folder'),
+        ((llava_folder, photos, 'what?', '--image-size', 33), 'multiples of the patch of 8'),
+        ((llava_folder, photos, 'what?', '--encoder-type', 'clip'), "found 'clip'"),
+    ):
+        assert call(*argv) == 1
+        printed = capsys.readouterr().err
+        assert message in printed and printed.count('\n') == 1 and printed.startswith('error: ')
+    for argv in (
+        (llava_folder, photos, 'what?', '--image-size', 1, 2, 3),
+        (llava_folder, photos, 'what?', '--projector', 'x'),
+        (llava_folder, photos, 'what?', '--batch-size', 0),
+        (llava_folder, 'what?'),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            call(*argv)
+        assert stopped.value.code == 2

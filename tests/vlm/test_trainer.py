@@ -1,0 +1,145 @@
+"""On MMEngine's Runner: a loss on answers, only chosen parts move, the blind are blind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.structures import BaseDataElement
+
+from mmseg_siglip.cli.train import main as train
+from mmseg_siglip.engine import Runner
+from mmseg_siglip.vlm import LlavaTrainer, load_pretrained_model
+from mmseg_siglip.vlm.chat import prompt_of
+
+DEPTH = dict(names=('mean', 'min'), width=4)
+
+
+@pytest.fixture
+def build(siglip_folder, llama):
+    def build(**options):
+        torch.manual_seed(0)
+        return LlavaTrainer(siglip_folder, llama, tokenizer='shapes_questions', **options)
+
+    return build
+
+
+def samples():
+    talks = (
+        ('how many stars?', 'two', [('what colour is the ring?', 'red')]),
+        ('which shape is nearest?', 'crescent', []),
+    )
+    torch.manual_seed(0)
+    images = [torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8) for _ in talks]
+    return images, [
+        BaseDataElement(question=q, answer=a, further=f, depth=torch.rand(40, 60) + 1)
+        for q, a, f in talks
+    ]
+
+
+def test_loss_is_transformers_own_on_the_answers(build):
+    trainer = build(train=('projector', 'llm')).eval()
+    images, talks = samples()
+    found = trainer(images, talks)['loss']
+    tokenizer, processor = trainer.vlm.tokenizer, trainer.vlm.processor
+    losses, counts = [], []
+    for image, talk in zip(images, talks, strict=True):
+        text = prompt_of(processor, talk.question)
+        batch = processor(images=image, text=text, return_tensors='pt')
+        ids, labels = batch['input_ids'][0].tolist(), [-100] * batch['input_ids'].shape[1]
+        turns = [('', talk.answer)] + [
+            (f'USER: {question} ASSISTANT:', answer) for question, answer in talk.further
+        ]
+        for asked, answer in turns:
+            asked = tokenizer(asked, add_special_tokens=False)['input_ids'] if asked else []
+            answer = tokenizer(f' {answer}</s>', add_special_tokens=False)['input_ids']
+            ids, labels = ids + asked + answer, labels + [-100] * len(asked) + answer
+        losses.append(
+            trainer.llava(
+                input_ids=torch.tensor([ids]),
+                pixel_values=batch['pixel_values'],
+                labels=torch.tensor([labels]),
+            ).loss
+        )
+        counts.append(sum(label != -100 for label in labels))
+    expected = sum(loss * n for loss, n in zip(losses, counts, strict=True)) / sum(counts)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('parts', [('projector',), ('projector', 'fusion'), ('llm',), ('vision',)])
+def test_only_the_chosen_parts_move(build, parts):
+    trainer = build(train=parts, depth=DEPTH if 'fusion' in parts else None)
+    before = {name: p.detach().clone() for name, p in trainer.llava.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in trainer.parameters() if p.requires_grad], 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        trainer(*samples())['loss'].backward()
+        optimizer.step()
+    places = dict(
+        projector='model.multi_modal_projector',
+        fusion='model.depth_fusion',
+        vision='model.vision_tower',
+        llm=('model.language_model', 'lm_head'),
+    )
+    for name, p in trainer.llava.named_parameters():
+        chosen = any(name.startswith(places[part]) for part in parts)
+        assert torch.equal(p, before[name]) or chosen, name
+    for part in parts:
+        moved = [
+            not torch.equal(p, before[name])
+            for name, p in trainer.llava.named_parameters()
+            if name.startswith(places[part])
+        ]
+        assert any(moved)
+
+
+def test_the_blind_see_nothing(build):
+    trainer = build(use_image=False, train=('llm',)).eval()
+    images, talks = samples()
+    other = [255 - image for image in images]
+    assert trainer(images, talks)['loss'] == trainer(other, talks)['loss']
+    seeing = build(train=('llm',)).eval()
+    assert seeing(images, talks)['loss'] != seeing(other, talks)['loss']
+
+
+def test_predictions_are_those_of_a_chat(build):
+    from mmseg_siglip.vlm import VisionChat
+
+    trainer = build(depth=DEPTH, max_new_tokens=5).eval()
+    images, talks = samples()
+    found = trainer(images, talks, mode='predict')
+    chat = VisionChat(trainer.vlm)
+    for image, talk in zip(images, found, strict=True):
+        answer = chat(image, talk.question, depths=talk.depth, max_new_tokens=5)
+        assert talk.pred_answer == answer
+    with pytest.raises(ValueError, match="expected loss or predict, found 'tensor'"):
+        trainer(images, talks, mode='tensor')
+
+
+@pytest.mark.parametrize('name', ['shapes', 'shapes_blind', 'shapes_depth'])
+def test_configs_train_test_and_export(repository, tmp_path, name):
+    options = [
+        'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2',
+        'load_from=None',
+        'train_dataloader.batch_size=2',
+    ]
+    for loader in ('train', 'val', 'test'):
+        options += [
+            f'{loader}_dataloader.num_workers=0',
+            f'{loader}_dataloader.persistent_workers=False',
+            f'{loader}_dataloader.dataset.num_scenes=150',
+            f'{loader}_dataloader.dataset.num_questions=6',
+        ]
+    config = repository / 'configs/vlm' / f'{name}.py'
+    argv = [str(config), '--work-dir', str(tmp_path), '--cfg-options', *options]
+    assert train(argv) == 0
+    cfg = Config.fromfile(next(tmp_path.glob('*.py')))
+    cfg.load_from, cfg.work_dir = str(tmp_path / 'iter_2.pth'), str(tmp_path / 'test')
+    cfg.experiment_name = f'{name}_{tmp_path.name}'
+    runner = Runner.from_cfg(cfg)
+    assert set(runner.test()) >= {'answers/count', 'answers/nearest', 'answers/mean'}
+    runner.model.save_pretrained(tmp_path / 'llava')
+    again = load_pretrained_model(tmp_path / 'llava').model
+    for key, value in runner.model.llava.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
