@@ -7,6 +7,7 @@ Shapes: B images of (H, W) pixels, P prompts each, N sparse tokens per prompt, S
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from mmengine.model import BaseModule
@@ -89,6 +90,10 @@ class SAMAdapter(BaseModule):
 
     def init_weights(self) -> None:
         """Do nothing: weights were set at construction (transformers' would draw them anew)."""
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a transformers checkpoint: configuration and safetensors."""
+        self.model.save_pretrained(folder)
 
     @property
     def embedding_size(self) -> Size:

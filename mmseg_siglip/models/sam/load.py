@@ -16,7 +16,7 @@ from mmseg_siglip.models.adapters.segment_anything import (
     sam_config,
     to_transformers,
 )
-from mmseg_siglip.models.backbones.siglip import first_line, load_model
+from mmseg_siglip.models.backbones.siglip import bundled, first_line, load_model
 from mmseg_siglip.models.backbones.state import load_strict, read_state_dict, refuse_missing_path
 
 KINDS = ('auto', 'sam', 'sam2', 'segment_anything')
@@ -39,6 +39,7 @@ def load_sam(
     """
     if kind not in KINDS:
         raise ValueError(f'unknown kind {kind!r} of SAM; expected one of {", ".join(KINDS)}')
+    checkpoint = bundled(checkpoint)
     if checkpoint is None:
         if config is None:
             raise ValueError('SAMAdapter: expected checkpoint or config, found neither')
