@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmseg_siglip.engine import Runner
-from mmseg_siglip.referring import ReferringSegmenter
+from mmseg_siglip.referring import Referred, ReferringSegmenter
 from mmseg_siglip.registry import DATASETS, TRANSFORMS
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs/refer_sam/shapes.py'
@@ -90,9 +91,17 @@ def draw(checkpoint: str, path: Path, scenes: int = 3, phrases: int = 4) -> None
     for index in range(scenes):
         info = data.get_data_info(index)
         found = segmenter(info['img'][..., ::-1], info['text'])
-        rows.append(np.hstack([np.asarray(one.plot()) for one in found]))
+        rows.append(np.hstack([np.asarray(enlarged(one).plot()) for one in found]))
     sheet = np.vstack(rows)
-    Image.fromarray(sheet).quantize(128).save(path, optimize=True)
+    Image.fromarray(sheet).quantize(96).save(path, optimize=True)
+
+
+def enlarged(found: Referred, width: int = 288) -> Referred:
+    """With room for the phrase below the picture."""
+    size = width, round(width * len(found.mask) / found.mask.shape[1])
+    image = Image.fromarray(found.image).resize(size)
+    mask = Image.fromarray(found.mask).resize(size)
+    return replace(found, mask=np.asarray(mask), image=np.asarray(image))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

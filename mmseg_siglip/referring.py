@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -22,9 +23,10 @@ from torch import Tensor
 
 from mmseg_siglip.apis import ImageLike, load_trained, read_image
 from mmseg_siglip.models.segmentors import ReferringSegmentor
-from mmseg_siglip.segmentation import ALPHA, add_legend
+from mmseg_siglip.segmentation import add_legend
 
-COLOUR = (220, 20, 60)
+COLOUR = (255, 40, 200)
+DIMMED = 0.4
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,11 @@ class Referred:
     image: np.ndarray
 
     def plot(self) -> Image.Image:
-        """The image with the mask tinted, above the phrase."""
-        tint = np.where(self.mask[..., None], np.array(COLOUR), self.image)
-        blend = (1 - ALPHA) * self.image + ALPHA * tint
-        picture = Image.fromarray(blend.round().astype(np.uint8))
-        return add_legend(picture, [(self.text, COLOUR)])
+        """The image, dimmed and outlined where the mask is not, above the phrase."""
+        mask = self.mask.astype(np.uint8)
+        shown = np.where(self.mask[..., None], self.image, (DIMMED * self.image).astype(np.uint8))
+        shown[cv2.dilate(mask, np.ones((3, 3), np.uint8)) > mask] = COLOUR
+        return add_legend(Image.fromarray(shown), [(self.text, COLOUR)])
 
 
 class ReferringSegmenter:
