@@ -100,8 +100,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         print(row, flush=True)
         if not args.no_train:
+            before = resident()
             step = measure(lambda model=model: train_step(model.train()))
-            row |= {'step s': step.seconds, 'step GB': (step.peak + resident()) / 2**30}
+            row |= {'step s': step.seconds, 'step GB': (step.peak + before) / 2**30}
             print(row, flush=True)
             model.zero_grad(set_to_none=True)
         model.eval()
