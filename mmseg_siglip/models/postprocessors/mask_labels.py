@@ -162,3 +162,30 @@ def fuse(
     low, high = means.amin(1), means.amax(1)
     fused = torch.lerp(logits, low[index].expand_as(logits), weight.expand_as(logits))
     return fused.scatter_add_(0, query[index][None], (weight * (high - low)[index])[None])
+
+
+def withdraw(
+    logits: Tensor,
+    left: Tensor,
+    labels: Tensor,
+    means: Tensor,
+    confidence: Tensor,
+    alpha: float,
+    query_to_class: Sequence[int],
+) -> Tensor:
+    """Take a class from pixels: its words fall to the lowest mean cosine of the mask, softly.
+
+    Args:
+        logits: (Q, H, W).
+        left: (H, W), index of the mask whose class a pixel gives up, or -1.
+        labels: (M,), class of each mask.
+        means: (M, Q).
+        confidence: (M,) in [0, 1].
+        alpha: Weight, as in `fuse`.
+        query_to_class: Class of each word.
+    """
+    index = left.clamp(min=0)
+    weight = torch.where(left >= 0, alpha * confidence[index], 0).to(logits.dtype)
+    owner = torch.tensor(query_to_class, device=logits.device)
+    own = owner[:, None, None] == labels[index]
+    return torch.lerp(logits, means.amin(1)[index].expand_as(logits), weight * own)

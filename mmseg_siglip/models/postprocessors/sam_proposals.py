@@ -21,6 +21,7 @@ from mmseg_siglip.models.postprocessors.mask_labels import (
     pooled_cosines,
     sums,
     winners,
+    withdraw,
 )
 from mmseg_siglip.models.sam.proposals import Proposals
 from mmseg_siglip.registry import MODELS
@@ -144,8 +145,12 @@ class SAMProposals(BaseModule):
         top = winners(proposals.take(kept).masks(size), rank, size)
         query = word_of(labels, found.means, query_to_class)
         if proposals.origins is not None:
-            logits = self._withdraw(logits, proposals, kept, top, labels, confidence, found,
-                                    query_to_class)  # fmt: skip
+            # What a blob's outline leaves out, and no other covers, is not of the blob's class.
+            origins = proposals.origins
+            left = torch.where(kept[origins] & (top < 0), origins, -1)
+            logits = withdraw(
+                logits, left, labels, found.means, confidence, self.alpha, query_to_class
+            )
         return fuse(logits, top, query[kept], found.means[kept], confidence[kept], self.alpha)
 
     def _labels(
@@ -166,29 +171,6 @@ class SAMProposals(BaseModule):
             return choose(found.means * logit_scale, query_to_class)
         masks = (masks for _, masks in proposals.masks(size))
         return choose(pooled_cosines(masks, features, text) * logit_scale, query_to_class)
-
-    def _withdraw(
-        self,
-        logits: Tensor,
-        proposals: Proposals,
-        kept: Tensor,
-        top: Tensor,
-        labels: Tensor,
-        confidence: Tensor,
-        found: MaskSums,
-        query_to_class: Sequence[int],
-    ) -> Tensor:
-        """Take a blob's class from those of its pixels that its outline leaves out.
-
-        Its words fall to the lowest of the mask's mean cosines, as far as the mask is trusted.
-        """
-        origins = proposals.origins
-        left = (origins >= 0) & kept[origins] & (top < 0)
-        weight = torch.where(left, self.alpha * confidence[origins], 0).to(logits.dtype)
-        owner = torch.tensor(query_to_class, device=logits.device)
-        own = owner[:, None, None] == labels[origins]
-        low = found.means.amin(1)[origins]
-        return torch.lerp(logits, low.expand_as(logits), weight * own)
 
 
 def word_of(labels: Tensor, means: Tensor, query_to_class: Sequence[int]) -> Tensor:

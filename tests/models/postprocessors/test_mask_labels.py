@@ -12,6 +12,7 @@ from mmseg_siglip.models.postprocessors.mask_labels import (
     pooled_cosines,
     sums,
     winners,
+    withdraw,
 )
 
 OWNER = (0, 1, 2, 0, 1)
@@ -133,3 +134,22 @@ def test_a_trusted_mask_has_its_class_everywhere(masks, logits):
     inside = top >= 0
     assert (fused.argmax(0)[inside] == query[top[inside]]).all()
     assert torch.equal(fused[:, ~inside], logits[:, ~inside])
+
+
+def test_withdrawal_equals_the_formula(logits):
+    generator = torch.Generator().manual_seed(4)
+    left = torch.randint(-1, 3, (12, 20), generator=generator)
+    labels, means = torch.tensor([0, 2, 1]), torch.rand(3, 5, generator=generator)
+    confidence = torch.rand(3, generator=generator)
+    expected = logits.clone()
+    for y in range(12):
+        for x in range(20):
+            k = int(left[y, x])
+            for word in range(5):
+                if k >= 0 and OWNER[word] == labels[k]:
+                    weight = 0.6 * confidence[k]
+                    value = (1 - weight) * logits[word, y, x] + weight * means[k].min()
+                    expected[word, y, x] = value
+    given = (logits, left, labels, means, confidence)
+    torch.testing.assert_close(withdraw(*given, 0.6, OWNER), expected)
+    assert torch.equal(withdraw(*given, 0.0, OWNER), logits)
