@@ -5,3 +5,4 @@ model = dict(
         finetune=dict(resolutions=[256, 384, 512]),
     ),
 )
+find_unused_parameters = True  # the adapters of the other sizes rest

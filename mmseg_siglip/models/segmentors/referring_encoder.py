@@ -17,7 +17,7 @@ from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
 from mmseg_siglip.models.finetune import choose_trainable
 from mmseg_siglip.models.image_size import Size, fitting_size
-from mmseg_siglip.models.lora import lora_layers, select_adapter
+from mmseg_siglip.models.lora import select_adapter
 
 SPACES = ('joint', 'tower')
 PHRASES_AT_ONCE = 64
@@ -76,9 +76,7 @@ class ReferringEncoder(BaseModule):
         self.resolutions = tuple(map(pair, finetune.pop('resolutions', ())))
         if self.resolutions:
             finetune['adapters'] = [adapter_name(size) for size in self.resolutions]
-        choose_trainable(
-            backbone, finetune if len(finetune) > 1 else finetune['type'], towers=towers
-        )
+        choose_trainable(backbone, finetune, towers=towers)
         backbone.model.vision_model.head.requires_grad_(False)  # its query never has a gradient
         self.backbone = backbone
         self.size_for((1, 1))  # refuses what is no size
@@ -151,11 +149,6 @@ class ReferringEncoder(BaseModule):
         place = {text: index for index, text in enumerate(unique)}
         rows = torch.tensor([place[text] for text in texts], device=tokens.device)
         return TextFeatures(tokens, similar, real, pooled)[rows]
-
-    @property
-    def num_adapted(self) -> int:
-        """How many layers have adapters."""
-        return len(lora_layers(self.backbone))
 
 
 def pair(size: int | Size) -> Size:
