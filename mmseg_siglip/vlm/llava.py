@@ -50,15 +50,15 @@ class LlavaModel(transformers.LlavaModel):
     def get_image_features(
         self,
         pixel_values: Tensor,
-        vision_feature_layer: None = None,
-        vision_feature_select_strategy: None = None,
+        vision_feature_layer: int | list[int] | None = None,
+        vision_feature_select_strategy: str | None = None,
         depth_statistics: Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         """``pooler_output``: per image (N, D), projected, depth added.
 
         Positions are interpolated, blocks above the layer wanted not computed. Layer and strategy
-        are the configuration's.
+        are the configuration's, which the projector was made for.
 
         Args:
             pixel_values: (B, 3, H, W), of any size that patches divide.
@@ -68,6 +68,8 @@ class LlavaModel(transformers.LlavaModel):
             ValueError: The strategy does not suit the encoder, the size the patch, or the
                 statistics the model.
         """
+        self._refuse(vision_feature_layer=vision_feature_layer)
+        self._refuse(vision_feature_select_strategy=vision_feature_select_strategy)
         strategy = check_strategy(
             self.config.vision_feature_select_strategy, self.config.vision_config
         )
@@ -78,6 +80,15 @@ class LlavaModel(transformers.LlavaModel):
         if depth_statistics is not None:
             tokens = self._fuse(tokens, depth_statistics, tuple(pixel_values.shape[-2:]))
         return BaseModelOutputWithPooling(pooler_output=list(tokens))
+
+    def _refuse(self, **given) -> None:
+        """What contradicts the configuration."""
+        for name, value in given.items():
+            expected = getattr(self.config, name)
+            if value is not None and value != expected:
+                raise ValueError(
+                    f'{name}: expected {expected!r}, as in the configuration, found {value!r}'
+                )
 
     def _fuse(self, tokens: Tensor, statistics: Tensor, size: tuple[int, int]) -> Tensor:
         if self.depth_fusion is None:
@@ -101,6 +112,8 @@ class LlavaModel(transformers.LlavaModel):
         **kwargs,
     ):
         """As transformers'; with an image the prompt reaches it as ``inputs_embeds``."""
+        for name in ('vision_feature_layer', 'vision_feature_select_strategy'):
+            self._refuse(**{name: kwargs.pop(name, None)})
         if pixel_values is None and depth_statistics is not None:
             raise ValueError('depth_statistics: expected pixel_values beside them, found none')
         if pixel_values is not None:

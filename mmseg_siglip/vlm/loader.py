@@ -12,9 +12,20 @@ from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor
 from mmseg_siglip.models.backbones.siglip import first_line
 from mmseg_siglip.models.precision import compute_dtype
 from mmseg_siglip.vlm.adapters import load_projector
-from mmseg_siglip.vlm.assemble import PretrainedVLM, add_image_token, build_llava
+from mmseg_siglip.vlm.assemble import (
+    PretrainedVLM,
+    add_image_token,
+    build_llava,
+    projector_activation,
+)
 from mmseg_siglip.vlm.build import CustomVisionConfig, check_encoder_type, tower_options
-from mmseg_siglip.vlm.checkpoints import load, quiet, read_config, read_vision_config
+from mmseg_siglip.vlm.checkpoints import (
+    VISION_MODELS,
+    load,
+    quiet,
+    read_config,
+    read_vision_config,
+)
 from mmseg_siglip.vlm.llava import LlavaForConditionalGeneration, feature_layers
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN, get_size, set_size
 from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transformers
@@ -124,8 +135,19 @@ def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
     path = fields['model_name_or_path']
     config = _llava_config(path)
     vision = config.vision_config
+    if vision.model_type not in VISION_MODELS:
+        raise ValueError(
+            f'{path}: expected a vision tower of model_type {", ".join(VISION_MODELS)}, found '
+            f'{vision.model_type!r}'
+        )
     check_encoder_type(encoder_type, vision, path)
     _check_width(fields, vision.hidden_size, path)
+    projector = fields.get('mm_projector_type')
+    if projector and projector_activation(projector) != config.projector_hidden_act:
+        raise ValueError(
+            f"mm_projector_type: expected 'mlp2x_{config.projector_hidden_act}', which {path} has, "
+            f'found {projector!r}'
+        )
     strategy = check_strategy(
         options.get('select_feature', config.vision_feature_select_strategy), vision
     )

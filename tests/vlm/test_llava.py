@@ -167,6 +167,14 @@ def test_bad_input(vlm, llava_folder):
     short['attention_mask'] = inputs['attention_mask'][:, 3:]
     with pytest.raises(ValueError, match='expected 2 x 16 image tokens in the prompts, found'):
         vlm.model(**(short | dict(input_ids=short['input_ids'].clamp(max=300))))
+    for other in (
+        dict(vision_feature_layer=-1),
+        dict(vision_feature_select_strategy='default'),
+    ):
+        with pytest.raises(ValueError, match='as in the configuration, found'):
+            vlm.model(**inputs, **other)
+        with pytest.raises(ValueError, match='as in the configuration, found'):
+            vlm.model.get_image_features(inputs['pixel_values'], **other)
     with pytest.raises(ValueError, match='expected pixel_values beside them, found none'):
         vlm.model(input_ids=inputs['input_ids'], depth_statistics=torch.rand(2, 16, 2))
     vlm.model.add_depth_fusion(DEPTH)

@@ -214,3 +214,16 @@ def test_original_llava_checkpoints_get_advice(llava_folder, tmp_path):
     (tmp_path / 'old' / 'config.json').write_text('{"model_type": "llava_qwen"}')
     with pytest.raises(ValueError, match='give the language model, mm_vision_tower, and it as'):
         load_pretrained_model(tmp_path / 'old')
+
+
+def test_towers_and_projectors_of_other_kinds(llava_folder, tmp_path):
+    words = dict(model_name_or_path=llava_folder, mm_projector_type='mlp2x_relu')
+    with pytest.raises(ValueError, match="expected 'mlp2x_gelu', which .* found 'mlp2x_relu'"):
+        load_pretrained_model(words)
+    load_pretrained_model(words | dict(mm_projector_type='mlp2x_gelu'))
+    shutil.copytree(llava_folder, tmp_path / 'llava')
+    config = json.loads((tmp_path / 'llava' / 'config.json').read_text())
+    config['vision_config'] = dict(model_type='pixtral')
+    (tmp_path / 'llava' / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="a vision tower of model_type .* found 'pixtral'"):
+        load_pretrained_model(tmp_path / 'llava')
