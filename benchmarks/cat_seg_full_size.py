@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import markdown, measure, resident, write_csv
+from measure import markdown, measure, write_csv
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--precision', default='auto', help='of the evaluation')
     parser.add_argument('--test-vocabulary', help='evaluate with these classes instead of the 171')
     parser.add_argument('--no-train', action='store_true')
+    parser.add_argument('--no-test', action='store_true')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks/cat_seg_full.csv'))
     args = parser.parse_args(argv)
     init_default_scope('mmseg_siglip')
@@ -100,24 +101,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         print(row, flush=True)
         if not args.no_train:
-            before = resident()
             step = measure(lambda model=model: train_step(model.train()))
-            row |= {'step s': step.seconds, 'step GB': (step.peak + before) / 2**30}
+            row |= {
+                'step s': step.seconds,
+                'step CPU s': step.cpu,
+                'step GB': (step.held + step.peak) / 2**30,
+            }
             print(row, flush=True)
             model.zero_grad(set_to_none=True)
+        rows.append(row)
+        if args.no_test:
+            continue
         model.eval()
         with torch.no_grad():
             text = measure(lambda model=model: model.text)
-        before = resident()
         found = measure(lambda model=model: model.predict([torch.randn(3, 640, 640)]))
         row |= {
             'classes': len(model.vocabulary),
             'words s': text.seconds,
             'image s': found.seconds,
-            'image GB': (found.peak + before) / 2**30,
+            'image CPU s': found.cpu,
+            'image GB': (found.held + found.peak) / 2**30,
         }
         print(row, flush=True)
-        rows.append(row)
     write_csv(rows, args.out)
     print('\n' + markdown(rows))
 

@@ -20,28 +20,41 @@ import torch
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a call returned, its best time in seconds, and its peak memory in bytes."""
+    """What a call cost.
+
+    Attributes:
+        result: What it returned.
+        seconds: Its best time.
+        cpu: Its best processor time, all threads together: a busy machine hardly changes it.
+        peak: Most bytes that it had at once, above `held`.
+        held: Bytes that the process had before.
+    """
 
     result: Any
     seconds: float
+    cpu: float
     peak: int
+    held: int
 
 
 def measure(call: Callable[[], Any], *, repeat: int = 1) -> Measurement:
     """Run `call` `repeat` times; memory is that of the first."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    before = resident()
+    held = resident()
     Path('/proc/self/clear_refs').write_text('5')
-    started = time.perf_counter()
-    result = call()
-    seconds = time.perf_counter() - started
-    peak = max(high_water() - before, 0)
+    result, seconds, cpu = _timed(call)
+    peak = max(high_water() - held, 0)
     for _ in range(repeat - 1):
-        started = time.perf_counter()
-        call()
-        seconds = min(seconds, time.perf_counter() - started)
-    return Measurement(result, seconds, peak)
+        _, again, again_cpu = _timed(call)
+        seconds, cpu = min(seconds, again), min(cpu, again_cpu)
+    return Measurement(result, seconds, cpu, peak, held)
+
+
+def _timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
+    started, started_cpu = time.perf_counter(), time.process_time()
+    result = call()
+    return result, time.perf_counter() - started, time.process_time() - started_cpu
 
 
 def resident() -> int:
@@ -77,7 +90,8 @@ class Rates:
     def of_this_machine(cls, side: int = 2048) -> Rates:
         def matmul(dtype: torch.dtype) -> float:
             a, b = torch.randn(2, side, side).to(dtype)
-            return 2 * side**3 / measure(lambda: a @ b, repeat=6).seconds
+            found = measure(lambda: a @ b, repeat=6)
+            return 2 * side**3 / min(found.seconds, found.cpu / torch.get_num_threads())
 
         source = torch.ones(2**26)
         target = torch.empty_like(source)
