@@ -1,12 +1,13 @@
-_base_ = './refcoco.py'
-rrsis_d = dict(
-    data_root='data/rrsisd',
-    ann_file='rrsisd/instances.json',
-    data_prefix=dict(img_path='images/rrsisd/JPEGImages'),
-)
-train_dataloader = dict(batch_size=8, dataset=rrsis_d)
-val_dataloader = dict(dataset=rrsis_d)
-test_dataloader = dict(dataset=dict(split='test', **rrsis_d))
+_base_ = [
+    '../_base_/datasets/refer_rrsis_d.py',
+    '../_base_/pipelines/refer_keep_ratio.py',
+    '../_base_/models/refer_sam.py',
+    '../_base_/schedules/rsrefseg_76k.py',
+    '../_base_/default_runtime.py',
+]
+train_dataloader = dict(dataset=dict(pipeline={{_base_.keep_ratio_train}}))
+val_dataloader = dict(dataset=dict(pipeline={{_base_.keep_ratio_test}}))
+test_dataloader = dict(dataset=dict(pipeline={{_base_.keep_ratio_test}}))
 model = dict(
     backbone=dict(pretrained='google/siglip2-so400m-patch16-512'),
     sam=dict(checkpoint='facebook/sam2.1-hiera-large'),

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
 from PIL import Image
+from tiny_sams import SAM_CONFIG
 
 from mmseg_siglip.cli import test as test_command
 from mmseg_siglip.cli import train as train_command
 from mmseg_siglip.referring import ReferringSegmenter
+from mmseg_siglip.registry import DATASETS, METRICS, MODELS
 
 CONFIG = str(Path(__file__).resolve().parents[2] / 'configs/refer_sam/shapes.py')
 SMALL = ['model.encoder.train_sizes=[(32,48)]', 'model.encoder.image_size=(32,48)']
@@ -59,3 +64,31 @@ def test_mistakes_take_one_line(trained, tmp_path, capsys):
     assert 'has no tta_model' in capsys.readouterr().err
     assert test_command.main([CONFIG]) == 1
     assert 'has to be trained' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['refcoco', 'rsrefseg_b'])
+def test_photographs_with_phrases(real_data, name):
+    """Two of RefCOCO's pictures, fourteen phrases, through the configs' own test pipelines."""
+    config = Config.fromfile(Path(CONFIG).with_stem(name))
+    config.model.sam = dict(type='SAMAdapter', config=SAM_CONFIG, resize=config.model.sam.resize)
+    config.model.backbone.pretrained = 'tiny_siglip_shapes'
+    init_default_scope('mmseg_siglip')
+    model = MODELS.build(config.model).eval()
+    data = DATASETS.build(
+        dict(
+            type='ReferringDataset',
+            data_root=str(real_data / 'refcoco-mini'),
+            ann_file='refcoco_mini.json',
+            pipeline=config.test_dataloader.dataset.pipeline,
+            test_mode=True,
+        )
+    )
+    metric = METRICS.build(config.test_evaluator)
+    batch = pseudo_collate(list(data))
+    assert max(batch['inputs'][0].shape) == 1024
+    samples = model.test_step(batch)
+    for sample in samples:
+        assert sample.pred_sem_seg.data.shape == (len(sample.text), *sample.ori_shape)
+    metric.process(batch, [sample.to_dict() for sample in samples])
+    scores = metric.evaluate(size=len(data))
+    assert 0 <= scores['oIoU'] <= 100 and 0 <= scores['Pr@0.5'] <= 100
