@@ -3,7 +3,11 @@ import json
 import pytest
 import torch
 from tiny_sams import disturb
-from transformers import Sam2Model
+from transformers import Sam2Model, Sam2VideoConfig, Sam2VideoModel
+from transformers.models.sam2_video.configuration_sam2_video import (
+    Sam2VideoMaskDecoderConfig,
+    Sam2VideoPromptEncoderConfig,
+)
 
 from mmseg_siglip.models.sam import SAMAdapter
 
@@ -31,14 +35,22 @@ def test_folder_and_bare_file_and_config(folder, sam_config, tmp_path):
 
 
 def test_sam2_as_published_a_video_model(sam2_config, tmp_path):
-    model = disturb(SAMAdapter(config=sam2_config).model)
-    model.save_pretrained(tmp_path)
-    fields = json.loads((tmp_path / 'config.json').read_text())
-    fields['model_type'] = 'sam2_video'
-    (tmp_path / 'config.json').write_text(json.dumps(fields))
+    memory = 'memory_attention_hidden_size memory_attention_feed_forward_hidden_size'
+    memory += ' memory_encoder_hidden_size memory_fuser_embed_dim memory_fuser_intermediate_dim'
+    config = Sam2VideoConfig(
+        vision_config=sam2_config['vision_config'],
+        prompt_encoder_config=Sam2VideoPromptEncoderConfig(**sam2_config['prompt_encoder_config']),
+        mask_decoder_config=Sam2VideoMaskDecoderConfig(**sam2_config['mask_decoder_config']),
+        **dict.fromkeys([*memory.split(), 'mask_downsampler_embed_dim'], 32),
+        memory_attention_num_layers=1,
+        memory_attention_num_attention_heads=1,
+        memory_encoder_output_channels=16,
+    )
+    video = Sam2VideoModel(config)
+    video.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / 'config.json').read_text())['model_type'] == 'sam2_video'
     adapter = SAMAdapter(str(tmp_path), kind='sam2')
-    assert isinstance(adapter.model, Sam2Model)
-    assert same(adapter.model, model)
+    assert isinstance(adapter.model, Sam2Model) and same(adapter.model, video)
 
 
 def test_refusals(folder, sam_config, tmp_path):
