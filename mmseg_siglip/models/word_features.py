@@ -21,6 +21,8 @@ from mmseg_siglip.vocabulary import Vocabulary
 SYNONYMS = ('first', 'mean', 'max')
 BATCH = 64
 """Prompts in one pass of the text tower."""
+RECOMPUTED = 16
+"""The same where the backward pass computes it again, and holds all of its blocks meanwhile."""
 
 
 def word_features(
@@ -64,10 +66,12 @@ def _encode(backbone: VisionLanguageBackbone, prompts: list[str], precision: str
     """(N, D); under gradients in the caller's number format, else in `precision`."""
     learning = torch.is_grad_enabled()
     device = next(iter(backbone.text_parameters().values())).device
+    recompute = learning and backbone.with_cp
+    size = RECOMPUTED if recompute else BATCH
     parts = []
-    for start in range(0, len(prompts), BATCH):
-        batch = prompts[start : start + BATCH]
-        if learning and backbone.with_cp:
+    for start in range(0, len(prompts), size):
+        batch = prompts[start : start + size]
+        if recompute:
             vectors = checkpoint(backbone.encode_text, batch, use_reentrant=False)
         elif learning:
             vectors = backbone.encode_text(batch)
