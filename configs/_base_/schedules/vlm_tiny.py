@@ -7,6 +7,6 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=100, end=1500, by_epoch=False, eta_min=2e-5),
+    dict(type='CosineAnnealingLR', begin=100, end=800, by_epoch=False, eta_min=2e-5),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=1500, val_interval=500)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=800, val_interval=400)
