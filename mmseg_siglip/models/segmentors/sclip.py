@@ -65,8 +65,8 @@ class SCLIPSegmentor(BaseSegmentor):
         background_index: The class that `prob_thd` and `area_thd` refer to. By default, the one
             that the vocabulary marks.
         postprocessor: Configuration of a module that refines (B, Q, H, W) cosines on
-            (B, 3, H, W) images. It needs them at full size. What its ``wants`` names of
-            ``pixels``, ``features``, ``text``, ``query_to_class`` and ``logit_scale`` it gets too.
+            (B, 3, H, W) images. It needs them at full size. By its ``wants`` it may ask for
+            ``pixels``, ``features``, ``text``, ``query_to_class`` and ``logit_scale`` as well.
         precision: Number format of the encoders (see `mmseg_siglip.models.precision`).
         compile_backend: Runs the encoder through ``torch.compile`` with this backend, such as
             'inductor', which needs a C++ compiler. Batches of windows are filled up to
@@ -218,7 +218,8 @@ class SCLIPSegmentor(BaseSegmentor):
             data_samples = [SegDataSample() for _ in inputs]
         for image, sample in zip(inputs, data_samples, strict=True):
             self._check_size(image, sample.metainfo.get('img_path', 'image'))
-        for image, windows, sample in zip(inputs, self._cosines(inputs), data_samples, strict=True):
+        given = self._cosines(inputs, features='features' in self._wanted)
+        for image, windows, sample in zip(inputs, given, data_samples, strict=True):
             size = tuple(sample.metainfo.get('ori_shape', image.shape[-2:])[:2])
             cosines = windows[:, :, : len(self.vocabulary.queries)]
             rows = self._stitch(cosines, self._plan(image), size).rows
@@ -275,11 +276,11 @@ class SCLIPSegmentor(BaseSegmentor):
     def _wanted(self) -> tuple[str, ...]:
         return getattr(self.postprocessor, 'wants', ())
 
-    def _cosines(self, images: Sequence[Tensor]) -> Iterator[Tensor]:
+    def _cosines(self, images: Sequence[Tensor], *, features: bool = False) -> Iterator[Tensor]:
         """Patch cosines (n_y, n_x, Q, h, w) of each image, in turn.
 
-        The windows of all images form one stream, cut into batches of equal window size. After the
-        cosines come the D features themselves if the postprocessor wants them.
+        The windows of all images form one stream, cut into batches of equal window size. With
+        `features`, the D joint-space features follow the cosines: (n_y, n_x, Q + D, h, w).
         """
         plans = [self._plan(image) for image in images]
         crops = (plan.crops(image) for image, plan in zip(images, plans, strict=True))
@@ -288,10 +289,9 @@ class SCLIPSegmentor(BaseSegmentor):
         for plan in plans:
             count = len(plan.rows) * len(plan.columns)
             while len(done) < count:
-                features = self._window_features(next(batches))
-                cosines = torch.einsum('bdhw,qd->bqhw', normalize(features, dim=1), self.text)
-                wanted = 'features' in self._wanted
-                done.extend(torch.cat([cosines, features], dim=1) if wanted else cosines)
+                dense = self._window_features(next(batches))
+                cosines = torch.einsum('bdhw,qd->bqhw', normalize(dense, dim=1), self.text)
+                done.extend(torch.cat([cosines, dense], dim=1) if features else cosines)
             windows, done = torch.stack(done[:count]), done[count:]
             yield windows.unflatten(0, (len(plan.rows), len(plan.columns)))
 

@@ -205,6 +205,7 @@ def test_in_the_segmentor(siglip_folder, proposer, label):
     same = predictions(segmentor(siglip_folder, **options, alpha=0.0), images)
     model = segmentor(siglip_folder, **options)
     both = predictions(model, images)
+    assert model(images)[0].shape == (5, 40, 56)  # cosines of words alone
     for index, image in enumerate(images):
         assert torch.equal(same[index], dense[index])
         assert both[index].shape == (4, 50, 70)
