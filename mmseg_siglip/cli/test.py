@@ -117,10 +117,9 @@ def leave_unscored(runner: Runner, *, saved: bool) -> None:
     runner.logger.info(f'{what}; they are looked for without a score.')
     for metric in loop.evaluator.metrics:
         metric.format_only = True
-    runner.visualizer.dataset_meta = dict(classes=words, palette=class_colours(len(words)).tolist())
     for hook in runner.hooks:
         if isinstance(hook, SegVisualizationHook):
-            hook.draw_gt = False
+            hook.other_classes = dict(classes=words, palette=class_colours(len(words)).tolist())
 
 
 def require_weights(cfg: Config) -> None:

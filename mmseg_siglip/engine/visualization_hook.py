@@ -26,10 +26,11 @@ class SegVisualizationHook(BaseSegVisualizationHook):
     labels do not follow.
 
     Attributes:
-        draw_gt: Whether the labels are drawn beside the prediction.
+        other_classes: ``classes`` and ``palette`` of predictions in other classes than the data's;
+            no labels are drawn beside them.
     """
 
-    draw_gt = True
+    other_classes: dict | None = None
 
     def _after_iter(
         self,
@@ -44,6 +45,8 @@ class SegVisualizationHook(BaseSegVisualizationHook):
             return
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
+        if self.other_classes is not None:
+            self._visualizer.dataset_meta = self.other_classes
         for pixels, sample in zip(data_batch['inputs'], outputs, strict=True):
             path = Path(sample.img_path)
             picture = picture_of(path, pixels, sample.ori_shape)
@@ -52,7 +55,7 @@ class SegVisualizationHook(BaseSegVisualizationHook):
                     f'{mode}_{path.stem}{suffix}',
                     picture,
                     data_sample=part,
-                    draw_gt=self.draw_gt,
+                    draw_gt=self.other_classes is None,
                     show=self.show,
                     wait_time=self.wait_time,
                     step=runner.iter,

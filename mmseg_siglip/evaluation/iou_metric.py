@@ -91,21 +91,22 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Sum over all samples, see ``mmseg.IoUMetric``."""
-        if not self.format_only and sum(int(result[3].sum()) for result in results) == 0:
+        if self.format_only:
+            return {}
+        if sum(int(result[3].sum()) for result in results) == 0:
             warnings.warn(
                 f'all pixels of all {len(results)} images are ignored, so every metric is nan; '
                 f'check ignore_index={self.ignore_index} and the label files',
                 stacklevel=2,
             )
         metrics = super().compute_metrics(results)
-        if not self.format_only:
-            intersection, union, _, label = (
-                sum(result[i] for result in results).numpy() for i in range(4)
-            )
-            iou = np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
-            metrics |= self._group_means(iou)
-            if 'mIoU' in metrics:
-                self._other_definition(metrics, iou, label > 0)
+        intersection, union, _, label = (
+            sum(result[i] for result in results).numpy() for i in range(4)
+        )
+        iou = np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
+        metrics |= self._group_means(iou)
+        if 'mIoU' in metrics:
+            self._other_definition(metrics, iou, label > 0)
         return metrics
 
     def _other_definition(self, metrics: dict, iou: np.ndarray, labelled: np.ndarray) -> None:

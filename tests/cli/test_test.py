@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
 from mmseg.models.segmentors import EncoderDecoder
+from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
 from mmseg_siglip.cli.test import main, place_checkpoint, use_classes
@@ -142,7 +143,9 @@ def test_classes_go_where_the_model_takes_them(tmp_path):
         use_classes(Config(dict(model=dict(type='EncoderDecoder'))), 'cat')
 
 
-def test_other_classes_than_the_datas_are_found_without_a_score(repository, tmp_path, capsys):
+def test_other_classes_than_the_datas_are_found_without_a_score(
+    repository, tmp_path, capsys, monkeypatch
+):
     config = repository / 'configs/sclip/shapes.py'
     fewer = ('test_dataloader.dataset.num_scenes=2', 'test_dataloader.num_workers=0')
     options = ('--cfg-options', *fewer, 'test_dataloader.persistent_workers=False')
@@ -150,10 +153,19 @@ def test_other_classes_than_the_datas_are_found_without_a_score(repository, tmp_
     line = failure(capsys, *argv)
     assert '2 classes cannot be scored by labels of 13; give --out or --show-dir' in line
     out, show = tmp_path / 'out', tmp_path / 'show'
-    Visualizer._instance_dict.clear()
-    assert main([*map(str, argv), '--out', str(out), '--show-dir', str(show)]) == 0
+    drawn = []
+    draw = SegLocalVisualizer._draw_sem_seg
+    monkeypatch.setattr(
+        SegLocalVisualizer,
+        '_draw_sem_seg',
+        lambda self, *args: drawn.append(args[2]) or draw(self, *args),
+    )
+    for save in (['--show-dir', str(show)], ['--out', str(out)]):
+        Visualizer._instance_dict.clear()
+        assert main([*map(str, argv), *save]) == 0
+    assert drawn == [('red star', 'a grey thing')] * 2  # and no labels beside them
+    assert len(list(show.rglob('*.png'))) == 2
     maps = [np.asarray(Image.open(file)) for file in sorted(out.glob('*.png'))]
     assert len(maps) == 2 and {*np.unique(maps)} <= {0, 1}
-    assert len(list(show.rglob('*.png'))) == 2
     log = max((tmp_path / 'run').glob('*/*.log')).read_text()
     assert 'they are looked for without a score' in log and 'mIoU' not in log.split('without a')[1]
