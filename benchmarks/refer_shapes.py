@@ -26,6 +26,7 @@ from mmseg_siglip.referring import Referred, ReferringSegmenter
 from mmseg_siglip.registry import DATASETS, TRANSFORMS
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs/refer_sam/shapes.py'
+PATCH = 8  # of the shipped SigLIP
 COLUMNS = ('oIoU', 'mIoU', 'Pr@0.5', 'Pr@0.7', 'Pr@0.9')
 
 
@@ -124,8 +125,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             ('trained without phrases', 'EmptyPhrases', blind),
         ):
             cfg = load(args, said=said, name=f'test_{said}')
-            grid = tuple(side // 8 for side in size)
-            row = {'model': name, 'SigLIP sees': f'{size[0]}x{size[1]}', 'grid': f'{grid}'}
+            sees, grid = ('x'.join(str(side // n) for side in size) for n in (1, PATCH))
+            row = {'model': name, 'SigLIP sees': sees, 'grid': grid}
             rows.append(row | score(cfg, checkpoint, size))
     write_csv(rows, args.out / 'table.csv')
     print(markdown(rows))
