@@ -45,6 +45,7 @@ class SegVisualizationHook(BaseSegVisualizationHook):
             return
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
+        step = runner.iter  # may build a training loop, which sets the visualizer's classes
         if self.other_classes is not None:
             self._visualizer.dataset_meta = self.other_classes
         for pixels, sample in zip(data_batch['inputs'], outputs, strict=True):
@@ -58,7 +59,7 @@ class SegVisualizationHook(BaseSegVisualizationHook):
                     draw_gt=self.other_classes is None,
                     show=self.show,
                     wait_time=self.wait_time,
-                    step=runner.iter,
+                    step=step,
                 )
 
 
