@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -129,3 +132,16 @@ def test_missing_data_is_named_before_a_model_is_built(tmp_path):
 @pytest.mark.parametrize('more', [{}, dict(data_root=''), dict(data_root='s3://bucket/VOC')])
 def test_only_local_data_is_looked_for(more):
     require_data(dict(type='ShapesWorldDataset', **more))
+
+
+@pytest.mark.parametrize('rank', [None, '1'])
+def test_the_status_and_what_was_printed_survive_the_end(monkeypatch, rank):
+    environment = {name: value for name, value in os.environ.items() if name != 'RANK'}
+    code = "from mmseg_siglip.cli.common import leave; print('done', end=''); leave(3)"
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        env=dict(environment, **({'RANK': rank} if rank else {})),
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout) == (3, 'done')
