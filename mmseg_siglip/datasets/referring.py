@@ -32,7 +32,7 @@ class PhraseDataset(BaseDataset):
         kwargs: Those of MMEngine's `BaseDataset`.
 
     Raises:
-        ValueError: The number is below 1, or there is no phrase at all.
+        ValueError: The number is below 1.
     """
 
     METAINFO = dict(classes=('rest', 'referred'), palette=[[0, 0, 0], [220, 20, 60]])
@@ -46,31 +46,6 @@ class PhraseDataset(BaseDataset):
         if phrases_per_image is None and not test_mode:
             self.phrases_per_image = 1
         super().__init__(test_mode=test_mode, **kwargs)
-
-    def load_data_list(self) -> list[dict]:
-        """One entry for each image, in the order of first mention."""
-        images: dict[str, dict] = {}
-        for path, phrases, source in self.records():
-            entry = images.setdefault(
-                path, dict(img_path=path, text=[], targets=[], mask_sources=[])
-            )
-            entry['text'] += phrases
-            entry['targets'] += [len(entry['mask_sources'])] * len(phrases)
-            entry['mask_sources'].append(source)
-        if not images:
-            raise ValueError(f'{self.ann_file or type(self).__name__}: found no phrase')
-        return list(images.values())
-
-    @abstractmethod
-    def records(self) -> Iterable[Record]:
-        """Everything the annotations say, in their order."""
-
-    def get_data_info(self, idx: int) -> dict:
-        info = super().get_data_info(idx)
-        chosen = self.choose(info)
-        for key in ('text', 'targets'):
-            info[key] = [info[key][i] for i in chosen]
-        return info
 
     def choose(self, info: Mapping) -> list[int]:
         """Which phrases of an image a visit gives."""
@@ -94,8 +69,41 @@ class PhraseDataset(BaseDataset):
         return [text.strip() for text in value]
 
 
+class AnnotatedPhraseDataset(PhraseDataset):
+    """Phrases that stand in files."""
+
+    def load_data_list(self) -> list[dict]:
+        """One entry for each image, in the order of first mention.
+
+        Raises:
+            ValueError: There is no phrase at all.
+        """
+        images: dict[str, dict] = {}
+        for path, phrases, source in self.records():
+            entry = images.setdefault(
+                path, dict(img_path=path, text=[], targets=[], mask_sources=[])
+            )
+            entry['text'] += phrases
+            entry['targets'] += [len(entry['mask_sources'])] * len(phrases)
+            entry['mask_sources'].append(source)
+        if not images:
+            raise ValueError(f'{self.ann_file or type(self).__name__}: found no phrase')
+        return list(images.values())
+
+    @abstractmethod
+    def records(self) -> Iterable[Record]:
+        """Everything the annotations say, in their order."""
+
+    def get_data_info(self, idx: int) -> dict:
+        info = super().get_data_info(idx)
+        chosen = self.choose(info)
+        for key in ('text', 'targets'):
+            info[key] = [info[key][i] for i in chosen]
+        return info
+
+
 @DATASETS.register_module()
-class ReferringDataset(PhraseDataset):
+class ReferringDataset(AnnotatedPhraseDataset):
     """Any images and phrases, one JSON object a line, or a JSON list of them.
 
     ``{"image": "a.jpg", "mask": "a_1.png", "expressions": ["the red cup", "cup on the left"]}``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmseg_siglip.datasets.referring import PhraseDataset, Record
+from mmseg_siglip.datasets.referring import AnnotatedPhraseDataset, Record
 from mmseg_siglip.datasets.referring_masks import MaskSource
 from mmseg_siglip.datasets.refs_file import load_json, load_refs
 from mmseg_siglip.registry import DATASETS
@@ -14,7 +14,7 @@ NO_TARGET = -1
 
 
 @DATASETS.register_module()
-class RefCOCODataset(PhraseDataset):
+class RefCOCODataset(AnnotatedPhraseDataset):
     """RefCOCO, RefCOCO+, RefCOCOg and RRSIS-D: references beside COCO's ``instances.json``.
 
     gRefCOCO's references, which may name several instances or none, are read as well. Each
@@ -96,7 +96,7 @@ def segmentation_source(segmentation: dict | list) -> MaskSource:
 
 
 @DATASETS.register_module()
-class PhraseListDataset(PhraseDataset):
+class PhraseListDataset(AnnotatedPhraseDataset):
     """RefSegRS and RISBench: a text file with an image's name and a phrase on each line.
 
     Args:

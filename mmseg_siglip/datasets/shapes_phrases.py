@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from mmseg_siglip.datasets.referring import PhraseDataset, Record
+from mmseg_siglip.datasets.referring import PhraseDataset
 from mmseg_siglip.datasets.shapes_captions import RELATIONS
 from mmseg_siglip.datasets.shapes_referring import EXTREMES, referring_expressions
 from mmseg_siglip.datasets.shapes_scene import generate, scene_seed
@@ -69,9 +67,6 @@ class ShapesReferringDataset(PhraseDataset):
             **kwargs,
         )
 
-    def records(self) -> Iterator[Record]:
-        raise NotImplementedError('scenes are drawn on demand, see get_data_info')
-
     def load_data_list(self) -> list[dict]:
         return [
             dict(
@@ -83,7 +78,7 @@ class ShapesReferringDataset(PhraseDataset):
 
     def get_data_info(self, idx: int) -> dict:
         """The sample's results dict, its scene drawn."""
-        info = super(PhraseDataset, self).get_data_info(idx)
+        info = super().get_data_info(idx)
         scene = generate(info['seed'], size=self.size, held_out=self.held_out)
         phrases = referring_expressions(scene)
         chosen = self.choose(dict(info, text=[phrase.text for phrase in phrases]))

@@ -5,6 +5,8 @@ MiDaS, https://arxiv.org/abs/1907.01341. Shapes: B images of (H, W).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ def align(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     return scale[:, None, None] * centred + mean_truth[:, None, None]
 
 
-class InverseDepthLoss(nn.Module):
+class InverseDepthLoss(nn.Module, ABC):
     """What the losses below share: both maps as inverse depth, in float32, and the valid pixels.
 
     Args:
@@ -78,9 +80,9 @@ class InverseDepthLoss(nn.Module):
                 prediction = inverse_depth(prediction, mask)
             return self.loss_weight * mean_over_images(self.compare(prediction, target, mask), mask)
 
+    @abstractmethod
     def compare(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """One value an image, (B,), from inverse depths (B, H, W)."""
-        raise NotImplementedError
 
 
 @MODELS.register_module()
