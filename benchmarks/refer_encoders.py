@@ -113,7 +113,7 @@ def row(name: str, model, image: torch.Tensor) -> dict:
     def forward() -> None:
         model.eval()
         with torch.no_grad(), wrapper.optim_context(model):
-            model.mask_logits([image], [PHRASES])
+            model.answer([image], [PHRASES])
 
     def step() -> None:
         model.train()

@@ -1,11 +1,13 @@
 """Referring segmentation on ShapesWorld, trained here: does the text matter, at any resolution?
 
-    python benchmarks/refer_shapes.py --picture docs/refer_shapes.png
+    python benchmarks/refer_shapes.py --prompt-modes query cascade pool conv \\
+        --picture docs/refer_shapes.png
 
-Trains configs/refer_sam/shapes.py twice, with the phrases and with every phrase emptied (or takes
-checkpoints), SigLIP seeing each batch at one of three sizes. Then scores both on held-out scenes,
-with coloured shapes that training never showed, at each of the three sizes; and the first once
-more with the phrases exchanged among the objects of each scene.
+Trains configs/refer_sam/shapes.py twice, with the phrases and with every phrase emptied, SigLIP
+seeing each batch at one of three sizes. Then scores both on held-out scenes, with coloured shapes
+that training never showed, at each of the three sizes; and the first once more with the phrases
+exchanged among the objects of each scene. Further prompt modes are trained and scored with the
+phrases alone. Checkpoints that are there from an earlier run are taken.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from mmseg_siglip.engine import Runner
 from mmseg_siglip.referring import Referred, ReferringSegmenter
 from mmseg_siglip.registry import DATASETS, TRANSFORMS
 
-CONFIG = Path(__file__).resolve().parents[1] / 'configs/refer_sam/shapes.py'
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs/refer_sam'
+MODES = dict(query='shapes', cascade='shapes_cascade', pool='shapes_pool', conv='shapes_conv')
 PATCH = 8  # of the shipped SigLIP
 COLUMNS = ('oIoU', 'mIoU', 'Pr@0.5', 'Pr@0.7', 'Pr@0.9')
 
@@ -59,10 +62,9 @@ class ExchangePhrases(BaseTransform):
         return dict(results, text=exchanged)
 
 
-def load(args: argparse.Namespace, *, said: str | None, name: str) -> Config:
-    """The config with a transform of the phrases, or none, in every pipeline."""
-    cfg = Config.fromfile(CONFIG)
-    cfg.merge_from_dict(args.cfg_options)
+def load(args: argparse.Namespace, mode: str, *, said: str | None, name: str) -> Config:
+    """The config of a mode, with a transform of the phrases, or none, in every pipeline."""
+    cfg = Config.fromfile(CONFIGS / f'{MODES[mode]}.py')
     cfg.work_dir, cfg.experiment_name = str(args.out / name), f'{name}_{np.random.randint(2**31)}'
     cfg.test_dataloader.dataset.num_scenes = args.images
     if said is not None:
@@ -72,9 +74,11 @@ def load(args: argparse.Namespace, *, said: str | None, name: str) -> Config:
 
 
 def train(cfg: Config) -> str:
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    return str(Path(runner.work_dir) / f'iter_{runner.max_iters}.pth')
+    """The checkpoint that training ends with."""
+    path = Path(cfg.work_dir) / f'iter_{cfg.train_cfg.max_iters}.pth'
+    if not path.exists():
+        Runner.from_cfg(cfg).train()
+    return str(path)
 
 
 def score(cfg: Config, checkpoint: str, size: Sequence[int]) -> dict[str, float]:
@@ -83,10 +87,11 @@ def score(cfg: Config, checkpoint: str, size: Sequence[int]) -> dict[str, float]
     return {column: metrics[column] for column in COLUMNS}
 
 
-def draw(checkpoint: str, path: Path, scenes: int = 3, phrases: int = 4) -> None:
+def draw(mode: str, checkpoint: str, path: Path, scenes: int = 3, phrases: int = 4) -> None:
     """A sheet: a scene a row, what its phrases mean side by side."""
-    segmenter = ReferringSegmenter(CONFIG, checkpoint)
-    dataset = Config.fromfile(CONFIG).test_dataloader.dataset
+    config = CONFIGS / f'{MODES[mode]}.py'
+    segmenter = ReferringSegmenter(config, checkpoint)
+    dataset = Config.fromfile(config).test_dataloader.dataset
     data = DATASETS.build(dict(dataset, phrases_per_image=phrases, pipeline=[]))
     rows = []
     for index in range(scenes):
@@ -107,31 +112,39 @@ def enlarged(found: Referred, width: int = 288) -> Referred:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--checkpoint', help='evaluate this one instead of training')
-    parser.add_argument('--blind', help='the same, of the model that reads nothing')
     parser.add_argument('--images', type=int, default=200, help='held-out scenes [%(default)s]')
-    parser.add_argument('--prompt-mode', default='query', help='[%(default)s]')
+    parser.add_argument(
+        '--prompt-modes',
+        nargs='+',
+        choices=MODES,
+        default=['query'],
+        metavar='MODE',
+        help=f'{", ".join(MODES)}; the first in full and drawn, the others with phrases [query]',
+    )
     parser.add_argument('--picture', type=Path, help='PNG to draw predictions into')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/refer_shapes'))
     args = parser.parse_args(argv)
-    args.cfg_options = {'model.decode_head.prompt_mode': args.prompt_mode}
-    reads = args.checkpoint or train(load(args, said=None, name='reads'))
-    blind = args.blind or train(load(args, said='EmptyPhrases', name='blind'))
+    first, *others = args.prompt_modes
+    tests = [
+        ('reads the phrase', first, None, 'reads'),
+        ('same, phrases exchanged', first, 'ExchangePhrases', 'reads'),
+        ('trained without phrases', first, 'EmptyPhrases', 'blind'),
+        *(('reads the phrase', mode, None, 'reads') for mode in others),
+    ]
     rows = []
-    for size in Config.fromfile(CONFIG).model.encoder.train_sizes:
-        for name, said, checkpoint in (
-            ('reads the phrase', None, reads),
-            ('same, phrases exchanged', 'ExchangePhrases', reads),
-            ('trained without phrases', 'EmptyPhrases', blind),
-        ):
-            cfg = load(args, said=said, name=f'test_{said}')
+    for model, mode, said, trained in tests:
+        hidden = 'EmptyPhrases' if trained == 'blind' else None
+        checkpoint = train(load(args, mode, said=hidden, name=f'{mode}_{trained}'))
+        for size in Config.fromfile(CONFIGS / f'{MODES[mode]}.py').model.encoder.train_sizes:
+            cfg = load(args, mode, said=said, name=f'{mode}_test')
             sees, grid = ('x'.join(str(side // n) for side in size) for n in (1, PATCH))
-            row = {'model': name, 'SigLIP sees': sees, 'grid': grid}
+            row = {'prompts': mode, 'model': model, 'SigLIP sees': sees, 'grid': grid}
             rows.append(row | score(cfg, checkpoint, size))
+            print(markdown(rows[-1:]), flush=True)
     write_csv(rows, args.out / 'table.csv')
     print(markdown(rows))
     if args.picture is not None:
-        draw(reads, args.picture)
+        draw(first, train(load(args, first, said=None, name=f'{first}_reads')), args.picture)
 
 
 if __name__ == '__main__':

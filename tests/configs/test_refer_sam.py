@@ -77,3 +77,19 @@ def test_rsrefseg_has_the_published_settings(name, sam):
     epoch = 12181 / 32
     assert config.train_cfg.max_iters == pytest.approx(200 * epoch, rel=0.01)
     assert config.param_scheduler[0].end == pytest.approx(5 * epoch, rel=0.01)
+
+
+def test_rsrefseg2_has_the_published_settings():
+    config = Config.fromfile(CONFIGS / 'rsrefseg2_prompter.py')
+    assert config.model.backbone.pretrained == 'google/siglip2-so400m-patch16-512'
+    assert config.model.sam.checkpoint == 'facebook/sam2.1-hiera-large'
+    assert config.model.sam.resize == 'pad'
+    head = MODELS.build(load('rsrefseg2_prompter').model).decode_head
+    assert (head.prompt_mode, head.dense, head.num_prompts) == ('cascade', 'matched', 9)
+    weights = {type(loss).__name__: loss.loss_weight for loss in head.losses}
+    assert weights == {'MaskBCELoss': 5, 'MaskDiceLoss': 5}
+    assert (head.overlap_loss_weight, head.contrast_loss_weight) == (0.5, 0.5)
+    optimizer = config.optim_wrapper
+    assert optimizer.optimizer.weight_decay == 0.05 and optimizer.clip_grad.max_norm == 3
+    batch = 8 * config.train_dataloader.batch_size
+    assert config.train_cfg.max_iters == pytest.approx(300 * 12181 / batch, rel=0.01)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import gcd
+from typing import NamedTuple
 
 import torch
 from mmcv.cnn import ConvModule
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 Grid = tuple[int, int]
-MODES = ('conv', 'pool', 'query')
+MODES = ('conv', 'pool', 'query', 'cascade')
 ADAPTIVE_SIDE = 7
 NUM_PROMPTS = 9
 
@@ -42,6 +43,20 @@ def default_norm(channels: int) -> dict:
     return dict(type='GN', num_groups=gcd(32, channels))
 
 
+class Prompted(NamedTuple):
+    """What a prompter makes of R phrases.
+
+    Attributes:
+        sparse: Prompts (R, N, E).
+        cells: The map (R, E, h, w), refined by the phrase if the prompter does that.
+        aspects: (R, 2, E), means of the two parts that `CascadedPrompter` tells apart in a phrase.
+    """
+
+    sparse: Tensor
+    cells: Tensor
+    aspects: Tensor | None = None
+
+
 class ConvPrompter(nn.Module):
     """RSRefSeg's: halve the grid some times; each remaining cell is a prompt.
 
@@ -60,11 +75,9 @@ class ConvPrompter(nn.Module):
             nn.Conv2d(channels, channels, 1),
         )
 
-    def forward(
-        self, x: Tensor, position: Tensor, tokens: Tensor, real: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, position: Tensor, tokens: Tensor, real: Tensor) -> Prompted:
         """Prompts (R, N, E), and `x` as it was; see `QueryPrompter`."""
-        return self.down(x + position).flatten(2).transpose(1, 2), x
+        return Prompted(self.down(x + position).flatten(2).transpose(1, 2), x)
 
 
 class PoolPrompter(nn.Module):
@@ -75,13 +88,11 @@ class PoolPrompter(nn.Module):
         self.target = target
         self.project = nn.Conv2d(channels, channels, 1)
 
-    def forward(
-        self, x: Tensor, position: Tensor, tokens: Tensor, real: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, position: Tensor, tokens: Tensor, real: Tensor) -> Prompted:
         """Prompts (R, N, E), and `x` as it was; see `QueryPrompter`."""
         target = self.target or adaptive_grid(tuple(x.shape[-2:]))
         pooled = adaptive_avg_pool2d(x + position, target)
-        return self.project(pooled).flatten(2).transpose(1, 2), x
+        return Prompted(self.project(pooled).flatten(2).transpose(1, 2), x)
 
 
 class QueryPrompter(nn.Module):
@@ -119,9 +130,7 @@ class QueryPrompter(nn.Module):
             nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels)
         )
 
-    def forward(
-        self, x: Tensor, position: Tensor, tokens: Tensor, real: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, position: Tensor, tokens: Tensor, real: Tensor) -> Prompted:
         """Prompts (R, N, E), and the map refined by the phrase (R, E, h, w).
 
         Args:
@@ -138,7 +147,8 @@ class QueryPrompter(nn.Module):
         prompts = self.prompts.expand(len(x), -1, -1)
         for layer in self.layers:
             prompts = layer(prompts, None, [words, Memory(cells, place=place)])
-        return self.project(self.norm(prompts)), cells.transpose(1, 2).unflatten(2, grid)
+        refined = cells.transpose(1, 2).unflatten(2, grid)
+        return Prompted(self.project(self.norm(prompts)), refined)
 
 
 class Memory:

@@ -14,7 +14,7 @@ import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.functional import gelu, mse_loss
+from torch.nn.functional import gelu, mse_loss, normalize
 
 from mmseg_siglip.models.decode_heads.sam_prompter import (
     MODES,
@@ -28,15 +28,22 @@ from mmseg_siglip.models.decode_heads.sam_prompter import (
     default_norm,
     steps_to,
 )
+from mmseg_siglip.models.decode_heads.sam_prompter_cascade import CascadedPrompter
 from mmseg_siglip.models.decode_heads.text_visual_activation import (
     ImageFeatures,
     TextFeatures,
     TextVisualActivation,
 )
+from mmseg_siglip.models.losses.aspects import (
+    aspect_overlap,
+    pool_regions,
+    region_text_contrast,
+)
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
 from mmseg_siglip.registry import MODELS
 
-DENSE = (None, 'global', 'refined')
+DENSE = (None, 'global', 'refined', 'matched')
+LEARNED = ('query', 'cascade')
 LOSSES = (dict(type='MaskBCELoss', loss_weight=5.0), dict(type='MaskDiceLoss', loss_weight=5.0))
 
 
@@ -51,20 +58,25 @@ class SAMPrompterDecodeHead(BaseModule):
         text_channels: Width of the text tower's tokens.
         prompt_dim: E, SAM's.
         native_grid: (h, w) that the encoder was trained with; ``conv`` counts its steps by it.
-        prompt_mode: ``query``, learned prompts that attend to phrase and image; ``pool``, cells
-            of a coarser grid; ``conv``, strided convolutions, as RSRefSeg. Of ``conv`` alone the
-            number of prompts depends on the resolution.
+        prompt_mode: ``query``, learned prompts that attend to phrase and image; ``cascade``, the
+            same in two steps, as RSRefSeg 2; ``pool``, cells of a coarser grid; ``conv``, strided
+            convolutions, as RSRefSeg. Of ``conv`` alone the number of prompts depends on the
+            resolution.
         target_spatial_dim: Rows and columns of the prompts of ``pool``, exactly; of ``conv``, at
             most, on the native grid. By default 7 along the longer side, and in proportion.
         down_spatial_times: Strided convolutions of ``conv``, instead.
-        num_prompts: N of ``query``.
-        num_layers: Of ``query``.
+        num_prompts: N of ``query`` and ``cascade``.
+        num_layers: Of each stage of these.
         dense: What goes to SAM as a mask: ``global``, the similarity of each patch and the
-            phrase; ``refined``, that plus what is learned about it; None, nothing.
+            phrase; ``refined``, that plus what is learned about it; ``matched``, the similarity of
+            the phrase and each patch as refined for it, with a logit scale and bias of its own, as
+            RSRefSeg 2; None, nothing.
         num_taps: Further depths of the encoder mixed in.
         norm_cfg: Norm of the convolutions; group norm by default.
         loss_decode: Losses of logits (P, H, W) and masks (P, H, W) that return (P,).
         iou_loss_weight: Factor on the squared error of SAM's predicted IoU; 0 leaves it untrained.
+        overlap_loss_weight: Of ``cascade``: factor on `aspect_overlap`, 0.5 by default.
+        contrast_loss_weight: Of ``cascade``: factor on `region_text_contrast`, 0.5 by default.
 
     Raises:
         ValueError: A value is out of range, or an option is of another mode.
@@ -87,6 +99,8 @@ class SAMPrompterDecodeHead(BaseModule):
         norm_cfg: Mapping | None = None,
         loss_decode: Sequence[Mapping] = LOSSES,
         iou_loss_weight: float = 1.0,
+        overlap_loss_weight: float | None = None,
+        contrast_loss_weight: float | None = None,
         init_cfg: Mapping | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -96,8 +110,10 @@ class SAMPrompterDecodeHead(BaseModule):
         for name, value, modes in (
             ('target_spatial_dim', target_spatial_dim, ('conv', 'pool')),
             ('down_spatial_times', down_spatial_times, ('conv',)),
-            ('num_prompts', num_prompts, ('query',)),
-            ('num_layers', num_layers, ('query',)),
+            ('num_prompts', num_prompts, LEARNED),
+            ('num_layers', num_layers, LEARNED),
+            ('overlap_loss_weight', overlap_loss_weight, ('cascade',)),
+            ('contrast_loss_weight', contrast_loss_weight, ('cascade',)),
         ):
             if value is not None and prompt_mode not in modes:
                 raise ValueError(
@@ -109,6 +125,8 @@ class SAMPrompterDecodeHead(BaseModule):
         self.prompt_mode, self.dense, self.native_grid = prompt_mode, dense, tuple(native_grid)
         self.target = check_target(target_spatial_dim)
         self.iou_loss_weight = iou_loss_weight
+        self.overlap_loss_weight = 0.5 if overlap_loss_weight is None else overlap_loss_weight
+        self.contrast_loss_weight = 0.5 if contrast_loss_weight is None else contrast_loss_weight
         self.num_prompts = num_prompts or NUM_PROMPTS
         self.steps = down_spatial_times
         if prompt_mode == 'conv' and self.steps is None:
@@ -123,16 +141,22 @@ class SAMPrompterDecodeHead(BaseModule):
         elif prompt_mode == 'pool':
             self.prompter = PoolPrompter(prompt_dim, target=self.target)
         else:
-            self.prompter = QueryPrompter(
+            learned = QueryPrompter if prompt_mode == 'query' else CascadedPrompter
+            self.prompter = learned(
                 prompt_dim,
                 text_channels=text_channels,
                 num_prompts=self.num_prompts,
                 num_layers=num_layers or 2,
             )
-        self.refine = nn.Conv2d(prompt_dim, 1, 1) if dense == 'refined' else None
+        if prompt_mode == 'cascade' and self.contrast_loss_weight:
+            self.region = nn.Linear(in_channels, prompt_dim)
+        width = dict(refined=1, matched=in_channels).get(dense)
+        self.refine = None if width is None else nn.Conv2d(prompt_dim, width, 1)
         if self.refine is not None:  # begins as ``global``
             nn.init.zeros_(self.refine.weight)
             nn.init.zeros_(self.refine.bias)
+        if dense == 'matched':
+            self.calibration = nn.Parameter(torch.zeros(2))  # log of a factor on s, and b's shift
         self.losses = nn.ModuleList(MODELS.build(dict(loss)) for loss in loss_decode)
 
     def prompt_grid(self, grid: Grid) -> Grid:
@@ -153,8 +177,8 @@ class SAMPrompterDecodeHead(BaseModule):
         *,
         scale: float,
         bias: float,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Sparse prompts (R, N, E) and dense ones (R, E, *sam.embedding_size).
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Sparse prompts (R, N, E), dense ones (R, E, *sam.embedding_size), aspects (R, 2, E).
 
         Args:
             image: Of B images.
@@ -169,12 +193,16 @@ class SAMPrompterDecodeHead(BaseModule):
         x = gelu(self.norm(fused))
         extents = features.extents * features.extents.new_tensor(image.coverage)
         position = sam.position(tuple(x.shape[-2:]), extents.to(x.device))
-        sparse, refined = self.prompter(x, position.to(x.dtype), text.tokens, text.real)
+        sparse, refined, aspects = self.prompter(x, position.to(x.dtype), text.tokens, text.real)
         if self.dense is None:
-            return sparse, None
+            return sparse, None, aspects
         logits = evidence[:, None]
-        if self.refine is not None:
+        if self.dense == 'refined':
             logits = logits + self.refine(refined)
+        elif self.dense == 'matched':
+            factor, shift = self.calibration
+            cosines = self._match(image.similar[rows], refined, text.pooled)
+            logits = scale * factor.exp() * cosines + bias + shift
         placed = sam.from_image(
             logits.float(),
             features,
@@ -182,7 +210,14 @@ class SAMPrompterDecodeHead(BaseModule):
             coverage=image.coverage,
             outside=bias,
         )
-        return sparse, sam.prompt_masks(placed)[:, 0]
+        return sparse, sam.prompt_masks(placed)[:, 0], aspects
+
+    def _match(self, similar: Tensor, refined: Tensor, pooled: Tensor) -> Tensor:
+        """Cosines (R, 1, h, w) of phrases (R, D) and patches (R, D, h, w) as refined for them."""
+        with torch.autocast(similar.device.type, enabled=False):
+            seen = normalize(similar.float() + self.refine(refined.float()), dim=1)
+            said = normalize(pooled.float(), dim=-1)
+        return torch.einsum('rdhw,rd->rhw', seen, said)[:, None]
 
     def loss(
         self, logits: Sequence[Tensor], masks: Sequence[Tensor], iou: Sequence[Tensor]
@@ -204,6 +239,50 @@ class SAMPrompterDecodeHead(BaseModule):
             result['loss_iou'] = self.iou_loss_weight * error
         result['train_iou'] = actual.mean()
         return result
+
+    def aspect_losses(
+        self,
+        aspects: Sequence[Tensor],
+        patches: Sequence[tuple[Tensor, tuple[float, float]]],
+        masks: Sequence[Tensor],
+        texts: Sequence[Sequence[str]],
+    ) -> dict[str, Tensor]:
+        """Losses of ``cascade`` on what it tells apart in the phrases of a batch.
+
+        Args:
+            aspects: For each image (P, 2, E).
+            patches: For each image (C, h, w), and its `ImageFeatures.coverage`.
+            masks: For each image (P, H, W): 0, 1, and 255 where nothing counts.
+            texts: For each image P phrases.
+        """
+        said = torch.cat(list(aspects))
+        result = {}
+        if self.overlap_loss_weight:
+            result['loss_overlap'] = self.overlap_loss_weight * aspect_overlap(said).mean()
+        if self.contrast_loss_weight:
+            pooled = [pool_regions(v, m, c) for (v, c), m in zip(patches, masks, strict=True)]
+            regions, seen = (torch.cat(part) for part in zip(*pooled, strict=True))
+            same = same_meaning(masks, texts).to(seen.device)[seen][:, seen]
+            contrast = region_text_contrast(self.region(regions[seen]), said[seen, 1], same)
+            result['loss_contrast'] = self.contrast_loss_weight * contrast
+        return result
+
+
+def same_meaning(masks: Sequence[Tensor], texts: Sequence[Sequence[str]]) -> Tensor:
+    """(R, R) bool: which phrases of a batch are the same words, or about the same mask.
+
+    Args:
+        masks: For each image (P, H, W).
+        texts: For each image P phrases.
+    """
+    words = [text for part in texts for text in part]
+    same = torch.tensor([[one == other for other in words] for one in words])
+    first = 0
+    for part in masks:
+        for row, mask in enumerate(part, start=first):
+            same[row, first : first + len(part)] |= (part == mask).flatten(1).all(1).cpu()
+        first += len(part)
+    return same
 
 
 @torch.no_grad()

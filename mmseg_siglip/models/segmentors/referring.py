@@ -9,6 +9,7 @@ over SAM's input.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from mmengine.structures import PixelData
@@ -26,6 +27,25 @@ from mmseg_siglip.registry import MODELS
 TEST_OPTIONS = dict(mode='whole', threshold=0.5, phrase_batch=32, return_logits=False)
 WHY_WHOLE = 'a phrase such as "the top left one" means something else in every window'
 WHY_NO_FLIP = 'a phrase such as "the left one" means another object in a mirrored image'
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is found for the P phrases of an image.
+
+    Attributes:
+        logits: Masks (P, M_h, M_w) over SAM's input.
+        iou: (P,), predicted.
+        aspects: (P, 2, E), if the head tells them apart.
+        patches: SigLIP's (C, h, w).
+        coverage: Part of the image that these span, see `ImageFeatures`.
+    """
+
+    logits: Tensor
+    iou: Tensor
+    aspects: Tensor | None
+    patches: Tensor
+    coverage: tuple[float, float]
 
 
 @MODELS.register_module()
@@ -115,9 +135,9 @@ class ReferringSegmentor(BaseSegmentor):
         """SAM's features of B images (3, H, W) in [0, 1]."""
         return self.sam.encode(inputs)
 
-    def mask_logits(
+    def answer(
         self, inputs: Sequence[Tensor], texts: Sequence[Sequence[str]]
-    ) -> tuple[list[Tensor], list[Tensor], SAMFeatures]:
+    ) -> tuple[list[Answer], SAMFeatures]:
         """Masks of every phrase of every image.
 
         Args:
@@ -125,8 +145,7 @@ class ReferringSegmentor(BaseSegmentor):
             texts: B lists of phrases, of any lengths.
 
         Returns:
-            Logits (P, M_h, M_w) over SAM's input and predicted IoU (P,), of each image; and SAM's
-            features.
+            What was found in each image, and SAM's features.
         """
         features = self.extract_feat(inputs)
         phrases = self.encoder.encode_text([text for part in texts for text in part])
@@ -134,24 +153,27 @@ class ReferringSegmentor(BaseSegmentor):
         for part in texts:
             start.append(first)
             first += len(part)
-        masks: list[Tensor | None] = [None] * len(inputs)
-        iou: list[Tensor | None] = [None] * len(inputs)
+        answers: list[Answer | None] = [None] * len(inputs)
         sizes = self.encoder.draw_sizes([tuple(image.shape[-2:]) for image in inputs])
         for size in dict.fromkeys(sizes):
             chosen = [i for i, own in enumerate(sizes) if own == size]
             image = self.encoder.encode_images([inputs[i] for i in chosen], size)
             rows = [(k, start[i] + j) for k, i in enumerate(chosen) for j in range(len(texts[i]))]
             found = list(self._decode(image, phrases, rows, features.take(chosen)))
-            logits, scores = (torch.cat(part) for part in zip(*found, strict=True))
+            logits, scores, aspects = zip(*found, strict=True)
             counts = [len(texts[i]) for i in chosen]
-            for i, mask, score in zip(
-                chosen, logits.split(counts), scores.split(counts), strict=True
-            ):
-                masks[i], iou[i] = mask, score
-        return masks, iou, features
+            parts = [
+                torch.cat(part).split(counts) if part[0] is not None else [None] * len(chosen)
+                for part in (logits, scores, aspects)
+            ]
+            for k, (i, *own) in enumerate(zip(chosen, *parts, strict=True)):
+                answers[i] = Answer(*own, image.patches[k], image.coverage)
+        return answers, features
 
-    def _decode(self, image, phrases, rows, features) -> Iterator[tuple[Tensor, Tensor]]:
-        """Masks (n, M_h, M_w) and IoU (n,) of the rows (image, phrase), some at a time."""
+    def _decode(
+        self, image, phrases, rows, features
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Masks, IoU and aspects of the rows (image, phrase), some at a time; see `Answer`."""
         step = len(rows) if torch.is_grad_enabled() else self.test_cfg['phrase_batch']
         siglip, device = self.siglip, phrases.pooled.device
         for begin in range(0, len(rows), step):
@@ -160,7 +182,7 @@ class ReferringSegmentor(BaseSegmentor):
                 torch.tensor(column, device=device) for column in zip(*part, strict=True)
             )
             own = features.take(owners.tolist())
-            sparse, dense = self.decode_head(
+            sparse, dense, aspects = self.decode_head(
                 image,
                 phrases[places],
                 owners,
@@ -172,7 +194,7 @@ class ReferringSegmentor(BaseSegmentor):
             masks, iou = self.sam.decode(
                 own, sparse[:, None], None if dense is None else dense[:, None]
             )
-            yield masks[:, 0, 0], iou[:, 0, 0]
+            yield masks[:, 0, 0], iou[:, 0, 0], aspects
 
     def loss(self, inputs: Sequence[Tensor], data_samples: list[SegDataSample]) -> dict:
         """Losses by name; the precision of training is the optimiser wrapper's."""
@@ -184,12 +206,20 @@ class ReferringSegmentor(BaseSegmentor):
                     f'expected masks {(len(text), *image.shape[-2:])}, one for each phrase at the '
                     f"image's size, found {tuple(mask.shape)}"
                 )
-        logits, iou, features = self.mask_logits(inputs, texts)
+        answers, features = self.answer(inputs, texts)
         placed = [
-            self.sam.to_image(part[None], features[i], tuple(truth[i].shape[-2:]))[0]
-            for i, part in enumerate(logits)
+            self.sam.to_image(answer.logits[None], features[i], tuple(truth[i].shape[-2:]))[0]
+            for i, answer in enumerate(answers)
         ]
-        return self.decode_head.loss(placed, truth, iou)
+        losses = self.decode_head.loss(placed, truth, [answer.iou for answer in answers])
+        if answers[0].aspects is not None:
+            losses |= self.decode_head.aspect_losses(
+                [answer.aspects for answer in answers],
+                [(answer.patches, answer.coverage) for answer in answers],
+                truth,
+                texts,
+            )
+        return losses
 
     def _forward(
         self, inputs: Sequence[Tensor], data_samples: list[SegDataSample] | None = None
@@ -197,7 +227,7 @@ class ReferringSegmentor(BaseSegmentor):
         """Logits (P, M_h, M_w) of each image over SAM's input."""
         samples = data_samples or [SegDataSample() for _ in inputs]
         texts = [sample.metainfo.get('text') or self.fallback_text for sample in samples]
-        return self.mask_logits(inputs, texts)[0]
+        return [answer.logits for answer in self.answer(inputs, texts)[0]]
 
     def encode_decode(
         self, inputs: Sequence[Tensor], batch_img_metas: Sequence[Mapping] = ()
@@ -227,15 +257,15 @@ class ReferringSegmentor(BaseSegmentor):
         if any(sample.metainfo.get('flip') for sample in samples):
             raise ValueError(f'flipped images are refused in prediction: {WHY_NO_FLIP}')
         with autocast(self.precision, self.encoder.mean.device):
-            logits, iou, features = self.mask_logits(inputs, texts)
+            answers, features = self.answer(inputs, texts)
         for i, sample in enumerate(samples):
             size = tuple(sample.metainfo.get('ori_shape', inputs[i].shape[-2:])[:2])
-            placed = self.sam.to_image(logits[i][None], features[i], size)[0]
+            placed = self.sam.to_image(answers[i].logits[None], features[i], size)[0]
             found = placed.sigmoid() > self.test_cfg['threshold']
             sample.pred_sem_seg = PixelData(data=found.to(torch.uint8))
             if self.test_cfg['return_logits']:
                 sample.seg_logits = PixelData(data=placed)
-            sample.set_metainfo(dict(scores=[round(s, 6) for s in iou[i].float().tolist()]))
+            sample.set_metainfo(dict(scores=[round(s, 6) for s in answers[i].iou.float().tolist()]))
         return samples
 
 

@@ -48,7 +48,7 @@ def test_adaptive_grid_follows_the_aspect(grid, expected):
 def test_conv_gives_a_prompt_for_every_cell(grid):
     prompter = ConvPrompter(16, steps=2)
     x, position, tokens, real = inputs(grid)
-    sparse, same = prompter(x, position, tokens, real)
+    sparse, same, _ = prompter(x, position, tokens, real)
     rows, columns = (conv_side(side, 2) for side in grid)
     assert sparse.shape == (2, rows * columns, 16) and same is x
     y = x + position
@@ -65,7 +65,7 @@ def test_conv_gives_a_prompt_for_every_cell(grid):
 def test_pool_gives_the_same_number_for_any_grid(grid, target):
     prompter = PoolPrompter(16, target=target)
     x, position, tokens, real = inputs(grid)
-    sparse, _ = prompter(x, position, tokens, real)
+    sparse, *_ = prompter(x, position, tokens, real)
     rows, columns = target or adaptive_grid(grid)
     expected = prompter.project(adaptive_avg_pool2d(x + position, (rows, columns)))
     torch.testing.assert_close(sparse, expected.flatten(2).transpose(1, 2))
@@ -75,7 +75,7 @@ def test_pool_gives_the_same_number_for_any_grid(grid, target):
 def test_query_gives_the_same_number_for_any_grid(grid):
     prompter = QueryPrompter(16, text_channels=12, num_prompts=6).eval()
     x, position, tokens, real = inputs(grid)
-    sparse, refined = prompter(x, position, tokens, real)
+    sparse, refined, _ = prompter(x, position, tokens, real)
     assert sparse.shape == (2, 6, 16) and refined.shape == x.shape
     for i in range(2):  # a batch equals its items
         alone = prompter(x[i : i + 1], position, tokens[i : i + 1], real[i : i + 1])
@@ -88,7 +88,7 @@ def test_query_gives_the_same_number_for_any_grid(grid):
 
 def test_every_parameter_of_a_query_prompter_gets_a_gradient():
     prompter = QueryPrompter(16, text_channels=12)
-    sparse, _ = prompter(*inputs((5, 6)))
+    sparse, *_ = prompter(*inputs((5, 6)))
     (sparse * torch.randn_like(sparse)).sum().backward()
     # A bias of keys moves all scores of a query alike, which a softmax does not notice.
     dead = [

@@ -1,10 +1,10 @@
 import pytest
 import torch
 from tiny_sams import disturb
-from torch.nn.functional import conv2d, gelu, group_norm, interpolate, normalize
+from torch.nn.functional import conv2d, cross_entropy, gelu, group_norm, interpolate, normalize
 
 from mmseg_siglip.models.decode_heads import SAMPrompterDecodeHead
-from mmseg_siglip.models.decode_heads.sam_prompter_head import mask_iou
+from mmseg_siglip.models.decode_heads.sam_prompter_head import mask_iou, same_meaning
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
 from mmseg_siglip.models.sam import SAMAdapter
 
@@ -38,7 +38,7 @@ def inputs(sam, grid=(27, 27), coverage=(1.0, 1.0)):
 
 def run(module, sam, grid=(27, 27), **options):
     image, text, rows, features = inputs(sam, grid, **options)
-    return module(image, text, rows, features, sam, scale=SCALE, bias=BIAS)
+    return module(image, text, rows, features, sam, scale=SCALE, bias=BIAS)[:2]
 
 
 def rsrefseg(module, sam, v, words, pooled):
@@ -98,14 +98,14 @@ GRIDS = [(14, 14), (16, 16), (24, 24), (27, 27), (32, 32), (7, 20), (33, 17)]
 
 
 @pytest.mark.parametrize('grid', GRIDS)
-@pytest.mark.parametrize('mode', ['query', 'pool', 'conv'])
+@pytest.mark.parametrize('mode', ['query', 'cascade', 'pool', 'conv'])
 def test_any_grid_and_every_mode(sam, mode, grid):
     module = head(prompt_mode=mode)
     sparse, dense = run(module, sam, grid)
     rows, columns = module.prompt_grid(grid)
     assert sparse.shape == (3, rows * columns, E)
     assert dense.shape == (3, E, *sam.embedding_size)
-    if mode == 'query':
+    if mode in ('query', 'cascade'):
         assert rows * columns == 9
     if mode == 'pool' and grid[0] == grid[1]:
         assert rows * columns == 49
@@ -130,7 +130,8 @@ def test_target_spatial_dim_sets_the_steps(target, native, steps):
 
 def test_begins_with_the_similarity_as_mask(sam):
     expected = run(head(prompt_mode='pool', dense='global'), sam)[1]
-    torch.testing.assert_close(run(head(prompt_mode='pool', dense='refined'), sam)[1], expected)
+    for dense in ('refined', 'matched'):
+        torch.testing.assert_close(run(head(prompt_mode='pool', dense=dense), sam)[1], expected)
     assert run(head(prompt_mode='pool', dense=None), sam)[1] is None
 
 
@@ -145,12 +146,73 @@ def test_positions_follow_what_the_grid_covers(sam):
     torch.testing.assert_close(seen['position'][0, :, 0, 26], expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize('dense', ['refined', 'matched'])
 @pytest.mark.parametrize('mode', ['query', 'pool', 'conv'])
-def test_every_parameter_gets_a_gradient(sam, mode):
-    module = head(prompt_mode=mode)
-    sparse, dense = run(module, sam)
-    (sparse.mul(torch.randn_like(sparse)).sum() + dense.square().sum()).backward()
+def test_every_parameter_gets_a_gradient(sam, mode, dense):
+    module = head(prompt_mode=mode, dense=dense)
+    sparse, mask = run(module, sam)
+    (sparse.mul(torch.randn_like(sparse)).sum() + mask.square().sum()).backward()
     assert not [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_matched_is_the_similarity_of_what_was_refined(sam):
+    module = head(prompt_mode='cascade', dense='matched')
+    disturb(module.refine, scale=0.3)
+    module.calibration.data = torch.tensor([0.2, -0.7])
+    seen = {}
+    module.prompter.register_forward_hook(lambda _, args, found: seen.update(cells=found.cells))
+    image, text, rows, features = inputs(sam, (5, 8))
+    dense = module(image, text, rows, features, sam, scale=SCALE, bias=BIAS)[1]
+    patches = normalize(image.similar[rows] + module.refine(seen['cells']), dim=1)
+    cosines = (patches * normalize(text.pooled, dim=1)[..., None, None]).sum(1, keepdim=True)
+    logits = SCALE * torch.tensor(0.2).exp() * cosines + BIAS - 0.7
+    mask = interpolate(logits, size=sam.mask_size, mode='bilinear')
+    expected = sam.model.prompt_encoder.mask_embed(mask)
+    torch.testing.assert_close(dense, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_which_phrases_mean_the_same():
+    one, other = torch.eye(2).byte(), torch.ones(2, 2).byte()
+    texts = [['the car', 'the red car', 'a tree'], ['a tree']]
+    masks = [torch.stack([one, one, other]), other[None]]
+    assert same_meaning(masks, texts).int().tolist() == [
+        [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]
+    ]  # fmt: skip
+    masks[0][1, 0, 1] = 255  # what does not count tells masks apart
+    assert same_meaning(masks, texts).int()[0].tolist() == [1, 0, 0, 0]
+
+
+def test_losses_of_aspects_by_hand():
+    torch.manual_seed(0)
+    module = head(prompt_mode='cascade', overlap_loss_weight=2.0, contrast_loss_weight=3.0)
+    texts = [['the car', 'a tree'], ['a dog']]
+    patches = [(torch.randn(C, 2, 2), (1.0, 1.0)), (torch.randn(C, 2, 2), (1.0, 1.0))]
+    masks = [torch.zeros(2, 4, 4).byte(), torch.zeros(1, 4, 4).byte()]
+    masks[0][0, :2, :2], masks[0][1, 2:], masks[1][0, :, 2:] = 1, 1, 1
+    aspects = [torch.randn(2, 2, E), torch.randn(1, 2, E)]
+    found = module.aspect_losses(aspects, patches, masks, texts)
+    said = torch.cat(aspects)
+    cosines = [float(one @ other / one.norm() / other.norm()) for one, other in said]
+    assert found['loss_overlap'].item() == pytest.approx(2 * sum(c * c for c in cosines) / 3)
+    (v, _), (w, _) = patches
+    pooled = torch.stack([v[:, 0, 0], v[:, 1].mean(1), w[:, :, 1].mean(1)])
+    logits = normalize(module.region(pooled), dim=1) @ normalize(said[:, 1], dim=1).T / 0.07
+    wanted = (cross_entropy(logits, torch.arange(3)) + cross_entropy(logits.T, torch.arange(3))) / 2
+    assert found['loss_contrast'].item() == pytest.approx(3 * wanted.item(), rel=1e-5)
+    masks[0][0] = 0  # nothing to see: not compared
+    found = module.aspect_losses(aspects, patches, masks, texts)
+    logits = logits[1:, 1:]
+    wanted = (cross_entropy(logits, torch.arange(2)) + cross_entropy(logits.T, torch.arange(2))) / 2
+    assert found['loss_contrast'].item() == pytest.approx(3 * wanted.item(), rel=1e-5)
+
+
+def test_aspects_without_a_region_train_nothing_and_break_nothing():
+    module = head(prompt_mode='cascade')
+    aspects = [torch.randn(1, 2, E, requires_grad=True)]
+    patches, masks = [(torch.randn(C, 2, 2), (1.0, 1.0))], [torch.zeros(1, 4, 4).byte()]
+    found = module.aspect_losses(aspects, patches, masks, [['a car']])
+    found['loss_contrast'].backward()
+    assert found['loss_contrast'] == 0 and not module.region.weight.grad.any()
 
 
 def test_losses_are_means_over_phrases():
@@ -183,7 +245,11 @@ def test_mask_iou_by_hand():
     [
         (dict(prompt_mode='box'), 'prompt_mode: expected one of'),
         (dict(dense='some'), 'dense: expected one of'),
-        (dict(num_prompts=4, prompt_mode='pool'), 'num_prompts is an option of prompt_mode query'),
+        (
+            dict(num_prompts=4, prompt_mode='pool'),
+            'num_prompts is an option of prompt_mode query and cascade',
+        ),
+        (dict(overlap_loss_weight=1.0), 'overlap_loss_weight is an option of prompt_mode cascade'),
         (
             dict(target_spatial_dim=7),
             'target_spatial_dim is an option of prompt_mode conv and pool',

@@ -90,6 +90,31 @@ def test_what_a_prediction_holds(folder):
     assert torch.equal(stricter.pred_sem_seg.data.bool(), probabilities > 0.9)
 
 
+@pytest.mark.parametrize('sizes', [(), [(24, 40)]])
+def test_aspects_of_a_batch_equal_those_of_its_images(folder, sizes):
+    head = dict(prompt_mode='cascade', dense='matched')
+    model = build(folder, head=head, encoder=dict(train_sizes=sizes)).eval()
+    data = batch(model, training=True)
+    answers, _ = model.answer(data['inputs'], TEXTS)
+    for i, answer in enumerate(answers):
+        (alone,), _ = model.answer(data['inputs'][i : i + 1], TEXTS[i : i + 1])
+        assert answer.aspects.shape == (len(TEXTS[i]), 2, model.sam.prompt_dim)
+        for name in ('logits', 'iou', 'aspects', 'patches'):
+            torch.testing.assert_close(
+                getattr(answer, name), getattr(alone, name), atol=1e-4, rtol=1e-3
+            )
+    losses = model.loss(**data)
+    expected = model.decode_head.aspect_losses(
+        [answer.aspects for answer in answers],
+        [(answer.patches, answer.coverage) for answer in answers],
+        [sample.gt_sem_seg.data for sample in data['data_samples']],
+        TEXTS,
+    )
+    assert set(expected) == {'loss_overlap', 'loss_contrast'}
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, atol=1e-4, rtol=1e-3)
+
+
 def test_the_text_matters(siglip_folder):
     model = build(siglip_folder, test_cfg=dict(return_logits=True)).eval()
     (sample,) = model.predict(**batch(model, [0]))
@@ -114,6 +139,7 @@ def test_encoders_run_once_an_image_whatever_the_number_of_phrases(siglip_folder
 
 MODES = [
     dict(prompt_mode='query'),
+    dict(prompt_mode='cascade', dense='matched'),
     dict(prompt_mode='pool', target_spatial_dim=3, dense='global'),
     dict(prompt_mode='conv', dense=None, iou_loss_weight=0.0),
 ]
@@ -206,7 +232,7 @@ def test_images_reach_each_encoder_normalised_its_own_way(siglip_folder):
     model.siglip.model.vision_model.embeddings.patch_embedding.register_forward_pre_hook(
         lambda _, args: seen.update(siglip=args[0])
     )
-    model.mask_logits([image], [['a cat']])
+    model.answer([image], [['a cat']])
     rgb = torch.tensor([200.0, 100.0, 0.0]) / 255
     imagenet = (rgb - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(seen['sam'][0, :, 5, 5], imagenet, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,13 @@
+"""RSRefSeg 2 on RRSIS-D: 300 epochs of 12,181 phrases in batches of 64, over 8 GPUs."""
+
+optim_wrapper = dict(
+    type='AmpOptimWrapper',
+    dtype='bfloat16',
+    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
+    clip_grad=dict(max_norm=3.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, begin=0, end=950, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=950, end=57000, by_epoch=False, eta_min=1e-7),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=57000, val_interval=1900)

@@ -1,0 +1,58 @@
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+from mmseg_siglip.models.losses.aspects import aspect_overlap, pool_regions, region_text_contrast
+
+
+def test_overlap_by_hand():
+    aspects = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[1.0, 1.0], [3.0, 0.0]], [[1, 2], [2, 4]]])
+    torch.testing.assert_close(aspect_overlap(aspects), torch.tensor([0.0, 0.5, 1.0]))
+
+
+def test_regions_are_means_by_area():
+    patches = torch.tensor([[[1.0, 10.0, 100.0], [2.0, 20.0, 200.0]]])
+    masks = torch.zeros(3, 4, 6, dtype=torch.uint8)
+    masks[0, :2, :3] = 1  # all of the first patch, half of the second
+    masks[1, 3, 5], masks[1, 0, 0] = 1, 255
+    means, seen = pool_regions(patches, masks, (1.0, 1.0))
+    torch.testing.assert_close(means[:, 0], torch.tensor([(1 + 0.5 * 10) / 1.5, 200.0, 0.0]))
+    assert seen.tolist() == [True, True, False]
+
+
+def test_regions_follow_what_the_patches_span():
+    patches = torch.tensor([[[1.0, 10.0]]])
+    masks = torch.zeros(2, 4, 10, dtype=torch.uint8)
+    masks[0, :, 4:8], masks[1, :, 8:] = 1, 1  # the second lies where no patch sees
+    means, seen = pool_regions(patches, masks, (1.0, 0.8))
+    assert means[0, 0] == 10 and seen.tolist() == [True, False]
+
+
+def test_contrast_without_company_is_cross_entropy_both_ways():
+    torch.manual_seed(0)
+    regions, texts = torch.randn(5, 8), torch.randn(5, 8)
+    logits = normalize(regions, dim=1) @ normalize(texts, dim=1).T / 0.2
+    truth = torch.arange(5)
+    expected = (cross_entropy(logits, truth) + cross_entropy(logits.T, truth)) / 2
+    found = region_text_contrast(regions, texts, torch.eye(5).bool(), temperature=0.2)
+    torch.testing.assert_close(found, expected)
+
+
+def test_rows_of_the_same_meaning_share_the_truth():
+    torch.manual_seed(0)
+    regions, texts = torch.randn(4, 8), torch.randn(4, 8)
+    groups = [0, 1, 0, 2]
+    same = torch.tensor([[one == other for other in groups] for one in groups])
+    logits = normalize(regions, dim=1) @ normalize(texts, dim=1).T / 0.07
+    each = [
+        -sum(way.log_softmax(1)[i, j] for j in range(4) if same[i, j]) / same[i].sum()
+        for way in (logits, logits.T)
+        for i in range(4)
+    ]
+    torch.testing.assert_close(region_text_contrast(regions, texts, same), sum(each) / 8)
+
+
+def test_no_region_costs_nothing():
+    empty = torch.zeros(0, 4, requires_grad=True)
+    loss = region_text_contrast(empty, empty, torch.zeros(0, 0).bool())
+    loss.backward()
+    assert loss == 0
