@@ -38,6 +38,7 @@ def variants(sam: str) -> dict[str, dict | None]:
         'SAM proposals, mean_logit': dict(grid, label='mean_logit'),
         'SAM proposals, pooled_feature': dict(grid, label='pooled_feature'),
         'SAM refinement': refine,
+        'SAM refinement, trimmed': dict(refine, trim=True),
     }
 
 

@@ -155,7 +155,7 @@ class ReferringDataset(AnnotatedPhraseDataset):
             text = Path(self.ann_file).read_text(encoding='utf-8')
         except OSError as error:
             raise ValueError(f'{self.ann_file} cannot be read: {error.strerror}') from None
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split('\n'), start=1):
             if line.strip():
                 where = f'{self.ann_file}, line {number}'
                 try:

@@ -119,7 +119,7 @@ class PhraseListDataset(AnnotatedPhraseDataset):
     def records(self) -> Iterator[Record]:
         images, masks = (Path(self.data_prefix[key]) for key in ('img_path', 'mask_path'))
         try:
-            lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
+            lines = Path(self.ann_file).read_text(encoding='utf-8').split('\n')
         except OSError as error:
             raise ValueError(f'{self.ann_file} cannot be read: {error.strerror}') from None
         for number, line in enumerate(lines, start=1):

@@ -87,7 +87,7 @@ class RefSegMetric(BaseMetric):
         return f'masks at {size}; Pr@X asks for IoU {sign} X; phrases that fit nothing {rule}'
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count pixels: for each image an int64 array (P, 3), intersection, union, target.
+        """Count pixels: for each image an int64 array (P, 4), see `count_pixels`.
 
         Raises:
             ValueError: Masks of another number or size than the truth, with other values, or a
@@ -110,8 +110,8 @@ class RefSegMetric(BaseMetric):
         """
         if self.format_only:
             return {}
-        intersection, union, target = np.concatenate(results).T
-        real, predicted = target > 0, union - target + intersection
+        intersection, union, target, real = np.concatenate(results).T
+        real, predicted = real > 0, union - target + intersection
         print_log(
             f'{len(target)} phrases of {len(results)} images, {int((~real).sum())} of which fit '
             f'nothing; {self.protocol}.',
@@ -122,7 +122,7 @@ class RefSegMetric(BaseMetric):
             raise ValueError(
                 "RefSegMetric: expected a phrase with a target for no_target='skip', found none"
             )
-        iou = np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
+        iou = np.where(union > 0, intersection / np.maximum(union, 1), ~real)
         total = int(union[counted].sum())
         overall = int(intersection[counted].sum()) / total if total else 1.0
         scores = dict(oIoU=100 * overall, mIoU=share(iou[counted]))
@@ -153,9 +153,10 @@ def share(values: np.ndarray) -> float:
 def count_pixels(
     prediction: Tensor, truth: Tensor, *, name: str, side: int | None = None
 ) -> np.ndarray:
-    """Intersection, union and target area of masks (P, H, W): (P, 3) int64.
+    """Intersection, union and target area of masks (P, H, W), and the target's before resizing.
 
-    Pixels whose truth is 255 count nowhere.
+    (P, 4) int64. Pixels whose truth is 255 count nowhere. A small target that resizing loses is
+    still one to be found.
 
     Raises:
         ValueError: Another number or size, values other than 0 and 1, or nothing that counts.
@@ -171,6 +172,7 @@ def count_pixels(
     odd = set(torch.unique(truth).tolist()) - {0, 1, IGNORED}
     if odd:
         raise ValueError(f'{name}: expected a truth of 0, 1 and {IGNORED}, found {odd.pop()}')
+    real = (truth == 1).flatten(1).sum(1)
     if side is not None:
         prediction, truth = (_resized(masks, side) for masks in (prediction, truth))
     truth = truth.to(prediction.device)
@@ -179,7 +181,8 @@ def count_pixels(
         raise ValueError(f'{name}: expected pixels that count for every phrase, found none')
     predicted, wanted = (prediction == 1) & counts, truth == 1
     areas = [predicted & wanted, predicted | wanted, wanted]
-    return torch.stack([area.flatten(1).sum(1) for area in areas], dim=1).cpu().numpy()
+    counted = [area.flatten(1).sum(1).cpu() for area in areas]
+    return torch.stack([*counted, real.cpu()], dim=1).numpy()
 
 
 def _resized(masks: Tensor, side: int) -> Tensor:

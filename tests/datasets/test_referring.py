@@ -58,6 +58,15 @@ def test_all_phrases_of_an_image_in_a_test(folder):
     assert b['data_samples'].ori_shape == (30, 10)
 
 
+def test_lines_end_at_line_feeds_alone(folder):
+    phrase = 'one\u2028thing\x85or another'
+    line = json.loads((folder / 'refs.jsonl').read_text().splitlines()[0])
+    text = json.dumps(dict(line, expressions=[phrase]), ensure_ascii=False)
+    (folder / 'refs.jsonl').write_text(f'{text}\r\n', encoding='utf-8', newline='')
+    (sample,) = build(folder, test_mode=True)
+    assert sample['data_samples'].text == [phrase]
+
+
 def test_tests_do_not_depend_on_the_generator(folder):
     for options in (dict(), dict(phrases_per_image=2)):
         texts = []

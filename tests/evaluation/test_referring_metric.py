@@ -102,6 +102,17 @@ def test_by_hand():
     assert strict['Pr@0.5'] == pytest.approx(100 / 3) and strict['Pr@0.9'] == 0
 
 
+def test_a_target_that_resizing_loses_is_still_one_to_find():
+    truth = torch.zeros(2, 1000, 1000, dtype=torch.uint8)
+    truth[0, 2, 2], truth[1, :500] = 1, 1
+    prediction = truth.clone()
+    prediction[0] = 0
+    for rule in ('count', 'skip'):
+        scores = score([sample(prediction, truth)], side=480, no_target=rule)
+        assert scores['mIoU'] == scores['Pr@0.9'] == 50 and scores['oIoU'] == 100
+        assert 'N-acc' not in scores
+
+
 @pytest.mark.parametrize('tenths', [5, 6, 7, 8, 9])
 def test_an_iou_of_exactly_the_threshold(tenths):
     exact = [sample(row(tenths), row(10))]
@@ -136,7 +147,7 @@ def test_ignored_pixels_count_nowhere():
 
 def test_sums_pass_32_bits():
     size = (2**16, 2**16)
-    counts = np.array([[2**31, 2**32, 2**32]] * 4, np.int64)
+    counts = np.array([[2**31, 2**32, 2**32, 2**32]] * 4, np.int64)
     metric = RefSegMetric()
     assert np.prod(size) == 2**32
     assert metric.compute_metrics([counts])['oIoU'] == 50.0
@@ -148,7 +159,7 @@ def test_the_480_pixel_protocol():
     small = torch.zeros(1, 24, 24, dtype=torch.uint8)
     small[:, 6:12, 6:12] = 1
     counts = count_pixels(small, small.roll(1, 2), name='a', side=480)
-    assert counts.tolist() == [[120 * 100, 120 * 140, 120 * 120]]
+    assert counts.tolist() == [[120 * 100, 120 * 140, 120 * 120, 36]]
     large = torch.zeros(1, 960, 960, dtype=torch.uint8)
     large[:, 100:110, 100:110] = 1
     moved = large.roll(1, 2)

@@ -24,21 +24,22 @@ from mmseg_siglip.registry import TRANSFORMS
 MASKS = 'gt_ref_masks'
 IGNORED = 255
 SIDES = (
-    ('left', 'right'),
-    ('leftmost', 'rightmost'),
-    ('lefthand', 'righthand'),
-    ('leftward', 'rightward'),
-    ('leftwards', 'rightwards'),
-    ('lefty', 'righty'),
-    ('lft', 'rt'),
-    ('west', 'east'),
-    ('western', 'eastern'),
-    ('westernmost', 'easternmost'),
-    ('northwest', 'northeast'),
-    ('southwest', 'southeast'),
+    *(
+        (f'{before}left{after}', f'{before}right{after}')
+        for before in ('', 'top', 'bottom', 'upper', 'lower', 'far', 'mid', 'middle')
+        for after in ('', 'most', 'est', 'hand', 'side', 'corner', 'ward', 'wards', 'y')
+    ),
+    *(
+        (f'{before}west{after}', f'{before}east{after}')
+        for before in ('', 'north', 'south')
+        for after in ('', 'ern', 'ernmost', 'ward', 'wards')
+    ),
+    ('lft', 'rght'),
+    ('lt', 'rt'),
+    ('l', 'r'),
 )
 MIRRORED = {a: b for pair in SIDES for a, b in (pair, pair[::-1])}
-_SIDE = re.compile(rf'\b({"|".join(sorted(MIRRORED, key=len, reverse=True))})\b', re.IGNORECASE)
+_SIDE = re.compile(rf"(?<!['’])\b({'|'.join(MIRRORED)})\b(?!['’]\w)", re.IGNORECASE)
 
 
 def swap_sides(text: str) -> str:
@@ -152,8 +153,8 @@ class PackReferringInputs(PackSegInputs):
         meta_keys: What else goes along.
 
     Raises:
-        ValueError: The masks fit neither the image nor its original, the image was mirrored
-            without its phrases, or their numbers differ.
+        ValueError: The masks fit neither the image nor, if that was merely resized, its original;
+            the image was mirrored without its phrases, or their numbers differ.
     """
 
     def __init__(
@@ -180,7 +181,9 @@ class PackReferringInputs(PackSegInputs):
         masks = results.get(MASKS)
         if masks is None:
             return packed
-        sizes = {tuple(results['img'].shape[:2]), tuple(results['ori_shape'][:2])}
+        sizes = {tuple(results['img'].shape[:2])}
+        if merely_resized(results):
+            sizes.add(tuple(results['ori_shape'][:2]))
         if len(masks) != len(results['text']) or masks.shape[1:] not in sizes:
             raise ValueError(
                 f'{name}: expected {len(results["text"])} masks of one of the sizes '
@@ -190,3 +193,14 @@ class PackReferringInputs(PackSegInputs):
             data=torch.from_numpy(np.ascontiguousarray(masks))
         )
         return packed
+
+
+def merely_resized(results: dict) -> bool:
+    """Whether an image has its original size but for ``scale_factor`` (width, height)."""
+    factors = results.get('scale_factor', (1.0, 1.0))
+    return all(
+        abs(side * factor - now) <= 1
+        for side, factor, now in zip(
+            results['ori_shape'][:2], factors[::-1], results['img'].shape[:2], strict=True
+        )
+    )

@@ -217,7 +217,7 @@ class SAMPrompterDecodeHead(BaseModule):
         with torch.autocast(similar.device.type, enabled=False):
             seen = normalize(similar.float() + self.refine(refined.float()), dim=1)
             said = normalize(pooled.float(), dim=-1)
-        return torch.einsum('rdhw,rd->rhw', seen, said)[:, None]
+            return torch.einsum('rdhw,rd->rhw', seen, said)[:, None]
 
     def loss(
         self, logits: Sequence[Tensor], masks: Sequence[Tensor], iou: Sequence[Tensor]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity, normalize
+from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity, normalize, pad
 
 TEMPERATURE = 0.07  # of CLIP at its start
 
@@ -28,7 +28,8 @@ def pool_regions(
     Args:
         patches: (C, h, w).
         masks: (P, H, W) of 0, 1, and 255 where nothing counts.
-        coverage: Part of the image's height and width that the patches span from the top left.
+        coverage: Part of the image's height and width that the patches span from the top left; may
+            be more than 1.
 
     Returns:
         (P, C), and (P,) bool, whether any patch sees the mask.
@@ -36,10 +37,12 @@ def pool_regions(
     rows, columns = (
         max(1, round(side * part)) for side, part in zip(masks.shape[-2:], coverage, strict=True)
     )
-    filled = adaptive_avg_pool2d((masks[:, :rows, :columns] == 1).float(), patches.shape[-2:])
-    filled = filled.flatten(1)
+    inside = (masks == 1).float()
+    beyond = (0, columns - masks.shape[-1], 0, rows - masks.shape[-2])  # negative sides crop
+    filled = adaptive_avg_pool2d(pad(inside, beyond), patches.shape[-2:]).flatten(1)
     total = filled.sum(1, keepdim=True)
-    means = filled @ patches.float().flatten(1).T / total.clamp(min=torch.finfo().tiny)
+    with torch.autocast(patches.device.type, enabled=False):
+        means = filled @ patches.float().flatten(1).T / total.clamp(min=torch.finfo().tiny)
     return means, total[:, 0] > 0
 
 
@@ -60,7 +63,9 @@ def region_text_contrast(
     """
     if not len(regions):
         return (regions.sum() + texts.sum()) * 0
-    logits = normalize(regions.float(), dim=-1) @ normalize(texts.float(), dim=-1).T / temperature
+    with torch.autocast(regions.device.type, enabled=False):
+        cosines = normalize(regions.float(), dim=-1) @ normalize(texts.float(), dim=-1).T
+    logits = cosines / temperature
     truth = same.float() / same.sum(1, keepdim=True)
     ways = (-(truth * way.log_softmax(1)).sum(1).mean() for way in (logits, logits.T))
     return sum(ways) / 2

@@ -46,6 +46,8 @@ class SAMProposals(BaseModule):
         min_margin: Least lead of a mask's class over the next one, in scaled logits; with ``vote``
             in parts of its pixels.
         min_area: Smallest mask, as a part of the image.
+        trim: Whether pixels that the outline of their own blob leaves out, and no other mask
+            covers, lose that blob's class instead (`SAMComponents` alone).
 
     Raises:
         ValueError: A name is unknown or a part out of range.
@@ -61,6 +63,7 @@ class SAMProposals(BaseModule):
         min_purity: float = 0.5,
         min_margin: float = 0.0,
         min_area: float = 0.0,
+        trim: bool = False,
     ) -> None:
         super().__init__()
         for name, value, known in (('label', label, LABELS), ('order', order, ORDERS)):
@@ -74,6 +77,7 @@ class SAMProposals(BaseModule):
         self.proposer = MODELS.build(proposer)
         self.label, self.order, self.alpha = label, order, alpha
         self.min_purity, self.min_margin, self.min_area = min_purity, min_margin, min_area
+        self.trim = trim
 
     @property
     def wants(self) -> tuple[str, ...]:
@@ -144,8 +148,7 @@ class SAMProposals(BaseModule):
         rank = paint_rank(self.order, confidence[kept], found.area[kept])
         top = winners(proposals.take(kept).masks(size), rank, size)
         query = word_of(labels, found.means, query_to_class)
-        if proposals.origins is not None:
-            # What a blob's outline leaves out, and no other covers, is not of the blob's class.
+        if self.trim and proposals.origins is not None:
             origins = proposals.origins
             left = torch.where(kept[origins] & (top < 0), origins, -1)
             logits = withdraw(

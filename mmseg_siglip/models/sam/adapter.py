@@ -92,13 +92,28 @@ class SAMAdapter(BaseModule):
         """Do nothing: weights were set at construction (transformers' would draw them anew)."""
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a transformers checkpoint: configuration and safetensors."""
-        self.model.save_pretrained(folder)
+        """Write a transformers checkpoint: configuration and safetensors.
+
+        Position embeddings are written at the configuration's own size, to which those of another
+        `image_size` are resampled.
+        """
+        state, name = self.model.state_dict(), 'vision_encoder.pos_embed'
+        if not self.is_sam2 and state.get(name) is not None:
+            grids = self.embedding_size, self._grid(self.native_size)
+            position = resize_position(state[name].flatten(0, 2), *grids)
+            state[name] = position.reshape(1, *grids[1], -1)
+        self.model.save_pretrained(folder, state_dict=state)
+
+    @property
+    def native_size(self) -> Size:
+        """Image size that the configuration names."""
+        side = self.model.config.prompt_encoder_config.image_size
+        return side, side
 
     @property
     def embedding_size(self) -> Size:
         """(h, w)."""
-        return tuple(side // self.patch_size for side in self.image_size)
+        return self._grid(self.image_size)
 
     @property
     def mask_size(self) -> Size:
@@ -252,9 +267,11 @@ class SAMAdapter(BaseModule):
         scale = points.new_tensor([side / n for n in reversed(self.image_size)])
         return (points.float() + 0.5) * scale - 0.5
 
+    def _grid(self, size: Size) -> Size:
+        return tuple(side // self.patch_size for side in size)
+
     def _set_image_size(self, size: int | Size | None) -> Size:
-        side = self.model.config.prompt_encoder_config.image_size
-        native = (side, side)
+        native = self.native_size
         size = native if size is None else (size, size) if isinstance(size, int) else tuple(size)
         multiple = SAM2_MULTIPLE if self.is_sam2 else self.patch_size
         if len(size) != 2 or any(n < multiple or n % multiple for n in size):
@@ -262,10 +279,7 @@ class SAMAdapter(BaseModule):
                 f'SAMAdapter: expected image_size in multiples of {multiple} pixels, found {size}'
             )
         if size != native and not self.is_sam2:
-            encoder, grids = (
-                self.model.vision_encoder,
-                [tuple(n // self.patch_size for n in s) for s in (native, size)],
-            )
+            encoder, grids = self.model.vision_encoder, (self._grid(native), self._grid(size))
             encoder.patch_embed.image_size = size
             if encoder.pos_embed is not None:
                 position = resize_position(encoder.pos_embed.data.flatten(0, 2), *grids)

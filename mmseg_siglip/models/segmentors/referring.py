@@ -148,20 +148,17 @@ class ReferringSegmentor(BaseSegmentor):
             What was found in each image, and SAM's features.
         """
         features = self.extract_feat(inputs)
-        phrases = self.encoder.encode_text([text for part in texts for text in part])
-        first, start = 0, []
-        for part in texts:
-            start.append(first)
-            first += len(part)
         answers: list[Answer | None] = [None] * len(inputs)
         sizes = self.encoder.draw_sizes([tuple(image.shape[-2:]) for image in inputs])
         for size in dict.fromkeys(sizes):
             chosen = [i for i, own in enumerate(sizes) if own == size]
-            image = self.encoder.encode_images([inputs[i] for i in chosen], size)
-            rows = [(k, start[i] + j) for k, i in enumerate(chosen) for j in range(len(texts[i]))]
-            found = list(self._decode(image, phrases, rows, features.take(chosen)))
-            logits, scores, aspects = zip(*found, strict=True)
             counts = [len(texts[i]) for i in chosen]
+            self.encoder.select(size)
+            image = self.encoder.encode_images([inputs[i] for i in chosen], size)
+            phrases = self.encoder.encode_text([text for i in chosen for text in texts[i]])
+            owners = [k for k, count in enumerate(counts) for _ in range(count)]
+            found = list(self._decode(image, phrases, owners, features.take(chosen)))
+            logits, scores, aspects = zip(*found, strict=True)
             parts = [
                 torch.cat(part).split(counts) if part[0] is not None else [None] * len(chosen)
                 for part in (logits, scores, aspects)
@@ -171,21 +168,18 @@ class ReferringSegmentor(BaseSegmentor):
         return answers, features
 
     def _decode(
-        self, image, phrases, rows, features
+        self, image, phrases, owners, features
     ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Masks, IoU and aspects of the rows (image, phrase), some at a time; see `Answer`."""
-        step = len(rows) if torch.is_grad_enabled() else self.test_cfg['phrase_batch']
-        siglip, device = self.siglip, phrases.pooled.device
-        for begin in range(0, len(rows), step):
-            part = rows[begin : begin + step]
-            owners, places = (
-                torch.tensor(column, device=device) for column in zip(*part, strict=True)
-            )
-            own = features.take(owners.tolist())
+        """Masks, IoU and aspects of phrases about their images, some at a time; see `Answer`."""
+        step = len(owners) if torch.is_grad_enabled() else self.test_cfg['phrase_batch']
+        siglip = self.siglip
+        for begin in range(0, len(owners), step):
+            part = slice(begin, begin + step)
+            own = features.take(owners[part])
             sparse, dense, aspects = self.decode_head(
                 image,
-                phrases[places],
-                owners,
+                phrases[part],
+                torch.tensor(owners[part], device=phrases.pooled.device),
                 own,
                 self.sam,
                 scale=siglip.logit_scale,

@@ -112,14 +112,17 @@ class ReferringEncoder(BaseModule):
             return [drawn] * len(sizes)
         return [self.size_for(size) for size in sizes]
 
-    def encode_images(self, images: Sequence[Tensor], size: Size) -> ImageFeatures:
-        """Images (3, H, W) in [0, 1], all through one size."""
-        pixels = torch.stack([self.resize(image, size) for image in images])
-        pixels = (pixels - self.mean) / self.std
+    def select(self, size: Size) -> None:
+        """Take the adapters of a size, in both towers, if each resolution has its own."""
         if self.resolutions:
             area = size[0] * size[1]
             nearest = min(self.resolutions, key=lambda own: abs(own[0] * own[1] - area))
             select_adapter(self.backbone, adapter_name(nearest))
+
+    def encode_images(self, images: Sequence[Tensor], size: Size) -> ImageFeatures:
+        """Images (3, H, W) in [0, 1], all through one size."""
+        pixels = torch.stack([self.resize(image, size) for image in images])
+        pixels = (pixels - self.mean) / self.std
         x, grid, found = self.backbone.trunk_with_taps(pixels, ATTENTIONS['vanilla'], self.taps)
         patches = self.backbone.to_map(self.backbone.model.vision_model.post_layernorm(x), grid)
         similar = patches

@@ -32,7 +32,13 @@ def build(**config):
         ('the ship in the north-east', 'the ship in the north-west'),
         ('Southwest corner', 'Southeast corner'),
         ('upright cleft rightful leftovers', 'upright cleft rightful leftovers'),
-        ('lft or rt', 'rt or lft'),
+        ('lft or rght, lt or rt', 'rght or lft, rt or lt'),
+        ('topleft bird, Bottomright', 'topright bird, Bottomleft'),
+        ('leftside of photo, leftest, farright', 'rightside of photo, rightest, farleft'),
+        ('guy on R, l person', 'guy on L, r person'),
+        ("l'homme, she'r", "l'homme, she'r"),
+        ('the northwestern one', 'the northeastern one'),
+        ('copyright, bright, uptight', 'copyright, bright, uptight'),
         ('above the ring', 'above the ring'),
     ],
 )
@@ -102,7 +108,9 @@ def test_packing():
     assert data.text == sample()['text'] and data.img_path == 'a.jpg'
     assert (data.gt_sem_seg.data.numpy() == sample()['gt_ref_masks']).all()
     assert str(data.gt_sem_seg.data.dtype) == str(packed['inputs'].dtype) == 'torch.uint8'
-    resized = dict(sample(), img=np.zeros((4, 4, 3), np.uint8), img_shape=(4, 4))
+    resized = dict(
+        sample(), img=np.zeros((4, 4, 3), np.uint8), img_shape=(4, 4), scale_factor=(4 / 9, 4 / 6)
+    )
     assert build(type='PackReferringInputs')(resized)['data_samples'].gt_sem_seg.shape == (6, 9)
     without = sample()
     del without['gt_ref_masks']
@@ -113,10 +121,16 @@ def test_what_would_leave_masks_or_words_behind_is_noticed():
     pack = build(type='PackReferringInputs')
     with pytest.raises(ValueError, match='use RandomReferringFlip instead of RandomFlip'):
         pack(build(type='RandomFlip', prob=1.0, direction='horizontal')(sample()))
-    cropped = build(type='RandomCrop', crop_size=(4, 4))(sample())
-    cropped['ori_shape'] = (4, 4)
-    with pytest.raises(ValueError, match=r'expected 2 masks .* a transform has left them behind'):
-        pack(cropped)
+    resize = build(type='Resize', scale=(18, 12), keep_ratio=True)
+    for transform in (
+        build(type='RandomCrop', crop_size=(4, 4)),
+        build(type='Pad', size_divisor=8),
+        build(type='RandomRotate', prob=1.0, degree=(90, 90), auto_bound=True),
+    ):
+        for data in (sample(), resize(sample())):
+            with pytest.raises(ValueError, match=r'expected 2 masks .* left them behind'):
+                pack(transform(data))
+    assert pack(resize(sample()))['data_samples'].gt_sem_seg.shape == (6, 9)
     with pytest.raises(ValueError, match='expected 1 masks'):
         pack(dict(sample(), text=['only one']))
     with pytest.raises(ValueError, match=r'expected prob in \[0, 1\], found 1.5'):

@@ -171,6 +171,15 @@ def test_matched_is_the_similarity_of_what_was_refined(sam):
     torch.testing.assert_close(dense, expected, atol=1e-4, rtol=1e-3)
 
 
+def test_matched_begins_as_the_similarity_under_autocast():
+    module = head(prompt_mode='pool', dense='matched')
+    similar, pooled = torch.randn(2, C, 5, 8), torch.randn(2, C)
+    expected = module._match(similar, torch.randn(2, E, 5, 8), pooled)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = module._match(similar, torch.randn(2, E, 5, 8), pooled)
+    torch.testing.assert_close(found, expected)
+
+
 def test_which_phrases_mean_the_same():
     one, other = torch.eye(2).byte(), torch.ones(2, 2).byte()
     texts = [['the car', 'the red car', 'a tree'], ['a tree']]

@@ -27,6 +27,29 @@ def test_regions_follow_what_the_patches_span():
     assert means[0, 0] == 10 and seen.tolist() == [True, False]
 
 
+def test_regions_where_the_patches_reach_past_the_image():
+    """Cells of 8 pixels over 36: the fifth is half beyond."""
+    patches = torch.arange(5.0).view(1, 5, 1)
+    masks = torch.zeros(2, 36, 8, dtype=torch.uint8)
+    masks[0, 24:32], masks[1, 28:] = 1, 1
+    means, _ = pool_regions(patches, masks, (40 / 36, 1.0))
+    torch.testing.assert_close(means[:, 0], torch.tensor([3.0, (3 * 4 + 4 * 4) / 8]))
+
+
+def test_autocast_changes_nothing():
+    torch.manual_seed(0)
+    patches, masks = torch.randn(8, 3, 4), torch.randint(0, 2, (5, 12, 16))
+    texts, same = torch.randn(5, 8), torch.eye(5).bool()
+
+    def loss():
+        return region_text_contrast(pool_regions(patches, masks, (1.0, 1.0))[0], texts, same)
+
+    expected = loss()
+    with torch.autocast('cpu', torch.bfloat16):
+        found = loss()
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
 def test_contrast_without_company_is_cross_entropy_both_ways():
     torch.manual_seed(0)
     regions, texts = torch.randn(5, 8), torch.randn(5, 8)

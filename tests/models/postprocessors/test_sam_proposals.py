@@ -143,7 +143,7 @@ def test_a_batch_equals_its_images(logits, found):
         assert torch.equal(run(module, both[index : index + 1])[0], whole[index])
 
 
-def test_a_blob_gives_up_what_its_outline_leaves_out():
+def test_what_an_outline_leaves_out_stays_dense_unless_trimmed():
     """Class 0 is seen on columns 0 to 5, its outline ends before column 4."""
     logits = torch.zeros(1, 2, 4, 10)
     logits[:, 0, :, :6], logits[:, 1, :, 4:6], logits[:, 1, :, 6:] = 0.3, 0.1, 0.3
@@ -153,11 +153,12 @@ def test_a_blob_gives_up_what_its_outline_leaves_out():
     origins[:, :6] = 0
     given = Proposals(outline, torch.ones(1), nearest, torch.zeros(1, dtype=torch.long), origins)
     images = torch.zeros(1, 3, 4, 10)
-    module = build(given)
     more = dict(pixels=list(images), query_to_class=(0, 1), logit_scale=10.0)
-    labels = module(images, logits, **more)
-    assert labels.argmax(1)[0].tolist() == [[0] * 4 + [1] * 6] * 4
-    assert torch.equal(build(given, alpha=0.0)(images, logits, **more), logits)
+    kept = build(given)(images, logits, **more)
+    assert torch.equal(kept[..., 4:], logits[..., 4:])
+    trimmed = build(given, trim=True)(images, logits, **more)
+    assert trimmed.argmax(1)[0].tolist() == [[0] * 4 + [1] * 6] * 4
+    assert torch.equal(build(given, trim=True, alpha=0.0)(images, logits, **more), logits)
 
 
 @pytest.fixture(params=['SAMPointGrid', 'SAMComponents'])

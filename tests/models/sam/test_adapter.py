@@ -203,3 +203,22 @@ def test_refuses_sizes_and_options(sam_config, sam2_config):
         SAMAdapter(config=sam2_config, image_size=48)
     with pytest.raises(ValueError, match='unknown resize'):
         SAMAdapter(config=sam_config, resize='crop')
+
+
+@pytest.mark.parametrize('size', [48, (48, 80)])
+def test_a_checkpoint_of_another_input_size_loads(tmp_path, sam_config, size):
+    adapter = SAMAdapter(config=sam_config, image_size=size)
+    disturb(adapter.model)
+    native = tuple(side // adapter.patch_size for side in adapter.native_size)
+    position = adapter.model.vision_encoder.pos_embed
+    expected = interpolate(position.permute(0, 3, 1, 2), size=native, mode='bicubic')
+    adapter.save_pretrained(tmp_path)
+    again = SAMAdapter(str(tmp_path))
+    assert again.image_size == adapter.native_size
+    found = again.model.vision_encoder.pos_embed.permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    others = dict(again.model.named_parameters())
+    for name, parameter in adapter.model.named_parameters():
+        if 'pos_embed' not in name:
+            assert torch.equal(others[name], parameter), name
+    SAMAdapter(str(tmp_path), image_size=size)

@@ -115,6 +115,23 @@ def test_aspects_of_a_batch_equal_those_of_its_images(folder, sizes):
         torch.testing.assert_close(losses[name], value, atol=1e-4, rtol=1e-3)
 
 
+def test_adapters_of_a_size_serve_phrases_as_well(folder):
+    """In any order, and beside images of another size, an answer is the same."""
+    finetune = dict(type='lora', rank=2, targets=['q_proj', 'out_proj'], resolutions=[24, 48])
+    model = build(folder, encoder=dict(finetune=finetune, image_size=48)).eval()
+    for name, parameter in model.named_parameters():
+        if 'lora_B' in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    sizes = {(40, 56): (48, 48), (64, 30): (24, 24)}
+    model.encoder.size_for = sizes.__getitem__
+    inputs = batch(model)['inputs']
+    with torch.no_grad():
+        together, _ = model.answer(inputs, TEXTS)
+        for i in (1, 0, 2, 1):
+            (alone,), _ = model.answer(inputs[i : i + 1], TEXTS[i : i + 1])
+            torch.testing.assert_close(alone.logits, together[i].logits, atol=1e-4, rtol=1e-3)
+
+
 def test_the_text_matters(siglip_folder):
     model = build(siglip_folder, test_cfg=dict(return_logits=True)).eval()
     (sample,) = model.predict(**batch(model, [0]))

@@ -117,12 +117,15 @@ def test_adapters_of_a_resolution(siglip_folder):
     for name, parameter in encoder.named_parameters():
         if 'lora_B' in name and 'size_48x48' in name:
             torch.nn.init.normal_(parameter)
-    image = torch.rand(1, 3, 64, 64)
+    image, phrases = torch.rand(1, 3, 64, 64), ['a cat', 'the red star']
     plain = ReferringEncoder(SigLIPBackbone(siglip_folder))
-    for size, same in ((24, True), (32, True), (40, False), (64, False)):
+    for size, same in ((24, True), (32, True), (40, False), (64, False), (24, True)):
+        encoder.select((size, size))
         found = encoder.encode_images(image, (size, size)).patches
         expected = plain.encode_images(image, (size, size)).patches
         assert torch.allclose(found, expected, atol=1e-4) == same, size
+        words, usual = (one.encode_text(phrases).tokens for one in (encoder, plain))
+        assert torch.allclose(words, usual, atol=1e-4) == same, size
     names = {name for layer in lora_layers(encoder).values() for name in layer.lora_A}
     assert names == {'size_24x24', 'size_48x48'}
     assert all(p.requires_grad for n, p in encoder.named_parameters() if 'lora_' in n)
