@@ -55,6 +55,13 @@ def test_every_metafile_is_in_the_index(repository):
     assert found == set(index['Import'])
 
 
+def test_every_config_is_in_the_metafile_of_its_folder(repository):
+    for path in repository.glob('configs/*/metafile.yml'):
+        models = yaml.safe_load(path.read_text())['Models']
+        found = {str(file.relative_to(repository)) for file in path.parent.glob('*.py')}
+        assert found == {model['Config'] for model in models}
+
+
 def test_links_between_documents_lead_somewhere(repository):
     documents = [*repository.glob('*.md'), *repository.glob('configs/**/*.md')]
     assert documents

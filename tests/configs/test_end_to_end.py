@@ -76,6 +76,18 @@ def test_config(evaluate, config):
     assert 0 <= metrics['mIoU'] <= 100 and 0 <= metrics['aAcc'] <= 100
 
 
+@pytest.mark.parametrize('name', ['shapes', 'shapes_pairs', 'shapes_sam'])
+def test_shapes_world(tmp_path, name):
+    argv = [str(REPOSITORY / f'configs/sclip/{name}.py'), 'tiny_siglip_shapes']
+    argv += ['--work-dir', str(tmp_path), '--out', str(tmp_path / 'labels')]
+    options = ['test_dataloader.dataset.num_scenes=2', 'test_dataloader.num_workers=0']
+    options += ['test_dataloader.persistent_workers=False']
+    assert main([*argv, '--cfg-options', *options]) == 0
+    assert len(list((tmp_path / 'labels').glob('*.png'))) == 2
+    (file,) = tmp_path.glob('*/[0-9]*.json')
+    assert json.loads(file.read_text().splitlines()[-1])['mIoU'] > 20
+
+
 @pytest.mark.parametrize('attention', ['vanilla', 'maskclip', 'clearclip', 'naclip'])
 def test_other_attentions_are_one_line(evaluate, attention):
     assert evaluate(CONFIGS[0].with_stem('voc20'), f'model.attention={attention}')['mIoU'] >= 0
