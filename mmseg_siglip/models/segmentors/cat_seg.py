@@ -229,18 +229,24 @@ class CATSegSegmentor(BaseSegmentor):
 
     @torch.no_grad()
     def predict(
-        self, inputs: Sequence[Tensor], data_samples: list[SegDataSample] | None = None
+        self,
+        inputs: Sequence[Tensor],
+        data_samples: list[SegDataSample] | None = None,
+        *,
+        return_scores: bool = False,
     ) -> list[SegDataSample]:
         """Label every pixel of every image.
 
         Args:
             inputs: (B, 3, H, W), or B images (3, H, W) of any sizes; normalised.
             data_samples: Their ``ori_shape`` is the output size; without it, the image's own.
+            return_scores: Whether the samples also get ``scores``.
 
         Returns:
-            The samples with ``pred_sem_seg`` (1, H_o, W_o) int64 and, if ``return_logits`` is set,
-            ``seg_logits`` (C, H_o, W_o) float32, each class's probability, from a sigmoid. Their
-            ``num_classes`` lets a metric notice a dataset of another size.
+            The samples with ``pred_sem_seg`` (1, H_o, W_o) int64 and, if asked for, ``scores``
+            (1, H_o, W_o) float32, the probability of that label, from a sigmoid, and, if
+            ``return_logits`` is set, ``seg_logits`` (C, H_o, W_o) float32, those of all classes.
+            Their ``num_classes`` lets a metric notice a dataset of another size.
         """
         if data_samples is None:
             data_samples = [SegDataSample() for _ in inputs]
@@ -249,7 +255,7 @@ class CATSegSegmentor(BaseSegmentor):
         for plan, sample in zip(views, data_samples, strict=True):
             logits = torch.stack([next(results) for _ in plan.images])
             size = tuple(sample.metainfo.get('ori_shape', plan.size)[:2])
-            labels, probabilities = label(
+            found = label(
                 lambda classes, plan=plan, logits=logits, size=size: plan.probabilities(
                     logits[:, classes], size
                 ),
@@ -260,9 +266,11 @@ class CATSegSegmentor(BaseSegmentor):
                 return_probabilities=self.test_cfg['return_logits'],
             )
             axis = flipped_axes(sample)
-            sample.pred_sem_seg = PixelData(data=labels[None].flip(axis))
-            if probabilities is not None:
-                sample.seg_logits = PixelData(data=probabilities.flip(axis))
+            sample.pred_sem_seg = PixelData(data=found.labels[None].flip(axis))
+            if return_scores:
+                sample.scores = PixelData(data=found.scores[None].flip(axis))
+            if found.probabilities is not None:
+                sample.seg_logits = PixelData(data=found.probabilities.flip(axis))
             sample.set_metainfo(dict(num_classes=len(self.vocabulary)))
         return data_samples
 

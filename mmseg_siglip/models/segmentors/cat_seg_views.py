@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.decode_heads.cat_seg_head import DROPPED
-from mmseg_siglip.models.labelling import merge_words
+from mmseg_siglip.models.labelling import Labels, merge_words
 from mmseg_siglip.models.sliding import window_starts
 
 MODES = ('whole', 'slide', 'slide_global')
@@ -149,7 +149,7 @@ def label(
     *,
     cells: int,
     return_probabilities: bool = False,
-) -> tuple[Tensor, Tensor | None]:
+) -> Labels:
     """The likeliest class of each pixel, some words at a time.
 
     Words that no view looked at are passed over: their probability is 0.
@@ -160,9 +160,7 @@ def label(
         size: (H_o, W_o).
         query_to_class: Class of each word.
         cells: Numbers that `probabilities` holds for a word.
-
-    Returns:
-        Labels (H_o, W_o) int64 and, if asked for, (C, H_o, W_o) float32.
+        return_probabilities: Whether all classes' probabilities are kept.
     """
     looked = (logits > DROPPED).flatten(2).any(2).any(0).nonzero()[:, 0]
     best = logits.new_full(size, -1.0)
@@ -179,4 +177,4 @@ def label(
     owner = torch.tensor(query_to_class, device=logits.device)
     if everything is not None:
         everything = merge_words(everything, query_to_class)
-    return owner[words], everything
+    return Labels(owner[words], best, everything)

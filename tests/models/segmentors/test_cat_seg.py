@@ -184,9 +184,10 @@ def test_labels_need_no_full_size_probabilities(build, monkeypatch):
     assert full.seg_logits.data.shape == (30, 30, 50)
     assert torch.equal(full.seg_logits.data.argmax(0), full.pred_sem_seg.data[0])
     monkeypatch.setattr('mmseg_siglip.models.segmentors.cat_seg_views.CHUNK_BYTES', 1)
-    (lean,) = build(vocabulary=names, test_cfg=SLIDE).predict([image])
+    (lean,) = build(vocabulary=names, test_cfg=SLIDE).predict([image], return_scores=True)
     assert torch.equal(lean.pred_sem_seg.data, full.pred_sem_seg.data)
-    assert 'seg_logits' not in lean
+    torch.testing.assert_close(lean.scores.data[0], full.seg_logits.data.amax(0))
+    assert 'seg_logits' not in lean and 'scores' not in full
     dropped = build(vocabulary=names, test_cfg=dict(return_logits=True, max_classes=4))
     probabilities = dropped.predict([image])[0].seg_logits.data
     assert (probabilities.flatten(1).amax(1) > 0).sum() == 4

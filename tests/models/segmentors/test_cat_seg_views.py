@@ -73,14 +73,15 @@ def test_labels_are_the_best_of_the_words_looked_at(monkeypatch, words_at_once):
         return chances[words]
 
     owner = [0, 0, 1, 2, 3]
-    labels, everything = label(
+    found = label(
         probabilities, logits, (6, 7), owner, cells=1, return_probabilities=True
     )
     assert asked == [0, 1, 2, 4]
     best = chances[[0, 1, 2, 4]].argmax(0)
-    assert torch.equal(labels, torch.tensor([0, 0, 1, 3])[best])
-    assert everything.shape == (4, 6, 7) and (everything[2] == 0).all()
-    torch.testing.assert_close(everything[0], chances[:2].amax(0))
+    assert torch.equal(found.labels, torch.tensor([0, 0, 1, 3])[best])
+    assert torch.equal(found.scores, chances[[0, 1, 2, 4]].amax(0))
+    assert found.probabilities.shape == (4, 6, 7) and (found.probabilities[2] == 0).all()
+    torch.testing.assert_close(found.probabilities[0], chances[:2].amax(0))
 
 
 @pytest.mark.parametrize(
