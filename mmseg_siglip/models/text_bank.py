@@ -23,7 +23,7 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.precision import autocast, compute_dtype
 from mmseg_siglip.models.templates import SLOT
 
-FORMAT = 1
+FORMAT = 2
 ENOUGH = 64  # prompts in a batch that keep the processor busy
 
 
@@ -125,10 +125,11 @@ def bank_key(
     templates: Sequence[str],
     dtype: torch.dtype,
 ) -> str:
-    """Hexadecimal digest of the words, the templates, the text tower and the number format."""
+    """Hexadecimal digest of words, templates, number format, and the text tower as it is set up."""
     digest = hashlib.sha256()
     header = [FORMAT, type(backbone).__name__, list(queries), list(templates), str(dtype)]
-    digest.update(json.dumps([*header, backbone.tokenizer_state()]).encode())
+    header += [backbone.text_settings(), backbone.tokenizer_state()]
+    digest.update(json.dumps(header, sort_keys=True).encode())
     for name, value in sorted(backbone.text_parameters().items()):
         digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
