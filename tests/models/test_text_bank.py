@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -77,6 +78,16 @@ def test_second_time_is_read(clip, count):
     again = text_bank(clip, WORDS, TEMPLATES)
     assert torch.equal(first, again) and len(count) == 1
     assert len(list(cache_folder().iterdir())) == 1
+
+
+def test_others_may_read_what_the_umask_lets_them(clip):
+    before = os.umask(0o022)
+    try:
+        text_bank(clip, WORDS, TEMPLATES)
+    finally:
+        os.umask(before)
+    (path,) = cache_folder().iterdir()
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(('num_words', 'batch_size'), [(3, 256), (70, 256), (70, 32)])
