@@ -55,6 +55,13 @@ def test_words_may_change_from_call_to_call(segmenter, photo):
     assert len(segmenter(photo, 'voc20').classes) == 20
 
 
+def test_fifty_words(segmenter, photo):
+    fifty = [f'word number {i}' for i in range(50)]
+    assert segmenter(photo, fifty).classes == tuple(fifty)
+    with pytest.raises(ValueError, match="no vocabulary 'word number 0, .*it is neither a file"):
+        segmenter(photo, ', '.join(fifty))
+
+
 def test_dense_similarity(segmenter, photo):
     cosines = segmenter.compute_dense_similarity(photo, WORDS)
     assert cosines.shape == (3, 6, 9) and cosines.abs().max() <= 1

@@ -21,7 +21,7 @@ from mmseg_siglip.engine import Runner, SegVisualizationHook
 from mmseg_siglip.fetch import fetch
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.segmentation import class_colours
-from mmseg_siglip.vocabulary import Vocabulary, bundled_names
+from mmseg_siglip.vocabulary import Vocabulary, split_words
 
 _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
 
@@ -87,8 +87,7 @@ def use_classes(cfg: Config, words: str) -> None:
     Raises:
         ValueError: the words are not usable, or the model's classes are fixed.
     """
-    named = words in bundled_names() or Path(words).is_file()
-    source = words if named else [word.strip() for word in words.split(',')]
+    source = split_words(words)
     Vocabulary.load(source)
     model = MODELS.get(cfg.model.type)
     if hasattr(model, 'set_classes'):

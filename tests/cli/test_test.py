@@ -136,6 +136,9 @@ def test_classes_go_where_the_model_takes_them(tmp_path):
         assert cfg.model[key] == str(tmp_path / 'words.txt')
         use_classes(cfg, 'cat, traffic light')
         assert cfg.model[key] == ['cat', 'traffic light']
+        fifty = [f'word number {i}' for i in range(50)]  # longer than any file name may be
+        use_classes(cfg, ', '.join(fifty))
+        assert cfg.model[key] == fifty
         with pytest.raises(ValueError, match="'cat' is there already"):
             use_classes(cfg, 'cat, cat')
     with pytest.raises(ValueError, match='the classes of a EncoderDecoder are fixed'):
