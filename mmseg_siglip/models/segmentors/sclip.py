@@ -106,7 +106,7 @@ class SCLIPSegmentor(BaseSegmentor):
         self.postprocessor = MODELS.build(postprocessor) if postprocessor else None
         self.templates = get_templates(templates)
         self.attention = attention
-        self.logit_scale = backbone.logit_scale if logit_scale is None else logit_scale
+        self._logit_scale = logit_scale
         self.prob_thd, self.area_thd = prob_thd, area_thd
         if precision not in PRECISIONS:
             raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
@@ -156,6 +156,10 @@ class SCLIPSegmentor(BaseSegmentor):
                 self.backbone, self.vocabulary.queries, self.templates, precision=self.precision
             )
         return self._text
+
+    @property
+    def logit_scale(self) -> float:
+        return self.backbone.logit_scale if self._logit_scale is None else self._logit_scale
 
     @property
     def labeller(self) -> Labeller:

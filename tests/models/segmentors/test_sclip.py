@@ -160,6 +160,16 @@ def test_loaded_weights_reach_the_text(make):
     assert not torch.equal(model.text, before)
 
 
+def test_loaded_weights_reach_the_logit_scale(make):
+    own, given = make(), make(logit_scale=33)
+    for model in (own, given):
+        state = model.state_dict()
+        state['backbone.model.logit_scale'] = torch.tensor(5.0).log()
+        model.load_state_dict(state)
+    assert own.logit_scale == own.labeller.logit_scale == pytest.approx(5)
+    assert given.logit_scale == given.labeller.logit_scale == 33
+
+
 def test_test_step_normalises_as_the_checkpoint_says(make):
     """uint8 BGR as MMSeg's pipeline delivers it, through the model's own data preprocessor."""
     model = make()
