@@ -246,6 +246,10 @@ def test_features_of_whole_images(make):
         (dict(backbone=dict()), 'backbone: expected type or pretrained, found neither'),
         (dict(test_cfg=dict(mode='windows')), "expected 'slide' or 'whole', found 'windows'"),
         (dict(test_cfg=dict(stride=(40, 8), crop_size=(32, 32))), 'expected 1 <= stride <= crop'),
+        (dict(test_cfg=dict(crop_size=(32,))), r'crop_size: expected .* found \(32,\)'),
+        (dict(test_cfg=dict(stride=[8, 8, 8])), r'stride: expected .* found \[8, 8, 8\]'),
+        (dict(test_cfg=dict(stride=1.5)), 'stride: expected a side or .* found 1.5'),
+        (dict(test_cfg=dict(crop_size='32')), "crop_size: expected a side or .* found '32'"),
         (dict(test_cfg=dict(window_batch=0)), 'window_batch: expected 1 or more, found 0'),
         (dict(test_cfg=dict(crop=3)), r"unknown \['crop'\]; expected mode, crop_size"),
         (
@@ -257,6 +261,11 @@ def test_features_of_whole_images(make):
 def test_refusals(make, options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+def test_a_side_is_a_square(make):
+    config = make(test_cfg=dict(crop_size=32, stride=16)).test_cfg
+    assert (config['crop_size'], config['stride']) == ((32, 32), (16, 16))
 
 
 def test_marked_background_is_found(make):
