@@ -12,7 +12,7 @@ from tqdm import tqdm
 from mmseg_siglip.apis import OpenVocabSegmenter
 from mmseg_siglip.cli.common import add_segmenter_arguments, run
 from mmseg_siglip.image_source import find_images
-from mmseg_siglip.vocabulary import Vocabulary, bundled_names
+from mmseg_siglip.vocabulary import Vocabulary, split_words
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -26,13 +26,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('segmented'), help='folder [%(default)s]')
     add_segmenter_arguments(parser)
     return parser.parse_args(argv)
-
-
-def split_words(words: str) -> str | list[str]:
-    """``"cat, dog"`` as a list; the name or file of a vocabulary as it is."""
-    if words in bundled_names() or Path(words).is_file():
-        return words
-    return words.split(',')
 
 
 def segment(argv: Sequence[str] | None) -> None:

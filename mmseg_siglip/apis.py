@@ -28,7 +28,7 @@ from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.segmentation import Segmentation
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.vocabulary import BACKGROUND, Vocabulary
 
 METHODS = {
     'clip': 'vanilla',
@@ -50,11 +50,16 @@ class OpenVocabSegmenter:
     Args:
         model: The segmentor.
         short_side: Pixels to which the short side of an image is resized first.
+        background_index: The class that stands for everything else, whatever the words are. By
+            default, the one that they mark.
     """
 
-    def __init__(self, model: SCLIPSegmentor, *, short_side: int) -> None:
+    def __init__(
+        self, model: SCLIPSegmentor, *, short_side: int, background_index: int | None = None
+    ) -> None:
         self.model = model.eval()
         self.short_side = short_side
+        self.background_index = background_index
 
     @classmethod
     def from_pretrained(
@@ -65,6 +70,7 @@ class OpenVocabSegmenter:
         device: str | torch.device | None = None,
         precision: str = 'auto',
         short_side: int | None = None,
+        background_index: int | None = None,
         **options,
     ) -> OpenVocabSegmenter:
         """Build a segmenter on an encoder's weights.
@@ -76,16 +82,22 @@ class OpenVocabSegmenter:
             device: By default the GPU, if there is one.
             precision: See `mmseg_siglip.models.precision`.
             short_side: By default 1.5 times the encoder's image size.
-            options: Further arguments of `SCLIPSegmentor`.
+            background_index: See `OpenVocabSegmenter`.
+            options: Further arguments of `SCLIPSegmentor`, but for its vocabulary.
 
         Raises:
-            ValueError: No such method, or no encoder there.
+            ValueError: No such method, no encoder there, or a vocabulary among the options.
         """
         if method not in METHODS:
             raise ValueError(f'unknown method {method!r}; expected one of {", ".join(METHODS)}')
+        if 'vocabulary' in options:
+            raise ValueError(
+                "vocabulary: expected words in the segmenter's call, "
+                f'found {options["vocabulary"]!r} here'
+            )
         model = SCLIPSegmentor(
             dict(pretrained=encoder),
-            ['object'],
+            [f'{BACKGROUND} object'],
             attention=METHODS[method],
             precision=precision,
             **options,
@@ -93,7 +105,7 @@ class OpenVocabSegmenter:
         if device is None:
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
         side = short_side or round(RESIZE * min(model.backbone.image_size))
-        return cls(model.to(device), short_side=side)
+        return cls(model.to(device), short_side=side, background_index=background_index)
 
     def __call__(
         self, images: ImageLike | Sequence[ImageLike], words: Words
@@ -164,7 +176,7 @@ class OpenVocabSegmenter:
     def _use(self, words: Words) -> None:
         vocabulary = Vocabulary.load(words)
         if vocabulary != self.model.vocabulary:
-            self.model.set_vocabulary(vocabulary)
+            self.model.set_vocabulary(vocabulary, self.background_index)
 
     def _prepare(self, rgb: Tensor) -> Tensor:
         """(3, H, W) RGB, uint8 or float in [0, 1], resized and normalised, on the device."""

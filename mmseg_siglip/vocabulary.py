@@ -15,6 +15,7 @@ occur twice; published lists that do so carry it.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,13 @@ DUPLICATES = '#! duplicates:'
 def bundled_names() -> tuple[str, ...]:
     """Names that ``Vocabulary.load`` takes without a path, sorted."""
     return tuple(sorted(file.stem for file in BUNDLED.glob('*.txt')))
+
+
+def split_words(text: str) -> str | list[str]:
+    """``"cat, dog"`` as a list; the name or file of a vocabulary as it is."""
+    if text in bundled_names() or os.path.isfile(text):
+        return text
+    return [word.strip() for word in text.split(',')]
 
 
 def clean(word: str) -> str:
@@ -96,7 +104,7 @@ class Vocabulary:
     def _from_file(cls, source: str | Path) -> Vocabulary:
         bundled = str(source) in bundled_names()
         path = BUNDLED / f'{source}.txt' if bundled else Path(source)
-        if not path.is_file():
+        if not os.path.isfile(path):  # Path.is_file raises on a list that is too long for a name
             raise ValueError(
                 f"no vocabulary '{source}': it is neither a file nor one of the bundled "
                 f'{", ".join(bundled_names())}'

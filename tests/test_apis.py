@@ -55,6 +55,37 @@ def test_words_may_change_from_call_to_call(segmenter, photo):
     assert len(segmenter(photo, 'voc20').classes) == 20
 
 
+def test_fifty_words(segmenter, photo):
+    fifty = [f'word number {i}' for i in range(50)]
+    assert segmenter(photo, fifty).classes == tuple(fifty)
+    with pytest.raises(ValueError, match="no vocabulary 'word number 0, .*it is neither a file"):
+        segmenter(photo, ', '.join(fifty))
+
+
+def options(openai_file, **given):
+    return OpenVocabSegmenter.from_pretrained(openai_file, templates='plain', **given)
+
+
+@pytest.mark.parametrize('given', [dict(prob_thd=0.99), dict(area_thd=1.0)])
+def test_thresholds_send_pixels_to_the_background(openai_file, photo, given):
+    """The one that the words mark, or that is given by its index."""
+    segmenter = options(openai_file, **given)
+    assert (segmenter(photo, ['cat', '[background] sky', 'road']).labels == 1).all()
+    assert (segmenter(photo, ['[background] sky', 'road']).labels == 0).all()
+    with pytest.raises(ValueError, match='prob_thd and area_thd need a background: mark a class'):
+        segmenter(photo, WORDS)
+    segmenter = options(openai_file, **given, background_index=2)
+    assert (segmenter(photo, WORDS).labels == 2).all()
+    assert (segmenter(photo, ['boat', 'tree', 'sea', 'sand']).labels == 2).all()
+    with pytest.raises(ValueError, match='background_index: expected 0 to 1, found 2'):
+        segmenter(photo, ['boat', 'tree'])
+
+
+def test_words_are_no_option(openai_file):
+    with pytest.raises(ValueError, match="vocabulary: expected words .* call, found 'voc21' here"):
+        options(openai_file, vocabulary='voc21')
+
+
 def test_dense_similarity(segmenter, photo):
     cosines = segmenter.compute_dense_similarity(photo, WORDS)
     assert cosines.shape == (3, 6, 9) and cosines.abs().max() <= 1

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_siglip.__main__ import find_images, segment, split_words
+from mmseg_siglip.__main__ import find_images, segment
 from mmseg_siglip.cli.common import run
 
 
@@ -71,11 +71,10 @@ def test_one_sentence_for_bad_input(
     assert line.startswith('error: ') and message in line
 
 
-def test_words(tmp_path):
-    assert split_words('cat, dog') == ['cat', ' dog']
-    assert split_words('voc21') == 'voc21'
-    (tmp_path / 'mine.txt').write_text('cat')
-    assert split_words(str(tmp_path / 'mine.txt')) == str(tmp_path / 'mine.txt')
+def test_fifty_words(command, photos, tmp_path):
+    """Together they are longer than any file name may be."""
+    assert command(photos / 'a.jpg', ', '.join(f'word number {i}' for i in range(50))) == 0
+    assert np.array(Image.open(tmp_path / 'out' / 'a.jpg.labels.png')).max() < 50
 
 
 def test_images_are_sorted(photos):

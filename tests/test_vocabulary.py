@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmseg_siglip.vocabulary import Vocabulary, bundled_names, clean, same
+from mmseg_siglip.vocabulary import Vocabulary, bundled_names, clean, same, split_words
 
 SIZES = dict(
     voc20=(20, 32, None),
@@ -216,3 +216,10 @@ def test_any_unicode_names(classes, data):
 def test_ten_thousand_classes():
     names = [f'thing {index}' for index in range(10_000)]
     assert Vocabulary.load(names).names == tuple(names)
+
+
+def test_words_of_a_command_line(tmp_path):
+    assert split_words('cat,  traffic light ') == ['cat', 'traffic light']
+    assert split_words('voc21') == 'voc21'
+    (tmp_path / 'mine.txt').write_text('cat')
+    assert split_words(str(tmp_path / 'mine.txt')) == str(tmp_path / 'mine.txt')

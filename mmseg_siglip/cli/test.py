@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from mmseg_siglip.checkpoint import is_mmengine_checkpoint, load_checkpoint_file
 from mmseg_siglip.cli.common import (
@@ -21,7 +22,7 @@ from mmseg_siglip.engine import Runner, SegVisualizationHook
 from mmseg_siglip.fetch import fetch
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.segmentation import class_colours
-from mmseg_siglip.vocabulary import Vocabulary, bundled_names
+from mmseg_siglip.vocabulary import BACKGROUND, Vocabulary, split_words
 
 _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
 
@@ -84,19 +85,36 @@ def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
 def use_classes(cfg: Config, words: str) -> None:
     """Put the classes to look for where the model takes them.
 
+    A background that the config sets by its index was one of its own classes. The thresholds that
+    refer to it stay where the new classes have one that is marked.
+
     Raises:
         ValueError: the words are not usable, or the model's classes are fixed.
     """
-    named = words in bundled_names() or Path(words).is_file()
-    source = words if named else [word.strip() for word in words.split(',')]
-    Vocabulary.load(source)
+    source = split_words(words)
+    vocabulary = Vocabulary.load(source)
     model = MODELS.get(cfg.model.type)
     if hasattr(model, 'set_classes'):
         cfg.model.test_vocabulary = source
     elif hasattr(model, 'set_vocabulary'):
         cfg.model.vocabulary = source
+        cfg.model.pop('background_index', None)
+        if vocabulary.background_index is None:
+            drop_thresholds(cfg)
     else:
         raise ValueError(f'--classes: the classes of a {cfg.model.type} are fixed by its training.')
+
+
+def drop_thresholds(cfg: Config) -> None:
+    """Remove what sends doubtful pixels to a background, and say so."""
+    given = {name: cfg.model.pop(name, None) for name in ('prob_thd', 'area_thd')}
+    dropped = [f'{name}={value}' for name, value in given.items() if value]
+    if dropped:
+        print_log(
+            f'--classes: no class is marked {BACKGROUND}, so {cfg.filename} is used without '
+            f'{" and ".join(dropped)}.',
+            'current',
+        )
 
 
 def leave_unscored(runner: Runner, *, saved: bool) -> None:

@@ -8,22 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mmseg_siglip.checkpoint import write_atomically
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.precision import autocast, compute_dtype
 from mmseg_siglip.models.templates import SLOT
 
-FORMAT = 1
+FORMAT = 2
 ENOUGH = 64  # prompts in a batch that keep the processor busy
 
 
@@ -113,7 +113,7 @@ def text_bank(
             print_log(f'{path}: unreadable, embedding the words again ({error})', 'current')
     embeddings = embed_queries(backbone, queries, templates, precision=precision)
     try:
-        _write(path, embeddings)
+        write_atomically(save(dict(embeddings=embeddings.cpu())), path)
     except OSError as error:
         print_log(f'{path}: word embeddings cannot be kept ({error})', 'current')
     return embeddings
@@ -125,22 +125,12 @@ def bank_key(
     templates: Sequence[str],
     dtype: torch.dtype,
 ) -> str:
-    """Hexadecimal digest of the words, the templates, the text tower and the number format."""
+    """Hexadecimal digest of words, templates, number format, and the text tower as it is set up."""
     digest = hashlib.sha256()
     header = [FORMAT, type(backbone).__name__, list(queries), list(templates), str(dtype)]
-    digest.update(json.dumps([*header, backbone.tokenizer_state()]).encode())
+    header += [backbone.text_settings(), backbone.tokenizer_state()]
+    digest.update(json.dumps(header, sort_keys=True).encode())
     for name, value in sorted(backbone.text_parameters().items()):
         digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _write(path: Path, embeddings: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
-    os.close(handle)
-    try:
-        save_file({'embeddings': embeddings.cpu()}, draft)
-        os.replace(draft, path)
-    finally:
-        Path(draft).unlink(missing_ok=True)

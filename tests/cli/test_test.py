@@ -136,10 +136,33 @@ def test_classes_go_where_the_model_takes_them(tmp_path):
         assert cfg.model[key] == str(tmp_path / 'words.txt')
         use_classes(cfg, 'cat, traffic light')
         assert cfg.model[key] == ['cat', 'traffic light']
+        fifty = [f'word number {i}' for i in range(50)]  # longer than any file name may be
+        use_classes(cfg, ', '.join(fifty))
+        assert cfg.model[key] == fifty
         with pytest.raises(ValueError, match="'cat' is there already"):
             use_classes(cfg, 'cat, cat')
     with pytest.raises(ValueError, match='the classes of a EncoderDecoder are fixed'):
         use_classes(Config(dict(model=dict(type='EncoderDecoder'))), 'cat')
+
+
+@pytest.mark.parametrize('name', ['voc21', 'context60', 'coco_object'])
+def test_the_first_word_is_not_the_background(repository, monkeypatch, name):
+    """These configs call class 0 of their own vocabulary the background."""
+    config = repository / 'configs/sclip' / f'{name}.py'
+    cfg = Config.fromfile(config)
+    said = []
+    monkeypatch.setattr('mmseg_siglip.cli.test.print_log', lambda text, _: said.append(text))
+    use_classes(cfg, 'cat, dog, sky')
+    assert not {'background_index', 'prob_thd', 'area_thd'} & set(cfg.model)
+    (line,) = said
+    assert 'no class is marked [background]' in line and 'without prob_thd=0.1' in line
+    for words in ('cat, [background] grass', 'voc21'):
+        own = Config.fromfile(config).model
+        cfg = Config.fromfile(config)
+        use_classes(cfg, words)
+        assert 'background_index' not in cfg.model
+        assert (cfg.model.prob_thd, cfg.model.get('area_thd')) == (0.1, own.get('area_thd'))
+    assert len(said) == 1
 
 
 def test_other_classes_than_the_datas_are_found_without_a_score(

@@ -1,3 +1,5 @@
+import json
+import os
 import subprocess
 import sys
 
@@ -6,6 +8,7 @@ import pytest
 import torch
 from oracles import embed_words
 from safetensors.torch import load_file
+from tiny_encoders import CLIP_CONFIG, SIGLIP_CONFIGS
 
 from mmseg_siglip.models import text_bank as module
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
@@ -77,6 +80,16 @@ def test_second_time_is_read(clip, count):
     assert len(list(cache_folder().iterdir())) == 1
 
 
+def test_others_may_read_what_the_umask_lets_them(clip):
+    before = os.umask(0o022)
+    try:
+        text_bank(clip, WORDS, TEMPLATES)
+    finally:
+        os.umask(before)
+    (path,) = cache_folder().iterdir()
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize(('num_words', 'batch_size'), [(3, 256), (70, 256), (70, 32)])
 def test_batches_hold_every_prompt_once(num_words, batch_size):
     words = [f'w{"x" * (i % 7)}{i}' for i in range(num_words)]
@@ -134,6 +147,40 @@ def test_nothing_stale_is_served(clip, openai_file, siglip_folder, count):
     moved = text_bank(other, WORDS, TEMPLATES)
     assert len(count) == 6
     assert not torch.equal(moved, text_bank(clip, WORDS, TEMPLATES)) and len(count) == 6
+
+
+@pytest.mark.parametrize(
+    'changes', [dict(quick_gelu=False), dict(text_cfg=CLIP_CONFIG['text_cfg'] | dict(heads=2))]
+)
+def test_what_clip_weights_do_not_tell_is_part_of_the_key(changes, count):
+    """Neither the activation nor the number of heads is in the weights."""
+    one, other = CLIPBackbone(arch=CLIP_CONFIG), CLIPBackbone(arch=CLIP_CONFIG | changes)
+    other.model.load_state_dict(one.model.state_dict())
+    banks = [text_bank(backbone, WORDS, TEMPLATES) for backbone in (one, other)]
+    assert len(count) == 2 and not torch.equal(*banks)
+
+
+@pytest.mark.parametrize('changes', [dict(hidden_act='relu'), dict(num_attention_heads=2)])
+def test_what_siglip_weights_do_not_tell_is_part_of_the_key(siglip_folder, changes, count):
+    fields = SIGLIP_CONFIGS['siglip']
+    fields = fields | dict(text_config=fields['text_config'] | changes)
+    one = SigLIPBackbone(siglip_folder)
+    other = SigLIPBackbone(config=fields, tokenizer=siglip_folder)
+    other.model.load_state_dict(one.model.state_dict())
+    banks = [text_bank(backbone, WORDS, ['{}']) for backbone in (one, other)]
+    assert len(count) == 2 and not torch.equal(*banks)
+
+
+def test_where_siglip_weights_come_from_does_not_matter(siglip_folder, tmp_path, count):
+    one = SigLIPBackbone(siglip_folder)
+    one.save_pretrained(tmp_path / 'copy')
+    config = tmp_path / 'copy' / 'config.json'
+    fields = json.loads(config.read_text())
+    fields['text_config'] |= dict(transformers_version='4.0.0', dtype='bfloat16')
+    config.write_text(json.dumps(fields))
+    for backbone in (one, SigLIPBackbone(str(tmp_path / 'copy'))):
+        text_bank(backbone, WORDS, ['{}'])
+    assert len(count) == 1
 
 
 def test_image_weights_do_not_matter(clip, openai_file):

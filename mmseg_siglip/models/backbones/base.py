@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -134,6 +135,11 @@ class VisionLanguageBackbone(BaseModule):
     @abstractmethod
     def text_parameters(self) -> dict[str, Tensor]:
         """Every tensor that `encode_text` depends on, by name."""
+
+    @abstractmethod
+    def text_settings(self) -> dict[str, Any]:
+        """What `encode_text` depends on and no tensor tells, such as the activation and the number
+        of heads: plain values, the same wherever the weights lie."""
 
     def tokenizer_state(self) -> dict[str, int]:
         """The tokens that a checkpoint brings along, by id; empty where they are fixed."""

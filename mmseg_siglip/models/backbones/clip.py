@@ -7,6 +7,7 @@ C trunk channels, D joint channels, L text tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from open_clip import CLIP, SimpleTokenizer
@@ -90,7 +91,10 @@ class CLIPBackbone(VisionLanguageBackbone):
         if checkpoint.state is not None:
             load_strict(self.model, checkpoint.state, pretrained)
 
-        visual = self.model.visual
+        config, visual = checkpoint.config, self.model.visual
+        self._text_settings = dict(
+            quick_gelu=bool(config.get('quick_gelu')), text_cfg=dict(config['text_cfg'])
+        )
         self.image_size = tuple(visual.image_size)
         self.patch_size = visual.patch_size[0]
         self.hidden_size = visual.conv1.out_channels
@@ -169,6 +173,9 @@ class CLIPBackbone(VisionLanguageBackbone):
             for name, value in self.model.state_dict().items()
             if not name.startswith('visual.')
         }
+
+    def text_settings(self) -> dict[str, Any]:
+        return self._text_settings
 
 
 def common_prefix(tokens: Tensor) -> int:

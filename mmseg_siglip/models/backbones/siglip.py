@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from open_clip.tokenizer import canonicalize_text
@@ -37,6 +38,7 @@ ASSETS = Path(__file__).parents[2] / 'assets'
 MODEL_TYPES = ('siglip', 'siglip2')
 READOUTS = ('map', 'value', 'raw')
 SITES = ('trunk', 'head')
+OF_THE_FILE = ('_name_or_path', 'architectures', 'dtype', 'torch_dtype', 'transformers_version')
 
 
 class TrunkBlock:
@@ -289,6 +291,10 @@ class SigLIPBackbone(VisionLanguageBackbone):
 
     def text_parameters(self) -> dict[str, Tensor]:
         return self.model.text_model.state_dict()
+
+    def text_settings(self) -> dict[str, Any]:
+        config = self.config.text_config.to_dict()
+        return {name: value for name, value in config.items() if name not in OF_THE_FILE}
 
     def tokenizer_state(self) -> dict[str, int]:
         return dict(sorted(self.tokenizer.get_vocab().items()))

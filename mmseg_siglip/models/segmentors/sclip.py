@@ -72,9 +72,9 @@ class SCLIPSegmentor(BaseSegmentor):
             'inductor', which needs a C++ compiler. Batches of windows are filled up to
             ``window_batch``, so windows of one size are compiled once. Not with mode 'whole',
             where every image size would be.
-        test_cfg: ``mode`` 'slide' | 'whole'; ``crop_size`` and ``stride`` (rows, columns) in
-            pixels; ``window_batch``, windows per forward pass, of one image or several;
-            ``return_logits``, whether samples carry ``seg_logits``.
+        test_cfg: ``mode`` 'slide' | 'whole'; ``crop_size`` and ``stride``, (rows, columns) or one
+            number for both, in pixels; ``window_batch``, windows per forward pass, of one image
+            or several; ``return_logits``, whether samples carry ``seg_logits``.
         data_preprocessor: Configuration. Mean and std come from the backbone.
 
     Raises:
@@ -106,7 +106,7 @@ class SCLIPSegmentor(BaseSegmentor):
         self.postprocessor = MODELS.build(postprocessor) if postprocessor else None
         self.templates = get_templates(templates)
         self.attention = attention
-        self.logit_scale = backbone.logit_scale if logit_scale is None else logit_scale
+        self._logit_scale = logit_scale
         self.prob_thd, self.area_thd = prob_thd, area_thd
         if precision not in PRECISIONS:
             raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
@@ -156,6 +156,10 @@ class SCLIPSegmentor(BaseSegmentor):
                 self.backbone, self.vocabulary.queries, self.templates, precision=self.precision
             )
         return self._text
+
+    @property
+    def logit_scale(self) -> float:
+        return self.backbone.logit_scale if self._logit_scale is None else self._logit_scale
 
     @property
     def labeller(self) -> Labeller:
@@ -369,6 +373,14 @@ def build_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone)
     return MODELS.build(config)
 
 
+def check_sides(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    """(rows, columns) from a pair, or from one side of a square."""
+    sides = (value, value) if isinstance(value, int) else value
+    if not isinstance(sides, Sequence) or [*map(type, sides)] != [int, int]:
+        raise ValueError(f'{name}: expected a side or (rows, columns) in pixels, found {value!r}')
+    return tuple(sides)
+
+
 def check_test_cfg(config: Mapping, image_size: tuple[int, int]) -> dict:
     """`test_cfg` with what was left out: windows of the native size, half a window apart.
 
@@ -384,7 +396,7 @@ def check_test_cfg(config: Mapping, image_size: tuple[int, int]) -> dict:
         raise ValueError(f'test_cfg: unknown {sorted(unknown)}; expected {", ".join(defaults)}')
     merged = {**defaults, **config}
     for name in ('crop_size', 'stride'):
-        merged[name] = tuple(merged[name])
+        merged[name] = check_sides(merged[name], f'test_cfg.{name}')
     if merged['mode'] not in ('slide', 'whole'):
         raise ValueError(f"test_cfg.mode: expected 'slide' or 'whole', found {merged['mode']!r}")
     if any(s < 1 or s > c for s, c in zip(merged['stride'], merged['crop_size'], strict=True)):

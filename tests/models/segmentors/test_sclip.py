@@ -160,6 +160,16 @@ def test_loaded_weights_reach_the_text(make):
     assert not torch.equal(model.text, before)
 
 
+def test_loaded_weights_reach_the_logit_scale(make):
+    own, given = make(), make(logit_scale=33)
+    for model in (own, given):
+        state = model.state_dict()
+        state['backbone.model.logit_scale'] = torch.tensor(5.0).log()
+        model.load_state_dict(state)
+    assert own.logit_scale == own.labeller.logit_scale == pytest.approx(5)
+    assert given.logit_scale == given.labeller.logit_scale == 33
+
+
 def test_test_step_normalises_as_the_checkpoint_says(make):
     """uint8 BGR as MMSeg's pipeline delivers it, through the model's own data preprocessor."""
     model = make()
@@ -236,6 +246,10 @@ def test_features_of_whole_images(make):
         (dict(backbone=dict()), 'backbone: expected type or pretrained, found neither'),
         (dict(test_cfg=dict(mode='windows')), "expected 'slide' or 'whole', found 'windows'"),
         (dict(test_cfg=dict(stride=(40, 8), crop_size=(32, 32))), 'expected 1 <= stride <= crop'),
+        (dict(test_cfg=dict(crop_size=(32,))), r'crop_size: expected .* found \(32,\)'),
+        (dict(test_cfg=dict(stride=[8, 8, 8])), r'stride: expected .* found \[8, 8, 8\]'),
+        (dict(test_cfg=dict(stride=1.5)), 'stride: expected a side or .* found 1.5'),
+        (dict(test_cfg=dict(crop_size='32')), "crop_size: expected a side or .* found '32'"),
         (dict(test_cfg=dict(window_batch=0)), 'window_batch: expected 1 or more, found 0'),
         (dict(test_cfg=dict(crop=3)), r"unknown \['crop'\]; expected mode, crop_size"),
         (
@@ -247,6 +261,11 @@ def test_features_of_whole_images(make):
 def test_refusals(make, options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+def test_a_side_is_a_square(make):
+    config = make(test_cfg=dict(crop_size=32, stride=16)).test_cfg
+    assert (config['crop_size'], config['stride']) == ((32, 32), (16, 16))
 
 
 def test_marked_background_is_found(make):
