@@ -9,8 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mmseg_siglip.apis import OpenVocabSegmenter
-from mmseg_siglip.cli.common import add_segmenter_arguments, run
+from mmseg_siglip.cli.common import add_segmenter_arguments, build_segmenter, run
 from mmseg_siglip.image_source import find_images
 from mmseg_siglip.vocabulary import Vocabulary, split_words
 
@@ -37,13 +36,7 @@ def segment(argv: Sequence[str] | None) -> None:
     """
     args = parse(argv)
     images, words = find_images(args.images), Vocabulary.load(split_words(args.words))
-    segmenter = OpenVocabSegmenter.from_pretrained(
-        args.encoder,
-        args.method,
-        device=args.device,
-        precision=args.precision,
-        templates=args.templates,
-    )
+    segmenter = build_segmenter(args, args.device)
     root = args.images if args.images.is_dir() else args.images.parent
     broken = []
     for path in tqdm(images, desc='images', disable=len(images) == 1):

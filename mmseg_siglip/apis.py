@@ -25,7 +25,7 @@ from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.image import check_tensor, decode_image
 from mmseg_siglip.models.labelling import merge_words
-from mmseg_siglip.models.segmentors import SCLIPSegmentor
+from mmseg_siglip.models.segmentors import CATSegSegmentor, SCLIPSegmentor
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.segmentation import Segmentation
 from mmseg_siglip.vocabulary import BACKGROUND, Vocabulary
@@ -49,13 +49,17 @@ class OpenVocabSegmenter:
 
     Args:
         model: The segmentor.
-        short_side: Pixels to which the short side of an image is resized first.
+        short_side: Pixels to which the short side of an image is resized first; None leaves it.
         background_index: The class that stands for everything else, whatever the words are. By
             default, the one that they mark.
     """
 
     def __init__(
-        self, model: SCLIPSegmentor, *, short_side: int, background_index: int | None = None
+        self,
+        model: SCLIPSegmentor | CATSegSegmentor,
+        *,
+        short_side: int | None,
+        background_index: int | None = None,
     ) -> None:
         self.model = model.eval()
         self.short_side = short_side
@@ -107,6 +111,33 @@ class OpenVocabSegmenter:
         side = short_side or round(RESIZE * min(model.backbone.image_size))
         return cls(model.to(device), short_side=side, background_index=background_index)
 
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Config,
+        checkpoint: str | Path | None = None,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = 'auto',
+        short_side: int | None = None,
+    ) -> OpenVocabSegmenter:
+        """Build a segmenter of a trained CAT-Seg.
+
+        Args:
+            config: A config of ``configs/cat_seg``, or its file.
+            checkpoint: Weights written by training; the config's ``load_from`` if not given.
+            device: By default the GPU, if there is one.
+            precision: See `mmseg_siglip.models.precision`.
+            short_side: By default the one that the config resizes test images to, if it does.
+
+        Raises:
+            ValueError: There are no weights, they do not fit, or the config is of another model.
+        """
+        config = read_config(config)
+        model = load_trained(CATSegSegmentor, config, checkpoint, device=device)
+        model.precision = precision
+        return cls(model, short_side=short_side or short_side_of(config))
+
     def __call__(
         self, images: ImageLike | Sequence[ImageLike], words: Words
     ) -> Segmentation | list[Segmentation]:
@@ -149,7 +180,7 @@ class OpenVocabSegmenter:
         Returns:
             For each image, on the CPU, labels (H, W) int64 and scores (H, W) float32 in [0, 1].
         """
-        self._use(words)
+        self.use(words)
         images = [check_tensor(image) for image in images]
         inputs = [self._prepare(image) for image in images]
         samples = [SegDataSample(metainfo=dict(ori_shape=image.shape[-2:])) for image in images]
@@ -165,17 +196,30 @@ class OpenVocabSegmenter:
         Returns:
             (num_classes, H_feat, W_feat) float32 in [-1, 1]; of several words for one class, the
             highest.
+
+        Raises:
+            ValueError: The model was trained to look at cosines, and has none to show.
         """
-        self._use(class_names)
+        if not isinstance(self.model, SCLIPSegmentor):
+            raise ValueError(
+                'compute_dense_similarity: expected a segmenter made by from_pretrained, '
+                f'found a {type(self.model).__name__}'
+            )
+        self.use(class_names)
         pixels = torch.from_numpy(read_image(image)).permute(2, 0, 1)
         (features,) = self.model.extract_feat([self._prepare(pixels)])
         features = normalize(features, dim=0)
         cosines = torch.einsum('dhw,qd->qhw', features, self.model.text)
         return merge_words(cosines, self.model.vocabulary.query_to_class).cpu()
 
-    def _use(self, words: Words) -> None:
+    def use(self, words: Words) -> None:
+        """Look for these words from now on."""
         vocabulary = Vocabulary.load(words)
-        if vocabulary != self.model.vocabulary:
+        if vocabulary == self.model.vocabulary:
+            return
+        if isinstance(self.model, CATSegSegmentor):
+            self.model.set_classes(vocabulary)
+        else:
             self.model.set_vocabulary(vocabulary, self.background_index)
 
     def _prepare(self, rgb: Tensor) -> Tensor:
@@ -184,10 +228,32 @@ class OpenVocabSegmenter:
         check_sides(*rgb.shape[-2:], 'an image')
         image = rgb.to(preprocessor.mean.device).float()
         image = image if rgb.dtype == torch.uint8 else 255 * image
-        scale = self.short_side / min(rgb.shape[-2:])
-        size = [max(round(side * scale), 1) for side in rgb.shape[-2:]]
-        image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
+        if self.short_side is not None:
+            scale = self.short_side / min(rgb.shape[-2:])
+            size = [max(round(side * scale), 1) for side in rgb.shape[-2:]]
+            image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
         return (image - preprocessor.mean) / preprocessor.std
+
+
+def short_side_of(config: Config) -> int | None:
+    """What a config resizes the short side of its test images to, if it keeps their aspect."""
+    for transform in config.test_dataloader.dataset.pipeline:
+        if transform['type'] == 'Resize' and transform.get('keep_ratio'):
+            return min(transform['scale'])
+    return None
+
+
+def read_config(config: str | Path | Config) -> Config:
+    """A config, or that of a file.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    if isinstance(config, Config):
+        return config
+    if not Path(config).is_file():
+        raise ValueError(f'config not found: there is no file {config}.')
+    return Config.fromfile(config)
 
 
 def load_trained(
@@ -208,7 +274,7 @@ def load_trained(
     Raises:
         ValueError: There are no weights, they do not fit, or the config is of another model.
     """
-    config = config if isinstance(config, Config) else Config.fromfile(config)
+    config = read_config(config)
     checkpoint = checkpoint or config.get('load_from')
     if checkpoint is None or not Path(checkpoint).is_file():
         raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')

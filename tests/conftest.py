@@ -19,9 +19,12 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from mmseg_siglip.datasets.layouts import LAYOUTS, write_layout  # noqa: E402
+from mmseg_siglip.registry import MODELS, SCOPE  # noqa: E402
 
 pytest_plugins = ['tiny_encoders', 'tiny_sams', 'tiny_vlm']
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -50,6 +53,20 @@ def no_network(monkeypatch):
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope='session')
+def cat_seg_files(tmp_path_factory, repository) -> tuple[Path, Path]:
+    """A config of CAT-Seg and a checkpoint, of a head that nothing has trained."""
+    path = repository / 'configs/cat_seg/shapes.py'
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        model = MODELS.build(Config.fromfile(path).model)
+    torch.manual_seed(0)
+    for parameter in model.decode_head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    file = tmp_path_factory.mktemp('cat_seg') / 'iter_1.pth'
+    torch.save(dict(state_dict=model.state_dict()), file)
+    return path, file
 
 
 @pytest.fixture(scope='session')

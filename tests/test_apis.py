@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
-from mmseg_siglip.apis import METHODS, OpenVocabSegmenter, check_tensor, read_image
+from mmseg_siglip.apis import (
+    METHODS,
+    OpenVocabSegmenter,
+    check_tensor,
+    load_trained,
+    read_image,
+)
+from mmseg_siglip.models.segmentors import CATSegSegmentor
 from mmseg_siglip.segmentation import Segmentation
 
 WORDS = ['sky', 'cat, kitten', 'road']
@@ -98,6 +106,44 @@ def test_methods(openai_file, photo, method):
     segmenter = OpenVocabSegmenter.from_pretrained(openai_file, method, templates='plain')
     assert segmenter.model.attention == METHODS[method]
     assert segmenter(photo, WORDS).labels.max() < 3
+
+
+def test_a_trained_cat_seg(cat_seg_files, photo):
+    config, checkpoint = cat_seg_files
+    segmenter = OpenVocabSegmenter.from_config(config, checkpoint, precision='fp32')
+    model = load_trained(CATSegSegmentor, config, checkpoint)
+    result = segmenter([photo, photo[:, :40]], ['red star', 'ground', 'ring'])
+    model.set_classes(['red star', 'ground', 'ring'])
+    for image, found in zip([photo, photo[:, :40]], result, strict=True):
+        bgr = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
+        inputs = model.data_preprocessor(dict(inputs=[bgr]))['inputs']
+        (sample,) = model.predict(inputs, return_scores=True)
+        assert np.array_equal(found.labels, sample.pred_sem_seg.data[0].numpy())
+        np.testing.assert_allclose(found.scores, sample.scores.data[0].numpy(), atol=1e-5)
+        assert found.classes == ('red star', 'ground', 'ring')
+    assert len({*np.unique(result[0].labels), *np.unique(result[1].labels)}) > 1
+    with pytest.raises(ValueError, match='expected a segmenter made by from_pretrained'):
+        segmenter.compute_dense_similarity(photo, ['red star'])
+
+
+def test_the_short_side_of_a_config(cat_seg_files, photo):
+    config = Config.fromfile(cat_seg_files[0])
+    resize = dict(type='Resize', scale=(2048, 64), keep_ratio=True)
+    config.test_dataloader.dataset.pipeline.insert(0, resize)
+    segmenter = OpenVocabSegmenter.from_config(config, cat_seg_files[1])
+    assert segmenter.short_side == 64 and segmenter.model.precision == 'auto'
+    assert segmenter(photo, ['red star']).labels.shape == (40, 60)
+    assert OpenVocabSegmenter.from_config(*cat_seg_files[:2]).short_side is None
+
+
+def test_configs_and_weights_that_do_not_fit(cat_seg_files, repository, tmp_path):
+    with pytest.raises(ValueError, match='config not found: there is no file none.py'):
+        OpenVocabSegmenter.from_config('none.py', cat_seg_files[1])
+    with pytest.raises(ValueError, match='checkpoint not found: there is no file none.pth'):
+        OpenVocabSegmenter.from_config(cat_seg_files[0], 'none.pth')
+    other = repository / 'configs/sclip/shapes.py'
+    with pytest.raises(ValueError, match='expected a CATSegSegmentor, found SCLIPSegmentor'):
+        OpenVocabSegmenter.from_config(other, cat_seg_files[1])
 
 
 def test_unknown_method(openai_file):

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from mmseg_siglip.__main__ import find_images, segment
+from mmseg_siglip.apis import OpenVocabSegmenter
 from mmseg_siglip.cli.common import run
 
 
@@ -79,3 +80,18 @@ def test_fifty_words(command, photos, tmp_path):
 
 def test_images_are_sorted(photos):
     assert [path.name for path in find_images(photos)] == ['a.jpg', 'b.png', 'c.JPG']
+
+
+def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):
+    config, checkpoint = map(str, cat_seg_files)
+    argv = [str(photos), 'red star, ground', '--out', str(tmp_path / 'out'), '--precision', 'fp32']
+    assert run(segment, [*argv, '--config', config, '--checkpoint', checkpoint]) == 0
+    assert '3 of 3 images segmented' in capsys.readouterr().out
+    expected = OpenVocabSegmenter.from_config(config, checkpoint, precision='fp32')
+    labels = np.array(Image.open(tmp_path / 'out' / 'b.png.labels.png'))
+    words = ['red star', 'ground']
+    np.testing.assert_array_equal(labels, expected(photos / 'b.png', words).labels)
+    assert run(segment, [*argv, '--config', config, '--method', 'sclip', '--encoder', 'x']) == 1
+    assert '--encoder, --method: expected nothing of the kind' in capsys.readouterr().err
+    assert run(segment, [*argv, '--checkpoint', checkpoint]) == 1
+    assert '--checkpoint: expected --config' in capsys.readouterr().err

@@ -15,13 +15,14 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 
-from mmseg_siglip.apis import METHODS
+from mmseg_siglip.apis import METHODS, OpenVocabSegmenter
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.engine.processes import LAUNCHERS
 from mmseg_siglip.models.precision import PRECISIONS
 from mmseg_siglip.models.templates import TEMPLATES
 
 TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
+TRAINING_FREE = dict(encoder='ViT-B/16', method='sclip', templates='imagenet80')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,17 +50,46 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `OpenVocabSegmenter.from_pretrained` takes."""
+    """The arguments that `build_segmenter` takes."""
     parser.add_argument(
         '--encoder',
-        default='ViT-B/16',
         help='weights: an OpenAI or open_clip name, a folder, a file, a Hub id; '
-        'tiny_siglip_shapes ships along and knows coloured shapes only [%(default)s]',
+        'tiny_siglip_shapes ships along and knows coloured shapes only '
+        f'[{TRAINING_FREE["encoder"]}]',
     )
-    parser.add_argument('--method', choices=METHODS, default='sclip', help='[%(default)s]')
-    parser.add_argument('--templates', choices=TEMPLATES, default='imagenet80')
+    parser.add_argument('--method', choices=METHODS, help=f'[{TRAINING_FREE["method"]}]')
+    parser.add_argument('--templates', choices=TEMPLATES, help=f'[{TRAINING_FREE["templates"]}]')
+    parser.add_argument('--config', help='of a trained CAT-Seg, instead of the three above')
+    parser.add_argument('--checkpoint', help='its weights')
     parser.add_argument('--precision', choices=PRECISIONS, default='auto')
     parser.add_argument('--device', help='such as cuda:0 or cpu')
+
+
+def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSegmenter:
+    """What the arguments above ask for; defaults are filled in.
+
+    Raises:
+        ValueError: They contradict each other, or there are no such weights.
+    """
+    if args.config is not None:
+        given = [f'--{name}' for name in TRAINING_FREE if getattr(args, name) is not None]
+        if given:
+            raise ValueError(f'{", ".join(given)}: expected nothing of the kind beside --config')
+        return OpenVocabSegmenter.from_config(
+            args.config, args.checkpoint, device=device, precision=args.precision
+        )
+    if args.checkpoint is not None:
+        raise ValueError('--checkpoint: expected --config, whose weights these are')
+    for name, default in TRAINING_FREE.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+    return OpenVocabSegmenter.from_pretrained(
+        args.encoder,
+        args.method,
+        device=device,
+        precision=args.precision,
+        templates=args.templates,
+    )
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -20,8 +20,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from mmseg_siglip.apis import OpenVocabSegmenter, check_sides
-from mmseg_siglip.cli.common import add_launcher, add_segmenter_arguments, one_line, run
+from mmseg_siglip.apis import OpenVocabSegmenter, check_sides, read_config
+from mmseg_siglip.cli.common import (
+    add_launcher,
+    add_segmenter_arguments,
+    build_segmenter,
+    one_line,
+    run,
+)
 from mmseg_siglip.engine.processes import start_gloo
 from mmseg_siglip.image import decode_image
 from mmseg_siglip.image_source import Failure, ImageEntry, ImageSource
@@ -146,7 +152,8 @@ def settings_of(
     return dict(
         words=[', '.join(words) for words in vocabulary.classes],
         encoder=args.encoder,
-        weights=weights_digest(segmenter.model.backbone),
+        weights=weights_digest(segmenter.model),
+        config=args.config and read_config(args.config).pretty_text,
         method=args.method,
         templates=args.templates,
         precision=args.precision,
@@ -215,13 +222,7 @@ def label_all(args: argparse.Namespace) -> None:
     vocabulary = Vocabulary.load(args.vocabulary or args.words.split(','))
     source = first(lambda: ImageSource.open(args.images))
     refuse_inside(args.out, args.images)
-    segmenter = OpenVocabSegmenter.from_pretrained(
-        args.encoder,
-        args.method,
-        device=device_for(args.device),
-        precision=args.precision,
-        templates=args.templates,
-    )
+    segmenter = build_segmenter(args, device_for(args.device))
     folder, store = OutputFolder(args.out), STORES[args.format](args.out, rank)
     settings = settings_of(args, source, vocabulary, segmenter) if rank == 0 else {}
 
@@ -235,7 +236,7 @@ def label_all(args: argparse.Namespace) -> None:
         missing = first(open_folder)
         folder.share()
         if missing:
-            segmenter.model.set_vocabulary(vocabulary)
+            segmenter.use(vocabulary)
             first(lambda: len(segmenter.model.text))  # the others find it in the cache
         mine = [source.entries[index] for index in share_of(missing, rank, size)]
         parts = gather_object(label(mine, segmenter, store, args), dst=0)

@@ -66,6 +66,23 @@ def test_labels_are_those_of_the_api(command, photos, tmp_path, openai_file, cap
         np.testing.assert_array_equal(labels, expected.labels)
 
 
+def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):
+    config, checkpoint = map(str, cat_seg_files)
+    argv = [str(photos), '--words', 'red star, ground', '--out', str(tmp_path / 'out')]
+    argv += ['--num-workers', '0', '--precision', 'fp32', '--checkpoint', checkpoint, '--config']
+    assert main([*argv, config]) == 0
+    segmenter = OpenVocabSegmenter.from_config(config, checkpoint, precision='fp32')
+    found = labels_in(tmp_path / 'out')
+    assert len(found) == 7
+    for name, labels in found.items():
+        expected = segmenter(photos / name.removesuffix('.png'), ['red star', 'ground'])
+        np.testing.assert_array_equal(labels, expected.labels)
+    other = tmp_path / 'other.py'
+    other.write_text(f'_base_ = {config!r}\nmodel = dict(test_cfg=dict(stride=(16, 16)))\n')
+    line = failure(capsys, lambda: main([*argv, str(other)]))
+    assert 'was filled with other settings' in line and 'config' in line
+
+
 def test_a_folder_a_list_and_shards_give_the_same(command, photos, tmp_path):
     pictures = sorted(photos.rglob('*.png'))
     (photos / 'all.txt').write_text('\n'.join(str(p.relative_to(photos)) for p in pictures))
