@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
@@ -118,6 +118,10 @@ class VisionLanguageBackbone(BaseModule):
             (B, D, h, w) with (h, w) from `patch_grid`; a patch covers p x p pixels from the top
             left, so the last row and column may reach past the image.
         """
+
+    @abstractmethod
+    def unread(self, last: DenseAttention) -> list[nn.Module]:
+        """The parts that neither `trunk` with `last` nor ``project``, of its tokens, depends on."""
 
     @abstractmethod
     def encode_image(self, images: Tensor) -> Tensor:
