@@ -306,6 +306,17 @@ def check_sides(height: int, width: int, name: str) -> None:
         )
 
 
+def decode_rgb(data: bytes, name: str) -> np.ndarray:
+    """An encoded image as RGB, (H, W, 3) uint8, upright by its EXIF orientation.
+
+    Raises:
+        ValueError: See `decode_image` and `check_sides`.
+    """
+    bgr = decode_image(data, name, apply_exif=True)
+    check_sides(*bgr.shape[:2], name)
+    return np.ascontiguousarray(bgr[..., ::-1])
+
+
 def read_image(image: ImageLike) -> np.ndarray:
     """Any image as RGB, (H, W, 3) uint8.
 
@@ -316,9 +327,7 @@ def read_image(image: ImageLike) -> np.ndarray:
         path = Path(image)
         if not path.is_file():
             raise ValueError(f'{path}: no such image file')
-        bgr = decode_image(path.read_bytes(), str(path), apply_exif=True)
-        check_sides(*bgr.shape[:2], str(path))
-        return np.ascontiguousarray(bgr[..., ::-1])
+        return decode_rgb(path.read_bytes(), str(path))
     if isinstance(image, Image.Image):
         return np.array(image.convert('RGB'))
     if isinstance(image, Tensor):

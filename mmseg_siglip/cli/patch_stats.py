@@ -15,6 +15,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from tqdm import tqdm
 
+from mmseg_siglip.apis import decode_rgb
 from mmseg_siglip.checkpoint import write_atomically
 from mmseg_siglip.cli.common import run
 from mmseg_siglip.depth import load_depth_model, predict_depth
@@ -92,14 +93,16 @@ FORMATS: dict[str, tuple[Callable[[PatchStatistics], bytes], Callable[[bytes], T
 
 
 def reader(args: argparse.Namespace) -> Callable[[ImageEntry], Tensor]:
-    """A function from a file to its depth, (H, W), metres."""
+    """A function from an entry to its depth, (H, W), metres."""
     if args.config:
         model = load_depth_model(args.config, args.checkpoint)
         if model.decode_head.predicts != 'depth':
             raise ValueError(
                 f'{args.config}: expected a model of metric depth, found a relative one'
             )
-        return lambda entry: torch.from_numpy(predict_depth(model, entry.file))
+        return lambda entry: torch.from_numpy(
+            predict_depth(model, decode_rgb(entry.read(), entry.place))
+        )
 
     def read(entry: ImageEntry) -> Tensor:
         units = decode_depth(entry.read(), entry.place)

@@ -23,6 +23,8 @@ from mmseg_siglip.evaluation.depth_scores import (
 )
 from mmseg_siglip.registry import METRICS
 
+LARGEST = 65535  # of 16 bits
+
 
 @METRICS.register_module()
 class DepthMetric(BaseMetric):
@@ -38,12 +40,13 @@ class DepthMetric(BaseMetric):
         crop_type: Where to look: ``nyu``, ``garg`` (KITTI), ``eigen`` (KITTI), or everywhere.
         align: What is fitted to the truth of each image first: ``none`` | ``median`` | ``lstsq``,
             see `aligned`. Results of different alignments are not comparable.
-        depth_scale_factor: Units per metre of the 16-bit files written to `output_dir`.
+        depth_scale_factor: Units per metre of the 16-bit files written to `output_dir`, which have
+            to hold `max_depth_eval`.
         output_dir: Folder of predictions to write, if any.
         format_only: Write predictions and score nothing.
 
     Raises:
-        ValueError: A name is unknown or a range empty.
+        ValueError: A name is unknown, a range empty, or `max_depth_eval` too far for the files.
     """
 
     default_prefix = 'depth'
@@ -79,6 +82,12 @@ class DepthMetric(BaseMetric):
             raise ValueError(
                 'expected 0 < min_depth_eval < max_depth_eval < inf, '
                 f'found {min_depth_eval} and {max_depth_eval}'
+            )
+        if output_dir is not None and max_depth_eval * depth_scale_factor > LARGEST:
+            raise ValueError(
+                f'depth_scale_factor: expected what 16 bits hold, at most {LARGEST} / '
+                f'{max_depth_eval} m = {LARGEST / max_depth_eval:.2f} units a metre, '
+                f'found {depth_scale_factor}'
             )
         self.min_depth, self.max_depth = min_depth_eval, max_depth_eval
         self.crop, self.align, self.format_only = crop_type, align, format_only
@@ -132,5 +141,5 @@ class DepthMetric(BaseMetric):
         return {name: float(np.mean([result[name] for result in results])) for name in self.names}
 
     def _save(self, prediction: Tensor, stem: str) -> None:
-        units = torch.nan_to_num(prediction * self.units_per_metre).round().clamp(0, 65535)
+        units = torch.nan_to_num(prediction * self.units_per_metre).round().clamp(0, LARGEST)
         Image.fromarray(units.numpy().astype(np.uint16)).save(self.output_dir / f'{stem}.png')

@@ -70,7 +70,8 @@ def aligned(
         how: ``none``; ``median``, one factor on depth; ``lstsq``, scale and shift of inverse
             depth by least squares.
         kind: ``depth`` or ``inverse``: what the prediction is.
-        min_depth: Metres, bound of what inverse depth is turned into.
+        min_depth: Metres, bound of what ``lstsq`` turns inverse depth into; ``median`` has none,
+            so that the scale of the prediction has no effect.
         max_depth: Likewise.
 
     Raises:
@@ -83,7 +84,8 @@ def aligned(
             )
         return prediction
     if how == 'median':
-        depth = prediction if kind == 'depth' else 1 / prediction.clamp(min=1 / max_depth)
+        tiny = torch.finfo(prediction.dtype).tiny
+        depth = prediction if kind == 'depth' else 1 / prediction.clamp(min=tiny)
         return depth * (truth.median() / depth.median())
     inverse = prediction if kind == 'inverse' else 1 / prediction.clamp(min=min_depth)
     target = 1 / truth

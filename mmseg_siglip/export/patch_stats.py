@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -192,19 +193,21 @@ def _borders(
 
 def _split(x: Tensor, mask: Tensor, rows: list[int], columns: list[int]) -> tuple[_Cells, Tensor]:
     """Pixels by patch, and how many each patch has, (N,)."""
-    (row, row_inside), (column, column_inside) = _indices(rows), _indices(columns)
+    row, row_inside = _indices(rows, x.device)
+    column, column_inside = _indices(columns, x.device)
     shape = (len(rows) - 1, len(columns) - 1)
     inside = row_inside[:, None, :, None] & column_inside[None, :, None, :]
     row, column = row[:, None, :, None], column[None, :, None, :]
     x = x[:, row, column].flatten(1, 2)
     mask = (mask[:, row, column] & inside).flatten(1, 2)
-    pixels = inside.sum((2, 3)).reshape(shape[0] * shape[1]).to(x.device)
+    pixels = inside.sum((2, 3)).reshape(shape[0] * shape[1])
     return _Cells(torch.where(mask, x, 0), mask), pixels
 
 
-def _indices(borders: list[int]) -> tuple[Tensor, Tensor]:
+def _indices(borders: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
     """(cells, longest) pixel numbers of each cell of one side, and which of them are in it."""
-    start, end = torch.tensor(borders[:-1]), torch.tensor(borders[1:])
-    number = start[:, None] + torch.arange(int((end - start).max()))
-    inside = number < end[:, None]
+    edges = torch.tensor(borders, device=device)
+    longest = max(end - start for start, end in pairwise(borders))
+    number = edges[:-1, None] + torch.arange(longest, device=device)
+    inside = number < edges[1:, None]
     return number.clamp(max=borders[-1] - 1), inside

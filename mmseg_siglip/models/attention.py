@@ -70,6 +70,10 @@ def gaussian_bias(grid: tuple[int, int], num_prefix: int) -> Tensor:
     return bias
 
 
+READS = {vanilla: 'qkv', identity: 'v', correlative: 'qkv', query_query: 'qv', neighbour: 'kv'}
+"""What each way to mix depends on, of query, key and value."""
+
+
 @dataclass(frozen=True)
 class DenseAttention:
     """One row of the family: how tokens mix, and what of the block around them is kept.
@@ -80,6 +84,11 @@ class DenseAttention:
     mix: Callable[..., Tensor]
     residual: bool | Literal['cls']
     ffn: bool
+
+    @property
+    def reads(self) -> str:
+        """Which of ``q``, ``k`` and ``v`` the result depends on."""
+        return READS[self.mix]
 
 
 ATTENTIONS = {

@@ -40,7 +40,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--precision', choices=PRECISIONS, default='auto', help='[%(default)s]')
     parser.add_argument('--device', help='such as cuda:0 or cpu')
     depth = parser.add_argument_group('depth, for models that fuse it')
-    depth.add_argument('--depth', type=Path, help="map, or folder of maps with the images' names")
+    depth.add_argument(
+        '--depth',
+        type=Path,
+        help="map, or folder of maps with the images' names, in the same subfolders or in none",
+    )
     depth.add_argument('--depth-scale', type=float, default=1000.0, help='units per metre [1000]')
     depth.add_argument('--depth-config', help='predict depth with this config instead')
     depth.add_argument('--depth-checkpoint', help='weights of --depth-config')
@@ -83,13 +87,39 @@ def depth_reader(args: argparse.Namespace) -> Callable[[Path], np.ndarray] | Non
     if args.depth is None:
         return None
 
+    maps = depth_maps(args.depth, args.images) if args.depth.is_dir() else {}
+
     def read(path: Path) -> np.ndarray:
-        file = args.depth / f'{path.stem}.png' if args.depth.is_dir() else args.depth
+        file = maps.get(path, args.depth)
         if not file.is_file():
             raise ValueError(f'{file}: no such depth map')
         return decode_depth(file.read_bytes(), str(file)).astype(np.float64) / args.depth_scale
 
     return read
+
+
+def depth_maps(folder: Path, arguments: Sequence[Path]) -> dict[Path, Path]:
+    """Image to map: the one at the same place below `folder` as the image below its argument, or
+    the one of the image's name in `folder` itself.
+
+    Raises:
+        ValueError: An argument is not there, or two images have one map.
+    """
+    places: dict[Path, list[Path]] = {}
+    for argument in arguments:
+        for image in find_images(argument):
+            inside = image.relative_to(argument) if argument.is_dir() else Path(image.name)
+            places.setdefault(image, []).append(folder / inside.with_suffix('.png'))
+    maps, owners = {}, {}
+    for image, files in places.items():
+        files.append(folder / f'{image.stem}.png')
+        maps[image] = file = next((file for file in files if file.is_file()), files[0])
+        other = owners.setdefault(file, image)
+        if other != image and file.is_file():
+            raise ValueError(
+                f'{file}: expected the depth map of one image, found {other} and {image}'
+            )
+    return maps
 
 
 def ask(argv: Sequence[str] | None) -> None:

@@ -221,18 +221,32 @@ def part_of(name: str) -> str:
     return next(part for part, prefix in PARTS.items() if name.startswith(prefix))
 
 
-def require_gradients(model: nn.Module, parts: Sequence[str]) -> list[Tensor]:
+def require_gradients(model: LlavaForConditionalGeneration, parts: Sequence[str]) -> list[Tensor]:
     """Let the parameters of `parts` require gradients, and no others; they are returned.
+
+    Of ``vision`` these are the ones that image features depend on: for the others, which get no
+    gradient, DDP would wait in vain.
 
     Raises:
         ValueError: A part is unknown, or the model lacks it.
     """
+    unread = {id(p) for module in above_features(model) for p in module.parameters()}
     found = {part: [] for part in PARTS}
     for name, parameter in model.named_parameters():
-        found[part_of(name)].append(parameter.requires_grad_(part_of(name) in parts))
+        parameter.requires_grad_(part_of(name) in parts and id(parameter) not in unread)
+        if id(parameter) not in unread:
+            found[part_of(name)].append(parameter)
     for part in parts:
         if not found.get(part):
             raise ValueError(
                 f'train: expected some of {", ".join(p for p in found if found[p])}, found {part!r}'
             )
     return [parameter for part in parts for parameter in found[part]]
+
+
+def above_features(model: LlavaForConditionalGeneration) -> list[nn.Module]:
+    """The parts of the vision tower that no image feature depends on."""
+    vision = getattr(model.model.vision_tower, 'vision_model', model.model.vision_tower)
+    head = [vision.head] if getattr(vision, 'use_head', False) else []
+    deepest = max(feature_layers(model.config))
+    return [*vision.encoder.layers[deepest:], vision.post_layernorm, *head]

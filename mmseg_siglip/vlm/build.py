@@ -25,22 +25,23 @@ ENCODER_TYPES = {
 
 @dataclass(frozen=True)
 class CustomVisionConfig:
-    """What to change about a vision tower.
+    """What to change about a vision tower; None leaves it as it would be.
 
     Attributes:
-        image_size: Pixels, a side or (height, width); the checkpoint's own if None.
-        vision_feature_layer: As in transformers' ``hidden_states``.
-        vision_feature_select_strategy: See `VisionTower`; None is ``full`` for SigLIP and
-            ``patch`` for CLIP.
+        image_size: Pixels, a side or (height, width); by default the checkpoint's own.
+        vision_feature_layer: As in transformers' ``hidden_states``; by default a LLaVA
+            checkpoint's own, or -2 of a tower.
+        vision_feature_select_strategy: See `VisionTower`; by default a LLaVA checkpoint's own, or
+            ``full`` of a SigLIP and ``patch`` of a CLIP.
     """
 
     image_size: int | tuple[int, int] | None = None
-    vision_feature_layer: int = -2
+    vision_feature_layer: int | None = None
     vision_feature_select_strategy: str | None = None
 
 
 def tower_options(config: CustomVisionConfig | Mapping | Any | None) -> dict[str, Any]:
-    """``image_size``, ``select_layer`` and ``select_feature``, as far as `config` says.
+    """``image_size``, ``select_layer`` and ``select_feature``, as far as `config` has a value.
 
     Args:
         config: A `CustomVisionConfig`, a mapping with its names, or any object with such
@@ -64,7 +65,7 @@ def tower_options(config: CustomVisionConfig | Mapping | Any | None) -> dict[str
             f'found {", ".join(unknown) or f"a {type(config).__name__} without any"}'
         )
     ours = dict(zip(names, ('image_size', 'select_layer', 'select_feature'), strict=True))
-    return {ours[name]: value for name, value in given.items()}
+    return {ours[name]: value for name, value in given.items() if value is not None}
 
 
 def check_encoder_type(encoder_type: str, config: PretrainedConfig, name: str) -> str:

@@ -106,8 +106,8 @@ def _options(fields: Mapping, custom: Any | None) -> dict[str, Any]:
         select_layer=fields.get('mm_vision_select_layer'),
         select_feature=fields.get('mm_vision_select_feature'),
     )
-    ours = {name: value for name, value in tower_options(custom).items() if value is not None}
-    return {name: value for name, value in theirs.items() if value is not None} | ours
+    given = {name: value for name, value in theirs.items() if value is not None}
+    return given | tower_options(custom)
 
 
 def _assembled(fields: Mapping, tower: str, encoder_type: str, options: dict) -> PretrainedVLM:

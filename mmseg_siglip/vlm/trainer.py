@@ -34,7 +34,8 @@ class LlavaTrainer(BaseModel):
 
     Args:
         vision, llm, tokenizer, projector, image_size, select_layer: See `build_llava`.
-        train: Parts that learn: some of ``vision``, ``projector``, ``fusion``, ``llm``.
+        train: Parts that learn: some of ``vision`` (up to the layer selected), ``projector``,
+            ``fusion``, ``llm``.
         depth: Options of ``add_depth_fusion``; None leaves depth out.
         use_image: Whether the model sees the image; without, it is the blind baseline.
         attention: Implementation while training; ``eager`` is the faster one in bfloat16 on CPUs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from mmseg_siglip.cli import patch_stats
 from mmseg_siglip.cli.patch_stats import main
+from mmseg_siglip.depth import create_depth_model
 from mmseg_siglip.export import PatchStatisticsFusion, patch_statistics
+
+ORIENTATION = 0x0112
 
 
 @pytest.fixture
@@ -76,9 +81,17 @@ def test_goes_on_and_refuses_other_settings(depths, tmp_path, capsys):
 
 
 def test_depth_of_photographs_by_a_model(tmp_path, repository):
+    """Of files and of members of a tar; turned upright as a camera says."""
     photos, config = tmp_path / 'photos', repository / 'configs/dpt/shapes_frozen.py'
     photos.mkdir()
-    Image.fromarray(np.full((40, 56, 3), 90, np.uint8)).save(photos / 'p.jpg')
+    rng = np.random.default_rng(0)
+    for name, orientation in (('p.jpg', 1), ('q.jpg', 6)):
+        image = Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8))
+        exif = image.getexif()
+        exif[ORIENTATION] = orientation
+        image.save(photos / name, exif=exif)
+    with tarfile.open(tmp_path / 'shard.tar', 'w') as tar:
+        tar.add(photos, '.')
     from mmengine.config import Config
 
     from mmseg_siglip.depth import load_depth_model, predict_depth
@@ -88,13 +101,29 @@ def test_depth_of_photographs_by_a_model(tmp_path, repository):
     model.pop('type')
     state = SigLIPDepthEstimator(**model).state_dict()
     torch.save(dict(state_dict=state), tmp_path / 'w.pth')
+    model = load_depth_model(config, tmp_path / 'w.pth')
     argv = ['--config', str(config), '--checkpoint', str(tmp_path / 'w.pth'), '--grid', '2', '3']
-    assert main([str(photos), '--out', str(tmp_path / 'out'), *argv]) == 0
-    depth = predict_depth(load_depth_model(config, tmp_path / 'w.pth'), photos / 'p.jpg')
-    assert depth.shape == (40, 56)
-    with np.load(tmp_path / 'out/p.jpg.npz') as file:
-        want = patch_statistics(torch.tensor(depth)[None], grid=(2, 3)).values[0]
-        np.testing.assert_allclose(file['values'], want, rtol=1e-4)
+    for source, folder in ((photos, '.'), (tmp_path / 'shard.tar', 'shard')):
+        out = tmp_path / f'out of {source.name}'
+        assert main([str(source), '--out', str(out), *argv]) == 0
+        for name, size in (('p.jpg', (40, 56)), ('q.jpg', (56, 40))):
+            depth = predict_depth(model, photos / name)
+            assert depth.shape == size
+            with np.load(out / folder / f'{name}.npz') as file:
+                want = patch_statistics(torch.tensor(depth)[None], grid=(2, 3)).values[0]
+                np.testing.assert_allclose(file['values'], want, rtol=1e-4)
+
+
+def test_a_broken_photograph_in_a_tar_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        patch_stats, 'load_depth_model', lambda *_: create_depth_model('tiny_siglip_shapes')
+    )
+    (tmp_path / 'p.jpg').write_bytes(b'no picture')
+    with tarfile.open(tmp_path / 'shard.tar', 'w') as tar:
+        tar.add(tmp_path / 'p.jpg', 'p.jpg')
+    argv = ['--out', str(tmp_path / 'out'), '--grid', '2', '3', '--config', 'x.py']
+    assert main([str(tmp_path / 'shard.tar'), *argv]) == 1
+    assert 'shard.tar: p.jpg is not an image of a known kind' in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(depths, tmp_path, capsys):

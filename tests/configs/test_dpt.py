@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 from mmseg_siglip.models.lora import lora_layers
 from mmseg_siglip.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
@@ -46,6 +49,18 @@ def test_builds(name):
     for hook in config.get('custom_hooks', ()):
         assert HOOKS.build(hook).step < config.train_cfg.max_iters
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
+
+
+@pytest.mark.parametrize('name', EVERY)
+def test_predictions_can_be_written(name, tmp_path):
+    """As 16 bits, KITTI's in its own unit."""
+    evaluator = Config.fromfile(CONFIGS / f'{name}.py').test_evaluator
+    metric = METRICS.build(dict(evaluator, output_dir=str(tmp_path), format_only=True))
+    far = torch.full((1, 2, 2), metric.max_depth)
+    metric.process({}, [dict(img_path='a.png', pred_depth_map=dict(data=far))])
+    (written,) = tmp_path.glob('*.png')
+    unit = 256 if 'kitti' in name else 1000
+    assert (np.asarray(Image.open(written)) == metric.max_depth * unit).all()
 
 
 @pytest.mark.parametrize('name', [name for name in EVERY if 'finetune' in name])

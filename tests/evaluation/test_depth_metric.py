@@ -85,6 +85,17 @@ def test_files_hold_millimetres(tmp_path):
     np.testing.assert_allclose(written[1:], expected[1:], atol=1)
 
 
+def test_a_range_that_16_bits_do_not_hold_is_refused(tmp_path):
+    """Otherwise all that is farther than 65.535 m would be written as that."""
+    options = dict(max_depth_eval=80.0, depth_scale_factor=1000.0)
+    DepthMetric(**options)  # which writes nothing
+    sentence = r'16 bits hold, at most 65535 / 80.0 m = 819.19 units a metre, found 1000.0'
+    with pytest.raises(ValueError, match=sentence):
+        DepthMetric(**options, output_dir=str(tmp_path / 'out'))
+    assert not (tmp_path / 'out').exists()
+    DepthMetric(max_depth_eval=65.535, output_dir=str(tmp_path / 'out'))
+
+
 @pytest.mark.parametrize(
     ('options', 'sentence'),
     [

@@ -89,9 +89,18 @@ def test_alignments_undo_what_they_fit(kind):
     keep = inverse > 1e-3
     fitted = aligned(prediction[keep], truth[keep], how='lstsq', kind=kind, **BOUNDS)
     torch.testing.assert_close(fitted, truth[keep])
-    scaled = truth * 3 if kind == 'depth' else 1 / (truth * 3)
-    fitted = aligned(scaled, truth, how='median', kind=kind, min_depth=1e-3, max_depth=1e3)
-    torch.testing.assert_close(fitted, truth)
+    for scale in (0.01, 3, 100):
+        scaled = truth * scale if kind == 'depth' else 1 / (truth * scale)
+        fitted = aligned(scaled, truth, how='median', kind=kind, **BOUNDS)
+        torch.testing.assert_close(fitted, truth)
+
+
+def test_inverse_depth_of_0_is_far_under_the_median():
+    """A ReLU's output: the rest is fitted as without it."""
+    truth = torch.tensor([1.0, 2.0, 4.0, 9.0, 9.0])
+    inverse = torch.tensor([1.0, 0.5, 0.25, 0.0, -1.0])
+    fitted = aligned(inverse, truth, how='median', kind='inverse', **BOUNDS)
+    assert clamp(fitted, **BOUNDS).tolist() == [1, 2, 4, 10, 10]
 
 
 def test_lstsq_is_numpys():

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmseg_siglip.export.patch_stats import NAMES, patch_statistics
 
@@ -119,6 +120,15 @@ def test_variance_is_biased_and_not_spoilt_by_far_depth():
     depth = torch.tensor([[[80.0, 80.001], [80.002, 80.003]]], dtype=torch.float64)
     got = patch_statistics(depth, patch_size=2, names=['var']).values.item()
     assert got == pytest.approx(1.25e-6, rel=1e-4)
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+@pytest.mark.parametrize('option', [dict(grid=(3, 2)), dict(patch_size=5)])
+def test_everything_stays_on_the_device_of_the_depth(device, option):
+    """With tensors that have a device but no data, so no GPU is needed."""
+    with FakeTensorMode():
+        got = patch_statistics(torch.rand(2, 16, 12, device=device), **option).values
+        assert got.device.type == device and got.shape == (2, len(got[0]), len(NAMES))
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,15 @@ def test_reduced_methods_drop_residual_and_ffn():
     }
 
 
+@pytest.mark.parametrize('name', ATTENTIONS)
+def test_reads_is_what_the_result_depends_on(name):
+    torch.manual_seed(0)
+    qkv = [torch.randn(1, 2, 15, 4, requires_grad=True) for _ in 'qkv']
+    ATTENTIONS[name].mix(*qkv, grid=GRID, num_prefix=0).square().sum().backward()
+    read = [part for part, x in zip('qkv', qkv, strict=True) if x.grad is not None]
+    assert ATTENTIONS[name].reads == ''.join(read)
+
+
 def test_unknown_name():
     with pytest.raises(ValueError, match="unknown attention 'qkv'; expected one of vanilla"):
         get_attention('qkv')

@@ -58,6 +58,16 @@ def test_custom_configuration(siglip_folder, custom):
     assert tower(torch.randn(1, 3, 48, 48)).shape == (1, 36, 32)
 
 
+@pytest.mark.parametrize(
+    'custom',
+    [CustomVisionConfig(), CustomVisionConfig(image_size=48), dict(vision_feature_layer=None)],
+)
+def test_the_second_last_layer_where_nothing_is_said(siglip_folder, custom):
+    assert build_vision_tower(siglip_folder, custom_vision_config=custom).select_layer == -2
+    tower = build_vision_tower(siglip_folder, custom_vision_config=custom, select_layer=-3)
+    assert tower.select_layer == -3
+
+
 def test_bad_input(siglip_folder, clip_folder, llm_folder):
     with pytest.raises(ValueError, match="expected 'siglip' or auto for .* found 'clip'"):
         build_vision_tower(siglip_folder, encoder_type='clip')

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_vlm import write_llm, write_siglip
 
-from mmseg_siglip.vlm import CustomVisionConfig, load_pretrained_model
+from mmseg_siglip.vlm import CustomVisionConfig, build_llava, load_pretrained_model
 
 LLM, TOWER = 'TinyLlama/TinyLlama-1.1B-Chat-v1.0', 'google/siglip-base-patch16-224'
 
@@ -152,6 +152,25 @@ def test_words_of_llava(model_config):
         model_config | dict(mm_vision_select_layer=-1), custom_vision_config=custom
     )
     assert vlm.model.config.vision_feature_layer == -3
+
+
+@pytest.mark.parametrize('custom', [CustomVisionConfig, dict])
+def test_what_is_not_said_stays_as_it_is(siglip_folder, llm_folder, tmp_path, custom):
+    """The checkpoint's layer, or LLaVA's word for it, when only the size is asked for."""
+    build_llava(siglip_folder, llm_folder, select_layer=-1).save_pretrained(tmp_path)
+    saved = dict(model_name_or_path=str(tmp_path))
+    assembled = dict(model_name_or_path=llm_folder, mm_vision_tower=siglip_folder)
+    for words, layer, wanted in (
+        (saved, None, -1),
+        (saved, -3, -3),
+        (assembled, None, -2),
+        (assembled, -3, -3),
+    ):
+        words = words if layer is None else words | dict(mm_vision_select_layer=layer)
+        config = load_pretrained_model(words, 'auto', custom(image_size=48)).model.config
+        assert (config.vision_feature_layer, config.image_seq_length) == (wanted, 36)
+        chosen = custom(image_size=48, vision_feature_layer=-4)
+        assert load_pretrained_model(words, 'auto', chosen).model.config.vision_feature_layer == -4
 
 
 def test_projector_of_another_checkpoint(siglip_folder, llm_folder, llava_folder, tmp_path):

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from mmseg_siglip.cli.common import run
+from mmseg_siglip.image_source import find_images
 from mmseg_siglip.vlm import VisionChat, load_pretrained_model
-from mmseg_siglip.vlm.__main__ import ask
+from mmseg_siglip.vlm.__main__ import ask, depth_reader, parse
 
 
 @pytest.fixture
@@ -73,6 +74,52 @@ def test_depth_maps(llava_folder, photos, tmp_path, capsys):
     assert call(*common, '--depth', maps) == 1
     printed = capsys.readouterr()
     assert '2.png: no such depth map' in printed.err and printed.out.count('\t') == 2
+
+
+@pytest.fixture
+def nested(tmp_path):
+    """A function that writes ``photos/a/1.jpg`` and ``photos/b/1.png``, and maps of given names."""
+
+    def write(*maps):
+        for name in ('a/1.jpg', 'b/1.png'):
+            (tmp_path / 'photos' / name).parent.mkdir(parents=True)
+            Image.new('RGB', (8, 8)).save(tmp_path / 'photos' / name)
+        for metres, name in enumerate(maps, start=1):
+            (tmp_path / 'maps' / name).parent.mkdir(parents=True, exist_ok=True)
+            units = np.full((8, 8), 1000 * metres, np.uint16)
+            Image.fromarray(units).save(tmp_path / 'maps' / name)
+        return tmp_path
+
+    return write
+
+
+def found_depth(folder, *inputs):
+    """Metres of each image's map."""
+    inputs = inputs or ('photos',)
+    argv = ['model', *(folder / name for name in inputs), 'what?', '--depth', folder / 'maps']
+    args = parse([str(item) for item in argv])
+    read = depth_reader(args)
+    return [read(image).max() for path in args.images for image in find_images(path)]
+
+
+def test_maps_lie_in_the_same_subfolders_or_in_none(nested):
+    folder = nested('a/1.png', 'b/1.png')
+    assert found_depth(folder) == [1, 2]
+    assert found_depth(folder, 'photos/b/1.png', 'photos') == [2, 1, 2]
+    (folder / 'maps/b/1.png').rename(folder / 'maps/1.png')
+    assert found_depth(folder) == [1, 2]
+    (folder / 'maps/1.png').unlink()
+    with pytest.raises(ValueError, match='maps/b/1.png: no such depth map'):
+        found_depth(folder)
+
+
+@pytest.mark.parametrize('inputs', [('photos',), ('photos/a/1.jpg', 'photos/b/1.png')])
+def test_a_map_is_of_one_image(nested, inputs):
+    folder = nested('1.png')
+    sentence = 'maps/1.png: expected the depth map of one image, found .*a/1.jpg and .*b/1.png'
+    with pytest.raises(ValueError, match=sentence):
+        found_depth(folder, *inputs)
+    assert found_depth(folder, 'photos/a') == [1]
 
 
 def test_mistakes(llava_folder, llm_folder, photos, capsys):

@@ -13,6 +13,7 @@ from mmseg_siglip.vlm import LlavaTrainer, load_pretrained_model
 from mmseg_siglip.vlm.chat import prompt_of
 
 DEPTH = dict(names=('mean', 'min'), width=4)
+BLOCKS = 'model.vision_tower.encoder.layers'
 
 
 @pytest.fixture
@@ -78,19 +79,38 @@ def test_only_the_chosen_parts_move(build, parts):
     places = dict(
         projector='model.multi_modal_projector',
         fusion='model.depth_fusion',
-        vision='model.vision_tower',
+        vision=('model.vision_tower.embeddings', *(f'{BLOCKS}.{i}.' for i in (0, 1))),
         llm=('model.language_model', 'lm_head'),
     )
-    for name, p in trainer.llava.named_parameters():
-        chosen = any(name.startswith(places[part]) for part in parts)
-        assert torch.equal(p, before[name]) or chosen, name
-    for part in parts:
-        moved = [
-            not torch.equal(p, before[name])
-            for name, p in trainer.llava.named_parameters()
-            if name.startswith(places[part])
-        ]
-        assert any(moved)
+    chosen = {name for name in before if any(name.startswith(places[part]) for part in parts)}
+    assert {name for name, p in trainer.llava.named_parameters() if p.requires_grad} == chosen
+    moved = {
+        name for name, p in trainer.llava.named_parameters() if not torch.equal(p, before[name])
+    }
+    assert moved <= chosen
+    # A softmax does not change with what all keys have in common.
+    assert all('k_proj.bias' in name for name in chosen - moved)
+
+
+@pytest.mark.parametrize('folder', ['siglip_folder', 'clip_folder'])
+@pytest.mark.parametrize(('layer', 'blocks'), [(-1, 3), (-2, 2), (-3, 1), (0, 0)])
+def test_every_parameter_that_requires_a_gradient_gets_one(request, llama, folder, layer, blocks):
+    """DDP waits in vain for any other: blocks above the features, the final norm, the head."""
+    trainer = LlavaTrainer(
+        request.getfixturevalue(folder),
+        llama,
+        tokenizer='shapes_questions',
+        select_layer=layer,
+        train=('vision', 'projector', 'fusion', 'llm'),
+        depth=DEPTH,
+    ).train()
+    trainer(*samples())['loss'].backward()
+    for name, p in trainer.named_parameters():
+        assert (p.grad is not None) == p.requires_grad, name
+    layers = trainer.llava.model.vision_tower.encoder.layers
+    assert [any(p.requires_grad for p in block.parameters()) for block in layers] == [
+        i < blocks for i in range(len(layers))
+    ]
 
 
 def test_the_blind_see_nothing(build):

@@ -39,6 +39,8 @@ val_dataloader = test_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-val_evaluator = test_evaluator = dict(type='DepthMetric', max_depth_eval=80.0, crop_type='garg')
+val_evaluator = test_evaluator = dict(
+    type='DepthMetric', max_depth_eval=80.0, crop_type='garg', depth_scale_factor=256.0
+)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

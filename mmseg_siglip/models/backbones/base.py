@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
@@ -119,6 +119,10 @@ class VisionLanguageBackbone(BaseModule):
             (B, D, h, w) with (h, w) from `patch_grid`; a patch covers p x p pixels from the top
             left, so the last row and column may reach past the image.
         """
+
+    @abstractmethod
+    def unread(self, last: DenseAttention) -> list[nn.Module]:
+        """The parts that neither `trunk` with `last` nor ``project``, of its tokens, depends on."""
 
     @abstractmethod
     def encode_image(self, images: Tensor) -> Tensor:

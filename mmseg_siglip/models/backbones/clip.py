@@ -14,7 +14,13 @@ from open_clip import CLIP, SimpleTokenizer
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer, text_global_pool
 from torch import Tensor, nn
 
-from mmseg_siglip.models.attention import ATTENTIONS, get_attention, merge_heads, split_heads
+from mmseg_siglip.models.attention import (
+    ATTENTIONS,
+    DenseAttention,
+    get_attention,
+    merge_heads,
+    split_heads,
+)
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.clip_checkpoint import (
     CLIPCheckpoint,
@@ -131,6 +137,10 @@ class CLIPBackbone(VisionLanguageBackbone):
         """Tokens of the trunk (B, N, C) into the joint space (B, D, h, w)."""
         visual = self.model.visual
         return self.to_map(visual.ln_post(x) @ visual.proj, grid)
+
+    def unread(self, last: DenseAttention) -> list[nn.Module]:
+        block = self.model.visual.transformer.resblocks[-1]
+        return [] if last.ffn else [block.ln_2, block.mlp, block.ls_2]
 
     def encode_image(self, images: Tensor) -> Tensor:
         visual = self.model.visual

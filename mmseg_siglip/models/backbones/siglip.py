@@ -234,6 +234,16 @@ class SigLIPBackbone(VisionLanguageBackbone):
             z = run_block(block, z, head, grid=grid, num_prefix=0)
         return self.to_map(z, grid)
 
+    def unread(self, last: DenseAttention, *, readout: str = 'value') -> list[nn.Module]:
+        vision = self.model.vision_model
+        layer, head = vision.encoder.layers[-1], vision.head
+        attention = layer.self_attn
+        projections = dict(q=attention.q_proj, k=attention.k_proj, v=attention.v_proj)
+        parts = [part for name, part in projections.items() if name not in last.reads]
+        if not last.ffn:
+            parts += [layer.layer_norm2, layer.mlp]
+        return parts + dict(raw=[head], value=[head.layernorm, head.mlp], map=[])[readout]
+
     @staticmethod
     def _check_dense(attention: str, readout: str, site: str) -> None:
         get_attention(attention)

@@ -22,24 +22,27 @@ CHUNK = 8192
 EPS = 1e-6
 
 
-def linear_attention(q: Tensor, k: Tensor, v: Tensor, pad: tuple[Tensor, Tensor], count: int):
+def linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, pad: tuple[Tensor, Tensor] | None, count: int
+) -> Tensor:
     """phi(q) sum phi(k)ᵀ v / (phi(q) sum phi(k)), with phi(x) = elu(x) + 1.
 
     Args:
         q, k, v: (..., T, d).
-        pad: Key and value (H, 1, d) of the padding token.
-        count: How often that token occurs.
+        pad: Key and value (H, 1, d) of the padding token, if there is one.
+        count: How often that token occurs; 0 leaves it in the graph, its gradient 0.
 
     Returns:
         (..., T, d), at least float32.
     """
     with torch.autocast(q.device.type, enabled=False):
         dtype = torch.promote_types(q.dtype, torch.float32)
-        q, k, v, pad_k, pad_v = (part.to(dtype) for part in (q, k, v, *pad))
+        q, k, v = (part.to(dtype) for part in (q, k, v))
         q, k = elu(q) + 1, elu(k) + 1
         total = k.sum(-2, keepdim=True)
         summed = k.transpose(-1, -2) @ v
-        if count:
+        if pad is not None:
+            pad_k, pad_v = (part.to(dtype) for part in pad)
             pad_k = count * (elu(pad_k) + 1)
             total = total + pad_k
             summed = summed + pad_k.transpose(-1, -2) @ pad_v
@@ -139,10 +142,14 @@ class ClassAggregation(nn.Module):
         x = x + y.to(x.dtype).transpose(-2, -3).flatten(-2)
         return x + self.mlp(self.norm2(x))
 
-    def _padding(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], int]:
+    def _padding(self, x: Tensor) -> tuple[tuple[Tensor, Tensor] | None, int]:
+        """Arguments of `linear_attention`.
+
+        In training the token is there even if it occurs 0 times, for DDP waits for its gradient.
+        """
         count = max(self.pad_len - x.shape[2], 0)
-        if not count:
-            return (x.new_zeros(()), x.new_zeros(())), 0
+        if not (count or (self.pad_len and torch.is_grad_enabled())):
+            return None, 0
         guide = self.attention.guide(self.padding_guidance[0])
         _, k, v = self.attention.qkv(self.norm1(self.padding_tokens[0]), guide)
         return (k, v), count

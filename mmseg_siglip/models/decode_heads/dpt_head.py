@@ -171,7 +171,8 @@ class DPTHead(BaseModule):
         if self.output == 'metric':
             return x.sigmoid() * self.max_depth
         weight = x.relu() + 0.1
-        depth = torch.einsum('bnhw,n->bhw', weight, self.bin_centres) / weight.sum(1)
+        with torch.autocast(weight.device.type, enabled=False):
+            depth = torch.einsum('bnhw,n->bhw', weight, self.bin_centres) / weight.sum(1)
         return interpolate(depth[:, None], size=size, mode='bilinear', align_corners=True)
 
     def predict(

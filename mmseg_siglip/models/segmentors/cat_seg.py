@@ -68,7 +68,8 @@ class CATSegSegmentor(BaseSegmentor):
         interpolation: How it is resized: ``bilinear``, as published, or ``bicubic``.
         antialias: Whether shrinking averages over all pixels, as image processors do; CAT-Seg's
             code does not.
-        finetune: What of the encoder trains, see `choose_trainable`.
+        finetune: What of the encoder trains, see `choose_trainable`; of that, what neither
+            `attention` nor `readout` reads stays as it is.
         towers: In which towers.
         precision: Number format of prediction (see `mmseg_siglip.models.precision`); training
             follows the optimiser wrapper.
@@ -123,6 +124,8 @@ class CATSegSegmentor(BaseSegmentor):
         self.interpolation, self.antialias = interpolation, antialias
         self.templates = get_templates(templates)
         choose_trainable(backbone, finetune, towers=towers)
+        for part in backbone.unread(self.last, **self.readout):
+            part.requires_grad_(False)
         self.backbone = backbone
         self.decode_head = MODELS.build(
             dict(

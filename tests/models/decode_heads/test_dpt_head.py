@@ -72,12 +72,14 @@ def test_outputs_lie_in_their_range_and_batches_equal_singles(output, readout):
     assert head.predicts == ('inverse' if output == 'relative' else 'depth')
 
 
-def test_bins_are_the_expectation_written_out():
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_bins_are_the_expectation_written_out(dtype):
+    """In float32, whatever the features came in."""
     torch.manual_seed(0)
     head = DPTHead(12, patch_size=8, output='bins', min_depth=1, max_depth=5, num_bins=5, **SMALL)
     x = taps(1, (3, 3))
-    with torch.no_grad():
-        logits = head.conv3(head.conv2(head.conv1(head.fuse(x))).relu())[0]
+    with torch.no_grad(), torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
+        logits = head.conv3(head.conv2(head.conv1(head.fuse(x))).relu())[0].float()
         weight = logits.relu() + 0.1
         probability = weight / weight.sum(0)
         expected = sum(probability[k] * (1.0 + k) for k in range(5))

@@ -11,8 +11,9 @@ from tiny_encoders import WORDS
 from torch.nn.functional import fold, interpolate, unfold
 from transformers import SiglipImageProcessorPil
 
+from mmseg_siglip.models.attention import ATTENTIONS
 from mmseg_siglip.models.segmentors import CATSegSegmentor, OpenVocabularyTTAModel
-from mmseg_siglip.models.segmentors.cat_seg import check_blocks
+from mmseg_siglip.models.segmentors.cat_seg import VALUE_PATHS, check_blocks
 
 HEAD = dict(
     type='CATSegHead',
@@ -25,6 +26,10 @@ HEAD = dict(
     decoder_widths=(16, 16),
     guidance_widths=(16, 8),
     guidance_proj_widths=(8, 4),
+)
+EVERYWHERE = dict(
+    clip=dict(rank=2, targets=['out_proj', 'c_fc', 'c_proj'], towers=['vision']),
+    siglip=dict(rank=2, targets=['q_proj', 'k_proj', 'v_proj', 'out_proj', 'fc1', 'fc2']),
 )
 NAMES = [f'{a} {b}' for b in WORDS[:2] + WORDS[7:15] for a in ('cat', 'dog', 'sky')]
 SLIDE = dict(mode='slide_global', image_size=(40, 40), crop_size=(24, 24), stride=(16, 16))
@@ -224,21 +229,38 @@ def test_text_follows_the_weights(build):
     assert frozen.train_text is frozen.train_text and not frozen.train_text.requires_grad
 
 
+def losing(model):
+    """The model after one backward pass."""
+    model.train()
+    model.loss(torch.stack(images((32, 32), (32, 32))), samples())['loss_sem_seg'].backward()
+    return model
+
+
 @pytest.mark.parametrize('kind', ['clip', 'siglip'])
 @pytest.mark.parametrize('finetune', ['none', 'qv', 'lora', 'all'])
 def test_what_trains_gets_gradients_and_nothing_else(build, kind, finetune):
-    model = build(kind, finetune=finetune).train()
-    model.loss(torch.stack(images((32, 32), (32, 32))), samples())['loss_sem_seg'].backward()
+    model = losing(build(kind, finetune=finetune))
     wanted = {name for name, p in model.named_parameters() if p.requires_grad}
     found = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert found <= wanted and {name for name in wanted if 'decode_head' in name} <= found
-    backbone = {name for name in found if name.startswith('backbone')}
-    assert bool(backbone) is (finetune != 'none')
-    if finetune != 'all':
-        assert found == wanted
+    assert found == wanted and {name.split('.')[0] for name in found} == (
+        {'decode_head'} if finetune == 'none' else {'backbone', 'decode_head'}
+    )
     if finetune == 'qv' and kind == 'clip':  # a value path has no use for queries
         last = model.backbone.model.visual.transformer.resblocks[-1].attn
         assert not last.parametrizations.in_proj_weight.original0.grad.any()
+
+
+@pytest.mark.parametrize(
+    ('kind', 'readout'),
+    [('clip', 'map'), ('siglip', 'map'), ('siglip', 'value'), ('siglip', 'raw')],
+)
+@pytest.mark.parametrize('attention', [*list(VALUE_PATHS)[1:], *ATTENTIONS])
+def test_what_attention_and_readout_do_not_read_does_not_train(build, kind, readout, attention):
+    """For DDP, which waits for the gradient of all that requires one."""
+    for finetune in ('qv', 'all', dict(type='lora', rank=2), dict(type='lora', **EVERYWHERE[kind])):
+        model = losing(build(kind, finetune=finetune, attention=attention, readout=readout))
+        for name, p in model.named_parameters():
+            assert (p.grad is not None) == p.requires_grad, (finetune, name)
 
 
 def test_recomputing_blocks_changes_no_gradient(build):
