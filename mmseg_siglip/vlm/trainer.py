@@ -42,7 +42,7 @@ class LlavaTrainer(BaseModel):
         max_new_tokens: Longest answer.
 
     Raises:
-        ValueError: See `build_llava`; or a part is not there.
+        ValueError: See `build_llava`; or a part is not there, or is not read without images.
     """
 
     def __init__(
@@ -61,6 +61,10 @@ class LlavaTrainer(BaseModel):
         max_new_tokens: int = 8,
     ) -> None:
         super().__init__()
+        if not use_image and set(train) != {'llm'}:
+            raise ValueError(
+                f"use_image=False: expected train=('llm',), all that is read, found {tuple(train)}"
+            )
         self.vlm = build_llava(
             vision,
             llm,

@@ -113,6 +113,11 @@ def test_every_parameter_that_requires_a_gradient_gets_one(request, llama, folde
     ]
 
 
+def test_without_images_only_the_language_model_learns(build):
+    with pytest.raises(ValueError, match=r"expected train=\('llm',\), all that is read, found"):
+        build(use_image=False, train=('llm', 'projector'))
+
+
 def test_the_blind_see_nothing(build):
     trainer = build(use_image=False, train=('llm',)).eval()
     images, talks = samples()
