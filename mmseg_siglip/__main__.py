@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmseg_siglip.apis import OpenVocabSegmenter
-from mmseg_siglip.cli.common import add_segmenter_arguments, run
+from mmseg_siglip.cli.common import add_segmenter_arguments, refuse_inside, run
 from mmseg_siglip.image_source import find_images
 from mmseg_siglip.vocabulary import Vocabulary, split_words
 
@@ -37,6 +37,7 @@ def segment(argv: Sequence[str] | None) -> None:
     """
     args = parse(argv)
     images, words = find_images(args.images), Vocabulary.load(split_words(args.words))
+    refuse_inside(args.out, [args.images])
     segmenter = OpenVocabSegmenter.from_pretrained(
         args.encoder,
         args.method,

@@ -10,6 +10,7 @@ Shapes: an image is (H, W); C classes; D joint channels; (h, w) the grid of patc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -248,9 +249,13 @@ def read_image(image: ImageLike) -> np.ndarray:
     """
     if isinstance(image, (str, Path)):
         path = Path(image)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise ValueError(f'{path}: no such image file')
-        bgr = decode_image(path.read_bytes(), str(path), apply_exif=True)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f'{path}: {error.strerror or error}') from None
+        bgr = decode_image(data, str(path), apply_exif=True)
         check_sides(*bgr.shape[:2], str(path))
         return np.ascontiguousarray(bgr[..., ::-1])
     if isinstance(image, Image.Image):

@@ -21,7 +21,13 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mmseg_siglip.apis import OpenVocabSegmenter, check_sides
-from mmseg_siglip.cli.common import add_launcher, add_segmenter_arguments, one_line, run
+from mmseg_siglip.cli.common import (
+    add_launcher,
+    add_segmenter_arguments,
+    one_line,
+    refuse_inside,
+    run,
+)
 from mmseg_siglip.engine.processes import start_gloo
 from mmseg_siglip.image import decode_image
 from mmseg_siglip.image_source import Failure, ImageEntry, ImageSource
@@ -191,13 +197,6 @@ def label(
         for task in writing:
             task.result()
     return failures
-
-
-def refuse_inside(out: Path, images: Sequence[str]) -> None:
-    """Refuse an output folder in which the next run would look for images."""
-    for image in map(Path, images):
-        if image.resolve() in (out.resolve(), *out.resolve().parents):
-            raise ValueError(f'--out {out} lies in the images {image}: choose a folder elsewhere')
 
 
 def write_failures(failures: Sequence[Failure], path: Path) -> None:
