@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from mmseg_siglip.image import check_tensor, decode_image
+from mmseg_siglip.image import check_tensor, decode_image, to_rgb
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.registry import MODELS, SCOPE
@@ -259,7 +259,7 @@ def read_image(image: ImageLike) -> np.ndarray:
         check_sides(*bgr.shape[:2], str(path))
         return np.ascontiguousarray(bgr[..., ::-1])
     if isinstance(image, Image.Image):
-        return np.array(image.convert('RGB'))
+        return to_rgb(image, 'the image')
     if isinstance(image, Tensor):
         image = check_tensor(image).cpu()
         image = image if image.dtype == torch.uint8 else (255 * image).round().byte()
