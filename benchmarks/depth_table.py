@@ -121,7 +121,7 @@ def picture(runners: dict[str, Runner], rows: int = 2) -> Image.Image:
         line.append(panel(truth, low, high))
         for runner in runners.values():
             batch = dict(inputs=[data['inputs']], data_samples=[data['data_samples']])
-            result = runner.model.test_step(batch)[0].pred_depth_map.data[0].numpy()
+            result = runner.model.test_step(batch)[0].pred_depth_map.data[0].cpu().numpy()
             line.append(panel(result, low, high))
         cells.append(line)
     head = 16

@@ -9,7 +9,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mmseg_siglip.cli.common import add_segmenter_arguments, build_segmenter, run
+from mmseg_siglip.cli.common import (
+    add_segmenter_arguments,
+    build_segmenter,
+    refuse_inside,
+    run,
+)
 from mmseg_siglip.image_source import find_images
 from mmseg_siglip.vocabulary import Vocabulary, split_words
 
@@ -36,6 +41,7 @@ def segment(argv: Sequence[str] | None) -> None:
     """
     args = parse(argv)
     images, words = find_images(args.images), Vocabulary.load(split_words(args.words))
+    refuse_inside(args.out, [args.images])
     segmenter = build_segmenter(args, args.device)
     root = args.images if args.images.is_dir() else args.images.parent
     broken = []

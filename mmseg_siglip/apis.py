@@ -10,6 +10,7 @@ Shapes: an image is (H, W); C classes; D joint channels; (h, w) the grid of patc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from mmseg_siglip.image import check_tensor, decode_image
+from mmseg_siglip.image import check_tensor, decode_image, to_rgb
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import CATSegSegmentor, SCLIPSegmentor
 from mmseg_siglip.registry import MODELS, SCOPE
@@ -325,11 +326,15 @@ def read_image(image: ImageLike) -> np.ndarray:
     """
     if isinstance(image, (str, Path)):
         path = Path(image)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise ValueError(f'{path}: no such image file')
-        return decode_rgb(path.read_bytes(), str(path))
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f'{path}: {error.strerror or error}') from None
+        return decode_rgb(data, str(path))
     if isinstance(image, Image.Image):
-        return np.array(image.convert('RGB'))
+        return to_rgb(image, 'the image')
     if isinstance(image, Tensor):
         image = check_tensor(image).cpu()
         image = image if image.dtype == torch.uint8 else (255 * image).round().byte()

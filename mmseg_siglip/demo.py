@@ -53,7 +53,7 @@ def overview(runner: Runner, path: Path) -> None:
         image = data['inputs'][0].permute(1, 2, 0).numpy()[..., ::-1]
         (sample,) = runner.model.test_step(data)
         maps = (sample.gt_sem_seg, sample.pred_sem_seg)
-        rows.append(np.hstack([image, *(palette[labels.data[0].numpy()] for labels in maps)]))
+        rows.append(np.hstack([image, *(palette[labels.data[0].cpu().numpy()] for labels in maps)]))
     sheet = np.vstack(rows).repeat(2, axis=0).repeat(2, axis=1)
     entries = zip(dataset.metainfo['classes'], map(tuple, palette), strict=True)
     add_legend(Image.fromarray(np.ascontiguousarray(sheet)), list(entries)).save(path)

@@ -45,7 +45,7 @@ def _opened(data: bytes, name: str, max_pixels: int):
         raise ValueError(f'{name} cannot be decoded: {error or type(error).__name__}') from None
 
 
-class _Refused(Exception):
+class _Refused(ValueError):
     """A reason of ours, ready for the user."""
 
 
@@ -70,19 +70,31 @@ def decode_image(
         ValueError: Empty, corrupt, truncated, too large, or of a format or depth not listed here.
     """
     with _opened(data, name, max_pixels) as image:
-        sixteen_bit = image.mode in SIXTEEN_BIT or (image.mode == 'I' and image.format == 'PPM')
-        if apply_exif:
-            image = ImageOps.exif_transpose(image)
-        if sixteen_bit:
-            grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
-        if image.mode in ('I', 'F'):
-            raise _Refused(f'{name} has 32-bit grey values, whose range is unknown')
-        if image.has_transparency_data:
-            image = image.convert('RGBA')
-            white = Image.new('RGBA', image.size, 'white')
-            image = Image.alpha_composite(white, image)
-        return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+        return np.ascontiguousarray(to_rgb(image, name, apply_exif=apply_exif)[..., ::-1])
+
+
+def to_rgb(image: Image.Image, name: str, *, apply_exif: bool = False) -> np.ndarray:
+    """The pixels of an opened image, converted as in `decode_image`.
+
+    Returns:
+        uint8 (H, W, 3), channels red, green, blue.
+
+    Raises:
+        ValueError: 32-bit grey values.
+    """
+    sixteen_bit = image.mode in SIXTEEN_BIT or (image.mode == 'I' and image.format == 'PPM')
+    if apply_exif:
+        image = ImageOps.exif_transpose(image)
+    if sixteen_bit:
+        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ('I', 'F'):
+        raise _Refused(f'{name} has 32-bit grey values, whose range is unknown')
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        white = Image.new('RGBA', image.size, 'white')
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert('RGB'))
 
 
 def decode_labels(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

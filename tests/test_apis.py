@@ -158,12 +158,32 @@ def test_photographs_are_turned_upright(photo, tmp_path):
     assert np.array_equal(read_image(tmp_path / 'turned.png'), np.rot90(photo, -1))
 
 
+@pytest.mark.parametrize('mode', ['I;16', 'I;16B', 'RGBA', 'LA', 'P', 'L', '1', 'CMYK'])
+def test_a_pil_image_is_its_file(photo, tmp_path, mode):
+    if mode.startswith('I;16'):
+        wide = np.linspace(0, 65535, 24 * 36).reshape(24, 36)
+        image = Image.fromarray(wide.astype('<u2' if mode == 'I;16' else '>u2'))
+    else:
+        image = Image.fromarray(photo).convert(mode)
+    if mode in ('RGBA', 'LA'):
+        image.putalpha(Image.fromarray(photo[..., 0]))
+    assert image.mode == mode
+    image.save(tmp_path / 'photo.tif')
+    from_file = read_image(tmp_path / 'photo.tif')
+    assert len(np.unique(from_file)) > 1
+    assert np.array_equal(read_image(image), from_file)
+    with Image.open(tmp_path / 'photo.tif') as opened:
+        assert np.array_equal(read_image(opened), from_file)
+
+
 @pytest.mark.parametrize(
     ('image', 'message'),
     [
         ('absent.jpg', 'absent.jpg: no such image file'),
         (np.zeros((4, 4), np.uint8), r'expected an RGB array .* found \(4, 4\) of uint8'),
         (np.zeros((4, 4, 3)), 'of float64'),
+        (Image.new('F', (4, 4)), 'the image has 32-bit grey values, whose range is unknown'),
+        (Image.new('I', (4, 4)), 'the image has 32-bit grey values, whose range is unknown'),
         (torch.zeros(4, 4, 3), r'expected an RGB tensor \(3, H, W\), found \(4, 4, 3\)'),
         (torch.full((3, 4, 4), 255.0), r'float in \[0, 1\]; found torch.float32 in \[255, 255\]'),
     ],

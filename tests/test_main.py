@@ -1,3 +1,6 @@
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,6 +52,31 @@ def test_broken_files_are_reported_and_the_others_done(command, photos, tmp_path
     assert '2 of 3 images segmented' in captured.out
     assert 'error: 1 images could not be read' in captured.err and 'b.png' in captured.err
     assert (tmp_path / 'out' / 'more' / 'c.JPG.labels.png').is_file()
+
+
+def test_a_file_that_cannot_be_read_is_named(command, photos, tmp_path, capsys, monkeypatch):
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.name == 'b.png':
+            raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, 'read_bytes', refuse)
+    assert command(photos) == 1
+    captured = capsys.readouterr()
+    assert '2 of 3 images segmented' in captured.out
+    assert f'1 images could not be read: {photos / "b.png"}: Permission denied' in captured.err
+    assert (tmp_path / 'out' / 'more' / 'c.JPG.labels.png').is_file()
+
+
+@pytest.mark.parametrize('out', ['.', 'segmented', 'more/deep'])
+def test_results_are_no_photographs(command, photos, monkeypatch, capsys, out):
+    """Inside the folder of images the next run would read them."""
+    monkeypatch.chdir(photos)
+    assert command('.', 'cat, dog', '--out', out) == 1
+    assert f'--out {out} lies in the images .: choose a folder elsewhere' in capsys.readouterr().err
+    assert command('a.jpg', 'cat, dog', '--out', out) == 0
 
 
 @pytest.mark.parametrize(

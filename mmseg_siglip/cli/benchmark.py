@@ -28,6 +28,7 @@ from mmseg_siglip.models.postprocessors.mask_labels import LABELS
 
 TWIN = '_siglip2'
 SAM = 'facebook/sam-vit-base'
+PLACES = ('data_root', 'data_prefix', 'indices', 'num_scenes')  # of data, and how much of them
 COLUMNS = {
     'dataset': 'dataset',
     'attention': 'attention',
@@ -190,17 +191,28 @@ def is_published_encoder(source: str) -> bool:
     return (name.removesuffix('-quickgelu'), tag) == ('ViT-B-16', 'openai')
 
 
+def settings(cfg: Config) -> dict[str, Any]:
+    """What a score depends on besides the encoder and the number of images."""
+    model, evaluators = deepcopy(cfg.model.to_dict()), deepcopy(cfg.test_evaluator)
+    del model['backbone']['pretrained']
+    model.setdefault('postprocessor', None)
+    dataset = cfg.test_dataloader.dataset
+    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        evaluator.pop('output_dir', None)
+    return dict(
+        model=model,
+        dataset={key: value for key, value in dataset.items() if key not in PLACES},
+        evaluators=evaluators,
+    )
+
+
 def published(cfg: Config) -> tuple[float, str] | tuple[None, None]:
     """The published mIoU and its source, if `cfg` has the settings that it was published for."""
     path = Path(cfg.filename)
     original = Config.fromfile(path)
     if not is_published_encoder(cfg.model.backbone.pretrained) or cfg.get('load_from'):
         return None, None
-    ours, theirs = (deepcopy(each.model.to_dict()) for each in (cfg, original))
-    for model in (ours, theirs):
-        del model['backbone']['pretrained']
-        model.setdefault('postprocessor', None)
-    if ours != theirs:
+    if settings(cfg) != settings(original):
         return None, None
     metafile = yaml.safe_load((path.parent / 'metafile.yml').read_text(encoding='utf-8'))
     for entry in metafile['Models']:

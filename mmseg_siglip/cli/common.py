@@ -144,6 +144,13 @@ def require_data(dataset: Mapping) -> None:
             )
 
 
+def refuse_inside(out: Path, images: Sequence[str | Path]) -> None:
+    """Refuse an output folder in which the next run would look for images."""
+    for image in map(Path, images):
+        if image.resolve() in (out.resolve(), *out.resolve().parents):
+            raise ValueError(f'--out {out} lies in the images {image}: choose a folder elsewhere')
+
+
 def build_runner(cfg: Config) -> Runner:
     """Our Runner, or the one that the config names as ``runner_type``."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -26,6 +26,7 @@ from mmseg_siglip.cli.common import (
     add_segmenter_arguments,
     build_segmenter,
     one_line,
+    refuse_inside,
     run,
 )
 from mmseg_siglip.engine.processes import start_gloo
@@ -198,13 +199,6 @@ def label(
         for task in writing:
             task.result()
     return failures
-
-
-def refuse_inside(out: Path, images: Sequence[str]) -> None:
-    """Refuse an output folder in which the next run would look for images."""
-    for image in map(Path, images):
-        if image.resolve() in (out.resolve(), *out.resolve().parents):
-            raise ValueError(f'--out {out} lies in the images {image}: choose a folder elsewhere')
 
 
 def write_failures(failures: Sequence[Failure], path: Path) -> None:

@@ -114,6 +114,7 @@ def test_published_figures_stand_beside_published_settings_only(openai_file):
         set_options(cfg, attention, args)
         return published(cfg)[0]
 
+    dataset = 'test_dataloader.dataset'
     assert figure() == 59.63 and figure('coco-stuff') == 22.77
     assert figure(checkpoint='ViT-B-16:openai') == 59.63
     assert figure(num_samples=10, pamr_steps=0, logit_scale=65, slide_crop=224) == 59.63
@@ -122,6 +123,13 @@ def test_published_figures_stand_beside_published_settings_only(openai_file):
     assert figure(pamr_steps=10) is None
     assert figure(slide_stride=56) is None
     assert figure(cfg_options={'model.vocabulary': 'voc21'}) is None
+    moved = {'data_root': 'data/VOCdevkit/VOC2012', 'data_prefix.img_path': 'JPEGImages'}
+    assert figure(cfg_options={f'{dataset}.{key}': at for key, at in moved.items()}) == 59.63
+    assert figure(cfg_options={'test_evaluator.output_dir': 'maps'}) == 59.63
+    assert figure(cfg_options={f'{dataset}.pipeline.1.scale': (2048, 112)}) is None
+    assert figure(cfg_options={f'{dataset}.ann_file': 'ImageSets/Segmentation'}) is None
+    assert figure('coco-stuff', cfg_options={f'{dataset}.reduce_zero_label': True}) is None
+    assert figure(cfg_options={'test_evaluator.ignore_index': 254}) is None
     assert figure(checkpoint=openai_file) is None
     assert figure(checkpoint='ViT-L/14') is None
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 
@@ -132,3 +133,12 @@ def test_the_python_tools_start(repository, script, option):
     )
     assert result.returncode == 0, result.stderr
     assert option in result.stdout
+
+
+@pytest.mark.parametrize('name', ['benchmark', 'predict', 'test', 'train'])
+def test_tools_that_take_a_launcher_leave_as_one_of_several_must(repository, monkeypatch, name):
+    left = []
+    monkeypatch.setattr('mmseg_siglip.cli.common.leave', left.append)
+    monkeypatch.setattr(f'mmseg_siglip.cli.{name}.main', lambda: 7)
+    runpy.run_path(str(repository / 'tools' / f'{name}.py'), run_name='__main__')
+    assert left == [7]

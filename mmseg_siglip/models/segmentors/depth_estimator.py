@@ -21,12 +21,8 @@ from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
 from mmseg_siglip.models.lora import add_lora
 from mmseg_siglip.models.precision import PRECISIONS, autocast
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
-from mmseg_siglip.models.segmentors.sclip import (
-    build_preprocessor,
-    check_test_cfg,
-    flipped_axes,
-)
-from mmseg_siglip.models.sliding import window_starts
+from mmseg_siglip.models.segmentors.sclip import build_preprocessor, flipped_axes
+from mmseg_siglip.models.sliding import check_test_cfg, window_starts
 from mmseg_siglip.registry import MODELS
 
 
