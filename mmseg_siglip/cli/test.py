@@ -37,7 +37,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help='weights: a file, a folder, an open_clip name or a Hub id; for a training-free model '
         "the encoder's, and may be left out",
     )
-    parser.add_argument('--out', help='folder to save the predicted label maps in')
+    parser.add_argument(
+        '--out',
+        help='folder to save the predicted label maps in, each by the stem of its image; where '
+        'stems repeat, with the folders before it',
+    )
     parser.add_argument('--show', action='store_true', help='show each prediction in a window')
     parser.add_argument('--show-dir', help='folder to save painted predictions in')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')

@@ -12,12 +12,14 @@ from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseTTAModel, MMDistributedDataParallel, is_model_wrapper
+from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as BaseRunner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmseg_siglip.checkpoint import newest_checkpoint, to_plain
 from mmseg_siglip.engine.processes import start_gloo
+from mmseg_siglip.image_names import ImageNames
 from mmseg_siglip.registry import RUNNERS
 
 
@@ -50,6 +52,14 @@ def compare_weights(
     shared = [key for key in wanted if key in found]
     reshaped = [key for key in shared if wanted[key].shape != found[key].shape]
     return missing, reshaped, len(shared) - len(reshaped)
+
+
+def with_image_names(loop: BaseLoop) -> BaseLoop:
+    """`loop`, whose metrics know the images of its data set by which they name what they save."""
+    for metric in loop.evaluator.metrics if hasattr(loop, 'evaluator') else ():
+        if hasattr(metric, 'image_names'):
+            metric.image_names = ImageNames(loop.dataloader.dataset)
+    return loop
 
 
 @RUNNERS.register_module()
@@ -122,6 +132,12 @@ class Runner(BaseRunner):
             seconds = env_cfg.get('dist_cfg', {}).get('timeout', 1800)
             start_gloo(self.launcher, timedelta(seconds=seconds))
         super().setup_env(env_cfg)
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        return with_image_names(super().build_val_loop(loop))
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        return with_image_names(super().build_test_loop(loop))
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """As MMEngine's, but on CPUs without device numbers, and not where nothing is trained."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmseg_siglip.image import decode_image
+from mmseg_siglip.image_names import ImageNames
 from mmseg_siglip.registry import HOOKS
 
 
@@ -28,9 +30,17 @@ class SegVisualizationHook(BaseSegVisualizationHook):
     Attributes:
         other_classes: ``classes`` and ``palette`` of predictions in other classes than the data's;
             no labels are drawn beside them.
+        image_names: What pictures are called, see `name_images`.
     """
 
     other_classes: dict | None = None
+    image_names = cached_property(lambda self: ImageNames())
+
+    def before_val(self, runner: Runner) -> None:
+        self.image_names = ImageNames(runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Runner) -> None:
+        self.image_names = ImageNames(runner.test_dataloader.dataset)
 
     def _after_iter(
         self,
@@ -50,10 +60,11 @@ class SegVisualizationHook(BaseSegVisualizationHook):
             self._visualizer.dataset_meta = self.other_classes
         for pixels, sample in zip(data_batch['inputs'], outputs, strict=True):
             path = Path(sample.img_path)
+            name = self.image_names(sample.img_path)
             picture = picture_of(path, pixels, sample.ori_shape)
             for suffix, part in by_phrase(sample):
                 self._visualizer.add_datasample(
-                    f'{mode}_{path.stem}{suffix}',
+                    f'{mode}_{name}{suffix}',
                     picture,
                     data_sample=part,
                     draw_gt=self.other_classes is None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from mmseg_siglip.evaluation.depth_scores import (
     crop_mask,
     depth_scores,
 )
+from mmseg_siglip.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
 LARGEST = 65535  # of 16 bits
@@ -42,7 +44,7 @@ class DepthMetric(BaseMetric):
             see `aligned`. Results of different alignments are not comparable.
         depth_scale_factor: Units per metre of the 16-bit files written to `output_dir`, which have
             to hold `max_depth_eval`.
-        output_dir: Folder of predictions to write, if any.
+        output_dir: Folder of predictions to write, if any, under the names of `name_images`.
         format_only: Write predictions and score nothing.
 
     Raises:
@@ -110,7 +112,7 @@ class DepthMetric(BaseMetric):
                 kind = sample.get('depth_kind', 'depth')
                 self.results.append(self.score(prediction, truth, name=name, kind=kind))
             if self.output_dir is not None:
-                self._save(prediction, Path(name).stem)
+                self._save(prediction, self.image_names(name))
 
     def score(
         self, prediction: Tensor, truth: Tensor, *, name: str, kind: str = 'depth'
@@ -139,6 +141,8 @@ class DepthMetric(BaseMetric):
         if self.format_only:
             return {}
         return {name: float(np.mean([result[name] for result in results])) for name in self.names}
+
+    image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
 
     def _save(self, prediction: Tensor, stem: str) -> None:
         units = torch.nan_to_num(prediction * self.units_per_metre).round().clamp(0, LARGEST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import mmseg.evaluation
@@ -12,6 +13,7 @@ import torch
 from mmengine.logging import print_log
 from PIL import Image
 
+from mmseg_siglip.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 from mmseg_siglip.vocabulary import Vocabulary
 
@@ -23,7 +25,8 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
     """``mmseg.IoUMetric`` that says what is wrong with an input instead of counting it.
 
     A label that is neither a class nor ``ignore_index`` would count against the predicted class.
-    Predictions are saved to ``output_dir`` as 8-bit PNG, or 16-bit where 255 does not hold them.
+    Predictions are saved to ``output_dir`` as 8-bit PNG, or 16-bit where 255 does not hold them,
+    under the names of `name_images`.
     A dataset whose metainfo has ``class_groups``, names to class indices, also gets the mean over
     each group, as ``mIoU_<name>``; classes that neither label nor prediction holds are left out.
 
@@ -157,6 +160,8 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
                 f'{classes - 1}'
             )
 
+    image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
+
     def _save(self, pred: torch.Tensor, sample: dict) -> None:
         classes = len(self.dataset_meta['classes'])
         known = sample.get('num_classes', classes)
@@ -164,4 +169,4 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         labels = pred.cpu().numpy() + int(shift)
         wide = max(known, classes) > 255
         image = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
-        image.save(Path(self.output_dir) / f'{Path(sample["img_path"]).stem}.png')
+        image.save(Path(self.output_dir) / f'{self.image_names(sample["img_path"])}.png')

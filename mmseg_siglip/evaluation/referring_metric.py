@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
+from mmseg_siglip.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -100,7 +102,7 @@ class RefSegMetric(BaseMetric):
                 truth = sample['gt_sem_seg']['data']
                 self.results.append(count_pixels(prediction, truth, name=name, side=self.side))
             if self.output_dir is not None:
-                self._save(prediction, sample, Path(name).stem)
+                self._save(prediction, sample, self.image_names(name))
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
         """The scores; none is ever NaN.
@@ -134,6 +136,8 @@ class RefSegMetric(BaseMetric):
             if real.any():
                 scores['T-acc'] = share(predicted[real] > 0)
         return scores
+
+    image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
 
     def _save(self, masks: Tensor, sample: dict, stem: str) -> None:
         files = {}

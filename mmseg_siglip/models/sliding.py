@@ -14,7 +14,7 @@ Shapes: windows n_y x n_x of patches (h, w); Q channels; output (H, W).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,41 +113,3 @@ def _support(matrix: Tensor) -> slice:
     """The columns of `matrix` from the first to the last that is not zero."""
     used = matrix.any(dim=0).nonzero()
     return slice(int(used[0]), int(used[-1]) + 1)
-
-
-def check_sides(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """(rows, columns) from a pair, or from one side of a square."""
-    sides = (value, value) if isinstance(value, int) else value
-    if not isinstance(sides, Sequence) or [*map(type, sides)] != [int, int]:
-        raise ValueError(f'{name}: expected a side or (rows, columns) in pixels, found {value!r}')
-    return tuple(sides)
-
-
-def check_test_cfg(config: Mapping, image_size: tuple[int, int]) -> dict:
-    """`test_cfg` with what was left out: windows of the native size, half a window apart.
-
-    Raises:
-        ValueError: A key is unknown, or a value is out of range.
-    """
-    half = tuple(max(side // 2, 1) for side in image_size)
-    defaults = dict(
-        mode='slide', crop_size=image_size, stride=half, window_batch=16, return_logits=False
-    )
-    unknown = set(config) - set(defaults)
-    if unknown:
-        raise ValueError(f'test_cfg: unknown {sorted(unknown)}; expected {", ".join(defaults)}')
-    merged = {**defaults, **config}
-    for name in ('crop_size', 'stride'):
-        merged[name] = check_sides(merged[name], f'test_cfg.{name}')
-    if merged['mode'] not in ('slide', 'whole'):
-        raise ValueError(f"test_cfg.mode: expected 'slide' or 'whole', found {merged['mode']!r}")
-    if any(s < 1 or s > c for s, c in zip(merged['stride'], merged['crop_size'], strict=True)):
-        raise ValueError(
-            f'test_cfg: expected 1 <= stride <= crop_size, '
-            f'found stride {merged["stride"]} and crop_size {merged["crop_size"]}'
-        )
-    if merged['window_batch'] < 1:
-        raise ValueError(
-            f'test_cfg.window_batch: expected 1 or more, found {merged["window_batch"]}'
-        )
-    return merged

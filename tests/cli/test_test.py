@@ -54,6 +54,22 @@ def test_a_model_is_evaluated_drawn_and_its_maps_saved(tiny_config, weights, tmp
     assert 'PyTorch compiling details' in log
 
 
+def test_images_of_one_name_are_all_saved(tiny_config, weights, tmp_path):
+    for folder, suffix in (('images', 'jpg'), ('labels', 'png')):
+        (tmp_path / 'data' / folder / 'more').mkdir()
+        for i in (5, 6):
+            place = tmp_path / 'data' / folder
+            (place / f'{i}.{suffix}').rename(place / 'more' / f'{i - 5}.{suffix}')
+    out, show = tmp_path / 'out', tmp_path / 'show'
+    options = ['--cfg-options', 'test_evaluator.type=IoUMetric']
+    argv = [str(tiny_config), str(weights), '--out', str(out), '--show-dir', str(show)]
+    assert main([*argv, *options]) == 0
+    names = ['0', '1', '2', '3', '4', 'more_0', 'more_1']
+    assert sorted(file.stem for file in out.glob('*.png')) == names
+    pictures = sorted(file.stem.removeprefix('test_') for file in show.rglob('*.png'))
+    assert pictures == [f'{name}_0' for name in names]
+
+
 def test_the_checkpoint_may_come_from_the_config(tiny_config, weights):
     tiny_config.write_text(tiny_config.read_text() + f'load_from = {str(weights)!r}\n')
     assert main([str(tiny_config)]) == 0

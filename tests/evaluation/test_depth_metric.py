@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmseg_siglip.evaluation import DepthMetric
 from mmseg_siglip.evaluation.depth_scores import SCORES, depth_scores
+from mmseg_siglip.image_names import name_images
 
 
 def sample(prediction, truth, **meta):
@@ -71,6 +72,16 @@ def test_relative_models_are_aligned():
     assert metric.compute_metrics(metric.results)['abs_rel'] < 1e-5
     with pytest.raises(ValueError, match="expected 'median' or 'lstsq'"):
         DepthMetric().process({}, [sample(inverse, truth, depth_kind='inverse')])
+
+
+def test_no_file_is_written_over(tmp_path):
+    metric = DepthMetric(output_dir=str(tmp_path), format_only=True)
+    samples = [sample(*maps()) | dict(img_path=f'{drive}/0000000069.png') for drive in 'xy']
+    with pytest.raises(ValueError, match='x/0000000069.png and y/0000000069.png would both be'):
+        metric.process({}, samples)
+    metric.image_names = name_images(each['img_path'] for each in samples).__getitem__
+    metric.process({}, samples)
+    assert {'x_0000000069.png', 'y_0000000069.png'} < {file.name for file in tmp_path.iterdir()}
 
 
 def test_files_hold_millimetres(tmp_path):

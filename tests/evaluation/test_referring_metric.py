@@ -190,6 +190,13 @@ def test_only_counts_stay_in_memory():
     assert len(pickle.dumps(metric.results)) < 1000
 
 
+def test_no_file_is_written_over(tmp_path):
+    metric = RefSegMetric(output_dir=str(tmp_path), format_only=True)
+    samples = [sample(row(3), row(0), text=['cup']) | dict(img_path=f'{at}/a.jpg') for at in 'xy']
+    with pytest.raises(ValueError, match='x/a.jpg and y/a.jpg would both be saved as a'):
+        metric.process({}, samples)
+
+
 def test_files(tmp_path):
     metric = RefSegMetric(output_dir=str(tmp_path / 'out'), format_only=True)
     metric.process({}, [sample(row(3, 5), row(0, 0), text=['a cup', 'é'])])

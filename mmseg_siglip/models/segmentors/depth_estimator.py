@@ -22,7 +22,8 @@ from mmseg_siglip.models.lora import add_lora
 from mmseg_siglip.models.precision import PRECISIONS, autocast
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
 from mmseg_siglip.models.segmentors.sclip import build_preprocessor, flipped_axes
-from mmseg_siglip.models.sliding import check_test_cfg, window_starts
+from mmseg_siglip.models.segmentors.windows import check_test_cfg
+from mmseg_siglip.models.sliding import window_starts
 from mmseg_siglip.registry import MODELS
 
 

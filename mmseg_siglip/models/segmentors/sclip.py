@@ -9,7 +9,6 @@ D joint channels; n_y x n_x windows with patch grids (h, w).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, groupby, islice
 
 import torch
@@ -23,32 +22,12 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import find_encoder_type
 from mmseg_siglip.models.labelling import Labeller, Rows
 from mmseg_siglip.models.precision import PRECISIONS, autocast
-from mmseg_siglip.models.sliding import (
-    Stitch,
-    check_test_cfg,
-    stitch_matrix,
-    upsample_matrix,
-    window_starts,
-)
+from mmseg_siglip.models.segmentors.windows import Windows, check_test_cfg
+from mmseg_siglip.models.sliding import Stitch, stitch_matrix, upsample_matrix, window_starts
 from mmseg_siglip.models.templates import get_templates
 from mmseg_siglip.models.text_bank import text_bank
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Where the windows of one image lie: first rows, first columns, and their size in pixels."""
-
-    rows: list[int]
-    columns: list[int]
-    size: tuple[int, int]
-
-    def crops(self, image: Tensor) -> Iterator[Tensor]:
-        height, width = self.size
-        for y in self.rows:
-            for x in self.columns:
-                yield image[:, y : y + height, x : x + width]
 
 
 @MODELS.register_module()
