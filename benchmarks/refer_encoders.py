@@ -121,7 +121,7 @@ def row(name: str, model, image: torch.Tensor) -> dict:
             losses = model.loss([image], [sample()])
         wrapper.backward(sum(value for key, value in losses.items() if 'loss' in key))
 
-    once, trained = measure(forward), measure(step)
+    once, trained = measure(forward, repeat=2), measure(step, repeat=2)
     hook.remove()
     dead = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     if dead:
