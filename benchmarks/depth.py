@@ -111,9 +111,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_theirs(), run_ours('auto')
         times: dict[str, list] = dict(theirs=[], fp32=[], auto=[])
         for _ in range(args.rounds):
-            times['theirs'].append(measure(run_theirs))
+            times['theirs'].append(measure(run_theirs, repeat=2))
             for precision in ('fp32', 'auto'):
-                times[precision].append(measure(lambda p=precision: run_ours(p)))
+                times[precision].append(measure(lambda p=precision: run_ours(p), repeat=2))
     best = {name: min(runs, key=lambda run: run.seconds) for name, runs in times.items()}
     peak = {name: max(run.peak for run in runs) / 2**20 for name, runs in times.items()}
     auto = compute_dtype('auto', torch.device('cpu')) != torch.float32

@@ -20,12 +20,42 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from mmseg_siglip.models.precision import compute_dtype
+
 GAUSSIAN_STD = 5.0
+CHUNK_BYTES = 16 * 2**20  # of logits at a time, about what caches hold
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q kᵀ / √d + bias) v, by torch's fused kernel, or what is faster than it.
+
+    That kernel has no use for a CPU's bfloat16 matrix units. There, unless gradients are wanted,
+    the product is formed as it is written, some queries at a time; its logits are rounded to
+    bfloat16.
+
+    Args:
+        q, k, v: (..., N, d).
+        bias: (..., N, N), or anything that broadcasts to it.
+    """
+    plain = q.device.type == 'cpu' and q.dtype == torch.bfloat16 and not torch.is_grad_enabled()
+    if not plain or compute_dtype('auto', q.device) != torch.bfloat16:
+        return scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    step = max(1, CHUNK_BYTES // (q[..., 0, 0].numel() * k.shape[-2] * q.element_size()))
+    if bias is not None:
+        bias = bias.expand(*bias.shape[:-2], q.shape[-2], k.shape[-2])
+    k = k.transpose(-1, -2)
+    parts = []
+    for first in range(0, q.shape[-2], step):
+        logits = (q[..., first : first + step, :] * q.shape[-1] ** -0.5) @ k
+        if bias is not None:
+            logits = logits + bias[..., first : first + step, :]
+        parts.append(logits.softmax(-1) @ v)
+    return torch.cat(parts, dim=-2)
 
 
 def vanilla(q: Tensor, k: Tensor, v: Tensor, **_) -> Tensor:
     """softmax(q kᵀ / √d) v, as the encoder was trained."""
-    return scaled_dot_product_attention(q, k, v)
+    return attend(q, k, v)
 
 
 def identity(q: Tensor, k: Tensor, v: Tensor, **_) -> Tensor:
@@ -38,12 +68,12 @@ def correlative(q: Tensor, k: Tensor, v: Tensor, **_) -> Tensor:
 
     Correlative self-attention of SCLIP, https://arxiv.org/abs/2312.01597.
     """
-    return scaled_dot_product_attention(q, q, v) + scaled_dot_product_attention(k, k, v)
+    return attend(q, q, v) + attend(k, k, v)
 
 
 def query_query(q: Tensor, k: Tensor, v: Tensor, **_) -> Tensor:
     """softmax(q qᵀ / √d) v. ClearCLIP, https://arxiv.org/abs/2407.12442."""
-    return scaled_dot_product_attention(q, q, v)
+    return attend(q, q, v)
 
 
 def neighbour(q: Tensor, k: Tensor, v: Tensor, *, grid: tuple[int, int], num_prefix: int) -> Tensor:
@@ -52,7 +82,7 @@ def neighbour(q: Tensor, k: Tensor, v: Tensor, *, grid: tuple[int, int], num_pre
     NACLIP, https://arxiv.org/abs/2404.08181.
     """
     bias = gaussian_bias(grid, num_prefix).to(device=k.device, dtype=k.dtype)
-    return scaled_dot_product_attention(k, k, v, attn_mask=bias)
+    return attend(k, k, v, bias)
 
 
 @lru_cache(maxsize=16)
