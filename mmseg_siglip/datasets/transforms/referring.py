@@ -199,7 +199,7 @@ def merely_resized(results: dict) -> bool:
     """Whether an image has its original size but for ``scale_factor`` (width, height)."""
     factors = results.get('scale_factor', (1.0, 1.0))
     return all(
-        abs(side * factor - now) <= 1
+        round(side * factor) == now
         for side, factor, now in zip(
             results['ori_shape'][:2], factors[::-1], results['img'].shape[:2], strict=True
         )

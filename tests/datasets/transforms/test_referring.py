@@ -125,6 +125,7 @@ def test_what_would_leave_masks_or_words_behind_is_noticed():
     for transform in (
         build(type='RandomCrop', crop_size=(4, 4)),
         build(type='Pad', size_divisor=8),
+        build(type='Pad', size=(19, 13)),
         build(type='RandomRotate', prob=1.0, degree=(90, 90), auto_bound=True),
     ):
         for data in (sample(), resize(sample())):
