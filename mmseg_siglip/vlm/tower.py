@@ -24,6 +24,7 @@ from mmseg_siglip.vlm.strategy import (
     select,
 )
 from mmseg_siglip.vlm.vision import (
+    ATTENTION,
     CLIP_TYPES,
     SIGLIP_TYPES,
     blocks_needed,
@@ -123,6 +124,7 @@ class VisionTower(nn.Module):
         tower.requires_grad_(self.trainable)
         self.vision_tower = tower.train(self.training)
         if not self.trainable:
+            tower.set_attn_implementation(ATTENTION)
             self._apply_precision()
 
     def _apply_precision(self) -> None:

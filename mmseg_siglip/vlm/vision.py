@@ -13,10 +13,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
-from transformers import PretrainedConfig
+from transformers import AttentionInterface, PretrainedConfig
+
+from mmseg_siglip.models.attention import attend
 
 SIGLIP_TYPES = ('siglip_vision_model', 'siglip2_vision_model')
 CLIP_TYPES = ('clip_vision_model',)
+ATTENTION = 'mmseg_siglip'  # in transformers' terms
+
+
+def attention_forward(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **_
+) -> tuple[Tensor, None]:
+    """`attend` as a transformers attention: (B, H, N, d) to (B, N, H, d).
+
+    Scaled by 1 / √d, as in all vision models here; none of them drops attention in prediction.
+    """
+    return attend(query, key, value, mask).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, attention_forward)
 
 
 def native_size(config: PretrainedConfig) -> tuple[int, int]:
