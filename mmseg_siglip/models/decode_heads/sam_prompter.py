@@ -5,6 +5,7 @@ Shapes: R phrases, E channels, grid (h, w), N prompts, L tokens of C' channels.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import gcd
 from typing import NamedTuple
@@ -76,7 +77,7 @@ class ConvPrompter(nn.Module):
         )
 
     def forward(self, x: Tensor, position: Tensor, tokens: Tensor, real: Tensor) -> Prompted:
-        """Prompts (R, N, E), and `x` as it was; see `QueryPrompter`."""
+        """Prompts (R, N, E), and `x` as it was; see `LearnedPrompter`."""
         return Prompted(self.down(x + position).flatten(2).transpose(1, 2), x)
 
 
@@ -89,24 +90,20 @@ class PoolPrompter(nn.Module):
         self.project = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, position: Tensor, tokens: Tensor, real: Tensor) -> Prompted:
-        """Prompts (R, N, E), and `x` as it was; see `QueryPrompter`."""
+        """Prompts (R, N, E), and `x` as it was; see `LearnedPrompter`."""
         target = self.target or adaptive_grid(tuple(x.shape[-2:]))
         pooled = adaptive_avg_pool2d(x + position, target)
         return Prompted(self.project(pooled).flatten(2).transpose(1, 2), x)
 
 
-class QueryPrompter(nn.Module):
+class LearnedPrompter(nn.Module, ABC):
     """Learned prompts that read the phrase and the image, as many for every resolution.
-
-    After RSRefSeg 2, https://arxiv.org/abs/2507.06231: first the image's cells attend to one
-    another and to the words; then each layer lets the prompts attend to one another, to the words
-    and to the cells.
 
     Args:
         channels: E.
         text_channels: C'.
         num_prompts: N.
-        num_layers: Of each of the two stages.
+        num_layers: Of each stage.
         num_heads: Of every attention.
     """
 
@@ -120,18 +117,20 @@ class QueryPrompter(nn.Module):
         num_heads: int = 8,
     ) -> None:
         super().__init__()
+        self.num_layers, self.sizes = num_layers, (channels, num_heads)
         self.prompts = nn.Parameter(torch.randn(num_prompts, channels))
         self.read = nn.Linear(text_channels, channels)
-        sizes = (channels, num_heads)
-        self.cells = nn.ModuleList(Layer(*sizes, memories=1) for _ in range(num_layers))
-        self.layers = nn.ModuleList(Layer(*sizes, memories=2) for _ in range(num_layers))
         self.norm = nn.LayerNorm(channels)
         self.project = nn.Sequential(
             nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels)
         )
 
+    def stage(self, memories: int) -> nn.ModuleList:
+        """Layers that attend to so many memories."""
+        return nn.ModuleList(Layer(*self.sizes, memories=memories) for _ in range(self.num_layers))
+
     def forward(self, x: Tensor, position: Tensor, tokens: Tensor, real: Tensor) -> Prompted:
-        """Prompts (R, N, E), and the map refined by the phrase (R, E, h, w).
+        """Prompts, and the map refined by the phrase.
 
         Args:
             x: (R, E, h, w).
@@ -139,16 +138,46 @@ class QueryPrompter(nn.Module):
             tokens: (R, L, C').
             real: (R, L), no padding.
         """
-        grid = x.shape[-2:]
         cells, place = (part.flatten(2).transpose(1, 2) for part in (x, position))
-        words = Memory(self.read(tokens), padding=~real)
-        for layer in self.cells:
-            cells = layer(cells, place, [words])
         prompts = self.prompts.expand(len(x), -1, -1)
+        prompts, cells, aspects = self.exchange(prompts, cells, place, self.read(tokens), real)
+        refined = cells.transpose(1, 2).unflatten(2, x.shape[-2:])
+        return Prompted(self.project(self.norm(prompts)), refined, aspects)
+
+    @abstractmethod
+    def exchange(
+        self, prompts: Tensor, cells: Tensor, place: Tensor, words: Tensor, real: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Prompts and cells after they attended to one another and to the words; and aspects.
+
+        Args:
+            prompts: (R, N, E).
+            cells: (R, h*w, E).
+            place: (1 or R, h*w, E).
+            words: (R, L, E).
+            real: (R, L), no padding.
+        """
+
+
+class QueryPrompter(LearnedPrompter):
+    """The image's cells attend to the words, then the prompts to the words and to the cells.
+
+    After RSRefSeg 2, https://arxiv.org/abs/2507.06231, whose own is `CascadedPrompter`.
+    """
+
+    def __init__(self, channels: int, **options) -> None:
+        super().__init__(channels, **options)
+        self.cells, self.layers = self.stage(1), self.stage(2)
+
+    def exchange(
+        self, prompts: Tensor, cells: Tensor, place: Tensor, words: Tensor, real: Tensor
+    ) -> tuple[Tensor, Tensor, None]:
+        phrase = Memory(words, padding=~real)
+        for layer in self.cells:
+            cells = layer(cells, place, [phrase])
         for layer in self.layers:
-            prompts = layer(prompts, None, [words, Memory(cells, place=place)])
-        refined = cells.transpose(1, 2).unflatten(2, grid)
-        return Prompted(self.project(self.norm(prompts)), refined)
+            prompts = layer(prompts, None, [phrase, Memory(cells, place=place)])
+        return prompts, cells, None
 
 
 class Memory:
