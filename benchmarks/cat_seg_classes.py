@@ -19,11 +19,11 @@ from measure import markdown, measure, write_csv
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmseg_siglip.checkpoint import load_checkpoint_file
-from mmseg_siglip.datasets.shapes_scene import generate, scene_seed
+from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 from mmseg_siglip.models.decode_heads import CATSegHead
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 
 SIZES = (19, 59, 150, 459, 847)
 LIMITS = (None, 256, 128, 64, 32, 16)

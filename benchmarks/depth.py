@@ -20,10 +20,10 @@ from measure import Rates, markdown, measure, write_csv
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
-from mmseg_siglip.depth import create_depth_model
+from mmseg_siglip.api.depth import create_depth_model
 from mmseg_siglip.models.adapters.depth_anything import load_depth_anything
-from mmseg_siglip.models.precision import compute_dtype
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
+from mmseg_siglip.precision import compute_dtype
 
 WIDTH, LAYERS, HEADS, MLP, PATCH = 768, 12, 12, 3072, 14
 TEXT = dict(hidden_size=32, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)

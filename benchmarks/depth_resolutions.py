@@ -22,8 +22,8 @@ from mmseg.structures import SegDataSample
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_siglip.models.backbones.base import patch_grid
-from mmseg_siglip.models.precision import autocast, compute_dtype
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
+from mmseg_siglip.precision import autocast, compute_dtype
 
 CPU = torch.device('cpu')
 # width, blocks, heads, MLP, patch, native image size

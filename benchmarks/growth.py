@@ -22,7 +22,7 @@ import torch
 from measure import markdown, measure, write_csv
 from mmseg.structures import SegDataSample
 
-from mmseg_siglip.datasets.shapes_scene import generate
+from mmseg_siglip.datasets.shapes_world.scene import generate
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 
 WORDS = (19, 171, 847, 3000)

@@ -27,8 +27,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mmseg_siglip.datasets.shapes_scene import generate, scene_seed
-from mmseg_siglip.label_store import read_lines
+from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
+from mmseg_siglip.io.label_store import read_lines
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 SIZE = (64, 96)

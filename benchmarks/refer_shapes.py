@@ -23,8 +23,8 @@ from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from PIL import Image
 
+from mmseg_siglip.api.refer import Referred, ReferringSegmenter
 from mmseg_siglip.engine import Runner
-from mmseg_siglip.referring import Referred, ReferringSegmenter
 from mmseg_siglip.registry import DATASETS, TRANSFORMS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs/refer_sam'

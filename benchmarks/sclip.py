@@ -27,14 +27,14 @@ from measure import Rates, markdown, measure, write_csv
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmseg_siglip.datasets.shapes_scene import generate, scene_seed
+from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 from mmseg_siglip.models.backbones import CLIPBackbone
 from mmseg_siglip.models.postprocessors import PAMRPostProcessor
-from mmseg_siglip.models.precision import compute_dtype
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
-from mmseg_siglip.models.templates import get_templates
-from mmseg_siglip.models.text_bank import text_bank
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.precision import compute_dtype
+from mmseg_siglip.text.templates import get_templates
+from mmseg_siglip.text.text_bank import text_bank
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
 import oracles  # noqa: E402
@@ -149,7 +149,7 @@ def prediction(backbone: CLIPBackbone, vocabulary: Vocabulary, rates: Rates) -> 
 
 def trained_agreement(images: int) -> float:
     """Per cent of pixels that automatic precision labels as float32 does, on trained weights."""
-    from mmseg_siglip.apis import OpenVocabSegmenter
+    from mmseg_siglip.api.segment import OpenVocabSegmenter
 
     segmenters = [
         OpenVocabSegmenter.from_pretrained('tiny_siglip_shapes', precision=p, short_side=128)

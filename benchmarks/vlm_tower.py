@@ -20,7 +20,7 @@ from measure import Rates, markdown, measure, write_csv
 from torch import Tensor
 from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
-from mmseg_siglip.models.precision import compute_dtype
+from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.vlm import SigLIPVisionTower
 
 CONFIG = dict(

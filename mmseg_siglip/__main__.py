@@ -15,8 +15,8 @@ from mmseg_siglip.cli.common import (
     refuse_inside,
     run,
 )
-from mmseg_siglip.image_source import find_images
-from mmseg_siglip.vocabulary import Vocabulary, split_words
+from mmseg_siglip.io.image_source import find_images
+from mmseg_siglip.text.vocabulary import Vocabulary, split_words
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -19,11 +19,11 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from layouts import LAYOUTS, write_layout  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from mmseg_siglip.datasets.layouts import LAYOUTS, write_layout  # noqa: E402
 from mmseg_siglip.registry import MODELS, SCOPE  # noqa: E402
 
 pytest_plugins = ['tiny_encoders', 'tiny_sams', 'tiny_vlm']

@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate, normalize
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 import mmseg_siglip
-from mmseg_siglip.datasets.shapes_scene import CLASSES, SHAPES, generate, scene_seed
+from mmseg_siglip.datasets.shapes_world.scene import CLASSES, SHAPES, generate, scene_seed
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 
 FOLDER = Path(mmseg_siglip.__file__).parent / 'assets' / 'tiny_siglip_shapes'

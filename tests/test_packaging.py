@@ -107,5 +107,5 @@ def test_a_build_holds_the_data_and_what_mim_looks_for(repository, tmp_path):
     assert (package / '.mim' / 'model-index.yml').is_file()
     assert (package / '.mim' / 'configs' / '_base_' / 'default_runtime.py').is_file()
     assert (package / '.mim' / 'tools' / 'test.py').is_file()
-    assert (package / 'vocabularies' / 'voc21.txt').is_file()
+    assert (package / 'text' / 'vocabularies' / 'voc21.txt').is_file()
     assert not (source / 'mmseg_siglip' / '.mim').exists()

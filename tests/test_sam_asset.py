@@ -8,7 +8,7 @@ import torch
 from transformers import SamModel
 
 import mmseg_siglip
-from mmseg_siglip.datasets.shapes_scene import generate, scene_seed
+from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 from mmseg_siglip.datasets.transforms.regions import regions
 from mmseg_siglip.models.pretrainers.sam_pretrainer import central_points, mask_iou
 from mmseg_siglip.models.sam import SAMAdapter

@@ -21,9 +21,9 @@ from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, requir
 from mmseg_siglip.cli.stopwatch import Stopwatch, write_csv
 from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
-from mmseg_siglip.models.attention import get_attention
 from mmseg_siglip.models.backbones.build import find_encoder_type
 from mmseg_siglip.models.backbones.clip_checkpoint import split_name
+from mmseg_siglip.models.dense.attention import get_attention
 from mmseg_siglip.models.postprocessors.mask_labels import LABELS
 
 TWIN = '_siglip2'

@@ -15,11 +15,11 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 
-from mmseg_siglip.apis import METHODS, OpenVocabSegmenter
+from mmseg_siglip.api.segment import METHODS, OpenVocabSegmenter
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.engine.processes import LAUNCHERS
-from mmseg_siglip.models.precision import PRECISIONS
-from mmseg_siglip.models.templates import TEMPLATES
+from mmseg_siglip.precision import PRECISIONS
+from mmseg_siglip.text.templates import TEMPLATES
 
 TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
 TRAINING_FREE = dict(encoder='ViT-B/16', method='sclip', templates='imagenet80')

@@ -15,19 +15,19 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from tqdm import tqdm
 
-from mmseg_siglip.apis import decode_rgb
-from mmseg_siglip.checkpoint import write_atomically
+from mmseg_siglip.api.depth import load_depth_model, predict_depth
+from mmseg_siglip.api.segment import decode_rgb
 from mmseg_siglip.cli.common import run
-from mmseg_siglip.depth import load_depth_model, predict_depth
-from mmseg_siglip.export.patch_stats import (
+from mmseg_siglip.io.image import decode_depth
+from mmseg_siglip.io.image_source import ImageEntry, ImageSource
+from mmseg_siglip.io.output_folder import OutputFolder, write_whole
+from mmseg_siglip.patch_stats.statistics import (
     NAMES,
     SPACES,
     PatchStatistics,
     patch_statistics,
 )
-from mmseg_siglip.image import decode_depth
-from mmseg_siglip.image_source import ImageEntry, ImageSource
-from mmseg_siglip.output_folder import OutputFolder, write_whole
+from mmseg_siglip.weights.checkpoint import write_atomically
 
 SUMMARY = 'summary.json'
 

@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from mmseg_siglip.apis import OpenVocabSegmenter, check_sides, read_config
+from mmseg_siglip.api.segment import OpenVocabSegmenter, check_sides, read_config
 from mmseg_siglip.cli.common import (
     add_launcher,
     add_segmenter_arguments,
@@ -30,11 +30,11 @@ from mmseg_siglip.cli.common import (
     run,
 )
 from mmseg_siglip.engine.processes import start_gloo
-from mmseg_siglip.image import decode_image
-from mmseg_siglip.image_source import Failure, ImageEntry, ImageSource
-from mmseg_siglip.label_store import STORES, LabelStore
-from mmseg_siglip.output_folder import OutputFolder, digest_of, write_whole
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.io.image import decode_image
+from mmseg_siglip.io.image_source import Failure, ImageEntry, ImageSource
+from mmseg_siglip.io.label_store import STORES, LabelStore
+from mmseg_siglip.io.output_folder import OutputFolder, digest_of, write_whole
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 PATIENCE = timedelta(days=7)  # how long a process that is done waits for the others
 FAILURES = 'failures.jsonl'

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from mmseg_siglip.checkpoint import is_mmengine_checkpoint, load_checkpoint_file
+from mmseg_siglip.api.results import class_colours
 from mmseg_siglip.cli.common import (
     add_arguments,
     build_runner,
@@ -19,10 +19,10 @@ from mmseg_siglip.cli.common import (
     run,
 )
 from mmseg_siglip.engine import Runner, SegVisualizationHook
-from mmseg_siglip.fetch import fetch
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.segmentation import class_colours
-from mmseg_siglip.vocabulary import BACKGROUND, Vocabulary, split_words
+from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
+from mmseg_siglip.weights.checkpoint import is_mmengine_checkpoint, load_checkpoint_file
+from mmseg_siglip.weights.fetch import fetch
 
 _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from mmseg_siglip.cli.common import add_arguments, load_config, require, require_data, run
 from mmseg_siglip.models.decode_heads.cat_seg_aggregator import cost_volume
 from mmseg_siglip.models.segmentors import CATSegSegmentor
-from mmseg_siglip.models.templates import SLOT
 from mmseg_siglip.registry import DATASETS, MODELS
+from mmseg_siglip.text.templates import SLOT
 
 SPLITS = ('train', 'val', 'test')
 

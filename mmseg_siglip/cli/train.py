@@ -9,8 +9,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from mmseg_siglip.checkpoint import newest_checkpoint
 from mmseg_siglip.cli.common import add_arguments, build_runner, load_config, require, run
+from mmseg_siglip.weights.checkpoint import newest_checkpoint
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -10,10 +10,10 @@ from mmseg_siglip.datasets.large_vocabulary import ADE20K847Dataset, PascalConte
 from mmseg_siglip.datasets.pascal_context import PascalContext60Dataset, PascalContextDataset59
 from mmseg_siglip.datasets.referring import ReferringDataset
 from mmseg_siglip.datasets.referring_layouts import PhraseListDataset, RefCOCODataset
-from mmseg_siglip.datasets.shapes import ShapesWorldDataset
-from mmseg_siglip.datasets.shapes_phrases import ShapesReferringDataset
-from mmseg_siglip.datasets.shapes_pretraining import ShapesCaptionDataset
-from mmseg_siglip.datasets.shapes_questions import ShapesQuestionDataset
+from mmseg_siglip.datasets.shapes_world.phrases import ShapesReferringDataset
+from mmseg_siglip.datasets.shapes_world.pretraining import ShapesCaptionDataset
+from mmseg_siglip.datasets.shapes_world.questions import ShapesQuestionDataset
+from mmseg_siglip.datasets.shapes_world.segmentation import ShapesWorldDataset
 from mmseg_siglip.datasets.voc import PascalVOC20bDataset, PascalVOC20Dataset
 
 __all__ = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmseg.datasets import BaseSegDataset
 
 from mmseg_siglip.registry import DATASETS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 @DATASETS.register_module()

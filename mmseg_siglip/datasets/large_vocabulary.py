@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mmseg.datasets import BaseSegDataset
 
 from mmseg_siglip.registry import DATASETS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 IGNORE = 65535
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mmseg_siglip.image import MAX_PIXELS, decode_image, decode_labels
+from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 
 MaskSource = Mapping | np.ndarray | None
 KINDS = ('file', 'polygons', 'rle', 'parts')

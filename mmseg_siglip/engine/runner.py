@@ -17,10 +17,10 @@ from mmengine.runner import Runner as BaseRunner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmseg_siglip.checkpoint import newest_checkpoint, to_plain
 from mmseg_siglip.engine.processes import start_gloo
-from mmseg_siglip.image_names import ImageNames
+from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import RUNNERS
+from mmseg_siglip.weights.checkpoint import newest_checkpoint, to_plain
 
 
 def pack_history(hub: dict[str, Any]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from mmengine.runner import CheckpointLoader
 
-from mmseg_siglip.checkpoint import load_checkpoint_file
-from mmseg_siglip.fetch import SOURCES, fetch
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
+from mmseg_siglip.weights.fetch import SOURCES, fetch
 
 
 def load_from_safe(filename: str, map_location: object = None) -> dict[str, Any]:

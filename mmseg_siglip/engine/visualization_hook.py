@@ -15,8 +15,8 @@ from mmseg.engine.hooks import SegVisualizationHook as BaseSegVisualizationHook
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmseg_siglip.image import decode_image
-from mmseg_siglip.image_names import ImageNames
+from mmseg_siglip.io.image import decode_image
+from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import HOOKS
 
 

@@ -22,7 +22,7 @@ from mmseg_siglip.evaluation.depth_scores import (
     crop_mask,
     depth_scores,
 )
-from mmseg_siglip.image_names import ImageNames
+from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
 LARGEST = 65535  # of 16 bits

@@ -13,9 +13,9 @@ import torch
 from mmengine.logging import print_log
 from PIL import Image
 
-from mmseg_siglip.image_names import ImageNames
+from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 ABSENT = ('zero', 'skip')
 

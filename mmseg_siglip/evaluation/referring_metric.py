@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
-from mmseg_siglip.image_names import ImageNames
+from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mmseg_siglip.apis import read_image
+from mmseg_siglip.api.depth import load_depth_model, predict_depth
+from mmseg_siglip.api.segment import read_image
 from mmseg_siglip.cli.common import run
-from mmseg_siglip.depth import load_depth_model, predict_depth
-from mmseg_siglip.image import decode_depth
-from mmseg_siglip.image_source import find_images
-from mmseg_siglip.models.precision import PRECISIONS
+from mmseg_siglip.io.image import decode_depth
+from mmseg_siglip.io.image_source import find_images
+from mmseg_siglip.precision import PRECISIONS
 from mmseg_siglip.vlm.build import ENCODER_TYPES
 from mmseg_siglip.vlm.chat import VisionChat
 from mmseg_siglip.vlm.loader import load_pretrained_model

@@ -21,8 +21,8 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from mmseg_siglip.checkpoint import load_checkpoint_file
-from mmseg_siglip.models.backbones.state import WRAPPERS, load_strict
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
+from mmseg_siglip.weights.state import WRAPPERS, load_strict
 
 _THEIRS = re.compile(r'(?:^|\.)mm_projector\.(?:image_spatial_proj\.)?(.+)$')
 _OURS = re.compile(r'(?:^|\.)multi_modal_projector\.(.+)$')

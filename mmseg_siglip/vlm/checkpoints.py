@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging
 
 from mmseg_siglip.models.backbones.siglip import bundled, first_line
-from mmseg_siglip.models.backbones.state import refuse_missing_path
+from mmseg_siglip.weights.state import refuse_missing_path
 
 VISION_MODELS = {
     'siglip_vision_model': SiglipVisionModel,

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor
 
-from mmseg_siglip.export import patch_statistics
+from mmseg_siglip.patch_stats import patch_statistics
 from mmseg_siglip.vlm.processing import get_size
 from mmseg_siglip.vlm.vision import token_grid
 

@@ -15,7 +15,7 @@ from transformers import LlavaConfig, PretrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
 
-from mmseg_siglip.export import PatchStatisticsFusion
+from mmseg_siglip.patch_stats import PatchStatisticsFusion
 from mmseg_siglip.vlm.strategy import check_strategy, select
 from mmseg_siglip.vlm.vision import blocks_needed, hidden_states, token_grid
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor
 
 from mmseg_siglip.models.backbones.siglip import first_line
-from mmseg_siglip.models.precision import compute_dtype
+from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.vlm.adapters import load_projector
 from mmseg_siglip.vlm.assemble import (
     PretrainedVLM,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.siglip import bundled
-from mmseg_siglip.models.precision import autocast, compute_dtype
+from mmseg_siglip.precision import autocast, compute_dtype
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.checkpoints import load_vision_model, read_vision_config
 from mmseg_siglip.vlm.processing import load_image_processor

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from mmseg_siglip.api.depth import create_depth_model
 from mmseg_siglip.cli import patch_stats
 from mmseg_siglip.cli.patch_stats import main
-from mmseg_siglip.depth import create_depth_model
-from mmseg_siglip.export import PatchStatisticsFusion, patch_statistics
+from mmseg_siglip.patch_stats import PatchStatisticsFusion, patch_statistics
 
 ORIENTATION = 0x0112
 
@@ -94,7 +94,7 @@ def test_depth_of_photographs_by_a_model(tmp_path, repository):
         tar.add(photos, '.')
     from mmengine.config import Config
 
-    from mmseg_siglip.depth import load_depth_model, predict_depth
+    from mmseg_siglip.api.depth import load_depth_model, predict_depth
     from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
 
     model = dict(Config.fromfile(config).model)

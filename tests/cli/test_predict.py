@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from mmseg_siglip.apis import OpenVocabSegmenter
+from mmseg_siglip.api.segment import OpenVocabSegmenter
 from mmseg_siglip.cli.predict import main, share_of, weights_digest
-from mmseg_siglip.datasets.shapes_scene import generate, scene_seed
+from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 
 WORDS = 'cat, dog, grass'
 

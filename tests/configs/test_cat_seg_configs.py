@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 
 from mmseg_siglip.models.segmentors.cat_seg_views import check_test_cfg
 from mmseg_siglip.registry import DATASETS, METRICS, MODELS, TRANSFORMS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'cat_seg'
 ENCODERS = [

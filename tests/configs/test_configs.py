@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmseg_siglip.registry import DATASETS, METRICS, MODELS, TRANSFORMS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 EVERY = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py'))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from layouts import LAYOUTS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmseg_siglip.datasets.layouts import LAYOUTS
 from mmseg_siglip.registry import DATASETS, METRICS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 SHORT_SIDE = dict(coco_stuff=448, cityscapes=560)
 VOCABULARY = dict(coco_stuff10k='coco_stuff')

@@ -13,9 +13,9 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from tiny_sams import SAM_CONFIG
 
+from mmseg_siglip.api.refer import ReferringSegmenter
 from mmseg_siglip.cli import test as test_command
 from mmseg_siglip.cli import train as train_command
-from mmseg_siglip.referring import ReferringSegmenter
 from mmseg_siglip.registry import DATASETS, METRICS, MODELS
 
 CONFIG = str(Path(__file__).resolve().parents[2] / 'configs/refer_sam/shapes.py')

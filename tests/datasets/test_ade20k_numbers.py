@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from mmseg_siglip.datasets.ade20k_numbers import NUMBERS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 def test_numbers_follow_the_alphabet_of_the_vocabulary():

@@ -10,7 +10,7 @@ from PIL import Image
 from mmseg_siglip.datasets import COCOStuffDataset
 from mmseg_siglip.datasets.coco_stuff import CONTIGUOUS_TO_RAW, RAW_TO_CONTIGUOUS
 from mmseg_siglip.datasets.transforms import LoadAnnotations, LoadImageFromFile
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 def load(tmp_path, values, suffix, **options):

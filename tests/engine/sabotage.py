@@ -12,9 +12,9 @@ import sys
 
 from mmengine.config import Config
 
-from mmseg_siglip import checkpoint
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.engine.checkpoint_hook import AtomicBackend
+from mmseg_siglip.weights import checkpoint
 
 
 def die() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmseg_siglip.checkpoint import is_whole, load_checkpoint_file, newest_checkpoint
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.engine.checkpoint_hook import AtomicBackend
+from mmseg_siglip.weights.checkpoint import is_whole, load_checkpoint_file, newest_checkpoint
 
 
 def train(config, folder, options):

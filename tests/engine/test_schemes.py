@@ -89,7 +89,7 @@ def test_mmcls_means_the_backbone(tmp_path, monkeypatch, address):
     state = {'backbone.weight': torch.ones(1, 1), 'head.weight': torch.zeros(1)}
     torch.save(dict(state_dict=state), tmp_path / 'served' / 'net.pth')
     monkeypatch.setattr(
-        'mmseg_siglip.fetch.get_mmcls_models', lambda: {'net': f'{address}/net.pth'}
+        'mmseg_siglip.weights.fetch.get_mmcls_models', lambda: {'net': f'{address}/net.pth'}
     )
     found = CheckpointLoader.load_checkpoint('mmcls://net', logger='silent')
     assert list(found['state_dict']) == ['weight']

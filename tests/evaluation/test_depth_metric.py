@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmseg_siglip.evaluation import DepthMetric
 from mmseg_siglip.evaluation.depth_scores import SCORES, depth_scores
-from mmseg_siglip.image_names import name_images
+from mmseg_siglip.io.image_names import name_images
 
 
 def sample(prediction, truth, **meta):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mmseg_siglip.cli.common import run
-from mmseg_siglip.image_source import find_images
+from mmseg_siglip.io.image_source import find_images
 from mmseg_siglip.vlm import VisionChat, load_pretrained_model
 from mmseg_siglip.vlm.__main__ import ask, depth_reader, parse
 

@@ -7,7 +7,7 @@ import torch
 from tiny_vlm import write_vision
 from transformers import CLIPVisionModel, SiglipVisionModel
 
-from mmseg_siglip.models.attention import attend
+from mmseg_siglip.models.dense.attention import attend
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm import CLIPVisionTower, SigLIPVisionTower, vision
 

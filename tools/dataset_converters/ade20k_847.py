@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmseg_siglip.datasets.ade20k_numbers import NUMBERS
-from mmseg_siglip.image import decode_image
+from mmseg_siglip.io.image import decode_image
 
 IGNORE = 65535
 SHORT_SIDE = 512

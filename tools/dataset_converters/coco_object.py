@@ -29,7 +29,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from tqdm import tqdm
 
-from mmseg_siglip.image import decode_labels
+from mmseg_siglip.io.image import decode_labels
 
 GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 CATEGORY_IDS = tuple(index for index in range(1, 91) if index not in GAPS)

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from layouts import LAYOUTS, write_layout
 
-from mmseg_siglip.datasets.layouts import LAYOUTS, write_layout
-from mmseg_siglip.datasets.shapes_scene import CLASSES, SHAPES, generate, scene_seed
+from mmseg_siglip.datasets.shapes_world.scene import CLASSES, SHAPES, generate, scene_seed
 
 WITH_BACKGROUND = ('voc21', 'context60', 'coco_object')
 

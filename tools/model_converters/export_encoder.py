@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmseg_siglip.checkpoint import load_checkpoint_file
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 
 PREFIX = 'backbone.'
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmseg_siglip.checkpoint import load_checkpoint_file
-from mmseg_siglip.models.backbones.state import load_strict
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.vlm import LlavaTrainer
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
+from mmseg_siglip.weights.state import load_strict
 
 
 def export_vlm(config: str | Path, checkpoint: str | Path, out: str | Path) -> LlavaTrainer:

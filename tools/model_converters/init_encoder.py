@@ -14,10 +14,10 @@ import torch
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
 
-from mmseg_siglip.datasets.shapes_captions import Captioner, observe
-from mmseg_siglip.datasets.shapes_scene import generate
+from mmseg_siglip.datasets.shapes_world.captions import Captioner, observe
+from mmseg_siglip.datasets.shapes_world.scene import generate
 from mmseg_siglip.models.pretrainers.tokenizer import train_tokenizer
-from mmseg_siglip.vocabulary import BUNDLED, Vocabulary
+from mmseg_siglip.text.vocabulary import BUNDLED, Vocabulary
 
 
 def parse_args() -> argparse.Namespace:

@@ -12,8 +12,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from mmseg_siglip.datasets.shapes_questions import KINDS, PLURALS
-from mmseg_siglip.datasets.shapes_scene import SHAPES
+from mmseg_siglip.datasets.shapes_world.questions import KINDS, PLURALS
+from mmseg_siglip.datasets.shapes_world.scene import SHAPES
 
 PAD, START, END = '<pad>', '<s>', '</s>'
 

@@ -9,7 +9,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmseg_siglip.registry import TRANSFORMS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 @TRANSFORMS.register_module()

@@ -8,7 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmseg_siglip.datasets.transforms.loading import read_bytes
-from mmseg_siglip.image import MAX_PIXELS, decode_depth
+from mmseg_siglip.io.image import MAX_PIXELS, decode_depth
 from mmseg_siglip.registry import TRANSFORMS
 
 KB_HEIGHT, KB_WIDTH = 352, 1216

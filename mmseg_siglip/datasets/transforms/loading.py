@@ -7,7 +7,7 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from PIL import Image
 
-from mmseg_siglip.image import MAX_PIXELS, decode_image, decode_labels
+from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 from mmseg_siglip.registry import TRANSFORMS
 
 

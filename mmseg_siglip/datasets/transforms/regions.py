@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmseg_siglip.datasets.shapes_scene import CLASSES, ShapesScene
+from mmseg_siglip.datasets.shapes_world.scene import CLASSES, ShapesScene
 from mmseg_siglip.datasets.transforms.referring import MASKS
 from mmseg_siglip.registry import TRANSFORMS
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
-from mmseg_siglip.models.attention import ATTENTIONS, Block, DenseAttention, run_block
+from mmseg_siglip.models.dense.attention import ATTENTIONS, Block, DenseAttention, run_block
 
 
 def patch_grid(size: tuple[int, int], patch: int, native: tuple[int, int]) -> tuple[int, int]:
@@ -113,7 +113,7 @@ class VisionLanguageBackbone(BaseModule):
 
         Args:
             images: (B, 3, H, W), normalised by `mean` and `std`.
-            attention: A name of `mmseg_siglip.models.attention.ATTENTIONS`.
+            attention: A name of `mmseg_siglip.models.dense.attention.ATTENTIONS`.
 
         Returns:
             (B, D, h, w) with (h, w) from `patch_grid`; a patch covers p x p pixels from the top

@@ -12,8 +12,8 @@ from transformers import PretrainedConfig
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.clip_checkpoint import split_name
 from mmseg_siglip.models.backbones.siglip import MODEL_TYPES, bundled
-from mmseg_siglip.models.backbones.state import read_state_dict, refuse_missing_path
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.state import read_state_dict, refuse_missing_path
 
 CONFIG_NAME = 'config.json'
 LOOKED_FOR = (

@@ -14,22 +14,22 @@ from open_clip import CLIP, SimpleTokenizer
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer, text_global_pool
 from torch import Tensor, nn
 
-from mmseg_siglip.models.attention import (
-    ATTENTIONS,
-    DenseAttention,
-    get_attention,
-    merge_heads,
-    split_heads,
-)
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.clip_checkpoint import (
     CLIPCheckpoint,
     named_config,
     read_clip_checkpoint,
 )
-from mmseg_siglip.models.backbones.state import load_strict
-from mmseg_siglip.models.position import resize_position
+from mmseg_siglip.models.backbones.position import resize_position
+from mmseg_siglip.models.dense.attention import (
+    ATTENTIONS,
+    DenseAttention,
+    get_attention,
+    merge_heads,
+    split_heads,
+)
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.state import load_strict
 
 POSITION_OFFSET = 0.1
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from mmseg_siglip.models.adapters.transformers_clip import open_clip_config, to_open_clip
-from mmseg_siglip.models.backbones.state import read_state_dict, refuse_missing_path
+from mmseg_siglip.weights.state import read_state_dict, refuse_missing_path
 
 OPENAI_MARKS = ('input_resolution', 'context_length', 'vocab_size')
 

@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PretrainedConfig
 
-from mmseg_siglip.models.attention import (
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.image_size import resolve_image_size
+from mmseg_siglip.models.backbones.position import resize_position
+from mmseg_siglip.models.dense.attention import (
     ATTENTIONS,
     DenseAttention,
     get_attention,
@@ -24,15 +27,12 @@ from mmseg_siglip.models.attention import (
     run_block,
     split_heads,
 )
-from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.state import (
+from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.state import (
     load_strict,
     read_state_dict,
     refuse_missing_path,
 )
-from mmseg_siglip.models.image_size import resolve_image_size
-from mmseg_siglip.models.position import resize_position
-from mmseg_siglip.registry import MODELS
 
 ASSETS = Path(__file__).parents[2] / 'assets'
 MODEL_TYPES = ('siglip', 'siglip2')

@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.losses import SigmoidLoss
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 @MODELS.register_module()

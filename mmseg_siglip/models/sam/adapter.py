@@ -14,7 +14,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from mmseg_siglip.models.position import resize_position
+from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.sam import geometry
 from mmseg_siglip.models.sam.geometry import RESIZES, SAMFeatures, Size
 from mmseg_siglip.models.sam.load import load_sam

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.labelling import merge_words
-from mmseg_siglip.models.precision import PRECISIONS, autocast
 from mmseg_siglip.models.sam.proposals import Proposals, content, placed, stability
+from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
 
 SOFT_LIMIT = 16.0  # of a mask prompt's logits, about the range of SAM's own answers

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.adapters.segment_anything import MARK
-from mmseg_siglip.models.backbones.state import load_strict, read_state_dict
 from mmseg_siglip.models.sam.geometry import Size
 from mmseg_siglip.models.sam.proposals import Proposals
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.state import load_strict, read_state_dict
 
 WIDTHS = {768: 'vit_b', 1024: 'vit_l', 1280: 'vit_h'}
 POSITION = 'image_encoder.pos_embed'

@@ -17,7 +17,7 @@ from mmseg_siglip.models.adapters.segment_anything import (
     to_transformers,
 )
 from mmseg_siglip.models.backbones.siglip import bundled, first_line, load_model
-from mmseg_siglip.models.backbones.state import load_strict, read_state_dict, refuse_missing_path
+from mmseg_siglip.weights.state import load_strict, read_state_dict, refuse_missing_path
 
 KINDS = ('auto', 'sam', 'sam2', 'segment_anything')
 MODEL_TYPES = ('sam', 'sam2')

@@ -15,8 +15,8 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmseg_siglip.models.precision import PRECISIONS, autocast
 from mmseg_siglip.models.sam.geometry import SAMFeatures, Size, to_image
+from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
 
 CHUNK_BYTES = 128 * 2**20

@@ -16,21 +16,21 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mmseg_siglip.models.attention import ATTENTIONS, DenseAttention, get_attention, identity
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.siglip import READOUTS, SigLIPBackbone
+from mmseg_siglip.models.dense.attention import ATTENTIONS, DenseAttention, get_attention, identity
 from mmseg_siglip.models.finetune import choose_trainable, text_trains
-from mmseg_siglip.models.precision import PRECISIONS, autocast
 from mmseg_siglip.models.segmentors.cat_seg_views import Views, check_test_cfg, label
 from mmseg_siglip.models.segmentors.sclip import (
     build_backbone,
     build_preprocessor,
     flipped_axes,
 )
-from mmseg_siglip.models.templates import get_templates
-from mmseg_siglip.models.word_features import SYNONYMS, word_features
+from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.templates import get_templates
+from mmseg_siglip.text.vocabulary import Vocabulary
+from mmseg_siglip.text.word_features import SYNONYMS, word_features
 
 VALUE_PATHS = {
     'value_cls': DenseAttention(identity, residual='cls', ffn=True),
@@ -71,7 +71,7 @@ class CATSegSegmentor(BaseSegmentor):
         finetune: What of the encoder trains, see `choose_trainable`; of that, what neither
             `attention` nor `readout` reads stays as it is.
         towers: In which towers.
-        precision: Number format of prediction (see `mmseg_siglip.models.precision`); training
+        precision: Number format of prediction (see `mmseg_siglip.precision`); training
             follows the optimiser wrapper.
         test_cfg: See `check_test_cfg`.
         data_preprocessor: Configuration. Mean and std come from the backbone.

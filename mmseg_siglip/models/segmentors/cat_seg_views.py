@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.decode_heads.cat_seg_head import DROPPED
 from mmseg_siglip.models.labelling import Labels, merge_words
-from mmseg_siglip.models.sliding import window_starts
+from mmseg_siglip.models.windows.stitch import window_starts
 
 MODES = ('whole', 'slide', 'slide_global')
 CHUNK_BYTES = 64 * 2**20

@@ -14,16 +14,16 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mmseg_siglip.image import check_tensor
+from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
 from mmseg_siglip.models.lora import add_lora
-from mmseg_siglip.models.precision import PRECISIONS, autocast
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
 from mmseg_siglip.models.segmentors.sclip import build_preprocessor, flipped_axes
-from mmseg_siglip.models.segmentors.windows import check_test_cfg
-from mmseg_siglip.models.sliding import window_starts
+from mmseg_siglip.models.windows.grid import check_test_cfg
+from mmseg_siglip.models.windows.stitch import window_starts
+from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
 
 
@@ -45,7 +45,7 @@ class SigLIPDepthEstimator(DepthEstimator):
         freeze_backbone: Train the decoder alone: the encoder has no gradients and stays in eval
             mode.
         lora: Arguments of `add_lora`: train adapters in the encoder instead of all its weights.
-        precision: Number format of prediction, see `mmseg_siglip.models.precision`; training has
+        precision: Number format of prediction, see `mmseg_siglip.precision`; training has
             `AmpOptimWrapper`.
         image_size: Pixels to which `predict_depth` resizes the longer side of an image; None
             leaves images as they are.

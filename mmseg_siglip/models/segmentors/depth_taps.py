@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmseg_siglip.models.attention import ATTENTIONS
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
+from mmseg_siglip.models.dense.attention import ATTENTIONS
 
 TAP_NORMS = ('none', 'post_ln', 'per_tap')
 

@@ -18,10 +18,10 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
-from mmseg_siglip.models.precision import PRECISIONS, autocast
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
 from mmseg_siglip.models.sam.finetune import choose_sam_trainable
 from mmseg_siglip.models.segmentors.referring_encoder import ReferringEncoder
+from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
 
 TEST_OPTIONS = dict(mode='whole', threshold=0.5, phrase_batch=32, return_logits=False)
@@ -62,7 +62,7 @@ class ReferringSegmentor(BaseSegmentor):
         encoder: Options of `ReferringEncoder`: the size that SigLIP sees, what of it trains.
         sam_finetune: What of SAM's image encoder trains, see `choose_sam_trainable`.
         train_decoder: Whether SAM's mask decoder trains.
-        precision: Number format of prediction (see `mmseg_siglip.models.precision`); training
+        precision: Number format of prediction (see `mmseg_siglip.precision`); training
             follows the optimiser wrapper.
         fallback_text: Phrases of images that come without, in `forward` for traces and FLOPs only.
         test_cfg: ``mode``, 'whole' alone; ``threshold`` on probabilities; ``phrase_batch``,

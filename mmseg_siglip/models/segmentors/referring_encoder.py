@@ -12,11 +12,11 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mmseg_siglip.models.attention import ATTENTIONS
+from mmseg_siglip.models.backbones.image_size import Size, fitting_size
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
+from mmseg_siglip.models.dense.attention import ATTENTIONS
 from mmseg_siglip.models.finetune import choose_trainable
-from mmseg_siglip.models.image_size import Size, fitting_size
 from mmseg_siglip.models.lora import select_adapter
 
 SPACES = ('joint', 'tower')

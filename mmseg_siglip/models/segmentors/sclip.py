@@ -21,13 +21,13 @@ from torch.nn.functional import interpolate, normalize
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import find_encoder_type
 from mmseg_siglip.models.labelling import Labeller, Rows
-from mmseg_siglip.models.precision import PRECISIONS, autocast
-from mmseg_siglip.models.segmentors.windows import Windows, check_test_cfg
-from mmseg_siglip.models.sliding import Stitch, stitch_matrix, upsample_matrix, window_starts
-from mmseg_siglip.models.templates import get_templates
-from mmseg_siglip.models.text_bank import text_bank
+from mmseg_siglip.models.windows.grid import Windows, check_test_cfg
+from mmseg_siglip.models.windows.stitch import Stitch, stitch_matrix, upsample_matrix, window_starts
+from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.templates import get_templates
+from mmseg_siglip.text.text_bank import text_bank
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 @MODELS.register_module()
@@ -42,7 +42,7 @@ class SCLIPSegmentor(BaseSegmentor):
             ``pretrained`` holds.
         vocabulary: A bundled name, a file, or a list of words (see `Vocabulary`).
         templates: A named set or a list of sentences (see `get_templates`).
-        attention: A name of `mmseg_siglip.models.attention.ATTENTIONS`.
+        attention: A name of `mmseg_siglip.models.dense.attention.ATTENTIONS`.
         logit_scale: Factor on cosines before the softmax; None takes the encoder's own.
         prob_thd: Pixels whose best probability is lower become background.
         area_thd: A foreground class is removed from an image in which it covers at most this
@@ -52,7 +52,7 @@ class SCLIPSegmentor(BaseSegmentor):
         postprocessor: Configuration of a module that refines (B, Q, H, W) cosines on
             (B, 3, H, W) images. It needs them at full size. By its ``wants`` it may ask for
             ``pixels``, ``features``, ``text``, ``query_to_class`` and ``logit_scale`` as well.
-        precision: Number format of the encoders (see `mmseg_siglip.models.precision`).
+        precision: Number format of the encoders (see `mmseg_siglip.precision`).
         compile_backend: Runs the encoder through ``torch.compile`` with this backend, such as
             'inductor', which needs a C++ compiler. Batches of windows are filled up to
             ``window_batch``, so windows of one size are compiled once. Not with mode 'whole',

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmseg_siglip.datasets.transforms import SelectClasses
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 def test_by_hand():

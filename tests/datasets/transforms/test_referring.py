@@ -65,7 +65,7 @@ def test_flip_moves_pixels_masks_and_words_together():
 
 def test_a_shapes_scene_flipped_still_tells_the_truth():
     """What is called leftmost is leftmost in the mirrored picture."""
-    from mmseg_siglip.datasets.shapes_phrases import ShapesReferringDataset
+    from mmseg_siglip.datasets.shapes_world.phrases import ShapesReferringDataset
 
     dataset = ShapesReferringDataset(num_scenes=8, phrases_per_image=500, test_mode=True)
     checked = 0

@@ -1,7 +1,7 @@
 import numpy as np
 
 from mmseg_siglip.datasets import ShapesWorldDataset
-from mmseg_siglip.datasets.shapes_scene import CLASSES
+from mmseg_siglip.datasets.shapes_world.scene import CLASSES
 from mmseg_siglip.registry import TRANSFORMS
 
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from oracles import clip_features
 
-from mmseg_siglip.models.attention import ATTENTIONS
 from mmseg_siglip.models.backbones.clip import CLIPBackbone
+from mmseg_siglip.models.dense.attention import ATTENTIONS
 
 TEXTS = ['a photo of a cat.', 'sky', 'a rendering of a rather long description of the sky']
 

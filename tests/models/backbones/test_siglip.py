@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from mmseg_siglip.models.attention import ATTENTIONS
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.dense.attention import ATTENTIONS
 
 
 @pytest.fixture(scope='module')

@@ -11,7 +11,7 @@ from tiny_encoders import WORDS
 from torch.nn.functional import fold, interpolate, unfold
 from transformers import SiglipImageProcessorPil
 
-from mmseg_siglip.models.attention import ATTENTIONS
+from mmseg_siglip.models.dense.attention import ATTENTIONS
 from mmseg_siglip.models.segmentors import CATSegSegmentor, OpenVocabularyTTAModel
 from mmseg_siglip.models.segmentors.cat_seg import VALUE_PATHS, check_blocks
 

@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 
 from mmseg_siglip.evaluation import IoUMetric
 from mmseg_siglip.models.segmentors.sclip import SCLIPSegmentor
-from mmseg_siglip.models.templates import get_templates
-from mmseg_siglip.vocabulary import Vocabulary
+from mmseg_siglip.text.templates import get_templates
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 WORDS = ['sky, wall, tree', 'person, person in shirt', 'cat', 'road', 'boat, ship']
 SLIDE = dict(mode='slide', crop_size=(32, 32), stride=(16, 16), window_batch=4, return_logits=True)

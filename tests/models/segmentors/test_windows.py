@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmseg_siglip.models.segmentors.windows import Windows, check_sides, check_test_cfg
+from mmseg_siglip.models.windows.grid import Windows, check_sides, check_test_cfg
 
 
 def test_crops_lie_where_the_windows_do_row_by_row():

@@ -4,11 +4,11 @@ import importlib.util
 
 import numpy as np
 import pytest
+from layouts import LAYOUTS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmseg_siglip.datasets.layouts import LAYOUTS
-from mmseg_siglip.datasets.shapes_scene import CLASSES, generate, scene_seed
+from mmseg_siglip.datasets.shapes_world.scene import CLASSES, generate, scene_seed
 from mmseg_siglip.registry import DATASETS
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cat_seg_oracle import PlainAggregator
 
-from mmseg_siglip.checkpoint import is_mmengine_checkpoint, load_checkpoint_file
+from mmseg_siglip.weights.checkpoint import is_mmengine_checkpoint, load_checkpoint_file
 
 
 @pytest.fixture

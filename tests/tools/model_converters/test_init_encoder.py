@@ -4,7 +4,7 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES
 from transformers import AutoTokenizer
 
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
-from mmseg_siglip.vocabulary import BUNDLED, Vocabulary
+from mmseg_siglip.text.vocabulary import BUNDLED, Vocabulary
 from tools.model_converters import init_encoder
 
 

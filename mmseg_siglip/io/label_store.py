@@ -1,0 +1,180 @@
+"""Labels of many images on disk, whole at every moment, whoever is killed when.
+
+Processes write side by side, each under its own number; what is there says what is done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmseg_siglip.api.results import Segmentation
+
+KEYS = {'file_name', 'height', 'width', 'annotations'}
+
+
+class LabelStore(ABC):
+    """Args: folder: Where the labels go. process: Number of the writing process."""
+
+    def __init__(self, folder: Path, process: int) -> None:
+        self.folder, self.process = folder, process
+
+    @abstractmethod
+    def done(self) -> set[str]:
+        """Names of the images that are labelled; called before any process writes."""
+
+    @abstractmethod
+    def write(self, name: str, result: Segmentation) -> None:
+        """Keep the labels of image `name`, a relative path."""
+
+    @abstractmethod
+    def finish(self, classes: Sequence[str], info: dict[str, Any]) -> None:
+        """Make the final form; called by one process after all have written."""
+
+
+class PNGStore(LabelStore):
+    """``labels/<name>.png`` for each image, as `Segmentation.save` writes it."""
+
+    @property
+    def labels(self) -> Path:
+        return self.folder / 'labels'
+
+    def done(self) -> set[str]:
+        return {
+            file.relative_to(self.labels).as_posix().removesuffix('.png')
+            for file in self.labels.rglob('*.png')
+            if file.is_file()
+        }
+
+    def write(self, name: str, result: Segmentation) -> None:
+        draft = self._draft
+        draft.parent.mkdir(exist_ok=True)
+        result.save(draft)
+        with draft.open('rb') as file:
+            os.fsync(file.fileno())
+        target = self.labels / f'{name}.png'
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(draft, target)
+
+    @property
+    def _draft(self) -> Path:
+        return self.folder / '.drafts' / f'{self.process:04d}.png'
+
+    def finish(self, classes: Sequence[str], info: dict[str, Any]) -> None:
+        """The files are the final form."""
+        shutil.rmtree(self._draft.parent, ignore_errors=True)
+
+
+class COCOStore(LabelStore):
+    """A journal for each process, and at the end ``labels.json`` in COCO's format.
+
+    A line of ``journal/<process>.jsonl`` holds one image: ``file_name``, ``height``, ``width`` and
+    ``annotations``, the entries of `Segmentation.to_coco_rle`. A line that a kill cut short is
+    dropped, and its image counts as not done.
+    """
+
+    def __init__(self, folder: Path, process: int) -> None:
+        super().__init__(folder, process)
+        self._file = None
+
+    def done(self) -> set[str]:
+        for path in self._journals():
+            drop_cut_line(path)
+        return {record['file_name'] for path in self._journals() for _, record in read_lines(path)}
+
+    def write(self, name: str, result: Segmentation) -> None:
+        if self._file is None:
+            path = self.folder / 'journal' / f'{self.process:04d}.jsonl'
+            path.parent.mkdir(exist_ok=True)
+            self._file = path.open('ab')
+        height, width = result.labels.shape
+        record = dict(file_name=name, height=height, width=width, annotations=result.to_coco_rle())
+        self._file.write(json.dumps(record).encode() + b'\n')
+        self._file.flush()
+
+    def finish(self, classes: Sequence[str], info: dict[str, Any]) -> None:
+        """Merge all journals, sorted by name, one image in memory at a time."""
+        places = {
+            record['file_name']: (path, offset)
+            for path in self._journals()
+            for offset, record in read_lines(path)
+        }
+        draft = self.folder / '.labels.json.draft'
+        with draft.open('w', encoding='utf-8') as out:
+            names = [dict(id=index, name=name) for index, name in enumerate(classes)]
+            out.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(names)},\n')
+            for key, rows in (('images', _images), ('annotations', _annotations)):
+                out.write(f'"{key}": [')
+                for count, row in enumerate(rows(places)):
+                    out.write((',\n' if count else '\n') + json.dumps(row))
+                out.write('\n]' + (',\n' if key == 'images' else '}\n'))
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(draft, self.folder / 'labels.json')
+
+    def _journals(self) -> list[Path]:
+        return sorted((self.folder / 'journal').glob('*.jsonl'))
+
+
+STORES: dict[str, type[LabelStore]] = dict(png=PNGStore, coco=COCOStore)
+
+Places = dict[str, tuple[Path, int]]
+"""Name of an image to the journal and the byte where its line begins."""
+
+
+def drop_cut_line(path: Path) -> None:
+    """Cut a file after its last line break, so that what is appended starts a line."""
+    with path.open('rb+') as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(end - 2**16, 0)
+            file.seek(start)
+            at = file.read(end - start).rfind(b'\n')
+            if at >= 0:
+                break
+            end = start
+        file.truncate(start + at + 1 if end else 0)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """Each whole record of a journal, with the byte where it begins."""
+    offset = 0
+    with path.open('rb') as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            if isinstance(record, dict) and record.keys() == KEYS:
+                yield offset, record
+            offset += len(line)
+
+
+def _records(places: Places) -> Iterator[tuple[int, dict]]:
+    files = {path: path.open('rb') for path in {path for path, _ in places.values()}}
+    try:
+        for number, name in enumerate(sorted(places), 1):
+            path, offset = places[name]
+            files[path].seek(offset)
+            yield number, json.loads(files[path].readline())
+    finally:
+        for file in files.values():
+            file.close()
+
+
+def _images(places: Places) -> Iterator[dict]:
+    for number, record in _records(places):
+        yield dict(id=number, **{key: record[key] for key in ('file_name', 'height', 'width')})
+
+
+def _annotations(places: Places) -> Iterator[dict]:
+    number = 0
+    for image, record in _records(places):
+        for entry in record['annotations']:
+            number += 1
+            yield dict(id=number, image_id=image, iscrowd=0, **entry)

@@ -1,0 +1,139 @@
+"""Vocabulary + templates + encoder weights -> class-word embeddings, computed once.
+
+Shapes: Q query words, T templates, D joint channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from mmengine.logging import print_log
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mmseg_siglip.precision import autocast, compute_dtype
+from mmseg_siglip.text.templates import SLOT
+from mmseg_siglip.weights.checkpoint import write_atomically
+
+if TYPE_CHECKING:
+    from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+
+FORMAT = 2
+ENOUGH = 64  # prompts in a batch that keep the processor busy
+
+
+def cache_folder() -> Path:
+    """Where embeddings are kept: ``$MMSEG_SIGLIP_CACHE``, or a folder below the user's cache."""
+    root = os.environ.get('MMSEG_SIGLIP_CACHE')
+    if root:
+        return Path(root)
+    base = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache'))
+    return base / 'mmseg_siglip' / 'text_bank'
+
+
+@torch.no_grad()
+def embed_queries(
+    backbone: VisionLanguageBackbone,
+    queries: Sequence[str],
+    templates: Sequence[str],
+    *,
+    precision: str = 'fp32',
+    batch_size: int = 256,
+) -> Tensor:
+    """Embed each query word in all templates.
+
+    Each prompt is L2-normalised, the templates are averaged, and the mean is L2-normalised, as in
+    CLIP (https://arxiv.org/abs/2103.00020, section 3.1.4).
+
+    Args:
+        backbone: Any encoder with `encode_text`.
+        queries: Q words or phrases; those that repeat are encoded once.
+        templates: T sentences with one ``{}`` each.
+        precision: See `mmseg_siglip.precision`.
+        batch_size: Most prompts per forward pass.
+
+    Returns:
+        (Q, D) float32, unit length.
+    """
+    words = list(dict.fromkeys(queries))
+    device = next(iter(backbone.text_parameters().values())).device
+    total = torch.zeros(len(words), backbone.embed_dim, device=device)
+    for batch in prompt_batches(words, templates, batch_size):
+        texts, owners = zip(*batch, strict=True)
+        with autocast(precision, device):
+            vectors = backbone.encode_text(texts)
+        owners = torch.tensor(owners, device=device)
+        total.index_add_(0, owners, normalize(vectors.float(), dim=-1))
+    row = {word: i for i, word in enumerate(words)}
+    return normalize(total, dim=-1)[[row[query] for query in queries]]
+
+
+def prompt_batches(
+    words: Sequence[str], templates: Sequence[str], batch_size: int
+) -> Iterator[list[tuple[str, int]]]:
+    """All prompts with the index of their word, in batches that are cheap for a causal tower.
+
+    Such a tower encodes once what a batch has in common, and runs up to the longest prompt: a
+    batch holds words of similar length in one template, or in several where words are few.
+    """
+    by_length = sorted(enumerate(words), key=lambda item: len(item[1]))
+    joined = max(1, ENOUGH // len(words))
+    for first in range(0, len(templates), joined):
+        group = templates[first : first + joined]
+        prompts = [(t.replace(SLOT, word), i) for i, word in by_length for t in group]
+        for start in range(0, len(prompts), batch_size):
+            yield prompts[start : start + batch_size]
+
+
+def text_bank(
+    backbone: VisionLanguageBackbone,
+    queries: Sequence[str],
+    templates: Sequence[str],
+    *,
+    precision: str = 'fp32',
+) -> Tensor:
+    """`embed_queries`, kept on disk under a key that changes with all that it depends on.
+
+    Returns:
+        (Q, D) float32 on the backbone's device, unit length.
+    """
+    device = next(iter(backbone.text_parameters().values())).device
+    dtype = compute_dtype(precision, device)
+    key = bank_key(backbone, queries, templates, dtype)
+    path = cache_folder() / f'{key}.safetensors'
+    if path.is_file():
+        try:
+            return load_file(path, device=str(device))['embeddings']
+        except (OSError, SafetensorError, KeyError) as error:
+            print_log(f'{path}: unreadable, embedding the words again ({error})', 'current')
+    embeddings = embed_queries(backbone, queries, templates, precision=precision)
+    try:
+        write_atomically(save(dict(embeddings=embeddings.cpu())), path)
+    except OSError as error:
+        print_log(f'{path}: word embeddings cannot be kept ({error})', 'current')
+    return embeddings
+
+
+def bank_key(
+    backbone: VisionLanguageBackbone,
+    queries: Sequence[str],
+    templates: Sequence[str],
+    dtype: torch.dtype,
+) -> str:
+    """Hexadecimal digest of words, templates, number format, and the text tower as it is set up."""
+    digest = hashlib.sha256()
+    header = [FORMAT, type(backbone).__name__, list(queries), list(templates), str(dtype)]
+    header += [backbone.text_settings(), backbone.tokenizer_state()]
+    digest.update(json.dumps(header, sort_keys=True).encode())
+    for name, value in sorted(backbone.text_parameters().items()):
+        digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,226 @@
+"""Checkpoint files: read without running anything in them, written whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import tempfile
+import zipfile
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import Parameter
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+from mmseg_siglip.weights.torchscript import is_torchscript, read_torchscript
+
+_UNSUPPORTED = re.compile(r'(?:GLOBAL|Unsupported class|Unsupported type:?) ([\w.]+)')
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size, torch.device)
+
+
+def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of any format as data; the format is found from the contents.
+
+    Formats: safetensors, ``torch.save`` (weights only), TorchScript archives such as OpenAI's CLIP.
+    Tensors arrive on the CPU. Configs stored in an MMEngine checkpoint are left out, since
+    MMEngine would execute them (see :func:`drop_configs`).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, is not a checkpoint, or needs code to be read; the message
+            names what was refused.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint not found: there is no file {path}.')
+    if path.stat().st_size == 0:
+        raise ValueError(f'{path} is empty, expected a checkpoint.')
+    if _is_safetensors(path):
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f'{path} is a damaged safetensors file: {error}.') from error
+    if is_torchscript(path):
+        return read_torchscript(path)
+    checkpoint = _load_weights_only(path)
+    if not isinstance(checkpoint, dict):
+        kind = type(checkpoint).__name__
+        raise ValueError(f'{path} holds a {kind}, expected a dict of tensors.')
+    drop_configs(checkpoint)
+    return checkpoint
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Eight bytes of little-endian header length, then a JSON object."""
+    with open(path, 'rb') as file:
+        start = file.read(9)
+    return start[8:] == b'{' and start[:2] != b'PK'
+
+
+def _load_weights_only(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        names = _unsafe_globals(path) or _UNSUPPORTED.findall(str(error))
+        if not names:
+            raise ValueError(f'{path} is not a checkpoint: it cannot be unpickled.') from error
+        raise ValueError(
+            f'{path} is refused: to read it would run code from the file, namely '
+            f'{", ".join(sorted(set(names)))}; expected tensors and plain values only.'
+        ) from error
+    except Exception as error:
+        reason = str(error).split('\n')[0].split('. ')[0] or type(error).__name__
+        raise ValueError(f'{path} is damaged or not a checkpoint: {reason}.') from error
+
+
+def _unsafe_globals(path: Path) -> list[str]:
+    try:
+        return get_unsafe_globals_in_checkpoint(path)
+    except ValueError:  # the format before torch 1.6, which the function does not read
+        return []
+
+
+def drop_configs(checkpoint: dict[str, Any]) -> None:
+    """Remove, in place, the configs that MMEngine would execute.
+
+    ``Runner.resume`` runs ``meta.config``; an Inferencer without a config runs ``meta.cfg`` or
+    ``message_hub.runtime_info.cfg``.
+    """
+    meta = checkpoint.get('meta')
+    if isinstance(meta, dict):
+        meta.pop('config', None)
+        meta.pop('cfg', None)
+    hub = checkpoint.get('message_hub')
+    if isinstance(hub, dict):
+        for part in ('runtime_info', 'resumed_keys'):
+            if isinstance(hub.get(part), dict):
+                hub[part].pop('cfg', None)
+
+
+def is_mmengine_checkpoint(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was saved by MMEngine's Runner: ``state_dict`` beside ``meta``."""
+    return isinstance(checkpoint.get('state_dict'), dict) and isinstance(
+        checkpoint.get('meta'), dict
+    )
+
+
+def to_plain(value: Any, *, where: str = 'checkpoint') -> Any:
+    """A copy that holds tensors and plain Python values only.
+
+    Arrays become tensors, their scalars Python numbers, other mappings and sequences dicts and
+    lists, paths strings. What has no plain form is left out, with a warning that says where.
+    """
+    if isinstance(value, Tensor):
+        return value if type(value) in (Tensor, Parameter) else value.as_subclass(Tensor)
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        numeric = value.dtype.kind in 'biufc'
+        return torch.from_numpy(np.array(value)) if numeric else to_plain(value.tolist())
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Mapping):
+        pairs = (
+            (to_plain(key, where=where), to_plain(item, where=f'{where}.{key}'))
+            for key, item in value.items()
+        )
+        kept = [(key, item) for key, item in pairs if key is not _NOTHING and item is not _NOTHING]
+        if not isinstance(value, OrderedDict):
+            return dict(kept)
+        plain = OrderedDict(kept)
+        if hasattr(value, '_metadata'):
+            plain._metadata = to_plain(value._metadata)  # torch keeps module versions here
+        return plain
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        items = (to_plain(item, where=f'{where}[{i}]') for i, item in enumerate(value))
+        kind = tuple if isinstance(value, tuple) else set if isinstance(value, set) else list
+        return kind(item for item in items if item is not _NOTHING)
+    print_log(
+        f'{where} is not saved: a {type(value).__name__} has no plain form.',
+        logger='current',
+        level=logging.WARNING,
+    )
+    return _NOTHING
+
+
+_NOTHING = object()
+
+
+def write_atomically(data: bytes | memoryview, path: str | Path) -> None:
+    """Write beside the place, flush to disk, then rename: a reader sees the old file or the new."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether a file written by ``torch.save`` is complete: its directory and all checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except Exception:  # zipfile has no one error for the many ways in which bytes can be wrong
+        return False
+
+
+def newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[Path]]:
+    """The newest whole checkpoint of a run, and the newer ones passed over as damaged.
+
+    Looked at are the ``.pth`` files in the folder and in the one that ``last_checkpoint`` points
+    into, newest first. ``best_*.pth`` cannot be resumed from (they lack the optimizer) and are left
+    out. The pointer itself is not believed: a kill may leave it empty or behind.
+    """
+    folders = {Path(folder).resolve()}
+    pointer = Path(folder, 'last_checkpoint')
+    if pointer.is_file():
+        target = pointer.read_text(encoding='utf-8', errors='replace').strip('\0\n ')
+        if target:
+            folders.add(Path(target).resolve().parent)
+    files = [
+        file
+        for place in folders
+        if place.is_dir()
+        for file in place.glob('*.pth')
+        if not file.name.startswith(('best_', '.'))
+    ]
+    damaged: list[Path] = []
+    for file in sorted(files, key=_age, reverse=True):
+        if is_whole(file):
+            return file, damaged
+        damaged.append(file)
+    return None, damaged
+
+
+def _age(file: Path) -> tuple[int, int]:
+    steps = re.findall(r'\d+', file.stem)
+    return file.stat().st_mtime_ns, int(steps[-1]) if steps else -1

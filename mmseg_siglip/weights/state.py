@@ -1,0 +1,76 @@
+"""Weights of an encoder out of any file, and loading them without leaving one out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
+
+WRAPPERS = ('state_dict', 'model')
+PREFIXES = ('module.', 'backbone.', 'model.')
+SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors', '.ckpt')
+
+
+def refuse_missing_path(source: str) -> None:
+    """Tell a path that does not exist from the name of a model on a hub.
+
+    Raises:
+        ValueError: `source` can only be a path, and nothing is there.
+    """
+    is_path = source.startswith(('/', '.', '~')) or source.endswith(SUFFIXES)
+    if (is_path or source.count('/') > 1) and not Path(source).exists():
+        raise ValueError(f'{source}: no such file or folder')
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint, without the wrappers that training frameworks add.
+
+    A dictionary entry ``state_dict`` or ``model`` is opened; of an MMEngine segmentor only the
+    ``backbone.`` part is kept; a prefix that all names share is dropped.
+
+    Raises:
+        ValueError: The file holds no tensors, or more than tensors may load (see `checkpoint`).
+    """
+    state = load_checkpoint_file(path)
+    for key in WRAPPERS:
+        if isinstance(state.get(key), Mapping):
+            state = state[key]
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not state:
+        raise ValueError(f'{path}: expected a state dict of tensors, found none')
+    part = {name: value for name, value in state.items() if name.startswith('backbone.')}
+    state = part or state
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Copy `state` into `module`, every name matched.
+
+    Raises:
+        ValueError: A weight is missing, unknown, or of another shape.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in state]
+    unknown = [name for name in state if name not in own]
+    if missing or unknown:
+        raise ValueError(
+            f'{source}: expected the {len(own)} weights of a {type(module).__name__}, '
+            f'{_count(missing)} missing and {_count(unknown)} unknown'
+        )
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise ValueError(
+                f'{source}: expected shape {tuple(own[name].shape)} for {name}, '
+                f'found {tuple(value.shape)}'
+            )
+    module.load_state_dict(state)
+
+
+def _count(names: list[str]) -> str:
+    return f'{len(names)} (first {names[0]})' if names else '0'

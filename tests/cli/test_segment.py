@@ -1,0 +1,125 @@
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmseg_siglip.__main__ import find_images, segment
+from mmseg_siglip.api.segment import OpenVocabSegmenter
+from mmseg_siglip.cli.common import run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / 'photos' / 'more').mkdir(parents=True)
+    for name in ('a.jpg', 'b.png', 'more/c.JPG'):
+        pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / 'photos' / name, format='PNG')
+    (tmp_path / 'photos' / 'notes.txt').write_text('no image')
+    return tmp_path / 'photos'
+
+
+@pytest.fixture
+def command(openai_file, tmp_path):
+    def call(images, words='cat, dog, grass', *extra):
+        options = ['--encoder', openai_file, '--templates', 'plain', '--out', str(tmp_path / 'out')]
+        return run(segment, [str(images), words, *options, *extra])
+
+    return call
+
+
+def test_one_image(command, photos, tmp_path, capsys):
+    assert command(photos / 'a.jpg') == 0
+    assert '1 of 1 images segmented' in capsys.readouterr().out
+    labels = np.array(Image.open(tmp_path / 'out' / 'a.jpg.labels.png'))
+    assert labels.shape == (40, 50) and labels.max() < 3
+    assert Image.open(tmp_path / 'out' / 'a.jpg.picture.png').width == 50
+
+
+def test_folder_keeps_its_structure(command, photos, tmp_path):
+    assert command(photos, 'voc20') == 0
+    written = {str(p.relative_to(tmp_path / 'out')) for p in (tmp_path / 'out').rglob('*.png')}
+    names = ('a.jpg', 'b.png', 'more/c.JPG')
+    assert written == {f'{name}.{kind}.png' for name in names for kind in ('labels', 'picture')}
+
+
+def test_broken_files_are_reported_and_the_others_done(command, photos, tmp_path, capsys):
+    (photos / 'b.png').write_bytes(b'not an image')
+    assert command(photos) == 1
+    captured = capsys.readouterr()
+    assert '2 of 3 images segmented' in captured.out
+    assert 'error: 1 images could not be read' in captured.err and 'b.png' in captured.err
+    assert (tmp_path / 'out' / 'more' / 'c.JPG.labels.png').is_file()
+
+
+def test_a_file_that_cannot_be_read_is_named(command, photos, tmp_path, capsys, monkeypatch):
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.name == 'b.png':
+            raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, 'read_bytes', refuse)
+    assert command(photos) == 1
+    captured = capsys.readouterr()
+    assert '2 of 3 images segmented' in captured.out
+    assert f'1 images could not be read: {photos / "b.png"}: Permission denied' in captured.err
+    assert (tmp_path / 'out' / 'more' / 'c.JPG.labels.png').is_file()
+
+
+@pytest.mark.parametrize('out', ['.', 'segmented', 'more/deep'])
+def test_results_are_no_photographs(command, photos, monkeypatch, capsys, out):
+    """Inside the folder of images the next run would read them."""
+    monkeypatch.chdir(photos)
+    assert command('.', 'cat, dog', '--out', out) == 1
+    assert f'--out {out} lies in the images .: choose a folder elsewhere' in capsys.readouterr().err
+    assert command('a.jpg', 'cat, dog', '--out', out) == 0
+
+
+@pytest.mark.parametrize(
+    ('images', 'words', 'extra', 'message'),
+    [
+        ('absent.jpg', 'cat', (), 'absent.jpg: no such image or folder'),
+        ('.', 'cat', (), 'no images in this folder; looked for .jpg'),
+        ('photos', 'cat,,dog', (), 'empty name'),
+        ('photos', 'cat, cat', (), "'cat' is there already"),
+        ('photos', 'cat', ('--encoder', 'absent.pt'), 'absent.pt: no such file'),
+    ],
+)
+def test_one_sentence_for_bad_input(
+    command, photos, tmp_path, monkeypatch, capsys, images, words, extra, message
+):
+    (tmp_path / 'empty').mkdir()
+    monkeypatch.chdir(tmp_path / 'empty')
+    target = photos if images == 'photos' else images
+    assert command(target, words, *extra) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith('error: ') and message in line
+
+
+def test_fifty_words(command, photos, tmp_path):
+    """Together they are longer than any file name may be."""
+    assert command(photos / 'a.jpg', ', '.join(f'word number {i}' for i in range(50))) == 0
+    assert np.array(Image.open(tmp_path / 'out' / 'a.jpg.labels.png')).max() < 50
+
+
+def test_images_are_sorted(photos):
+    assert [path.name for path in find_images(photos)] == ['a.jpg', 'b.png', 'c.JPG']
+
+
+def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):
+    config, checkpoint = map(str, cat_seg_files)
+    argv = [str(photos), 'red star, ground', '--out', str(tmp_path / 'out'), '--precision', 'fp32']
+    assert run(segment, [*argv, '--config', config, '--checkpoint', checkpoint]) == 0
+    assert '3 of 3 images segmented' in capsys.readouterr().out
+    expected = OpenVocabSegmenter.from_config(config, checkpoint, precision='fp32')
+    labels = np.array(Image.open(tmp_path / 'out' / 'b.png.labels.png'))
+    words = ['red star', 'ground']
+    np.testing.assert_array_equal(labels, expected(photos / 'b.png', words).labels)
+    assert run(segment, [*argv, '--config', config, '--method', 'sclip', '--encoder', 'x']) == 1
+    assert '--encoder, --method: expected nothing of the kind' in capsys.readouterr().err
+    assert run(segment, [*argv, '--checkpoint', checkpoint]) == 1
+    assert '--checkpoint: expected --config' in capsys.readouterr().err

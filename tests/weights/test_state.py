@@ -1,0 +1,69 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mmseg_siglip.weights.state import load_strict, read_state_dict, refuse_missing_path
+
+WEIGHTS = {'weight': torch.randn(2, 3), 'bias': torch.randn(2)}
+
+
+def prefixed(prefix):
+    return {prefix + name: value for name, value in WEIGHTS.items()}
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        WEIGHTS,
+        dict(state_dict=WEIGHTS, epoch=3),
+        dict(state_dict=prefixed('module.')),
+        dict(meta={}, state_dict=prefixed('backbone.model.') | {'head.weight': torch.ones(1)}),
+        dict(model=WEIGHTS),
+    ],
+)
+def test_wrappers_and_prefixes(tmp_path, content):
+    torch.save(content, tmp_path / 'x.pth')
+    state = read_state_dict(tmp_path / 'x.pth')
+    assert state.keys() == WEIGHTS.keys()
+    assert all(torch.equal(state[name], WEIGHTS[name]) for name in WEIGHTS)
+
+
+def test_safetensors(tmp_path):
+    save_file(WEIGHTS, tmp_path / 'x.safetensors')
+    assert read_state_dict(tmp_path / 'x.safetensors').keys() == WEIGHTS.keys()
+
+
+def test_no_tensors(tmp_path):
+    torch.save(dict(a=1), tmp_path / 'x.pt')
+    with pytest.raises(ValueError, match=r'x.pt: expected a state dict of tensors, found none'):
+        read_state_dict(tmp_path / 'x.pt')
+
+
+@pytest.mark.parametrize(
+    ('state', 'message'),
+    [
+        ({'weight': WEIGHTS['weight']}, r'1 \(first bias\) missing and 0 unknown'),
+        (WEIGHTS | {'extra': torch.ones(1)}, r'0 missing and 1 \(first extra\) unknown'),
+        (WEIGHTS | {'bias': torch.ones(5)}, r'expected shape \(2,\) for bias, found \(5,\)'),
+    ],
+)
+def test_strict(state, message):
+    with pytest.raises(ValueError, match=rf'^x.pt: .*{message}'):
+        load_strict(torch.nn.Linear(3, 2), state, 'x.pt')
+
+
+def test_strict_loads_all():
+    module = torch.nn.Linear(3, 2)
+    load_strict(module, WEIGHTS, 'x.pt')
+    assert torch.equal(module.weight, WEIGHTS['weight'])
+
+
+@pytest.mark.parametrize('source', ['/no/such', './no', 'weights.pt', 'a/b/c'])
+def test_paths_that_do_not_exist(source):
+    with pytest.raises(ValueError, match='no such file or folder'):
+        refuse_missing_path(source)
+
+
+@pytest.mark.parametrize('source', ['google/siglip2-base-patch16-224', 'name'])
+def test_hub_names_are_not_paths(source):
+    refuse_missing_path(source)
