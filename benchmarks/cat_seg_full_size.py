@@ -22,9 +22,9 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmseg_siglip.engine import AmpOptimWrapper
-from mmseg_siglip.models.backbones.siglip import bundled
 from mmseg_siglip.models.segmentors import CATSegSegmentor
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.source import bundled
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs/cat_seg'
 

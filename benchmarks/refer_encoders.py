@@ -23,10 +23,10 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmseg_siglip.engine.optim_wrapper import AmpOptimWrapper
-from mmseg_siglip.models.backbones.siglip import bundled
 from mmseg_siglip.models.decode_heads.sam_prompter import MODES
 from mmseg_siglip.models.decode_heads.sam_prompter_head import SAMPrompterDecodeHead
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.source import bundled
 
 B = dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
 SO400M = dict(

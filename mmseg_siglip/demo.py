@@ -22,9 +22,9 @@ from PIL import Image
 from mmseg_siglip.api.results import add_legend
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.models.backbones.siglip import READOUTS, SITES
-from mmseg_siglip.models.dense.attention import ATTENTIONS
 
 PACKAGE = Path(__file__).parent
+ATTENTIONS = ('vanilla', 'maskclip', 'csa', 'clearclip', 'naclip')
 OVERVIEW = (0, 1, 2, 3)
 
 
@@ -66,8 +66,9 @@ def ablation(runner: Runner) -> Iterator[dict]:
         if (site, readout) == ('head', 'raw'):
             continue
         model.backbone.site, model.backbone.readout = site, readout
-        for model.attention in ATTENTIONS:
-            yield dict(site=site, readout=readout, attention=model.attention, **runner.test())
+        for name in ATTENTIONS:
+            model.method = model.backbone.method_for(name)
+            yield dict(site=site, readout=readout, attention=name, **runner.test())
 
 
 def table(rows: Sequence[dict]) -> str:

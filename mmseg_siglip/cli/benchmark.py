@@ -23,7 +23,7 @@ from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
 from mmseg_siglip.models.backbones.build import find_encoder_type
 from mmseg_siglip.models.backbones.clip_checkpoint import split_name
-from mmseg_siglip.models.dense.attention import get_attention
+from mmseg_siglip.models.dense import build_method
 from mmseg_siglip.models.postprocessors.mask_labels import LABELS
 
 TWIN = '_siglip2'
@@ -271,7 +271,7 @@ def table(rows: Sequence[dict]) -> str:
 def benchmark(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     for attention in args.attention:
-        get_attention(attention)
+        build_method(attention)
     configs = [compose(name, args) for name in args.datasets]
     rows: list[dict] = []
     for cfg in configs:

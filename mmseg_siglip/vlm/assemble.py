@@ -19,7 +19,6 @@ from transformers.activations import ACT2FN
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from mmseg_siglip.models.backbones.siglip import bundled
 from mmseg_siglip.vlm.checkpoints import (
     load_language_model,
     load_tokenizer,
@@ -35,6 +34,7 @@ from mmseg_siglip.vlm.strategy import (
     in_transformers,
 )
 from mmseg_siglip.vlm.vision import native_size, token_grid
+from mmseg_siglip.weights.source import bundled
 
 PARTS = {
     'vision': 'model.vision_tower.',

@@ -22,8 +22,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from mmseg_siglip.models.backbones.siglip import bundled, first_line
+from mmseg_siglip.weights.source import bundled
 from mmseg_siglip.weights.state import refuse_missing_path
+from mmseg_siglip.weights.transformers_model import first_line
 
 VISION_MODELS = {
     'siglip_vision_model': SiglipVisionModel,

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor
 
-from mmseg_siglip.models.backbones.siglip import first_line
 from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.vlm.adapters import load_projector
 from mmseg_siglip.vlm.assemble import (
@@ -30,6 +29,7 @@ from mmseg_siglip.vlm.llava import LlavaForConditionalGeneration, feature_layers
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN, get_size, set_size
 from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transformers
 from mmseg_siglip.vlm.vision import num_prefix, token_grid
+from mmseg_siglip.weights.transformers_model import first_line
 
 TOWER_KEYS = ('mm_vision_tower', 'mm_image_tower')
 KEYS = (

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmseg_siglip.models.backbones.siglip import bundled
 from mmseg_siglip.precision import autocast, compute_dtype
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.checkpoints import load_vision_model, read_vision_config
@@ -32,6 +31,7 @@ from mmseg_siglip.vlm.vision import (
     native_size,
     token_grid,
 )
+from mmseg_siglip.weights.source import bundled
 
 
 class VisionTower(nn.Module):

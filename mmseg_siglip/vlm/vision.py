@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 from transformers import AttentionInterface, PretrainedConfig
 
-from mmseg_siglip.models.dense.attention import attend
+from mmseg_siglip.models.backbones.block import attend
 
 SIGLIP_TYPES = ('siglip_vision_model', 'siglip2_vision_model')
 CLIP_TYPES = ('clip_vision_model',)

@@ -16,8 +16,9 @@ from mmseg_siglip.models.adapters.segment_anything import (
     sam_config,
     to_transformers,
 )
-from mmseg_siglip.models.backbones.siglip import bundled, first_line, load_model
+from mmseg_siglip.weights.source import bundled
 from mmseg_siglip.weights.state import load_strict, read_state_dict, refuse_missing_path
+from mmseg_siglip.weights.transformers_model import first_line, load_model
 
 KINDS = ('auto', 'sam', 'sam2', 'segment_anything')
 MODEL_TYPES = ('sam', 'sam2')
@@ -52,7 +53,7 @@ def load_sam(
             raise ValueError(f'{checkpoint}: brings its own configuration; drop config')
         refuse_missing_path(checkpoint)
         settings = _from_source(checkpoint)
-        model = load_model(checkpoint, revision, config=settings, attention=attention)
+        model = load_model(checkpoint, settings, revision=revision, attention=attention)
         found = settings.model_type
     if kind not in ('auto', found):
         raise ValueError(

@@ -16,9 +16,6 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.siglip import READOUTS, SigLIPBackbone
-from mmseg_siglip.models.dense.attention import ATTENTIONS, DenseAttention, get_attention, identity
 from mmseg_siglip.models.finetune import choose_trainable, text_trains
 from mmseg_siglip.models.segmentors.cat_seg_views import Views, check_test_cfg, label
 from mmseg_siglip.models.segmentors.sclip import (
@@ -32,13 +29,6 @@ from mmseg_siglip.text.templates import get_templates
 from mmseg_siglip.text.vocabulary import Vocabulary
 from mmseg_siglip.text.word_features import SYNONYMS, word_features
 
-VALUE_PATHS = {
-    'value_cls': DenseAttention(identity, residual='cls', ffn=True),
-    'value_residual': DenseAttention(identity, residual=True, ffn=True),
-    'value': DenseAttention(identity, residual=False, ffn=True),
-}
-"""The last block reduced to its values, plus: the CLS token's residual, as CAT-Seg's code has it;
-each token's own residual; nothing."""
 INTERPOLATIONS = ('bilinear', 'bicubic')
 
 
@@ -58,10 +48,11 @@ class CATSegSegmentor(BaseSegmentor):
         synonyms: What becomes of a class's further words: ``first``, they are left out, as in
             CAT-Seg's code; ``mean``, averaged; ``max``, each is looked for, and the class has the
             best. Training with ``max`` takes the first, too.
-        attention: The last block of the trunk: a key of `VALUE_PATHS` or of `ATTENTIONS`. By
-            default ``value_cls`` on CLIP, as published, and ``vanilla`` on SigLIP, which has no
-            CLS token and whose pooling head is what CLIP's last block is.
-        readout: How SigLIP's tokens reach the joint space (see `SigLIPBackbone`); CLIP has one way.
+        attention: A dense method (see `mmseg_siglip.models.dense`). By default ``value_cls`` where
+            the encoder's last block is what pools, as of CLIP and as published, and ``vanilla``
+            where a pooling head follows, as of SigLIP.
+        readout: How tokens reach the joint space, one of the encoder's ``readouts``; by default
+            ``map`` where there is an attention pooling head.
         guidance_blocks: The two blocks of the trunk whose output guides the decoder, from 0. By
             default those after one and two thirds of the trunk: 3 and 7 of 12, 7 and 15 of 24.
         encoder_size: (H, W) that every view is resized to for the encoder. None leaves it as it is.
@@ -94,7 +85,7 @@ class CATSegSegmentor(BaseSegmentor):
         templates: str | Sequence[str] = 'cat_seg',
         synonyms: str = 'first',
         attention: str | None = None,
-        readout: str = 'map',
+        readout: str | None = None,
         guidance_blocks: Sequence[int] | None = None,
         encoder_size: Sequence[int] | None = None,
         interpolation: str = 'bilinear',
@@ -106,25 +97,25 @@ class CATSegSegmentor(BaseSegmentor):
         data_preprocessor: Mapping | None = None,
         train_cfg: Mapping | None = None,
     ) -> None:
-        backbone = build_backbone(backbone, 'vanilla')
+        backbone = build_backbone(backbone, attention='vanilla')
         super().__init__(data_preprocessor=build_preprocessor(data_preprocessor, backbone))
         for name, value, allowed in (
             ('precision', precision, PRECISIONS),
             ('synonyms', synonyms, SYNONYMS),
-            ('readout', readout, READOUTS),
             ('interpolation', interpolation, INTERPOLATIONS),
         ):
             if value not in allowed:
                 raise ValueError(f'{name}: expected one of {", ".join(allowed)}, found {value!r}')
         self.precision, self.synonyms = precision, synonyms
-        self.last = last_block(attention, backbone)
-        self.readout = dict(readout=readout) if isinstance(backbone, SigLIPBackbone) else {}
+        pools = bool(backbone.pooling_parts())
+        self.method = backbone.method_for(attention or ('vanilla' if pools else 'value_cls'))
+        self.readout = backbone.check_readout(readout or ('map' if pools else backbone.readouts[0]))
         self.guidance_blocks = check_blocks(guidance_blocks, backbone.num_layers)
         self.encoder_size = tuple(encoder_size) if encoder_size else None
         self.interpolation, self.antialias = interpolation, antialias
         self.templates = get_templates(templates)
         choose_trainable(backbone, finetune, towers=towers)
-        for part in backbone.unread(self.last, **self.readout):
+        for part in backbone.unread(self.method, readout=self.readout):
             part.requires_grad_(False)
         self.backbone = backbone
         self.decode_head = MODELS.build(
@@ -209,8 +200,10 @@ class CATSegSegmentor(BaseSegmentor):
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Dense joint features (B, D, h, w) and the two taps that guide the decoder."""
         blocks = self.guidance_blocks if self.decode_head.decoder is not None else ()
-        x, grid, taps = self.backbone.trunk_with_taps(self.resize(inputs), self.last, blocks)
-        return self.backbone.project(x, grid, **self.readout), taps
+        tokens, taps = self.backbone.forward_intermediates(
+            self.resize(inputs), blocks, method=self.method
+        )
+        return self.backbone.project(tokens, readout=self.readout), taps
 
     def logits(self, images: Tensor, text: Tensor, *, max_classes: int | None = None) -> Tensor:
         """(B, 3, H, W) and (T, P, D) to (B, T, s*h, s*w), see `CATSegHead`."""
@@ -294,22 +287,6 @@ class CATSegSegmentor(BaseSegmentor):
                 )
             yield from logits.float()
             first += len(batch)
-
-
-def last_block(attention: str | None, backbone: VisionLanguageBackbone) -> DenseAttention:
-    """What the trunk's last block does; see `CATSegSegmentor`.
-
-    Raises:
-        ValueError: The name is unknown, or asks for a CLS token where there is none.
-    """
-    if attention is None:
-        attention = 'value_cls' if backbone.num_prefix else 'vanilla'
-    if attention == 'value_cls' and not backbone.num_prefix:
-        raise ValueError(
-            f"attention 'value_cls' needs a CLS token, which {type(backbone).__name__} has not; "
-            f'expected one of {", ".join([*list(VALUE_PATHS)[1:], *ATTENTIONS])}'
-        )
-    return VALUE_PATHS[attention] if attention in VALUE_PATHS else get_attention(attention)
 
 
 def check_blocks(blocks: Sequence[int] | None, num_layers: int) -> tuple[int, int]:

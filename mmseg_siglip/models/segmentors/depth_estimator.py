@@ -11,16 +11,16 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.models import BaseSegmentor, DepthEstimator
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.io.image import check_tensor
-from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
 from mmseg_siglip.models.lora import add_lora
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
-from mmseg_siglip.models.segmentors.sclip import build_preprocessor, flipped_axes
+from mmseg_siglip.models.segmentors.sclip import build_backbone, build_preprocessor, flipped_axes
 from mmseg_siglip.models.windows.grid import check_test_cfg
 from mmseg_siglip.models.windows.stitch import window_starts
 from mmseg_siglip.precision import PRECISIONS, autocast
@@ -29,14 +29,14 @@ from mmseg_siglip.registry import MODELS
 
 @MODELS.register_module()
 class SigLIPDepthEstimator(DepthEstimator):
-    """MMSeg's `DepthEstimator` for a SigLIP encoder.
+    """MMSeg's `DepthEstimator` for a vision-language encoder.
 
     What differs: images of any sizes, each predicted alone and never padded to its neighbours;
     sliding windows whose result is kept; and an encoder of which only what depth needs remains:
     its text tower, and its pooling head if nothing reads it, are dropped.
 
     Args:
-        backbone: Configuration of a `SigLIPBackbone`.
+        backbone: Configuration of an encoder; a `SigLIPBackbone` unless it names its ``type``.
         decode_head: Configuration of a `DPTHead`; ``in_channels`` and ``patch_size`` are the
             encoder's.
         tap_layers: Four blocks, counted from 0 or, negative, from the end. By default the last of
@@ -75,9 +75,7 @@ class SigLIPDepthEstimator(DepthEstimator):
         data_preprocessor: Mapping | None = None,
         init_cfg: Mapping | None = None,
     ) -> None:
-        encoder = MODELS.build(dict(dict(type='SigLIPBackbone'), **backbone))
-        if not isinstance(encoder, SigLIPBackbone):
-            raise ValueError(f'backbone: expected a SigLIPBackbone, found {type(encoder).__name__}')
+        encoder = build_backbone(backbone, type='SigLIPBackbone')
         if precision not in PRECISIONS:
             raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
         if freeze_backbone and lora:
@@ -112,9 +110,7 @@ class SigLIPDepthEstimator(DepthEstimator):
     def _keep_what_depth_needs(self, lora: Mapping | None) -> None:
         """Drop or freeze what no tap depends on, which DDP would wait for in vain."""
         self.backbone.requires_grad_(False)
-        self.backbone.model.text_model = None
-        if not self.taps.with_readout:
-            self.backbone.model.vision_model.head = None
+        self.backbone.keep_vision(pooling=self.taps.with_readout)
         if self.freeze_backbone:
             return
         parts = self.taps.used(self.backbone)
@@ -123,7 +119,7 @@ class SigLIPDepthEstimator(DepthEstimator):
         if lora:
             add_lora(self.backbone, **lora)
             unused = set(self.backbone.parameters())
-            unused -= {parameter for part in parts for parameter in part.parameters()}
+            unused -= {parameter for part in parts for parameter in parameters_of(part)}
             for parameter in unused:
                 parameter.requires_grad_(False)
 
@@ -241,6 +237,11 @@ class SigLIPDepthEstimator(DepthEstimator):
         return (image - preprocessor.mean) / preprocessor.std
 
 
+def parameters_of(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:
+    """Those of a module; a parameter itself."""
+    return [part] if isinstance(part, nn.Parameter) else list(part.parameters())
+
+
 def of_equal_size(images: Sequence[Tensor]) -> list[list[int]]:
     """Indices of the images, grouped by size."""
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -249,7 +250,7 @@ def of_equal_size(images: Sequence[Tensor]) -> list[list[int]]:
     return list(groups.values())
 
 
-def depth_preprocessor(config: Mapping | None, backbone: SigLIPBackbone):
+def depth_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone):
     """A data preprocessor with the backbone's statistics, which pads depth with "none", 0.
 
     Raises:

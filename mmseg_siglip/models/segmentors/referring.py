@@ -17,10 +17,11 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
 from mmseg_siglip.models.sam.finetune import choose_sam_trainable
 from mmseg_siglip.models.segmentors.referring_encoder import ReferringEncoder
+from mmseg_siglip.models.segmentors.sclip import build_backbone
 from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
 
@@ -56,7 +57,8 @@ class ReferringSegmentor(BaseSegmentor):
     0, 1 and 255 where nothing counts. Images come in [0, 1], each encoder normalises for itself.
 
     Args:
-        backbone: Configuration of a `SigLIPBackbone`, which sets patch, size and grid.
+        backbone: Configuration of an encoder, which sets patch, size and grid; a `SigLIPBackbone`
+            unless it names its ``type``.
         sam: Configuration of a `SAMAdapter`.
         decode_head: Configuration of a `SAMPrompterDecodeHead`; its widths are filled in.
         encoder: Options of `ReferringEncoder`: the size that SigLIP sees, what of it trains.
@@ -98,9 +100,7 @@ class ReferringSegmentor(BaseSegmentor):
             ),
             init_cfg=init_cfg,
         )
-        siglip = MODELS.build(dict(dict(type='SigLIPBackbone'), **backbone))
-        if not isinstance(siglip, SigLIPBackbone):
-            raise ValueError(f'backbone: expected a SigLIPBackbone, found {type(siglip).__name__}')
+        siglip = build_backbone(backbone, type='SigLIPBackbone')
         self.encoder = ReferringEncoder(siglip, **(encoder or {}))
         self.sam: SAMAdapter = MODELS.build(dict(dict(type='SAMAdapter'), **sam))
         self.decode_head = MODELS.build(
@@ -128,7 +128,7 @@ class ReferringSegmentor(BaseSegmentor):
         self.align_corners, self.num_classes, self.out_channels = False, 2, 1
 
     @property
-    def siglip(self) -> SigLIPBackbone:
+    def siglip(self) -> VisionLanguageBackbone:
         return self.encoder.backbone
 
     def extract_feat(self, inputs: Sequence[Tensor]) -> SAMFeatures:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.build import find_encoder_type
+from mmseg_siglip.models.backbones.build import build_encoder
 from mmseg_siglip.models.labelling import Labeller, Rows
 from mmseg_siglip.models.windows.grid import Windows, check_test_cfg
 from mmseg_siglip.models.windows.stitch import Stitch, stitch_matrix, upsample_matrix, window_starts
@@ -42,7 +42,8 @@ class SCLIPSegmentor(BaseSegmentor):
             ``pretrained`` holds.
         vocabulary: A bundled name, a file, or a list of words (see `Vocabulary`).
         templates: A named set or a list of sentences (see `get_templates`).
-        attention: A name of `mmseg_siglip.models.dense.attention.ATTENTIONS`.
+        attention: A dense method, its name or ``dict(type=name, ...)``; see
+            `mmseg_siglip.models.dense`.
         logit_scale: Factor on cosines before the softmax; None takes the encoder's own.
         prob_thd: Pixels whose best probability is lower become background.
         area_thd: A foreground class is removed from an image in which it covers at most this
@@ -74,7 +75,7 @@ class SCLIPSegmentor(BaseSegmentor):
         vocabulary: str | Sequence[str],
         *,
         templates: str | Sequence[str] = 'imagenet80',
-        attention: str = 'csa',
+        attention: str | Mapping = 'csa',
         logit_scale: float | None = None,
         prob_thd: float = 0.0,
         area_thd: float | None = None,
@@ -85,12 +86,12 @@ class SCLIPSegmentor(BaseSegmentor):
         test_cfg: Mapping | None = None,
         data_preprocessor: Mapping | None = None,
     ) -> None:
-        backbone = build_backbone(backbone, attention)
+        backbone = build_backbone(backbone)
         super().__init__(data_preprocessor=build_preprocessor(data_preprocessor, backbone))
         self.backbone = backbone.requires_grad_(False)
         self.postprocessor = MODELS.build(postprocessor) if postprocessor else None
         self.templates = get_templates(templates)
-        self.attention = attention
+        self.method = backbone.method_for(attention)
         self._logit_scale = logit_scale
         self.prob_thd, self.area_thd = prob_thd, area_thd
         if precision not in PRECISIONS:
@@ -253,7 +254,7 @@ class SCLIPSegmentor(BaseSegmentor):
 
     def _dense(self, images: Tensor) -> Tensor:
         with autocast(self.precision, images.device):
-            return self.backbone.dense(images, attention=self.attention).float()
+            return self.backbone.dense(images, attention=self.method).float()
 
     def _of_full_batches(self, windows: Tensor) -> Tensor:
         """`_dense`, compiled, on batches that all have the same size."""
@@ -331,14 +332,18 @@ def flipped_axes(sample: SegDataSample) -> tuple[int, ...]:
     return {None: (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}[direction]
 
 
-def build_backbone(config: Mapping, attention: str) -> VisionLanguageBackbone:
-    """A backbone of the kind that `config` names, or that its checkpoint holds."""
-    config = dict(config, attention=attention)
-    if 'type' not in config:
-        if not config.get('pretrained'):
-            raise ValueError('backbone: expected type or pretrained, found neither')
-        config['type'] = find_encoder_type(config['pretrained'])
-    return MODELS.build(config)
+def build_backbone(config: Mapping, **defaults) -> VisionLanguageBackbone:
+    """A backbone of the kind that `config` names, or that its checkpoint holds.
+
+    Raises:
+        ValueError: It names neither kind nor checkpoint.
+    """
+    config = {**defaults, **config}
+    if 'type' in config:
+        return MODELS.build(config)
+    if not config.get('pretrained'):
+        raise ValueError('backbone: expected type or pretrained, found neither')
+    return build_encoder(config.pop('pretrained'), **config)
 
 
 def build_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone) -> nn.Module:
