@@ -3,9 +3,9 @@
     python benchmarks/cat_seg_full_size.py siglip2_b16_384
 
 One training step: a 384 x 384 crop, the 171 classes of COCO-Stuff encoded with gradients, blocks
-recomputed, bfloat16, AdamW. One evaluation: a 640 x 640 image by four windows and the whole, words
-encoded before. Without the published tokenizer at hand, words go through the one of the shipped
-encoder.
+recomputed, AdamW, bfloat16 where that is faster. One evaluation: a 640 x 640 image by four windows
+and the whole, words encoded before. Without the published tokenizer at hand, words go through the
+one of the shipped encoder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import markdown, measure, write_csv
+from measure import measure, report, write_csv
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         print(row, flush=True)
     write_csv(rows, args.out)
-    print('\n' + markdown(rows))
+    report(rows)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ from open_clip.pretrained import get_pretrained_cfg
 
 from mmseg_siglip.cli import benchmark_referring
 from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data, run
-from mmseg_siglip.cli.stopwatch import Stopwatch, write_csv
+from mmseg_siglip.cli.stopwatch import Stopwatch, machine, write_csv
 from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
 from mmseg_siglip.models.backbones.build import find_encoder_type
@@ -280,7 +280,7 @@ def benchmark(argv: Sequence[str] | None) -> None:
             if args.out is not None and is_main_process():
                 write_csv(rows, args.out)
     if is_main_process():
-        print(table(rows))
+        print(f'{table(rows)}\n\n{machine()}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

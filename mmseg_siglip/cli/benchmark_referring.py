@@ -15,7 +15,7 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 
 from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data
-from mmseg_siglip.cli.stopwatch import Stopwatch, write_csv
+from mmseg_siglip.cli.stopwatch import Stopwatch, machine, write_csv
 from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
 
@@ -125,4 +125,4 @@ def benchmark(argv: Sequence[str] | None) -> None:
             if args.out is not None and is_main_process():
                 write_csv(rows, args.out)
     if is_main_process():
-        print(table(rows))
+        print(f'{table(rows)}\n\n{machine()}')

@@ -7,10 +7,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tqdm import tqdm
+
+from mmseg_siglip.precision import cpu_kind
+
+
+def machine() -> str:
+    """The kind of device that times are of."""
+    device = get_device()
+    return f'{cpu_kind()} CPU' if device == 'cpu' else device
 
 
 class Stopwatch(Hook):
