@@ -5,9 +5,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 _base_.test_dataloader.dataset.pipeline[1].scale = (2560, 640)
-model = dict(
-    backbone=_base_.encoder,
-    encoder_size=_base_.encoder_size,
-    test_vocabulary='voc20b_catseg',
-    synonyms='max',
-)
+model = dict(backbone=_base_.encoder, encoder_size=_base_.encoder_size)
+model.update(test_vocabulary='voc20b_catseg', synonyms='max')
