@@ -15,6 +15,7 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 
 from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data
+from mmseg_siglip.cli.encoders import add_encoder_argument, apply_encoder
 from mmseg_siglip.cli.stopwatch import Stopwatch, machine, write_csv
 from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
@@ -29,6 +30,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--referring', nargs='+', required=True, metavar='NAME', help='names of configs/refer_sam'
     )
+    add_encoder_argument(parser)
     parser.add_argument(
         '--sizes',
         nargs='+',
@@ -60,7 +62,7 @@ def compose(name: str, args: argparse.Namespace) -> Config:
     """The config of that name with the checkpoint in its place.
 
     Raises:
-        ValueError: There is none, or its data are not there.
+        ValueError: There is none, or no such encoder, or its data are not there.
     """
     folder = config_folder() / 'refer_sam'
     path = folder / f'{name.replace("-", "_")}.py'
@@ -68,6 +70,8 @@ def compose(name: str, args: argparse.Namespace) -> Config:
         known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
         raise ValueError(f'unknown referring config {name!r}; expected one of {known}')
     cfg = Config.fromfile(path)
+    if args.encoder is not None:
+        apply_encoder(cfg, args.encoder)
     place_checkpoint(cfg, args.checkpoint)
     try:
         cfg.merge_from_dict(args.cfg_options or {})
@@ -83,6 +87,8 @@ def measure(cfg: Config, sees: tuple[int, int] | None, args: argparse.Namespace)
     if sees is not None:
         cfg.model.setdefault('encoder', {})['image_size'] = sees
     dataset, name = cfg.test_dataloader.dataset, Path(cfg.filename).stem
+    if args.encoder is not None:
+        name += f'_{Path(args.encoder).stem}'
     if args.num_samples is not None:
         if 'num_scenes' in dataset:
             dataset.num_scenes = min(args.num_samples, dataset.num_scenes)
