@@ -18,16 +18,16 @@ from tqdm import tqdm
 from mmseg_siglip.api.depth import load_depth_model, predict_depth
 from mmseg_siglip.api.segment import decode_rgb
 from mmseg_siglip.cli.common import run
+from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.image import decode_depth
 from mmseg_siglip.io.image_source import ImageEntry, ImageSource
-from mmseg_siglip.io.output_folder import OutputFolder, write_whole
+from mmseg_siglip.io.output_folder import OutputFolder
 from mmseg_siglip.patch_stats.statistics import (
     NAMES,
     SPACES,
     PatchStatistics,
     patch_statistics,
 )
-from mmseg_siglip.weights.checkpoint import write_atomically
 
 SUMMARY = 'summary.json'
 
@@ -148,7 +148,7 @@ def fill(args: argparse.Namespace, source: ImageSource) -> None:
         files=len(source.entries),
         **moments.summary(),
     )
-    write_whole(args.out / SUMMARY, json.dumps(summary, indent=1) + '\n')
+    write_atomically(json.dumps(summary, indent=1) + '\n', args.out / SUMMARY)
     print(f'{len(source.entries)} files of statistics and {SUMMARY} in {args.out}')
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmseg_siglip.weights.fetch import cache_folder, fetch
+from mmseg_siglip.io.cache import cache_folder
+from mmseg_siglip.weights.fetch import fetch
 
 
 @pytest.fixture
