@@ -20,6 +20,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from mmseg_siglip.models.backbones.siglip import bundled
+from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.vlm.checkpoints import (
     load_language_model,
     load_tokenizer,
@@ -130,8 +131,7 @@ def build_llava(
             'take a SigLIP 2 of fixed resolution'
         )
     strategy = check_strategy(select_feature or default_strategy(vision_config), vision_config)
-    size = image_size or native_size(vision_config)
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    size = pair(image_size or native_size(vision_config), 'image_size')
     image_processor = load_image_processor(source, vision_config, size=size, revision=revision)
     if isinstance(llm, Mapping) and tokenizer is None:
         raise ValueError('tokenizer: expected one beside a configuration of a language model')

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor
 
 from mmseg_siglip.models.backbones.siglip import first_line
+from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.vlm.adapters import load_projector
 from mmseg_siglip.vlm.assemble import (
@@ -156,8 +157,7 @@ def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
     feature_layers(config)
     processor = _processor(path, config)
     if options.get('image_size'):
-        size = options['image_size']
-        size = (size, size) if isinstance(size, int) else tuple(size)
+        size = pair(options['image_size'], 'image_size')
         token_grid(vision, size)
         set_size(processor.image_processor, vision, size)
     rows, columns = token_grid(vision, get_size(processor.image_processor))

@@ -40,6 +40,7 @@ from mmseg_siglip.models.losses.aspects import (
     region_text_contrast,
 )
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
+from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.registry import MODELS
 
 DENSE = (None, 'global', 'refined', 'matched')
@@ -123,7 +124,9 @@ class SAMPrompterDecodeHead(BaseModule):
         if None not in (target_spatial_dim, down_spatial_times):
             raise ValueError('target_spatial_dim and down_spatial_times: expected one, found both')
         self.prompt_mode, self.dense, self.native_grid = prompt_mode, dense, tuple(native_grid)
-        self.target = check_target(target_spatial_dim)
+        self.target = target_spatial_dim
+        if self.target is not None:
+            self.target = pair(self.target, 'target_spatial_dim', unit='tokens')
         self.iou_loss_weight = iou_loss_weight
         self.overlap_loss_weight = 0.5 if overlap_loss_weight is None else overlap_loss_weight
         self.contrast_loss_weight = 0.5 if contrast_loss_weight is None else contrast_loss_weight
@@ -131,7 +134,7 @@ class SAMPrompterDecodeHead(BaseModule):
         self.steps = down_spatial_times
         if prompt_mode == 'conv' and self.steps is None:
             target = self.target or adaptive_grid(self.native_grid)
-            self.steps = max(steps_to(*pair) for pair in zip(self.native_grid, target, strict=True))
+            self.steps = max(map(steps_to, self.native_grid, target))
 
         self.activation = TextVisualActivation(in_channels, prompt_dim, num_taps=num_taps)
         norm = dict(norm_cfg or default_norm(prompt_dim))
@@ -293,12 +296,3 @@ def mask_iou(logits: Tensor, masks: Tensor) -> Tensor:
     union = (found | true).flatten(1).sum(1)
     both = (found & true).flatten(1).sum(1)
     return torch.where(union > 0, both / union.clamp(min=1), 1.0)
-
-
-def check_target(target: int | Grid | None) -> Grid | None:
-    if target is None:
-        return None
-    pair = (target, target) if isinstance(target, int) else tuple(target)
-    if len(pair) != 2 or min(pair) < 1:
-        raise ValueError(f'target_spatial_dim: expected 1 or more, or a pair, found {target}')
-    return pair
