@@ -7,6 +7,7 @@ language model, K depth statistics.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 import transformers
@@ -37,7 +38,7 @@ def make_fusion(options: Mapping, hidden_size: int) -> PatchStatisticsFusion:
     )
 
 
-class LlavaModel(transformers.LlavaModel):
+class DepthLlavaModel(transformers.LlavaModel):
     """Features of the image come from `get_image_features` below, all else is transformers'."""
 
     def __init__(self, config: LlavaConfig) -> None:
@@ -134,8 +135,8 @@ class LlavaModel(transformers.LlavaModel):
         return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
 
 
-class LlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
-    """Transformers' class of this name, which can also load what this one saves, less the depth.
+class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
+    """Transformers' LLaVA, which can also load what this one saves, less the depth.
 
     Beyond it: images of any size, ``depth_statistics`` beside ``pixel_values`` in `forward` and
     ``generate``, and no computing of layers that nothing reads.
@@ -143,7 +144,7 @@ class LlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
 
     def __init__(self, config: LlavaConfig) -> None:
         super(transformers.LlavaForConditionalGeneration, self).__init__(config)
-        self.model = LlavaModel(config)
+        self.model = DepthLlavaModel(config)
         text = config.text_config
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
@@ -165,6 +166,12 @@ class LlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
             'space': 'depth',
             **{k: list(v) if isinstance(v, (list, tuple)) else v for k, v in options.items()},
         }
+
+    def save_pretrained(self, save_directory: str | Path, **options) -> None:
+        """As transformers', with the name of transformers' class in ``config.json``."""
+        super().save_pretrained(save_directory, **options)
+        self.config.architectures = [transformers.LlavaForConditionalGeneration.__name__]
+        self.config.save_pretrained(save_directory)
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

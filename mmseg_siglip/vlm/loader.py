@@ -24,10 +24,10 @@ from mmseg_siglip.vlm.checkpoints import (
     VISION_MODELS,
     load,
     quiet,
-    read_config,
+    read_transformers_config,
     read_vision_config,
 )
-from mmseg_siglip.vlm.llava import LlavaForConditionalGeneration, feature_layers
+from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_layers
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN, get_size, set_size
 from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transformers
 from mmseg_siglip.vlm.vision import num_prefix, token_grid
@@ -162,13 +162,13 @@ def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
         set_size(processor.image_processor, vision, size)
     rows, columns = token_grid(vision, get_size(processor.image_processor))
     config.image_seq_length = rows * columns + extra_tokens(strategy, vision)
-    model = load(LlavaForConditionalGeneration, path, config=config, dtype=torch.float32)
+    model = load(DepthLlavaForConditionalGeneration, path, config=config, dtype=torch.float32)
     return PretrainedVLM.of(model, processor)
 
 
 def _llava_config(path: str) -> LlavaConfig:
     try:
-        config = read_config(path)
+        config = read_transformers_config(path)
     except ValueError as error:
         if 'llava' in str(error):
             raise ValueError(

@@ -40,6 +40,7 @@ from mmseg_siglip.models.losses.aspects import (
     region_text_contrast,
 )
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
+from mmseg_siglip.models.sam.geometry import mask_iou
 from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.registry import MODELS
 
@@ -236,7 +237,7 @@ class SAMPrompterDecodeHead(BaseModule):
         for loss in self.losses:
             values = [loss(*pair) for pair in zip(logits, masks, strict=True)]
             result[f'loss_{type(loss).__name__}'] = torch.cat(values).mean()
-        actual = torch.cat([mask_iou(*pair) for pair in zip(logits, masks, strict=True)])
+        actual = torch.cat([logit_iou(*both) for both in zip(logits, masks, strict=True)])
         if self.iou_loss_weight:
             error = mse_loss(torch.cat(list(iou)).float(), actual)
             result['loss_iou'] = self.iou_loss_weight * error
@@ -289,10 +290,6 @@ def same_meaning(masks: Sequence[Tensor], texts: Sequence[Sequence[str]]) -> Ten
 
 
 @torch.no_grad()
-def mask_iou(logits: Tensor, masks: Tensor) -> Tensor:
-    """(P,) intersection over union of (P, H, W) logits and masks; 1 where both are empty."""
-    counted = masks != 255
-    found, true = (logits > 0) & counted, masks == 1
-    union = (found | true).flatten(1).sum(1)
-    both = (found & true).flatten(1).sum(1)
-    return torch.where(union > 0, both / union.clamp(min=1), 1.0)
+def logit_iou(logits: Tensor, masks: Tensor) -> Tensor:
+    """(P,) `mask_iou` of (P, H, W) logits and masks, but for the pixels that are 255."""
+    return mask_iou((logits > 0) & (masks != 255), masks == 1)
