@@ -4,17 +4,14 @@ from mmseg_siglip.vlm.assemble import PretrainedVLM, build_llava
 from mmseg_siglip.vlm.build import CustomVisionConfig, build_vision_tower
 from mmseg_siglip.vlm.chat import VisionChat
 from mmseg_siglip.vlm.fusion import depth_statistics
-from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration
+from mmseg_siglip.vlm.llava import LlavaForConditionalGeneration
 from mmseg_siglip.vlm.loader import load_pretrained_model
 from mmseg_siglip.vlm.tower import CLIPVisionTower, SigLIPVisionTower
 from mmseg_siglip.vlm.trainer import LlavaTrainer
 
-LlavaForConditionalGeneration = DepthLlavaForConditionalGeneration  # its former name
-
 __all__ = [
     'CLIPVisionTower',
     'CustomVisionConfig',
-    'DepthLlavaForConditionalGeneration',
     'LlavaForConditionalGeneration',
     'LlavaTrainer',
     'PretrainedVLM',

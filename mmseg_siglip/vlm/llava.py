@@ -28,16 +28,6 @@ def feature_layers(config: PretrainedConfig) -> tuple[int, ...]:
     return tuple(blocks_needed(layer, config.vision_config.num_hidden_layers) for layer in wanted)
 
 
-def make_fusion(options: Mapping, hidden_size: int) -> PatchStatisticsFusion:
-    return PatchStatisticsFusion(
-        len(options['names']),
-        hidden_size,
-        mean=options.get('mean'),
-        std=options.get('std'),
-        width=options.get('width', 0),
-    )
-
-
 class DepthLlavaModel(transformers.LlavaModel):
     """Features of the image come from `get_image_features` below, all else is transformers'."""
 
@@ -46,7 +36,9 @@ class DepthLlavaModel(transformers.LlavaModel):
         options = getattr(config, 'depth_fusion', None)
         self.depth_fusion: PatchStatisticsFusion | None = None
         if options:
-            self.depth_fusion = make_fusion(options, config.text_config.hidden_size)
+            self.depth_fusion = PatchStatisticsFusion.from_options(
+                options, config.text_config.hidden_size
+            )
 
     def get_image_features(
         self,
@@ -160,7 +152,7 @@ class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGenerat
             options: ``names`` of the statistics and their ``space`` (see `patch_statistics`),
                 ``mean`` and ``std`` over the training set, ``width`` of a hidden layer.
         """
-        fusion = make_fusion(options, self.config.text_config.hidden_size)
+        fusion = PatchStatisticsFusion.from_options(options, self.config.text_config.hidden_size)
         self.model.depth_fusion = fusion.to(self.device, self.dtype)
         self.config.depth_fusion = {
             'space': 'depth',
@@ -225,3 +217,6 @@ class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGenerat
         if inputs.get('pixel_values') is None:
             inputs.pop('depth_statistics', None)
         return inputs
+
+
+LlavaForConditionalGeneration = DepthLlavaForConditionalGeneration  # its former name

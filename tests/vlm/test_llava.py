@@ -9,12 +9,9 @@ from PIL import Image
 from torch.nn.functional import linear
 
 import mmseg_siglip.vlm
-from mmseg_siglip.vlm import (
-    DepthLlavaForConditionalGeneration,
-    VisionChat,
-    load_pretrained_model,
-)
+from mmseg_siglip.vlm import VisionChat, load_pretrained_model
 from mmseg_siglip.vlm.chat import prompt_of
+from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration
 
 DEPTH = dict(names=('mean', 'min'), mean=(3.0, 2.0), std=(1.0, 0.5), width=5)
 
