@@ -54,7 +54,7 @@ def _from_hub(address: str) -> Path:
 
 def _lookup(address: str, names: dict[str, str]) -> Path:
     scheme, _, name = address.partition('://')
-    if name not in names:
+    if names.get(name) is None:  # torchvision names models that it has no weights of
         raise ValueError(f'{address} is unknown: {scheme} has no model named {name!r}.')
     return fetch(names[name])
 
