@@ -6,7 +6,6 @@ is Linux's high-water mark of this process above what it held before, freed memo
 
 from __future__ import annotations
 
-import csv
 import ctypes
 import gc
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from mmseg_siglip.io.files import write_csv as write_csv  # for the benchmarks
 from mmseg_siglip.precision import compute_dtype, cpu_kind
 
 CPU = torch.device('cpu')
@@ -137,11 +137,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f'{value:.0f}' if abs(value) >= 100 else f'{value:.3g}'
     return str(value)
-
-
-def write_csv(rows: Sequence[dict], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', newline='') as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

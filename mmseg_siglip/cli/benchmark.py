@@ -19,9 +19,10 @@ from open_clip.pretrained import get_pretrained_cfg
 from mmseg_siglip.cli import benchmark_referring
 from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data, run
 from mmseg_siglip.cli.encoders import add_encoder_argument, apply_encoder
-from mmseg_siglip.cli.stopwatch import Stopwatch, machine, write_csv
+from mmseg_siglip.cli.stopwatch import Stopwatch, machine
 from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
+from mmseg_siglip.io.files import write_csv
 from mmseg_siglip.models.backbones.build import find_encoder_type
 from mmseg_siglip.models.backbones.clip_checkpoint import split_name
 from mmseg_siglip.models.dense import build_method

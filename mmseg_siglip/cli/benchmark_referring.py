@@ -16,9 +16,10 @@ from mmengine.dist import is_main_process
 
 from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data
 from mmseg_siglip.cli.encoders import add_encoder_argument, apply_encoder
-from mmseg_siglip.cli.stopwatch import Stopwatch, machine, write_csv
+from mmseg_siglip.cli.stopwatch import Stopwatch, machine
 from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
+from mmseg_siglip.io.files import write_csv
 
 SCORES = ('oIoU', 'mIoU', 'Pr@0.5', 'Pr@0.6', 'Pr@0.7', 'Pr@0.8', 'Pr@0.9')
 COLUMNS = ('config', 'SigLIP sees', 'images', *SCORES, 'images/s')

@@ -19,9 +19,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.models.adapters.cat_seg import from_detectron2
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.weights.checkpoint import load_checkpoint_file, write_atomically
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 from mmseg_siglip.weights.state import load_strict
 
 CLIPS = {768: 'ViT-B-16-quickgelu', 1024: 'ViT-L-14-336-quickgelu'}
