@@ -94,11 +94,27 @@ def document() -> str:
     'torch',
     '_is_amx_tile_supported',
     '_is_avx512_bf16_supported',
-    why='whether a CPU multiplies bfloat16',
+    '_is_avx512_supported',
+    '_is_avx2_supported',
+    why='the kind of a CPU, and whether it multiplies bfloat16',
 )
-def bfloat16_units():
-    assert isinstance(torch.cpu._is_amx_tile_supported(), bool)
-    assert isinstance(torch.cpu._is_avx512_bf16_supported(), bool)
+def kinds_of_cpu():
+    for name in ('amx_tile', 'avx512_bf16', 'avx512', 'avx2'):
+        assert isinstance(getattr(torch.cpu, f'_is_{name}_supported')(), bool)
+
+
+@part('torch', '_apply', why='a second model that is no child moves with its owner')
+def what_moves_a_module():
+    class Owner(nn.Module):
+        moved = False
+
+        def _apply(self, fn, recurse=True):
+            self.moved = True
+            return super()._apply(fn, recurse)
+
+    owner = Owner()
+    nn.Sequential(owner).to(torch.float64)
+    assert owner.moved
 
 
 @part('torch', '_metadata', why='versions of modules, kept when a state dict is made plain')

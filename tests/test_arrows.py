@@ -39,10 +39,6 @@ LAYERS = (
 """Rooms from the ground up. A module imports from its own layer and those below."""
 
 KNOWN: set[tuple[str, str]] = {
-    # Encoders name the attention of their last block; a dense method will be given to them.
-    ('models.backbones.base', 'models.dense.attention'),
-    ('models.backbones.clip', 'models.dense.attention'),
-    ('models.backbones.siglip', 'models.dense.attention'),
     # The visual chat's command line is to move to cli.
     ('vlm.__main__', 'api.depth'),
     ('vlm.__main__', 'api.segment'),

@@ -12,8 +12,6 @@ COMMANDS = {'main', 'parse'}
 """Every command has these."""
 
 KNOWN = {
-    'TrunkBlock',  # an encoder's own form of one contract
-    'attend',
     'benchmark',
     'check_test_cfg',
     'compose',

@@ -24,9 +24,9 @@ from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
 from mmseg_siglip.io.files import write_csv
 from mmseg_siglip.models.backbones.build import find_encoder_type
-from mmseg_siglip.models.backbones.clip_checkpoint import split_name
 from mmseg_siglip.models.dense import build_method
 from mmseg_siglip.models.postprocessors.mask_labels import LABELS
+from mmseg_siglip.weights.source import split_name
 
 TWIN = '_siglip2'
 SAM = 'facebook/sam-vit-base'
