@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import markdown, measure, write_csv
+from measure import measure, report, write_csv
 from mmseg.structures import SegDataSample
 
 from mmseg_siglip.datasets.shapes_world.scene import generate
@@ -157,7 +157,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = rows(os.cpu_count() or 1)
     write_csv(table, args.out / 'growth.csv')
     plot(table, args.out / 'growth.png')
-    print(f'\n{markdown(table)}\n\nPlot: {args.out / "growth.png"}')
+    report(table)
+    print(f'\nPlot: {args.out / "growth.png"}')
 
 
 if __name__ == '__main__':

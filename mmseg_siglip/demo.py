@@ -8,7 +8,6 @@ every readout, then colour-shape pairs that training never showed.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 
 from mmseg_siglip.api.results import add_legend
 from mmseg_siglip.engine import Runner
+from mmseg_siglip.io.files import write_csv
 from mmseg_siglip.models.backbones.siglip import READOUTS, SITES
 
 PACKAGE = Path(__file__).parent
@@ -85,13 +85,6 @@ def table(rows: Sequence[dict]) -> str:
         }
         lines.append(f'| {site} | {readout} | {" | ".join(scores[name] for name in ATTENTIONS)} |')
     return '\n'.join(lines)
-
-
-def write_csv(rows: Sequence[dict], path: Path) -> None:
-    with path.open('w', newline='') as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

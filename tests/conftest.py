@@ -55,6 +55,26 @@ def repository() -> Path:
     return REPOSITORY
 
 
+@pytest.fixture
+def pretend_cpu(monkeypatch):
+    """A function that gives this CPU the units of another kind, and those below it."""
+    probes = {
+        'AMX': '_is_amx_tile_supported',
+        'AVX512-BF16': '_is_avx512_bf16_supported',
+        'AVX512': '_is_avx512_supported',
+        'AVX2': '_is_avx2_supported',
+    }
+
+    def pretend(kind: str) -> None:
+        monkeypatch.setattr('platform.machine', lambda: kind)
+        there = False
+        for name, probe in probes.items():
+            there = there or name == kind
+            monkeypatch.setattr(torch.cpu, probe, lambda found=there: found)
+
+    return pretend
+
+
 @pytest.fixture(scope='session')
 def cat_seg_files(tmp_path_factory, repository) -> tuple[Path, Path]:
     """A config of CAT-Seg and a checkpoint, of a head that nothing has trained."""

@@ -10,7 +10,6 @@ Shapes: an image is (H, W); C classes; D joint channels; (h, w) the grid of patc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.api.results import Segmentation
-from mmseg_siglip.io.image import check_tensor, decode_image, to_rgb
+from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_image
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import CATSegSegmentor, SCLIPSegmentor
 from mmseg_siglip.registry import MODELS, SCOPE
@@ -38,10 +37,8 @@ METHODS = {
     'clearclip': 'clearclip',
     'naclip': 'naclip',
 }
-LONGEST = 32  # times the short side, which is enlarged to the encoder's size
 RESIZE = 1.5  # short side over the encoder's image size: 336 over 224, as SCLIP has it
 
-ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 Words = str | Path | Sequence[str] | Vocabulary
 
 
@@ -293,54 +290,3 @@ def load_trained(
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     return model.to(device).eval()
-
-
-def check_sides(height: int, width: int, name: str) -> None:
-    """Refuse what becomes enormous when its short side is enlarged.
-
-    Raises:
-        ValueError: One side is more than `LONGEST` times the other.
-    """
-    if max(height, width) > LONGEST * min(height, width):
-        raise ValueError(
-            f'{name} has {width} x {height} pixels, expected sides of at most {LONGEST} to 1'
-        )
-
-
-def decode_rgb(data: bytes, name: str) -> np.ndarray:
-    """An encoded image as RGB, (H, W, 3) uint8, upright by its EXIF orientation.
-
-    Raises:
-        ValueError: See `decode_image` and `check_sides`.
-    """
-    bgr = decode_image(data, name, apply_exif=True)
-    check_sides(*bgr.shape[:2], name)
-    return np.ascontiguousarray(bgr[..., ::-1])
-
-
-def read_image(image: ImageLike) -> np.ndarray:
-    """Any image as RGB, (H, W, 3) uint8.
-
-    Raises:
-        ValueError: It cannot be read, or has another shape or type.
-    """
-    if isinstance(image, (str, Path)):
-        path = Path(image)
-        if not os.path.isfile(path):
-            raise ValueError(f'{path}: no such image file')
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ValueError(f'{path}: {error.strerror or error}') from None
-        return decode_rgb(data, str(path))
-    if isinstance(image, Image.Image):
-        return to_rgb(image, 'the image')
-    if isinstance(image, Tensor):
-        image = check_tensor(image).cpu()
-        image = image if image.dtype == torch.uint8 else (255 * image).round().byte()
-        return image.permute(1, 2, 0).contiguous().numpy()
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(
-            f'expected an RGB array (H, W, 3) of uint8, found {image.shape} of {image.dtype}'
-        )
-    return np.ascontiguousarray(image)

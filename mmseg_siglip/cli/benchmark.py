@@ -18,13 +18,15 @@ from open_clip.pretrained import get_pretrained_cfg
 
 from mmseg_siglip.cli import benchmark_referring
 from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data, run
-from mmseg_siglip.cli.stopwatch import Stopwatch, write_csv
+from mmseg_siglip.cli.encoders import add_encoder_argument, apply_encoder
+from mmseg_siglip.cli.stopwatch import Stopwatch, machine
 from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
+from mmseg_siglip.io.files import write_csv
 from mmseg_siglip.models.backbones.build import find_encoder_type
-from mmseg_siglip.models.backbones.clip_checkpoint import split_name
 from mmseg_siglip.models.dense import build_method
 from mmseg_siglip.models.postprocessors.mask_labels import LABELS
+from mmseg_siglip.weights.source import split_name
 
 TWIN = '_siglip2'
 SAM = 'facebook/sam-vit-base'
@@ -48,6 +50,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', nargs='?', metavar='CHECKPOINT', help="the encoder [the configs' own]"
     )
+    add_encoder_argument(parser)
     parser.add_argument(
         '--datasets',
         nargs='+',
@@ -92,6 +95,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f'--num-samples: expected at least 1, found {args.num_samples}')
     if args.pamr_steps is not None and args.pamr_steps < 0:
         parser.error(f'--pamr-steps: expected 0 or more, found {args.pamr_steps}')
+    if args.encoder is not None and args.checkpoint is not None:
+        parser.error('--encoder and CHECKPOINT: expected one of them')
     if args.use_sam and args.pamr_steps:
         parser.error('--use-sam and --pamr-steps: expected one of them')
     if min(args.sam_points, args.sam_batch) < 1:
@@ -113,8 +118,18 @@ def find_config(name: str) -> Path:
     return path
 
 
+def place_encoder(cfg: Config, args: argparse.Namespace) -> str:
+    """Put the encoder that is asked for in its place; returns its kind."""
+    if args.encoder is not None:
+        apply_encoder(cfg, args.encoder)
+    place_checkpoint(cfg, args.checkpoint)
+    if args.checkpoint is None or cfg.get('load_from') is not None:
+        return cfg.model.backbone.type
+    return find_encoder_type(cfg.model.backbone.pretrained)
+
+
 def compose(name: str, args: argparse.Namespace) -> Config:
-    """The config of a dataset with the checkpoint in its place.
+    """The config of a dataset with the encoder in its place.
 
     Raises:
         ValueError: The dataset is unknown, its data are not there, or the encoder is of a kind
@@ -122,17 +137,14 @@ def compose(name: str, args: argparse.Namespace) -> Config:
     """
     path = find_config(name)
     cfg = Config.fromfile(path)
-    place_checkpoint(cfg, args.checkpoint)
-    if args.checkpoint is not None and cfg.get('load_from') is None:
-        kind = find_encoder_type(cfg.model.backbone.pretrained)
-        twin = path.with_stem(path.stem + TWIN)
-        if kind != cfg.model.backbone.type and twin.is_file():
-            cfg = Config.fromfile(twin)
-            place_checkpoint(cfg, args.checkpoint)
-        if kind != cfg.model.backbone.type:
-            raise ValueError(
-                f'{path} is for a {cfg.model.backbone.type}, {args.checkpoint} is a {kind}'
-            )
+    own, kind = cfg.model.backbone.type, place_encoder(cfg, args)
+    twin = path.with_stem(path.stem + TWIN)
+    if kind != own and twin.is_file():
+        cfg = Config.fromfile(twin)
+        own = cfg.model.backbone.type
+        place_encoder(cfg, args)
+    if kind != own:
+        raise ValueError(f'{path} is for a {own}, {args.encoder or args.checkpoint} is a {kind}')
     try:
         cfg.merge_from_dict(args.cfg_options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
@@ -280,7 +292,7 @@ def benchmark(argv: Sequence[str] | None) -> None:
             if args.out is not None and is_main_process():
                 write_csv(rows, args.out)
     if is_main_process():
-        print(table(rows))
+        print(f'{table(rows)}\n\n{machine()}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,9 +15,11 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 
 from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data
-from mmseg_siglip.cli.stopwatch import Stopwatch, write_csv
+from mmseg_siglip.cli.encoders import add_encoder_argument, apply_encoder
+from mmseg_siglip.cli.stopwatch import Stopwatch, machine
 from mmseg_siglip.cli.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
+from mmseg_siglip.io.files import write_csv
 
 SCORES = ('oIoU', 'mIoU', 'Pr@0.5', 'Pr@0.6', 'Pr@0.7', 'Pr@0.8', 'Pr@0.9')
 COLUMNS = ('config', 'SigLIP sees', 'images', *SCORES, 'images/s')
@@ -29,6 +31,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--referring', nargs='+', required=True, metavar='NAME', help='names of configs/refer_sam'
     )
+    add_encoder_argument(parser)
     parser.add_argument(
         '--sizes',
         nargs='+',
@@ -60,7 +63,7 @@ def compose(name: str, args: argparse.Namespace) -> Config:
     """The config of that name with the checkpoint in its place.
 
     Raises:
-        ValueError: There is none, or its data are not there.
+        ValueError: There is none, or no such encoder, or its data are not there.
     """
     folder = config_folder() / 'refer_sam'
     path = folder / f'{name.replace("-", "_")}.py'
@@ -68,6 +71,8 @@ def compose(name: str, args: argparse.Namespace) -> Config:
         known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
         raise ValueError(f'unknown referring config {name!r}; expected one of {known}')
     cfg = Config.fromfile(path)
+    if args.encoder is not None:
+        apply_encoder(cfg, args.encoder)
     place_checkpoint(cfg, args.checkpoint)
     try:
         cfg.merge_from_dict(args.cfg_options or {})
@@ -83,6 +88,8 @@ def measure(cfg: Config, sees: tuple[int, int] | None, args: argparse.Namespace)
     if sees is not None:
         cfg.model.setdefault('encoder', {})['image_size'] = sees
     dataset, name = cfg.test_dataloader.dataset, Path(cfg.filename).stem
+    if args.encoder is not None:
+        name += f'_{Path(args.encoder).stem}'
     if args.num_samples is not None:
         if 'num_scenes' in dataset:
             dataset.num_scenes = min(args.num_samples, dataset.num_scenes)
@@ -125,4 +132,4 @@ def benchmark(argv: Sequence[str] | None) -> None:
             if args.out is not None and is_main_process():
                 write_csv(rows, args.out)
     if is_main_process():
-        print(table(rows))
+        print(f'{table(rows)}\n\n{machine()}')

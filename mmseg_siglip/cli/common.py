@@ -16,6 +16,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 
 from mmseg_siglip.api.segment import METHODS, OpenVocabSegmenter
+from mmseg_siglip.cli.encoders import add_encoder_argument, apply_encoder
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.engine.processes import LAUNCHERS
 from mmseg_siglip.precision import PRECISIONS
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that training and testing have in common, named as in MMSegmentation."""
     parser.add_argument('config', metavar='CONFIG', help='a .py config')
     parser.add_argument('--work-dir', help='folder of logs and results [work_dirs/<config name>]')
+    add_encoder_argument(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -97,7 +99,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         ValueError: the file is missing, is not Python, cannot be parsed, or an override does not
-            fit it.
+            fit it; or there is no such encoder.
     """
     path = Path(args.config)
     if not path.is_file():
@@ -109,6 +111,8 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg = Config.fromfile(path)
     except Exception as error:
         raise ValueError(f'{path} cannot be read: {one_line(error)}') from error
+    if args.encoder is not None:
+        apply_encoder(cfg, args.encoder)
     try:
         cfg.merge_from_dict(args.cfg_options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:

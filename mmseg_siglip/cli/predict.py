@@ -30,10 +30,11 @@ from mmseg_siglip.cli.common import (
     run,
 )
 from mmseg_siglip.engine.processes import start_gloo
+from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.image import decode_image
 from mmseg_siglip.io.image_source import Failure, ImageEntry, ImageSource
 from mmseg_siglip.io.label_store import STORES, LabelStore
-from mmseg_siglip.io.output_folder import OutputFolder, digest_of, write_whole
+from mmseg_siglip.io.output_folder import OutputFolder, digest_of
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 PATIENCE = timedelta(days=7)  # how long a process that is done waits for the others
@@ -207,7 +208,7 @@ def write_failures(failures: Sequence[Failure], path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     lines = (json.dumps(vars(failure)) for failure in sorted(failures, key=lambda f: f.path))
-    write_whole(path, ''.join(f'{line}\n' for line in lines))
+    write_atomically(''.join(f'{line}\n' for line in lines), path)
 
 
 def label_all(args: argparse.Namespace) -> None:

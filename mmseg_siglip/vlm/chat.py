@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import LlavaProcessor, TextStreamer
 
-from mmseg_siglip.api.segment import ImageLike, read_image
+from mmseg_siglip.io.image import ImageLike, read_image
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.fusion import depth_statistics
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN

@@ -50,7 +50,7 @@ RELEASED = tuple(
 )
 
 
-def read_config(source: str, *, revision: str | None = None) -> PretrainedConfig:
+def read_transformers_config(source: str, *, revision: str | None = None) -> PretrainedConfig:
     """The transformers configuration of a folder or Hub id.
 
     Raises:
@@ -76,7 +76,7 @@ def read_vision_config(source: str, *, revision: str | None = None) -> Pretraine
     Raises:
         ValueError: There is none, or it is of something else.
     """
-    config = read_config(bundled(source), revision=revision)
+    config = read_transformers_config(bundled(source), revision=revision)
     if config.model_type in PARENTS:
         return getattr(config, PARENTS[config.model_type])
     if config.model_type in VISION_MODELS:
@@ -163,7 +163,7 @@ def load_language_model(source: str | Mapping, *, revision: str | None = None) -
         fields = dict(source)
         config = AutoConfig.for_model(fields.pop('model_type', None), **fields)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    config = read_config(source, revision=revision)
+    config = read_transformers_config(source, revision=revision)
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise ValueError(
             f'{source}: expected a causal language model, found model_type {config.model_type!r}'

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
+from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.precision import autocast, compute_dtype
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.checkpoints import load_vision_model, read_vision_config
@@ -90,8 +91,7 @@ class VisionTower(nn.Module):
         self.select_layer = select_layer
         self._depth = blocks_needed(select_layer, self.config.num_hidden_layers)
         self.scales = check_scales(scales)
-        size = image_size or resolve_image_size(None, self.config)
-        self.image_size = (size, size) if isinstance(size, int) else tuple(size)
+        self.image_size = pair(image_size or resolve_image_size(None, self.config), 'image_size')
         self.grid = token_grid(self.config, self.image_size)
         if len(self.scales) > 1 and self.num_tokens > self.num_patches:
             raise ValueError(

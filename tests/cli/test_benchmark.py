@@ -35,7 +35,7 @@ def failure(capsys, *argv):
 
 def arguments(**changes):
     given = 'checkpoint num_samples pamr_steps logit_scale slide_crop slide_stride save_vis'.split()
-    given += ['use_sam']
+    given += ['use_sam', 'encoder']
     defaults = dict.fromkeys([*given, 'cfg_options'])
     return SimpleNamespace(**defaults | dict(launcher='none', work_dir=Path('work')) | changes)
 
@@ -105,6 +105,20 @@ def test_siglip_weights_take_the_twin(siglip_folder):
     assert cfg.filename.endswith('voc21_siglip2.py')
     assert cfg.model.backbone == dict(type='SigLIPBackbone', pretrained=siglip_folder)
     assert published(cfg) == (None, None)
+
+
+def test_a_named_encoder_takes_the_twin_of_its_kind(capsys):
+    def found(name):
+        cfg = compose('voc21', arguments(encoder=name))
+        return Path(cfg.filename).stem, cfg.model.backbone.pretrained
+
+    assert found('siglip2_b16_512') == ('voc21_siglip2', 'google/siglip2-base-patch16-512')
+    assert found('clip_l14_336') == ('voc21', 'ViT-L/14@336px')
+    siglip = ['--encoder', 'siglip2_b16_512', '--datasets', 'context459']
+    assert 'is for a CLIPBackbone, siglip2_b16_512 is a SigLIPBackbone' in failure(capsys, *siglip)
+    with pytest.raises(SystemExit):
+        main(['weights.pt', *siglip])
+    assert '--encoder and CHECKPOINT: expected one of them' in capsys.readouterr().err
 
 
 def test_published_figures_stand_beside_published_settings_only(openai_file):

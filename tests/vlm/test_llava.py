@@ -8,8 +8,10 @@ import transformers
 from PIL import Image
 from torch.nn.functional import linear
 
-from mmseg_siglip.vlm import LlavaForConditionalGeneration, VisionChat, load_pretrained_model
+import mmseg_siglip.vlm
+from mmseg_siglip.vlm import VisionChat, load_pretrained_model
 from mmseg_siglip.vlm.chat import prompt_of
+from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration
 
 DEPTH = dict(names=('mean', 'min'), mean=(3.0, 2.0), std=(1.0, 0.5), width=5)
 
@@ -157,6 +159,10 @@ def test_several_layers(vlm, stock, siglip_folder, llm_folder):
     )
 
 
+def test_the_former_name_of_the_class():
+    assert mmseg_siglip.vlm.LlavaForConditionalGeneration is DepthLlavaForConditionalGeneration
+
+
 def test_bad_input(vlm, llava_folder):
     inputs = batch(vlm)
     with pytest.raises(ValueError, match='this model has no depth fusion'):
@@ -180,7 +186,7 @@ def test_bad_input(vlm, llava_folder):
     vlm.model.add_depth_fusion(DEPTH)
     with pytest.raises(ValueError, match=r'expected \(2, 16, 2\) beside .* found \(2, 9, 2\)'):
         vlm.model(**inputs, depth_statistics=torch.rand(2, 9, 2))
-    model = LlavaForConditionalGeneration.from_pretrained(llava_folder)
+    model = DepthLlavaForConditionalGeneration.from_pretrained(llava_folder)
     model.config.vision_feature_select_strategy = 'default'
     with pytest.raises(ValueError, match="expected 'full' for SigLIP, found 'default'"):
         model(**inputs)

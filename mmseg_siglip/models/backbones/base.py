@@ -18,7 +18,13 @@ from torch.nn.functional import pad
 from mmseg_siglip.models.backbones.block import Block, Mix, attend, attend_plainly
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
-from mmseg_siglip.models.backbones.trunk import Method, Surroundings, Trunk, build_method
+from mmseg_siglip.models.backbones.trunk import (
+    Method,
+    Surroundings,
+    Trunk,
+    block_positions,
+    build_method,
+)
 
 if TYPE_CHECKING:
     from mmseg_siglip.weights.source import Source
@@ -120,9 +126,9 @@ class VisionTrunk:
         Raises:
             ValueError: There is no such block.
         """
-        trunk = Trunk(self, images, surroundings=surroundings, keep=self._positions(indices))
+        wanted = block_positions(indices, self.num_layers)
+        trunk = Trunk(self, images, surroundings=surroundings, keep=wanted)
         last = len(trunk.blocks) - 1
-        wanted = [trunk.index(block) for block in indices]
         end = None
         if not stop_early or last in wanted and method is not None:
             end = method(trunk) if method else Tokens(trunk.output(last), trunk.grid, trunk.prefix)
@@ -135,21 +141,6 @@ class VisionTrunk:
             tap = tap.replace(self.norm(tap.x)) if norm else tap
             taps.append(tap.x if prefix else tap.map)
         return None if stop_early else end, tuple(taps)
-
-    def _positions(self, indices: Sequence[int]) -> tuple[int, ...]:
-        """Blocks counted from 0.
-
-        Raises:
-            ValueError: There is no such block.
-        """
-        count = self.num_layers
-        for index in indices:
-            if not -count <= index < count:
-                raise ValueError(
-                    f'out_indices: expected blocks from {-count} to {count - 1}, found {index}; '
-                    f'the encoder has {count} blocks'
-                )
-        return tuple(index % count for index in indices)
 
 
 class VisionLanguageBackbone(VisionTrunk, BaseModule):
@@ -215,7 +206,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
     @property
     def out_indices(self) -> tuple[int, ...]:
         """Tap positions, from 0, in the order asked for."""
-        return self._positions(self._requested_indices)
+        return block_positions(self._requested_indices, self.num_layers, 'out_indices')
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Trunk features after the blocks in `out_indices`.

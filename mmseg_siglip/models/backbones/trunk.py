@@ -59,6 +59,21 @@ def method_names() -> list[str]:
     return list(DENSE_METHODS.module_dict)
 
 
+def block_positions(blocks: Sequence[int], count: int, name: str = 'blocks') -> tuple[int, ...]:
+    """Positions from 0 of blocks that may be counted from the end.
+
+    Raises:
+        ValueError: One is not among the encoder's `count` blocks; `name` says who asked.
+    """
+    for block in blocks:
+        if not -count <= block < count:
+            raise ValueError(
+                f'{name}: expected blocks from {-count} to {count - 1}, found {block}; '
+                f'the encoder has {count} blocks'
+            )
+    return tuple(block % count for block in blocks)
+
+
 @dataclass(frozen=True)
 class View:
     """Where one element of a batch comes from.
@@ -130,15 +145,8 @@ class Trunk:
         self._held = {-1: self.embedded.x}
 
     def index(self, block: int) -> int:
-        """A block's position from 0.
-
-        Raises:
-            ValueError: There is no such block.
-        """
-        count = len(self.blocks)
-        if not -count <= block < count:
-            raise ValueError(f'expected a block of {-count} to {count - 1}, found {block}')
-        return block % count
+        """A block's position from 0; see `block_positions`."""
+        return block_positions([block], len(self.blocks))[0]
 
     def output(self, block: int) -> Tensor:
         """What `block` gives, (B, N, C)."""

@@ -26,7 +26,7 @@ CHUNK = 8192
 
 
 @dataclass(frozen=True)
-class Windows:
+class SwinWindows:
     """How a grid is cut into windows.
 
     A side that the window does not divide is padded at its end, a side no longer than the window
@@ -95,9 +95,9 @@ class Windows:
 
 
 @lru_cache(maxsize=64)
-def _mask(windows: Windows) -> Tensor | None:
+def _mask(windows: SwinWindows) -> Tensor | None:
     numbers = windows.regions()
-    padded = Windows(tuple(numbers.shape[2:4]), windows.window)
+    padded = SwinWindows(tuple(numbers.shape[2:4]), windows.window)
     regions = padded.partition(numbers)[0, 0, :, :, 0]
     mask = regions[:, :, None] == regions[:, None, :]
     return None if mask.all() else mask
@@ -162,7 +162,7 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor, guidance: Tensor, *, with_cp: bool = False) -> Tensor:
         """(B, T, h, w, C) to the same; `guidance` is (B, 1, h, w, G), normed."""
         grid = tuple(x.shape[2:4])
-        windows = Windows(grid, self.window, self.shift)
+        windows = SwinWindows(grid, self.window, self.shift)
         mask = windows.mask(x.device)
         guide = self.attn.guide(windows.partition(guidance))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.finetune import choose_trainable, text_trains
-from mmseg_siglip.models.segmentors.cat_seg_views import Views, check_test_cfg, label
+from mmseg_siglip.models.segmentors.cat_seg_views import Views, check_test_cfg, label_views
 from mmseg_siglip.models.segmentors.sclip import (
     build_backbone,
     build_preprocessor,
@@ -251,7 +251,7 @@ class CATSegSegmentor(BaseSegmentor):
         for plan, sample in zip(views, data_samples, strict=True):
             logits = torch.stack([next(results) for _ in plan.images])
             size = tuple(sample.metainfo.get('ori_shape', plan.size)[:2])
-            found = label(
+            found = label_views(
                 lambda classes, plan=plan, logits=logits, size=size: plan.probabilities(
                     logits[:, classes], size
                 ),

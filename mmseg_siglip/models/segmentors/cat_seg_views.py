@@ -141,7 +141,7 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(x[None], size=tuple(size), mode='bilinear', align_corners=False)[0]
 
 
-def label(
+def label_views(
     probabilities: Callable[[Tensor], Tensor],
     logits: Tensor,
     size: tuple[int, int],

@@ -17,6 +17,7 @@ from mmseg_siglip.models.backbones.image_size import Size, fitting_size
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
 from mmseg_siglip.models.finetune import choose_trainable
 from mmseg_siglip.models.lora import select_adapter
+from mmseg_siglip.models.sizes import pair
 
 SPACES = ('joint', 'tower')
 PHRASES_AT_ONCE = 64
@@ -68,11 +69,13 @@ class ReferringEncoder(BaseModule):
                 "expected 'joint'"
             )
         self.similarity, self.taps = similarity, tuple(tap % layers for tap in wanted)
-        self.image_size, self.train_sizes = image_size, tuple(map(pair, train_sizes))
+        self.image_size = image_size
+        self.train_sizes = tuple(pair(size, 'train_sizes') for size in train_sizes)
         if image_size is None and backbone.naflex:
             self.image_size = dict(max_patches=backbone.native_grid[0] * backbone.native_grid[1])
         finetune = dict(finetune) if isinstance(finetune, Mapping) else dict(type=finetune)
-        self.resolutions = tuple(map(pair, finetune.pop('resolutions', ())))
+        resolutions = finetune.pop('resolutions', ())
+        self.resolutions = tuple(pair(size, 'resolutions') for size in resolutions)
         if self.resolutions:
             finetune['adapters'] = [adapter_name(size) for size in self.resolutions]
         choose_trainable(backbone, finetune, towers=towers)
@@ -99,7 +102,7 @@ class ReferringEncoder(BaseModule):
         if wanted is None:
             return self.backbone.image_size
         if not isinstance(wanted, Mapping):
-            return pair(wanted)
+            return pair(wanted, 'image_size')
         if set(wanted) != {'max_patches'} or wanted['max_patches'] < 1:
             raise ValueError(
                 f'image_size: expected a size or dict(max_patches=N), found {dict(wanted)}'
@@ -153,18 +156,6 @@ class ReferringEncoder(BaseModule):
         place = {text: index for index, text in enumerate(unique)}
         rows = torch.tensor([place[text] for text in texts], device=tokens.device)
         return TextFeatures(tokens, similar, real, pooled)[rows]
-
-
-def pair(size: int | Size) -> Size:
-    """A side or (height, width) as the latter.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
-        raise ValueError(f'expected a side or (height, width) in pixels, found {size!r}')
-    return sides
 
 
 def adapter_name(size: Size) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from mmseg_siglip.models.sizes import pair
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,6 @@ class Windows:
                 yield image[:, y : y + height, x : x + width]
 
 
-def check_sides(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """(rows, columns) from a pair, or from one side of a square."""
-    sides = (value, value) if isinstance(value, int) else value
-    if not isinstance(sides, Sequence) or [*map(type, sides)] != [int, int]:
-        raise ValueError(f'{name}: expected a side or (rows, columns) in pixels, found {value!r}')
-    return tuple(sides)
-
-
 def check_test_cfg(config: Mapping, image_size: tuple[int, int]) -> dict:
     """`test_cfg` with what was left out: windows of the native size, half a window apart.
 
@@ -46,7 +40,7 @@ def check_test_cfg(config: Mapping, image_size: tuple[int, int]) -> dict:
         raise ValueError(f'test_cfg: unknown {sorted(unknown)}; expected {", ".join(defaults)}')
     merged = {**defaults, **config}
     for name in ('crop_size', 'stride'):
-        merged[name] = check_sides(merged[name], f'test_cfg.{name}')
+        merged[name] = pair(merged[name], f'test_cfg.{name}', least=0)
     if merged['mode'] not in ('slide', 'whole'):
         raise ValueError(f"test_cfg.mode: expected 'slide' or 'whole', found {merged['mode']!r}")
     if any(s < 1 or s > c for s, c in zip(merged['stride'], merged['crop_size'], strict=True)):

@@ -80,7 +80,7 @@ def test_nobody_said_what_is_looked_for(backbone):
 
 
 def test_no_such_block(backbone):
-    with pytest.raises(ValueError, match='expected a block of -3 to 2, found 3'):
+    with pytest.raises(ValueError, match='expected blocks from -3 to 2, found 3'):
         Trunk(backbone, torch.randn(1, 3, 24, 40)).output(3)
 
 

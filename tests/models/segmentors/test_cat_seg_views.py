@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.decode_heads.cat_seg_head import DROPPED
-from mmseg_siglip.models.segmentors.cat_seg_views import Views, check_test_cfg, label
+from mmseg_siglip.models.segmentors.cat_seg_views import Views, check_test_cfg, label_views
 
 SIZE = (8, 8)
 
@@ -73,7 +73,7 @@ def test_labels_are_the_best_of_the_words_looked_at(monkeypatch, words_at_once):
         return chances[words]
 
     owner = [0, 0, 1, 2, 3]
-    found = label(probabilities, logits, (6, 7), owner, cells=1, return_probabilities=True)
+    found = label_views(probabilities, logits, (6, 7), owner, cells=1, return_probabilities=True)
     assert asked == [0, 1, 2, 4]
     best = chances[[0, 1, 2, 4]].argmax(0)
     assert torch.equal(found.labels, torch.tensor([0, 0, 1, 3])[best])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmseg_siglip.models.windows.grid import Windows, check_sides, check_test_cfg
+from mmseg_siglip.models.windows.grid import Windows, check_test_cfg
 
 
 def test_crops_lie_where_the_windows_do_row_by_row():
@@ -11,17 +11,6 @@ def test_crops_lie_where_the_windows_do_row_by_row():
     assert len(crops) == 6
     for crop, (y, x) in zip(crops, corners, strict=True):
         assert torch.equal(crop, image[:, y : y + 3, x : x + 3])
-
-
-def test_one_side_is_a_square():
-    assert check_sides(7, 'crop_size') == (7, 7)
-    assert check_sides([7, 9], 'crop_size') == (7, 9)
-
-
-@pytest.mark.parametrize('value', [(7,), (7, 8, 9), 7.0, (7.0, 8), '78', None])
-def test_other_sides_are_refused(value):
-    with pytest.raises(ValueError, match=r'stride: expected a side or \(rows, columns\) in pixels'):
-        check_sides(value, 'stride')
 
 
 def test_what_is_left_out_is_filled_in():
