@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
-from mmseg_siglip.models.backbones.base import patch_grid
+from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 
 
 @pytest.fixture(scope='module', params=['clip', 'siglip', 'naflex'])
