@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
+from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.finetune import choose_trainable, text_trains
 
 
@@ -88,6 +89,20 @@ def test_lora(siglip_folder):
     backbone = SigLIPBackbone(siglip_folder)
     choose_trainable(backbone, 'lora', towers=('vision',))
     assert trained(backbone) and not text_trains(backbone)
+
+
+def test_what_an_encoder_lacks_is_named(siglip_folder, monkeypatch):
+    backbone = SigLIPBackbone(siglip_folder)
+    monkeypatch.setattr(backbone, 'towers', lambda: dict(vision=Tower('vision_model')))
+    with pytest.raises(
+        ValueError, match="'qv': .* of a vision tower, found a SigLIPBackbone, whic"
+    ):
+        choose_trainable(backbone, 'qv', towers=('vision',))
+    backbone.keep_vision(pooling=True)
+    with pytest.raises(ValueError, match='expected an encoder with its text tower'):
+        choose_trainable(backbone, 'all')
+    choose_trainable(backbone, 'all', towers=('vision',))
+    assert trained(backbone)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
-from mmseg_siglip.models.lora import ADAPTABLE, add_lora, lora_layers, merge_lora, select_adapter
+from mmseg_siglip.models.backbones.towers import Tower
+from mmseg_siglip.models.lora import add_lora, lora_layers, merge_lora, select_adapter
 
 SIGLIP_TARGETS = ['q_proj', 'k_proj', 'v_proj', 'out_proj', 'fc1', 'fc2']
 CASES = [
@@ -61,7 +62,7 @@ def test_every_trainable_parameter_gets_a_gradient_and_only_adapters_train(
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
     layers = lora_layers(backbone)
     assert len(layers) == count
-    inside = tuple(tower.layers for tower in ADAPTABLE[type(backbone)].values())
+    inside = tuple(tower.layers for tower in backbone.towers().values())
     assert all(layer.removeprefix('model.').startswith(inside) for layer in layers)
     stir(backbone)
     outputs_ = outputs(backbone, images)
@@ -135,11 +136,19 @@ def test_bad_options_get_one_sentence(build, name, options, sentence):
         add_lora(build(name), **options)
 
 
-def test_refuses_a_second_set_and_other_models(build):
+def test_refuses_a_second_set_and_what_an_encoder_lacks(build, monkeypatch):
     with pytest.raises(ValueError, match='has adapters already'):
         add_lora(add_lora(build('siglip'), rank=2), rank=2)
-    with pytest.raises(ValueError, match='expected a SigLIPBackbone or a CLIPBackbone, found Lin'):
-        add_lora(nn.Linear(2, 2), rank=2)
+    reduced = build('siglip')
+    reduced.keep_vision(pooling=False)
+    with pytest.raises(ValueError, match='with its text tower, found a SigLIPBackbone that was re'):
+        add_lora(reduced, rank=2, towers=('vision', 'text'))
+    assert len(lora_layers(add_lora(reduced, rank=2))) == 6
+    bare = build('clip')
+    for towers in ({}, dict(vision=Tower('visual'))):
+        monkeypatch.setattr(bare, 'towers', lambda towers=towers: towers)
+        with pytest.raises(ValueError, match='in its vision tower, found a CLIPBackbone, which ha'):
+            add_lora(bare, rank=2)
 
 
 def test_adapters_side_by_side_work_one_at_a_time(build):

@@ -10,17 +10,29 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmseg_siglip.models.backbones import build_encoder
 from mmseg_siglip.models.lora import lora_layers
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
 
+ENCODERS = ('siglip', 'clip')
+TEXT_SIDE = dict(
+    siglip={'text_model'},
+    clip={'transformer', 'token_embedding', 'positional_embedding', 'ln_final', 'text_projection'},
+)
+POOLING = dict(siglip='head', clip='proj')
 HEAD = dict(channels=8, post_process_channels=[4, 4, 6, 8], loss_decode=dict(type='SILogDepthLoss'))
 
 
 @pytest.fixture(scope='module')
-def build(siglip_folder):
-    def build(head=(), **options):
+def sources(siglip_folder, openai_file):
+    return dict(siglip=siglip_folder, clip=openai_file)
+
+
+@pytest.fixture(scope='module')
+def build(sources):
+    def build(head=(), *, encoder='siglip', **options):
         torch.manual_seed(0)
-        backbone = dict(pretrained=siglip_folder)
+        backbone = dict(pretrained=sources[encoder])
         return SigLIPDepthEstimator(backbone, dict(HEAD, **dict(head)), **options).eval()
 
     return build
@@ -58,9 +70,10 @@ def with_ramp(model):
     return model
 
 
+@pytest.mark.parametrize('encoder', ENCODERS)
 @pytest.mark.parametrize('size', [(32, 32), (40, 24), (37, 50), (8, 90)])
-def test_any_size_gives_depth_of_that_size(build, size):
-    model = build()
+def test_any_size_gives_depth_of_that_size(build, encoder, size):
+    model = build(encoder=encoder)
     depth = model._forward(torch.randn(2, 3, *size))
     assert depth.shape == (2, 1, *size) and torch.isfinite(depth).all()
     result = model.predict(torch.randn(1, 3, *size), [sample((61, 83))])[0]
@@ -68,8 +81,9 @@ def test_any_size_gives_depth_of_that_size(build, size):
     assert result.depth_kind == 'depth'
 
 
-def test_a_batch_of_mixed_sizes_equals_singles(build):
-    model = build()
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_a_batch_of_mixed_sizes_equals_singles(build, encoder):
+    model = build(encoder=encoder)
     images = [torch.randn(3, *size) for size in ((32, 32), (40, 24), (32, 32), (37, 50))]
     together = model.predict(images)
     for image, result in zip(images, together, strict=True):
@@ -126,10 +140,11 @@ def test_a_mirrored_view_is_turned_back(build):
         torch.testing.assert_close(depth, image[:1])
 
 
+@pytest.mark.parametrize('encoder', ENCODERS)
 @pytest.mark.parametrize('readout', ['ignore', 'project', 'add'])
 @pytest.mark.parametrize('norm', ['none', 'post_ln', 'per_tap'])
-def test_every_parameter_that_requires_a_gradient_gets_one(build, readout, norm):
-    model = build(dict(readout_type=readout), tap_norm=norm).train()
+def test_every_parameter_that_requires_a_gradient_gets_one(build, encoder, readout, norm):
+    model = build(dict(readout_type=readout), encoder=encoder, tap_norm=norm).train()
     samples = [sample(depth=torch.rand(1, 40, 24) + 1) for _ in range(2)]
     losses = model.loss(torch.randn(2, 3, 40, 24), samples)
     assert list(losses) == ['decode.loss_silog']
@@ -137,15 +152,34 @@ def test_every_parameter_that_requires_a_gradient_gets_one(build, readout, norm)
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
     assert any(p.requires_grad for p in model.backbone.parameters())
-    assert not any('text_model' in name for name in model.state_dict())
-    assert ('head' in dir(model.backbone.model.vision_model)) and (
-        (model.backbone.model.vision_model.head is None) == (readout == 'ignore')
+
+
+@pytest.mark.parametrize('encoder', ENCODERS)
+@pytest.mark.parametrize('readout', ['ignore', 'project'])
+def test_what_depth_does_not_need_is_gone_and_refused(build, sources, encoder, readout):
+    model = build(dict(readout_type=readout), encoder=encoder)
+    whole = build_encoder(sources[encoder])
+    lost = set(whole.model.state_dict()) - set(model.backbone.model.state_dict())
+    text = {name for name in lost if whole.is_text(name)}
+    assert {name.split('.')[0] for name in text} == TEXT_SIDE[encoder]
+    assert {name.split('.')[1] for name in lost - text} == (
+        {POOLING[encoder]} if readout == 'ignore' else set()
     )
+    with pytest.raises(ValueError, match=f'text tower, found a {type(whole).__name__} that was re'):
+        model.backbone.encode_text(['a cat'])
+    images = torch.randn(1, 3, 32, 32)
+    for joint in (model.backbone.dense, model.backbone.encode_image):
+        if readout == 'ignore':
+            with pytest.raises(ValueError, match='into the joint space, found a .* to its trunk'):
+                joint(images)
+        else:
+            assert torch.equal(joint(images), getattr(whole, joint.__name__)(images))
 
 
-def test_blocks_behind_the_last_tap_are_left_alone(build):
-    model = build(tap_layers=(0, 0, 1, 1))
-    layers = model.backbone.model.vision_model.encoder.layers
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_blocks_behind_the_last_tap_are_left_alone(build, encoder):
+    model = build(encoder=encoder, tap_layers=(0, 0, 1, 1))
+    layers = model.backbone.layers_of('vision')
     assert [any(p.requires_grad for p in layer.parameters()) for layer in layers] == [
         True,
         True,
@@ -153,8 +187,9 @@ def test_blocks_behind_the_last_tap_are_left_alone(build):
     ]
 
 
-def test_a_frozen_backbone_stays_in_eval_and_gets_no_gradient(build):
-    model = build(freeze_backbone=True).train()
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_a_frozen_backbone_stays_in_eval_and_gets_no_gradient(build, encoder):
+    model = build(encoder=encoder, freeze_backbone=True).train()
     assert not any(module.training for module in model.backbone.modules())
     assert model.decode_head.training
     losses = model.loss(torch.randn(1, 3, 32, 32), [sample(depth=torch.ones(1, 32, 32))])
@@ -164,8 +199,12 @@ def test_a_frozen_backbone_stays_in_eval_and_gets_no_gradient(build):
     assert model.train().backbone.training
 
 
-def test_lora_trains_adapters_and_the_decoder_alone(build):
-    model = build(lora=dict(rank=2, targets=['q_proj', 'fc1'])).train()
+@pytest.mark.parametrize(
+    ('encoder', 'targets', 'block'),
+    [('siglip', ['q_proj', 'fc1'], 'layers.0.'), ('clip', ['out_proj', 'c_fc'], 'resblocks.0.')],
+)
+def test_lora_trains_adapters_and_the_decoder_alone(build, encoder, targets, block):
+    model = build(encoder=encoder, lora=dict(rank=2, targets=targets)).train()
     assert len(lora_layers(model.backbone)) == 6
     losses = model.loss(torch.randn(1, 3, 32, 32), [sample(depth=torch.rand(1, 32, 32) + 1)])
     losses['decode.loss_silog'].backward()
@@ -173,9 +212,9 @@ def test_lora_trains_adapters_and_the_decoder_alone(build):
         expected = 'lora_' in name or not name.startswith('backbone')
         assert parameter.requires_grad == expected
         assert (parameter.grad is not None) == expected, name
-    shallow = build(lora=dict(rank=2), tap_layers=(0, 0, 0, 0))
+    shallow = build(encoder=encoder, lora=dict(rank=2), tap_layers=(0, 0, 0, 0))
     trained = [n for n, p in shallow.backbone.named_parameters() if p.requires_grad]
-    assert trained and all('layers.0.' in name for name in trained)
+    assert trained and all(block in name for name in trained)
 
 
 def test_training_pads_depth_with_none(build):
@@ -227,6 +266,10 @@ def test_weights_of_a_saved_model_load(build):
         (dict(tap_layers=(-18, -12, -6, -2)), 'expected blocks from -3 to 2, found -18'),
         (dict(precision='int8'), "precision: expected one of .* found 'int8'"),
         (dict(freeze_backbone=True, lora=dict(rank=2)), 'freeze_backbone and lora contradict'),
+        (
+            dict(lora=dict(rank=2, towers=('vision', 'text'))),
+            'its text tower, found a SigLIPBackbone that was reduced to its vision side',
+        ),
         (dict(test_cfg=dict(mode='slide_flip')), "expected 'slide' or 'whole', found 'slide_flip'"),
         (
             dict(data_preprocessor=dict(type='SegDataPreProcessor', size_divisor=8)),
@@ -239,9 +282,17 @@ def test_bad_options_get_one_sentence(build, options, sentence):
         build(**options)
 
 
-def test_refuses_an_encoder_that_is_no_siglip(openai_file):
-    with pytest.raises(ValueError, match='expected a SigLIPBackbone, found CLIPBackbone'):
-        SigLIPDepthEstimator(dict(type='CLIPBackbone', pretrained=openai_file), HEAD)
+def test_an_image_smaller_than_a_patch_is_refused(build):
     with pytest.raises(ValueError, match='expected an image of at least one patch'):
-        model = SigLIPDepthEstimator(dict(pretrained='tiny_siglip_shapes'), HEAD)
-        model.predict([torch.zeros(3, 4, 40)])
+        build().predict([torch.zeros(3, 4, 40)])
+
+
+def test_the_encoder_is_recognised_by_its_contents(siglip_folder, openai_file):
+    """No type in the config: weights tell the kind; a configuration alone is a SigLIP's."""
+    for source, kind in ((siglip_folder, 'SigLIPBackbone'), (openai_file, 'CLIPBackbone')):
+        model = SigLIPDepthEstimator(dict(pretrained=source), HEAD)
+        assert type(model.backbone).__name__ == kind
+    random = SigLIPDepthEstimator(dict(config=siglip_folder), HEAD)
+    assert type(random.backbone).__name__ == 'SigLIPBackbone'
+    with pytest.raises(ValueError, match='backbone: expected type or pretrained, found neither'):
+        SigLIPDepthEstimator({}, HEAD)
