@@ -103,6 +103,19 @@ def test_every_parameter_learns(pretrainer):
     pretrainer.zero_grad()
 
 
+def test_another_encoder_learns_or_says_what_it_lacks(openai_file):
+    backbone = dict(type='CLIPBackbone', pretrained=openai_file)
+    with pytest.raises(
+        ValueError, match='logit_bias: expected 0, as this CLIP has none, found -10'
+    ):
+        SigLIPPretrainer(backbone, vocabulary=['cat'])
+    model = SigLIPPretrainer(backbone, vocabulary=['cat'], logit_bias=0.0, max_tokens=5)
+    losses = model(**model.data_preprocessor(captioned(), True), mode='loss')
+    assert losses['scale'].item() == pytest.approx(10) and losses['bias'].item() == 0
+    losses['loss'].backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None]
+
+
 def test_learns_from_shapesworld_captions(siglip_folder):
     """Sixty steps on one batch halve the loss of its own pairs."""
     dataset = ShapesCaptionDataset(image_size=32, num_scenes=4, scene_size=(48, 64))

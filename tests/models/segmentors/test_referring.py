@@ -49,9 +49,10 @@ def batch(model, chosen=(0, 1, 2), training=False):
     return model.data_preprocessor(data, training)
 
 
-@pytest.fixture(params=['siglip', 'naflex'])
+@pytest.fixture(params=['siglip_folder', 'naflex_folder', 'openai_file'])
 def folder(request):
-    return request.getfixturevalue(f'{request.param}_folder')
+    """A checkpoint, whose kind no config names."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.mark.parametrize('sam', [SAM_CONFIG, SAM2_CONFIG])
@@ -117,7 +118,7 @@ def test_aspects_of_a_batch_equal_those_of_its_images(folder, sizes):
 
 def test_adapters_of_a_size_serve_phrases_as_well(folder):
     """In any order, and beside images of another size, an answer is the same."""
-    finetune = dict(type='lora', rank=2, targets=['q_proj', 'out_proj'], resolutions=[24, 48])
+    finetune = dict(type='lora', rank=2, resolutions=[24, 48])
     model = build(folder, encoder=dict(finetune=finetune, image_size=48)).eval()
     for name, parameter in model.named_parameters():
         if 'lora_B' in name:
@@ -168,8 +169,21 @@ MODES = [
     'finetune', [{}, FINETUNE, dict(encoder=dict(finetune='all', taps=[0, 1]), sam_finetune='all')]
 )
 def test_every_trainable_parameter_gets_a_gradient(siglip_folder, sam, head, finetune):
-    model = build(siglip_folder, sam=sam, head=head, **finetune).train()
-    for name, parameter in model.named_parameters():
+    model = build(siglip_folder, sam=sam, head=head, **finetune)
+    trains_what_it_says(model)
+    assert bool(lora_layers(model)) == (finetune is FINETUNE)
+
+
+@pytest.mark.parametrize('head', MODES)
+@pytest.mark.parametrize('finetune', ['none', 'qv', 'lora', 'all'])
+def test_every_trainable_parameter_of_a_clip_gets_a_gradient(openai_file, head, finetune):
+    model = build(openai_file, head=head, encoder=dict(finetune=finetune))
+    assert model.siglip.hidden_size != model.siglip.text_width != model.siglip.embed_dim
+    trains_what_it_says(model)
+
+
+def trains_what_it_says(model):
+    for name, parameter in model.train().named_parameters():
         if 'lora_B' in name:
             torch.nn.init.normal_(parameter, std=0.1)
     losses = model.loss(**batch(model, training=True))
@@ -182,7 +196,6 @@ def test_every_trainable_parameter_gets_a_gradient(siglip_folder, sam, head, fin
     assert not dead
     frozen = [p for p in model.parameters() if not p.requires_grad]
     assert all(parameter.grad is None for parameter in frozen)
-    assert bool(lora_layers(model)) == (finetune is FINETUNE)
 
 
 @pytest.mark.parametrize('size', [(32, 32), (24, 40), (64, 16)])
@@ -225,6 +238,16 @@ def test_overfits_one_image(siglip_folder):
         sum(value for name, value in losses.items() if 'loss' in name).backward()
         optimizer.step()
     assert first < 0.4 and losses['train_iou'] > 0.6
+
+
+def test_what_finetune_says_is_what_trains(openai_file):
+    counts = {}
+    for finetune in ('none', 'qv', 'lora', 'all'):
+        model = build(openai_file, encoder=dict(finetune=finetune))
+        counts[finetune] = sum(p.requires_grad for p in model.siglip.parameters())
+        assert bool(lora_layers(model)) == (finetune == 'lora')
+    # queries and values of 3 + 2 blocks; two matrices for each of 3 * 3 + 2 * 2 layers
+    assert (counts['none'], counts['qv'], counts['lora']) == (0, 10, 26) and counts['all'] > 26
 
 
 def test_precision_of_prediction(siglip_folder):

@@ -1,9 +1,11 @@
 import pytest
 import torch
+from open_clip import SimpleTokenizer
 from transformers import AutoModel
 
-from mmseg_siglip.models.backbones import SigLIPBackbone
+from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.models.lora import lora_layers
+from mmseg_siglip.models.segmentors import referring_encoder
 from mmseg_siglip.models.segmentors.referring_encoder import ReferringEncoder
 
 PHRASES = ['the red star', 'a large cat in the grass', 'dog']
@@ -61,6 +63,65 @@ def test_a_phrase_does_not_depend_on_its_neighbours(folder):
                     getattr(alone, part)[0], getattr(together, part)[i], atol=1e-5, rtol=1e-4
                 )
             assert torch.equal(alone.real[0], together.real[i])
+
+
+@pytest.fixture
+def clip(openai_file):
+    return CLIPBackbone(openai_file)
+
+
+def test_joint_space_of_a_clip(clip, tiny_clip):
+    """What open_clip's own text tower pools is the projected token at the end of the phrase."""
+    encoder = ReferringEncoder(clip)
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        found = encoder.encode_images(images, (32, 32)).similar
+        pixels = (images - encoder.mean) / encoder.std
+        expected = clip.dense(pixels, attention='vanilla')
+        text = encoder.encode_text(PHRASES)
+        pooled = tiny_clip.encode_text(SimpleTokenizer()(PHRASES))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(text.pooled, pooled, atol=1e-5, rtol=1e-4)
+    ends = text.real.sum(1) - 1
+    assert ends.tolist() == [4, 7, 2]
+    last = text.similar[torch.arange(3), ends]
+    torch.testing.assert_close(last, text.pooled, atol=1e-5, rtol=1e-4)
+    assert encoder.space_channels == found.shape[1] == text.similar.shape[2] == 48
+
+
+def test_phrases_of_a_clip_in_parts_of_several_lengths(clip, monkeypatch):
+    """Its tower runs up to the longest phrase of a part."""
+    encoder = ReferringEncoder(clip)
+    with torch.no_grad():
+        whole = encoder.encode_text(PHRASES)
+        monkeypatch.setattr(referring_encoder, 'PHRASES_AT_ONCE', 1)
+        parts = encoder.encode_text(PHRASES)
+    assert torch.equal(parts.real, whole.real) and parts.tokens.shape == whole.tokens.shape
+    for name in ('tokens', 'similar', 'pooled'):
+        one, other = (getattr(found, name) for found in (whole, parts))
+        if name != 'pooled':
+            one, other = one[whole.real], other[whole.real]
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_towers_of_a_clip(clip, clip_config):
+    with pytest.raises(
+        ValueError, match=r"'tower' compares .* widths \(128, 64, 48\) differ; expec"
+    ):
+        ReferringEncoder(clip, similarity='tower')
+    narrow = dict(layers=2, width=64, patch_size=8, image_size=32)
+    torch.manual_seed(0)
+    arch = clip_config | dict(embed_dim=64, vision_cfg=narrow)
+    encoder = ReferringEncoder(CLIPBackbone(arch=arch), similarity='tower', finetune='all')
+    image = encoder.encode_images(torch.rand(1, 3, 32, 32), (32, 32))
+    text = encoder.encode_text(PHRASES)
+    assert image.similar is image.patches and torch.equal(text.similar, text.tokens)
+    outputs = (image.patches, text.tokens, text.pooled)
+    sum(part.square().sum() for part in outputs).backward()
+    for name, parameter in encoder.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    frozen = {name for name, p in encoder.named_parameters() if not p.requires_grad}
+    assert frozen == {'backbone.model.visual.proj', 'backbone.model.logit_scale'}
 
 
 def test_padding_is_on_the_right_whatever_the_tokenizer_says(siglip_folder):
