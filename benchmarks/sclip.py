@@ -38,6 +38,7 @@ from mmseg_siglip.text.vocabulary import Vocabulary
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
 import oracles  # noqa: E402
 
+ARCH = 'ViT-B-16-quickgelu'
 TEMPLATES = get_templates('imagenet80')
 
 
@@ -62,17 +63,28 @@ def block_weights(model: torch.nn.Module) -> int:
     return sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2)
 
 
-def text(backbone: CLIPBackbone, words: Sequence[str], sample: int, rates: Rates) -> Iterator[dict]:
+def stock_of(backbone: CLIPBackbone) -> open_clip.CLIP:
+    """open_clip's own model with the weights of `backbone`."""
+    stock = open_clip.create_model(ARCH).eval()
+    state = backbone.state_dict()
+    stock.load_state_dict({name.removeprefix('model.'): state[name] for name in state})
+    return stock
+
+
+def text(
+    backbone: CLIPBackbone, stock: open_clip.CLIP, words: Sequence[str], sample: int, rates: Rates
+) -> Iterator[dict]:
     """Embedding all words in all templates."""
     tokenizer = open_clip.get_tokenizer('ViT-B-16')
     part = words[:: max(1, len(words) // sample)][:sample]
-    plain = measure(lambda: oracles.embed_words(backbone.model, tokenizer, part, TEMPLATES))
+    plain = measure(lambda: oracles.embed_words(stock, tokenizer, part, TEMPLATES))
     plain_cost = plain.seconds * len(words) / len(part), plain.peak
 
     tokens: list[int] = []
-    first = backbone.model.transformer.resblocks[0].ln_1
+    layers = backbone.layers_of('text')
+    first = layers[0].ln_1
     hook = first.register_forward_pre_hook(lambda _, args: tokens.append(args[0][..., 0].numel()))
-    operations = 2 * block_weights(backbone.model.transformer)
+    operations = 2 * block_weights(layers)
 
     for precision, bar in (('fp32', ''), ('auto', '20')):
         with tempfile.TemporaryDirectory() as folder:
@@ -96,19 +108,21 @@ def picture(size: tuple[int, int], backbone: CLIPBackbone) -> Tensor:
     return (pixels - mean) / std
 
 
-def plain_prediction(backbone: CLIPBackbone, image: Tensor, text: Tensor, scale: float) -> Tensor:
+def plain_prediction(stock: open_clip.CLIP, image: Tensor, text: Tensor, scale: float) -> Tensor:
     def cosines(crop: Tensor) -> Tensor:
-        return torch.einsum('dhw,qd->qhw', oracles.clip_features(backbone.model, crop), text)
+        return torch.einsum('dhw,qd->qhw', oracles.clip_features(stock, crop), text)
 
     maps = oracles.slide(image, 224, 112, cosines)
     return oracles.classify(maps, list(range(len(text))), scale=scale)[1]
 
 
-def prediction(backbone: CLIPBackbone, vocabulary: Vocabulary, rates: Rates) -> Iterator[dict]:
+def prediction(
+    backbone: CLIPBackbone, stock: open_clip.CLIP, vocabulary: Vocabulary, rates: Rates
+) -> Iterator[dict]:
     """One picture in 15 windows, from normalised pixels to labels."""
     image = picture((448, 597), backbone)
     model = SCLIPSegmentor(
-        dict(type='CLIPBackbone', arch='ViT-B-16-quickgelu'),
+        dict(type='CLIPBackbone', arch=ARCH),
         vocabulary,
         templates='single',
         test_cfg=dict(mode='slide', crop_size=(224, 224), stride=(112, 112)),
@@ -116,11 +130,11 @@ def prediction(backbone: CLIPBackbone, vocabulary: Vocabulary, rates: Rates) -> 
     model.backbone = backbone
     text = model.text
     plain = measure(
-        lambda: plain_prediction(backbone, image, text, model.labeller.logit_scale), repeat=2
+        lambda: plain_prediction(stock, image, text, model.labeller.logit_scale), repeat=2
     )
-    visual, tokens = backbone.model.visual, 1 + 14 * 14
+    tokens = 1 + 14 * 14
     attention = 4 * tokens**2 * backbone.hidden_size * backbone.num_layers
-    operations = 15 * (tokens * 2 * block_weights(visual.transformer) + attention)
+    operations = 15 * (tokens * 2 * block_weights(backbone.layers_of('vision')) + attention)
 
     def ours() -> Tensor:
         return model.predict([image], [SegDataSample()])[0].pred_sem_seg.data[0]
@@ -187,11 +201,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     vocabulary = Vocabulary.load('coco_stuff')
     words = [names[0] for names in vocabulary.classes]
-    backbone = CLIPBackbone(arch='ViT-B-16-quickgelu')
+    backbone = CLIPBackbone(arch=ARCH)
+    stock = stock_of(backbone)
     rates = Rates.of_this_machine()
     rows = [
-        *text(backbone, words, args.words, rates),
-        *prediction(backbone, Vocabulary.load(words), rates),
+        *text(backbone, stock, words, args.words, rates),
+        *prediction(backbone, stock, Vocabulary.load(words), rates),
         pamr(backbone, len(words), rates),
     ]
     write_csv(rows, args.out)

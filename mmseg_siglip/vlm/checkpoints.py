@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
 from mmseg_siglip.weights.source import bundled
 from mmseg_siglip.weights.state import refuse_missing_path
 from mmseg_siglip.weights.transformers_model import first_line
@@ -149,7 +150,7 @@ def load_vision_model(
     kind = VISION_MODELS[config.model_type]
     model = load(kind, source, config=config, revision=revision, dtype=torch.float32)
     if num_blocks is not None:
-        model.post_layernorm = nn.Identity()
+        TransformersTrunk(model).drop_norm()
     return model.eval()
 
 

@@ -46,6 +46,10 @@ class TransformersTrunk(VisionTrunk):
     def norm(self, x: Tensor) -> Tensor:
         return self.vision.post_layernorm(x)
 
+    def drop_norm(self) -> None:
+        """Let go of the final norm's weights."""
+        self.vision.post_layernorm = nn.Identity()
+
     @property
     def dtype(self) -> torch.dtype:
         """Of the sums between blocks, which that of the matrices need not be."""
