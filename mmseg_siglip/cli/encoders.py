@@ -78,7 +78,7 @@ def apply_encoder(cfg: Config, name: str) -> None:
     model = cfg.get('model') or {}
     if not stands_on_an_encoder(model):
         raise ValueError(
-            f'--encoder: expected a model with an image-text encoder as its backbone, '
+            '--encoder: expected a model with an image-text encoder as its backbone, '
             f'found {model.get("type")} of {cfg.filename}'
         )
     model.backbone = given.encoder
