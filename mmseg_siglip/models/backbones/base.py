@@ -359,8 +359,8 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
     def logit_parameters(self) -> tuple[Tensor, Tensor]:
         """Factor, exponentiated, and term, 0-d each, with gradients where they train."""
         bias = getattr(self.model, 'logit_bias', None)
-        scale = self.model.logit_scale.exp()
-        return scale, scale.new_zeros(()) if bias is None else bias
+        scale = self.model.logit_scale.exp().squeeze()
+        return scale, scale.new_zeros(()) if bias is None else bias.squeeze()
 
     @property
     def logit_scale(self) -> float:
