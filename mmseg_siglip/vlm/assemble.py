@@ -19,6 +19,8 @@ from transformers.activations import ACT2FN
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
+from mmseg_siglip.models.backbones.image_size import resolve_image_size
+from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
 from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.vlm.checkpoints import (
     load_language_model,
@@ -34,7 +36,7 @@ from mmseg_siglip.vlm.strategy import (
     extra_tokens,
     in_transformers,
 )
-from mmseg_siglip.vlm.vision import native_size, token_grid
+from mmseg_siglip.vlm.vision import token_grid
 from mmseg_siglip.weights.source import bundled
 
 PARTS = {
@@ -133,7 +135,7 @@ def build_llava(
             'take a SigLIP 2 of fixed resolution'
         )
     strategy = check_strategy(select_feature or default_strategy(vision_config), vision_config)
-    size = pair(image_size or native_size(vision_config), 'image_size')
+    size = pair(image_size or resolve_image_size(None, vision_config), 'image_size')
     image_processor = load_image_processor(source, vision_config, size=size, revision=revision)
     if isinstance(llm, Mapping) and tokenizer is None:
         raise ValueError('tokenizer: expected one beside a configuration of a language model')
@@ -234,7 +236,8 @@ def require_gradients(
     Raises:
         ValueError: A part is unknown, or the model lacks it.
     """
-    unread = {id(p) for module in above_features(model) for p in module.parameters()}
+    above = TransformersTrunk(model.model.vision_tower).above(max(feature_layers(model.config)))
+    unread = {id(parameter) for part in above for parameter in part.parameters()}
     found = {part: [] for part in PARTS}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part_of(name) in parts and id(parameter) not in unread)
@@ -246,11 +249,3 @@ def require_gradients(
                 f'train: expected some of {", ".join(p for p in found if found[p])}, found {part!r}'
             )
     return [parameter for part in parts for parameter in found[part]]
-
-
-def above_features(model: DepthLlavaForConditionalGeneration) -> list[nn.Module]:
-    """The parts of the vision tower that no image feature depends on."""
-    vision = getattr(model.model.vision_tower, 'vision_model', model.model.vision_tower)
-    head = [vision.head] if getattr(vision, 'use_head', False) else []
-    deepest = max(feature_layers(model.config))
-    return [*vision.encoder.layers[deepest:], vision.post_layernorm, *head]

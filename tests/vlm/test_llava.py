@@ -140,7 +140,7 @@ def test_depth_is_saved_and_found_again(vlm, tmp_path):
 def test_blocks_above_the_layer_are_not_run(vlm):
     ran = []
     for i, block in enumerate(vlm.model.model.vision_tower.encoder.layers):
-        block.register_forward_hook(lambda *_, i=i: ran.append(i))
+        block.mlp.register_forward_hook(lambda *_, i=i: ran.append(i))
     vlm.model(**batch(vlm))
     assert ran == [0, 1]
 
