@@ -160,6 +160,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         naflex: Whether images of any aspect are its habit, measured by their number of patches.
         model: The library's module that holds the weights.
         model_types: transformers' names of the kinds of model that it takes.
+        idle: How the names of parameters end that neither dense features nor words depend on.
 
     Args:
         attention: Default of `dense`: a dense method's name or configuration.
@@ -177,6 +178,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
     naflex = False
     model: nn.Module
     model_types: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ('logit_scale', 'logit_bias')
 
     def __init__(
         self,
@@ -189,7 +191,13 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         self._requested_indices = tuple(out_indices)
         self.with_cp = with_cp
         self.has_text = True
-        self.method = self.method_for(attention)
+        self.method = build_method(attention)
+
+    def finish(self) -> None:
+        """End a constructor: now that the encoder knows what it is, refuse a dense method that
+        needs what it lacks."""
+        self.method.check(self)
+        self.eval()
 
     def init_weights(self) -> None:
         """Do nothing: weights were set at construction.
