@@ -21,7 +21,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmseg_siglip.models.backbones.base import patch_grid
+from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
 from mmseg_siglip.precision import autocast
 

@@ -90,7 +90,7 @@ def prompts(model, grid: tuple[int, int]) -> dict[str, str]:
         with torch.device('meta'):
             head = SAMPrompterDecodeHead(
                 in_channels=siglip.hidden_size,
-                text_channels=model.encoder.text_channels,
+                text_channels=siglip.text_width,
                 prompt_dim=model.sam.prompt_dim,
                 native_grid=siglip.native_grid,
                 prompt_mode=mode,

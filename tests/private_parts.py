@@ -335,6 +335,17 @@ def parts_of_llava():
     )
 
 
+@part('transformers', '_attn_implementation', why='a vision model set to eager attends plainly')
+def names_of_attention():
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    layers = dict(hidden_size=8, intermediate_size=8, num_attention_heads=2, num_hidden_layers=1)
+    model = CLIPVisionModel(CLIPVisionConfig(**layers, image_size=32, patch_size=16))
+    assert model.config._attn_implementation == 'sdpa'
+    model.set_attn_implementation('eager')
+    assert model.config._attn_implementation == 'eager'
+
+
 @part(
     'transformers',
     'transformers.models.siglip2.image_processing_siglip2:get_image_size_for_max_num_patches',

@@ -6,7 +6,7 @@ nothing else of them: no biases, keys, output projections or position embeddings
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ def choose_trainable(
         towers: ``vision``, ``text`` or both.
 
     Raises:
-        ValueError: A mode or a tower is unknown.
+        ValueError: A mode or a tower is unknown, or the encoder lacks what is to train.
     """
     options = dict(mode) if isinstance(mode, Mapping) else dict(type=mode)
     kind = options.pop('type', None)
@@ -53,6 +53,8 @@ def choose_trainable(
         )
     if not towers or set(towers) - set(TOWERS):
         raise ValueError(f'towers: expected some of {TOWERS}, found {tuple(towers)}')
+    if 'text' in towers:
+        backbone.require_text()
     backbone.requires_grad_(False)
     if kind == 'lora':
         add_lora(backbone, **{'rank': LORA_RANK, 'towers': tuple(towers), **options})
@@ -64,6 +66,19 @@ def choose_trainable(
     elif kind == 'qv':
         for parameter in query_value_matrices(backbone, towers):
             parameter.requires_grad_(True)
+
+
+def freeze_unread(backbone: nn.Module, read: Iterable[nn.Module | nn.Parameter]) -> None:
+    """Freeze, in place, all but the parts of an encoder that are read: of the others no gradient
+    comes, for which DDP would wait in vain."""
+    kept = {
+        id(parameter)
+        for part in read
+        for parameter in ([part] if isinstance(part, nn.Parameter) else part.parameters())
+    }
+    for parameter in backbone.parameters():
+        if id(parameter) not in kept:
+            parameter.requires_grad_(False)
 
 
 def text_trains(backbone: VisionLanguageBackbone) -> bool:
@@ -87,7 +102,7 @@ def query_value_matrices(
                 f"finetune 'qv': expected queries and values of a {name} tower, found a "
                 f'{type(backbone).__name__}, which has none apart'
             )
-        for layer in backbone.model.get_submodule(tower.layers):
+        for layer in backbone.layers_of(name):
             if tower.fused is None:
                 matrices += [layer.get_submodule(path).weight for path in tower.query_value]
                 continue

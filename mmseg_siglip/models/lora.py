@@ -57,6 +57,8 @@ def add_lora(
         raise ValueError(f'lora.towers: expected some of {TOWERS}, found {tuple(towers)}')
     if lora_layers(backbone):
         raise ValueError('lora: the backbone has adapters already')
+    if 'text' in towers:
+        backbone.require_text()
     known = backbone.towers()
     missing = [name for name in towers if name not in known or not known[name].adaptable]
     if missing:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
-from transformers import PretrainedConfig
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
 
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
@@ -56,7 +56,7 @@ def blocks_needed(layer: int, num_blocks: int) -> int:
     return layer % (num_blocks + 1)
 
 
-def hidden_states(vision: nn.Module, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+def hidden_states(vision: PreTrainedModel, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
     """What ``vision(images, output_hidden_states=True)`` has at `layers`, at any image size.
 
     Position embeddings are resampled as transformers does; blocks above the highest layer are not

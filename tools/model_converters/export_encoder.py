@@ -1,7 +1,7 @@
 """Write the encoder of a trained model as a folder in the transformers format.
 
 The folder loads with ``AutoModel``, ``AutoTokenizer`` and ``AutoImageProcessor``, and as
-``pretrained`` of a ``SigLIPBackbone``.
+``pretrained`` of the encoder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 
@@ -23,7 +23,7 @@ PREFIX = 'backbone.'
 
 def export_encoder(
     config: str | Path, checkpoint: str | Path, out: str | Path, *, dtype: str = 'float32'
-) -> SigLIPBackbone:
+) -> VisionLanguageBackbone:
     """Takes ``backbone.*`` out of a checkpoint.
 
     Args:
@@ -33,7 +33,8 @@ def export_encoder(
         dtype: Number format of the written weights.
 
     Raises:
-        ValueError: If the checkpoint has no encoder, or not all of it.
+        ValueError: If the checkpoint has no encoder, or not all of it; or it is no model of
+            transformers.
     """
     cfg = Config.fromfile(str(config)).model.backbone
     backbone = MODELS.build(dict(cfg))
@@ -50,7 +51,7 @@ def export_encoder(
             f'{len(report.missing_keys)} are missing and {len(report.unexpected_keys)} unknown, '
             f'first {[*report.missing_keys, *report.unexpected_keys][0]}'
         )
-    backbone.model.to(getattr(torch, dtype))
+    backbone.to(getattr(torch, dtype))
     backbone.save_pretrained(out)
     return backbone
 

@@ -1,146 +1,32 @@
 """The encoder contract: what a vision-language encoder offers, and all that a system may ask of it.
 
-Shapes: B images of (H, W) pixels, patch side p, grid (h, w), P prefix tokens, N = P + h*w tokens,
-C trunk channels, D channels of the joint image-text space, L text tokens, T channels of the text
-tower.
+Shapes: B images of (H, W) pixels, patch side p, grid (h, w), N tokens, C trunk channels, D channels
+of the joint image-text space, L text tokens, T channels of the text tower.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from mmseg_siglip.models.backbones.block import Block, Mix, attend, attend_plainly
+from mmseg_siglip.models.backbones.block import Mix, attend_plainly
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.trunk import (
     Method,
     Surroundings,
-    Trunk,
     block_positions,
     build_method,
 )
+from mmseg_siglip.models.backbones.vision_trunk import VisionTrunk
 
 if TYPE_CHECKING:
     from mmseg_siglip.weights.source import Source
-
-
-def patch_grid(size: tuple[int, int], patch: int, native: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of patches for an image of `size` (H, W).
-
-    A side that `patch` does not divide is padded up, so that no pixel is lost. The one exception
-    is a side equal to the checkpoint's own image size: there the grid is the one that it was
-    trained with, rounded down (384 pixels in patches of 14 give 27).
-
-    Raises:
-        ValueError: A side is shorter than one patch.
-    """
-    if min(size) < patch:
-        raise ValueError(
-            f'expected an image of at least one patch ({patch}x{patch} pixels), '
-            f'found {size[0]}x{size[1]} (height x width)'
-        )
-    return tuple(
-        side // patch if side == trained else -(-side // patch)
-        for side, trained in zip(size, native, strict=True)
-    )
-
-
-class VisionTrunk:
-    """The image side of an encoder as blocks over tokens, and the one loop that runs them.
-
-    Attributes:
-        image_size: (H, W) in pixels that the encoder was trained on.
-        patch_size: Side of a patch, in pixels.
-        num_prefix: P.
-        with_cp: Recompute blocks in the backward pass instead of storing their activations.
-        attend: What blocks attend by where no method says otherwise.
-    """
-
-    image_size: tuple[int, int]
-    patch_size: int
-    num_prefix: int
-    with_cp: bool = False
-    attend: Callable[[Tensor, Tensor, Tensor], Tensor] = staticmethod(attend)
-
-    @abstractmethod
-    def blocks(self) -> list[Block]:
-        """The trunk, first block first."""
-
-    @abstractmethod
-    def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, 3, H, W), padded to patches, to tokens (B, P + h*w, C) with positions added."""
-
-    @abstractmethod
-    def norm(self, x: Tensor) -> Tensor:
-        """The norm behind the last block, (..., C) to the same."""
-
-    @property
-    def native_grid(self) -> tuple[int, int]:
-        return tuple(side // self.patch_size for side in self.image_size)
-
-    @property
-    def num_layers(self) -> int:
-        return len(self.blocks())
-
-    def tokens(self, images: Tensor) -> Tokens:
-        """(B, 3, H, W) to what stands in front of the first block."""
-        size = tuple(images.shape[-2:])
-        grid = patch_grid(size, self.patch_size, self.image_size)
-        down, right = (max(n * self.patch_size - s, 0) for n, s in zip(grid, size, strict=True))
-        x = self.embed(pad(images, (0, right, 0, down)), grid)
-        return Tokens(x, grid, self.num_prefix)
-
-    def forward_intermediates(
-        self,
-        images: Tensor,
-        indices: Sequence[int] = (),
-        *,
-        method: Method | None = None,
-        prefix: bool = False,
-        norm: bool = False,
-        stop_early: bool = False,
-        surroundings: Surroundings | None = None,
-    ) -> tuple[Tokens | None, tuple[Tensor, ...]]:
-        """Run the trunk, and hand out what some of its blocks give.
-
-        Args:
-            images: (B, 3, H, W), normalised.
-            indices: Blocks from 0 or, negative, from the end.
-            method: What gives the tokens at the end; the trunk as it was trained if None. It takes
-                the place of the last block, whose tap is what the method gives.
-            prefix: Whether taps keep their prefix tokens, as (B, N, C); else they are maps.
-            norm: Whether taps pass through the final norm.
-            stop_early: Leave the blocks out that no tap needs, and with them the tokens.
-            surroundings: What a method may ask for and the encoder does not know.
-
-        Returns:
-            The tokens behind the last block, before the final norm, or None, and one tap an index,
-            in the order asked for: (B, C, h, w) or, with `prefix`, (B, N, C).
-
-        Raises:
-            ValueError: There is no such block.
-        """
-        wanted = block_positions(indices, self.num_layers)
-        trunk = Trunk(self, images, surroundings=surroundings, keep=wanted)
-        last = len(trunk.blocks) - 1
-        end = None
-        if not stop_early or last in wanted and method is not None:
-            end = method(trunk) if method else Tokens(trunk.output(last), trunk.grid, trunk.prefix)
-        taps = []
-        for block in wanted:
-            if block == last and end is not None:
-                tap = end
-            else:
-                tap = Tokens(trunk.output(block), trunk.grid, trunk.prefix)
-            tap = tap.replace(self.norm(tap.x)) if norm else tap
-            taps.append(tap.x if prefix else tap.map)
-        return None if stop_early else end, tuple(taps)
 
 
 class VisionLanguageBackbone(VisionTrunk, BaseModule):
@@ -190,7 +76,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         super().__init__()
         self._requested_indices = tuple(out_indices)
         self.with_cp = with_cp
-        self.has_text = True
+        self.has_text = self.has_pooling = True
         self.method = build_method(attention)
 
     def finish(self) -> None:
@@ -258,6 +144,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
             covers p x p pixels from the top left, so the last row and column may reach past the
             image.
         """
+        self.require_pooling()
         method = self.method if attention is None else self.method_for(attention)
         tokens, _ = self.forward_intermediates(images, method=method, surroundings=surroundings)
         return self.project(tokens, readout=readout)
@@ -305,6 +192,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """The encoder's own pooled vector, not normalised: (B, 3, H, W) to (B, D)."""
+        self.require_pooling()
         return self.pool(self.forward_intermediates(images)[0].x)
 
     @abstractmethod
@@ -360,6 +248,10 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
     def towers(self) -> dict[str, Tower]:
         """``vision`` and ``text``: what LoRA and finetuning choose from."""
 
+    def layers_of(self, tower: str) -> nn.ModuleList:
+        """The layers of one of `towers`."""
+        return self.model.get_submodule(self.towers()[tower].layers)
+
     @abstractmethod
     def set_logit(self, *, scale: float, bias: float) -> None:
         """Set factor and term of scaled cosines."""
@@ -389,6 +281,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         """
         self.has_text = False
         self.drop_text()
+        self.has_pooling = pooling
         if not pooling:
             self.drop_pooling()
 
@@ -411,6 +304,29 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
                 f'expected an encoder with its text tower, found a {type(self).__name__} that was '
                 'reduced to its vision side'
             )
+
+    def require_pooling(self) -> None:
+        """Refuse a call that leads into the joint space where the way is gone.
+
+        Raises:
+            ValueError: It is.
+        """
+        if not self.has_pooling:
+            raise ValueError(
+                f'expected an encoder with its way into the joint space, found a '
+                f'{type(self).__name__} that was reduced to its trunk'
+            )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a checkpoint of transformers.
+
+        Raises:
+            ValueError: The encoder is none of its models.
+        """
+        raise ValueError(
+            f"{folder}: expected an encoder of transformers' to write in its format, found a "
+            f'{type(self).__name__}'
+        )
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """RGB in [0, 1] of normalised images (..., 3, H, W)."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from mmseg_siglip.models.backbones.base import VisionTrunk
 from mmseg_siglip.models.backbones.block import attend_plainly
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.siglip import SigLIPBlock, embed_patches
+from mmseg_siglip.models.backbones.vision_trunk import VisionTrunk
 
 
 class TransformersTrunk(VisionTrunk):
@@ -19,16 +20,16 @@ class TransformersTrunk(VisionTrunk):
     attends plainly, one with gradient checkpointing recomputes its blocks.
 
     Args:
-        vision: ``SiglipVisionModel``, ``Siglip2VisionModel`` or ``CLIPVisionModel``. All that it
-            drops in training is left in, as in the other encoders.
+        vision: ``SiglipVisionModel``, ``Siglip2VisionModel`` or ``CLIPVisionModel``. Dropout of
+            attention, which no released one has, is left out.
     """
 
-    def __init__(self, vision: nn.Module) -> None:
+    def __init__(self, vision: PreTrainedModel) -> None:
         self.vision = getattr(vision, 'vision_model', vision)
-        config, layers = self.vision.config, self.vision.encoder.layers
+        config = self.vision.config
         self.image_size, self.patch_size = resolve_image_size(None, config), config.patch_size
         self.num_prefix = int(hasattr(self.vision.embeddings, 'class_embedding'))
-        self.with_cp = any(layer.gradient_checkpointing and layer.training for layer in layers)
+        self.with_cp = vision.is_gradient_checkpointing and vision.training
         if config._attn_implementation == 'eager':
             self.attend = attend_plainly
 

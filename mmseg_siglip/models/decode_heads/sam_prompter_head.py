@@ -51,15 +51,16 @@ LOSSES = (dict(type='MaskBCELoss', loss_weight=5.0), dict(type='MaskDiceLoss', l
 
 @MODELS.register_module()
 class SAMPrompterDecodeHead(BaseModule):
-    """Prompts for SAM out of any SigLIP's patches and words, at any resolution.
+    """Prompts for SAM out of any encoder's patches and words, at any resolution.
 
-    The segmentor fills in the first four arguments.
+    The segmentor fills in the first five arguments.
 
     Args:
         in_channels: C.
         text_channels: Width of the text tower's tokens.
         prompt_dim: E, SAM's.
         native_grid: (h, w) that the encoder was trained with; ``conv`` counts its steps by it.
+        space_channels: D of the space in which patches and words are compared; C if not given.
         prompt_mode: ``query``, learned prompts that attend to phrase and image; ``cascade``, the
             same in two steps, as RSRefSeg 2; ``pool``, cells of a coarser grid; ``conv``, strided
             convolutions, as RSRefSeg. Of ``conv`` alone the number of prompts depends on the
@@ -91,6 +92,7 @@ class SAMPrompterDecodeHead(BaseModule):
         text_channels: int,
         prompt_dim: int,
         native_grid: Grid,
+        space_channels: int | None = None,
         prompt_mode: str = 'query',
         target_spatial_dim: int | Grid | None = None,
         down_spatial_times: int | None = None,
@@ -154,7 +156,7 @@ class SAMPrompterDecodeHead(BaseModule):
             )
         if prompt_mode == 'cascade' and self.contrast_loss_weight:
             self.region = nn.Linear(in_channels, prompt_dim)
-        width = dict(refined=1, matched=in_channels).get(dense)
+        width = dict(refined=1, matched=space_channels or in_channels).get(dense)
         self.refine = None if width is None else nn.Conv2d(prompt_dim, width, 1)
         if self.refine is not None:  # begins as ``global``
             nn.init.zeros_(self.refine.weight)

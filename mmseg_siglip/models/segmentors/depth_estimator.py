@@ -1,4 +1,4 @@
-"""Monocular depth from a SigLIP encoder and a DPT decoder.
+"""Monocular depth from a vision-language encoder and a DPT decoder.
 
 Shapes: B images (3, H, W); a depth map is (1, H, W).
 """
@@ -11,13 +11,14 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.models import BaseSegmentor, DepthEstimator
 from mmseg.structures import SegDataSample
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
+from mmseg_siglip.models.finetune import freeze_unread
 from mmseg_siglip.models.lora import add_lora
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
 from mmseg_siglip.models.segmentors.parts import (
@@ -36,14 +37,14 @@ from mmseg_siglip.registry import MODELS
 
 @MODELS.register_module()
 class SigLIPDepthEstimator(DepthEstimator):
-    """MMSeg's `DepthEstimator` for a vision-language encoder.
+    """MMSeg's `DepthEstimator` for a vision-language encoder of any kind.
 
     What differs: images of any sizes, each predicted alone and never padded to its neighbours;
     sliding windows whose result is kept; and an encoder of which only what depth needs remains:
     its text tower, and its pooling head if nothing reads it, are dropped.
 
     Args:
-        backbone: Configuration of an encoder; a `SigLIPBackbone` unless it names its ``type``.
+        backbone: Configuration of an encoder, see `build_backbone`.
         decode_head: Configuration of a `DPTHead`; ``in_channels`` and ``patch_size`` are the
             encoder's.
         tap_layers: Four blocks, counted from 0 or, negative, from the end. By default the last of
@@ -82,7 +83,7 @@ class SigLIPDepthEstimator(DepthEstimator):
         data_preprocessor: Mapping | None = None,
         init_cfg: Mapping | None = None,
     ) -> None:
-        encoder = build_backbone(backbone, type='SigLIPBackbone')
+        encoder = build_backbone(backbone)
         if freeze_backbone and lora:
             raise ValueError('freeze_backbone and lora contradict each other; give one of them')
         patch = encoder.patch_size
@@ -116,19 +117,11 @@ class SigLIPDepthEstimator(DepthEstimator):
 
     def _keep_what_depth_needs(self, lora: Mapping | None) -> None:
         """Drop or freeze what no tap depends on, which DDP would wait for in vain."""
-        self.backbone.requires_grad_(False)
         self.backbone.keep_vision(pooling=self.taps.with_readout)
-        if self.freeze_backbone:
-            return
-        parts = self.taps.used(self.backbone)
-        for part in parts:
-            part.requires_grad_(True)
+        self.backbone.requires_grad_(not self.freeze_backbone)
         if lora:
             add_lora(self.backbone, **lora)
-            unused = set(self.backbone.parameters())
-            unused -= {parameter for part in parts for parameter in parameters_of(part)}
-            for parameter in unused:
-                parameter.requires_grad_(False)
+        freeze_unread(self.backbone, self.taps.used(self.backbone))
 
     def train(self, mode: bool = True) -> SigLIPDepthEstimator:
         super().train(mode)
@@ -237,11 +230,6 @@ class SigLIPDepthEstimator(DepthEstimator):
             size = [max(round(side * scale), 1) for side in rgb.shape[-2:]]
             image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
         return (image - preprocessor.mean) / preprocessor.std
-
-
-def parameters_of(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:
-    """Those of a module; a parameter itself."""
-    return [part] if isinstance(part, nn.Parameter) else list(part.parameters())
 
 
 def depth_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone):

@@ -14,12 +14,15 @@ from mmseg_siglip.registry import MODELS
 
 
 def build_backbone(config: Mapping, **defaults) -> VisionLanguageBackbone:
-    """A backbone of the kind that `config` names, or that its checkpoint holds.
+    """A backbone of the kind that `config` names, or that its checkpoint holds. Random weights of
+    a transformers `config` alone are a `SigLIPBackbone`'s.
 
     Raises:
         ValueError: It names neither kind nor checkpoint.
     """
     config = {**defaults, **config}
+    if not config.get('pretrained') and config.get('config'):
+        config.setdefault('type', 'SigLIPBackbone')
     if 'type' in config:
         return MODELS.build(config)
     if not config.get('pretrained'):

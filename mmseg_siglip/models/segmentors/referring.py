@@ -1,4 +1,4 @@
-"""Referring segmentation: SigLIP reads image and phrase, SAM draws the mask.
+"""Referring segmentation: an encoder reads image and phrase, SAM draws the mask.
 
 RSRefSeg, https://arxiv.org/abs/2501.06809, and RSRefSeg 2, https://arxiv.org/abs/2507.06231.
 
@@ -41,7 +41,7 @@ class Answer:
         logits: Masks (P, M_h, M_w) over SAM's input.
         iou: (P,), predicted.
         aspects: (P, 2, E), if the head tells them apart.
-        patches: SigLIP's (C, h, w).
+        patches: The encoder's (C, h, w).
         coverage: Part of the image that these span, see `ImageFeatures`.
     """
 
@@ -60,11 +60,11 @@ class ReferringSegmentor(BaseSegmentor):
     0, 1 and 255 where nothing counts. Images come in [0, 1], each encoder normalises for itself.
 
     Args:
-        backbone: Configuration of an encoder, which sets patch, size and grid; a `SigLIPBackbone`
-            unless it names its ``type``.
+        backbone: Configuration of an encoder, which sets patch, size and grid; see
+            `build_backbone`.
         sam: Configuration of a `SAMAdapter`.
         decode_head: Configuration of a `SAMPrompterDecodeHead`; its widths are filled in.
-        encoder: Options of `ReferringEncoder`: the size that SigLIP sees, what of it trains.
+        encoder: Options of `ReferringEncoder`: the size that the encoder sees, what of it trains.
         sam_finetune: What of SAM's image encoder trains, see `choose_sam_trainable`.
         train_decoder: Whether SAM's mask decoder trains.
         precision: Number format of prediction (see `mmseg_siglip.precision`); training
@@ -101,17 +101,18 @@ class ReferringSegmentor(BaseSegmentor):
             ),
             init_cfg=init_cfg,
         )
-        siglip = build_backbone(backbone, type='SigLIPBackbone')
-        self.encoder = ReferringEncoder(siglip, **(encoder or {}))
+        backbone = build_backbone(backbone)
+        self.encoder = ReferringEncoder(backbone, **(encoder or {}))
         self.sam: SAMAdapter = MODELS.build(dict(dict(type='SAMAdapter'), **sam))
         self.decode_head = MODELS.build(
             dict(
                 dict(
                     type='SAMPrompterDecodeHead',
-                    in_channels=siglip.hidden_size,
-                    text_channels=self.encoder.text_channels,
+                    in_channels=backbone.hidden_size,
+                    text_channels=backbone.text_width,
                     prompt_dim=self.sam.prompt_dim,
-                    native_grid=siglip.native_grid,
+                    native_grid=backbone.native_grid,
+                    space_channels=self.encoder.space_channels,
                     num_taps=len(self.encoder.taps),
                 ),
                 **decode_head,

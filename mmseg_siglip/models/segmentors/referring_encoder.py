@@ -11,11 +11,12 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.functional import interpolate
+from torch.nn.utils.rnn import pad_sequence
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import Size, fitting_size
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
-from mmseg_siglip.models.finetune import choose_trainable
+from mmseg_siglip.models.finetune import choose_trainable, freeze_unread
 from mmseg_siglip.models.lora import select_adapter
 from mmseg_siglip.models.sizes import pair
 
@@ -33,13 +34,17 @@ class ReferringEncoder(BaseModule):
             NaFlex, its number of patches.
         train_sizes: Sizes of which each training batch gets one, drawn at random.
         similarity: Where words and patches are compared: ``joint``, the space that the encoder
-            was trained to compare in, patches through the value path of its pooling head and
-            tokens through the text head; ``tower``, what leaves the towers, as RSRefSeg does.
+            was trained to compare in, patches as `project` reads each alone, SigLIP's without the
+            pooling head's norm and MLP, and tokens through the text head; ``tower``, what leaves
+            the towers, as RSRefSeg does.
         taps: Further blocks whose output is used, from 0 or, negative, from the end.
         finetune: What trains, see `choose_trainable`. With ``resolutions``, a list of sizes,
             beside ``type='lora'``, every resolution has adapters of its own, and an image size
             takes those of the nearest area.
         towers: In which towers.
+
+    Attributes:
+        space_channels: D.
 
     Raises:
         ValueError: A value is out of range.
@@ -62,12 +67,13 @@ class ReferringEncoder(BaseModule):
         layers, wanted = backbone.num_layers, tuple(taps)
         if any(not -layers <= tap < layers for tap in wanted):
             raise ValueError(f'taps: expected blocks of -{layers} to {layers - 1}, found {wanted}')
-        widths = backbone.hidden_size, backbone.text_width
-        if similarity == 'tower' and widths[0] != widths[1]:
+        widths = backbone.hidden_size, backbone.text_width, backbone.embed_dim
+        if similarity == 'tower' and len(set(widths)) > 1:
             raise ValueError(
-                f"similarity 'tower' compares patches with tokens, whose widths {widths} differ; "
-                "expected 'joint'"
+                "similarity 'tower' compares patches with tokens and phrases, whose widths "
+                f"{widths} differ; expected 'joint'"
             )
+        self.space_channels = backbone.embed_dim
         self.similarity, self.taps = similarity, tuple(tap % layers for tap in wanted)
         self.image_size = image_size
         self.train_sizes = tuple(pair(size, 'train_sizes') for size in train_sizes)
@@ -81,10 +87,12 @@ class ReferringEncoder(BaseModule):
         choose_trainable(backbone, finetune, towers=towers)
         for part in backbone.pooling_parts():  # its query never has a gradient
             part.requires_grad_(False)
+        if similarity == 'tower':
+            read = backbone.vision_parts(layers, norm=True, pooling=False)
+            freeze_unread(backbone, [*read, *backbone.text_module_parameters()])
         self.backbone = backbone
         self.readout = 'value' if 'value' in backbone.readouts else backbone.readouts[0]
         self.size_for((1, 1))  # refuses what is no size
-        self.text_channels = widths[1]
         for name, values in (('mean', backbone.mean), ('std', backbone.std)):
             value = torch.tensor(values).view(3, 1, 1) / 255
             self.register_buffer(name, value, persistent=False)
@@ -149,13 +157,19 @@ class ReferringEncoder(BaseModule):
             self.backbone.encode_text_tokens(unique[start : start + PHRASES_AT_ONCE])
             for start in range(0, len(unique), PHRASES_AT_ONCE)
         ]
-        tokens, real, pooled = (torch.cat(part) for part in zip(*parts, strict=True))
+        tokens, real, pooled = map(join, zip(*parts, strict=True))
         similar = tokens
         if self.similarity == 'joint':
             similar = self.backbone.project_text(tokens)
         place = {text: index for index, text in enumerate(unique)}
         rows = torch.tensor([place[text] for text in texts], device=tokens.device)
         return TextFeatures(tokens, similar, real, pooled)[rows]
+
+
+def join(parts: Sequence[Tensor]) -> Tensor:
+    """Rows of batches whose phrases differ in length, (n, L_i, ...) each, zeros behind the short
+    ones: (N, L, ...)."""
+    return pad_sequence([row for part in parts for row in part], batch_first=True)
 
 
 def adapter_name(size: Size) -> str:

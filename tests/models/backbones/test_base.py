@@ -1,6 +1,6 @@
 import pytest
 
-from mmseg_siglip.models.backbones.base import patch_grid
+from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from tiny_vlm import vision_model
 from transformers import CLIPVisionModel
 
 from mmseg_siglip.models.backbones import transformers_trunk
-from mmseg_siglip.models.backbones.base import VisionTrunk
 from mmseg_siglip.models.backbones.block import attend, attend_plainly
 from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
+from mmseg_siglip.models.backbones.vision_trunk import VisionTrunk
 
 
 def counted(monkeypatch, where, name, function):

@@ -326,7 +326,7 @@ def test_guidance_blocks():
             "'value_cls' needs a CLS token, which SigLIPBackbone has not",
         ),
         (dict(attention='ssa'), "unknown attention 'ssa'"),
-        (dict(readout='cls'), "readout: expected one of .* found 'cls'"),
+        (dict(readout='cls'), "unknown readout 'cls'; expected one of map, value, raw"),
         (dict(interpolation='nearest'), 'interpolation: expected one of bilinear, bicubic'),
         (dict(synonyms='all'), "synonyms: expected one of first, mean, max, found 'all'"),
         (dict(precision='int8'), 'precision: expected one of'),
