@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
-from mmseg_siglip.models.lora import ADAPTABLE, add_lora, lora_layers, merge_lora, select_adapter
+from mmseg_siglip.models.lora import add_lora, lora_layers, merge_lora, select_adapter
 
 SIGLIP_TARGETS = ['q_proj', 'k_proj', 'v_proj', 'out_proj', 'fc1', 'fc2']
 CASES = [
@@ -61,7 +61,7 @@ def test_every_trainable_parameter_gets_a_gradient_and_only_adapters_train(
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
     layers = lora_layers(backbone)
     assert len(layers) == count
-    inside = tuple(tower.layers for tower in ADAPTABLE[type(backbone)].values())
+    inside = tuple(tower.layers for tower in backbone.towers().values())
     assert all(layer.removeprefix('model.').startswith(inside) for layer in layers)
     stir(backbone)
     outputs_ = outputs(backbone, images)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from mmseg_siglip.models.backbones.base import patch_grid
 from mmseg_siglip.models.backbones.trunk import Method, Surroundings, method_name
+from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
