@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.postprocessors import SAMProposals
+from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.sam import SAMPointGrid, SegmentAnythingGrid
 from mmseg_siglip.models.sam.proposals import Proposals
 from mmseg_siglip.registry import MODELS, SCOPE
@@ -62,8 +63,14 @@ def compare(
         ours = measure(lambda grid=grid: grid(image))
         row |= {f'ours {name}, s': ours.seconds, f'masks {name}': len(ours.result)}
     post = SAMProposals(dict(type='Known', found=ours.result))
-    given = dict(pixels=[image], query_to_class=range(WORDS), logit_scale=40.0)
-    row['labels, s'] = measure(lambda: post(image[None], logits, **given)).seconds
+    known = Context(
+        query_to_class=range(WORDS),
+        logit_scale=40.0,
+        pixels=lambda: [image],
+        features=list,
+        text=list,
+    )
+    row['labels, s'] = measure(lambda: post(image[None], logits, known)).seconds
     return row
 
 

@@ -21,7 +21,8 @@ from PIL import Image
 from mmseg_siglip.api.results import add_legend
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.io.files import write_csv
-from mmseg_siglip.models.backbones.siglip import READOUTS, SITES
+from mmseg_siglip.models.backbones.pooled import SITES
+from mmseg_siglip.models.backbones.siglip import READOUTS
 
 PACKAGE = Path(__file__).parent
 ATTENTIONS = ('vanilla', 'maskclip', 'csa', 'clearclip', 'naclip')

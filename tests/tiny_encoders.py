@@ -1,8 +1,15 @@
 """Tiny encoders with random weights, in their publishers' formats."""
 
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
+import timm
 import torch
-from open_clip import CLIP
+from open_clip import CLIP, CustomTextCLIP
+from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -68,6 +75,12 @@ def write_siglip(folder, config):
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     model.save_pretrained(folder)
+    write_tokenizer(folder)
+    SiglipImageProcessor(size=dict(height=32, width=32)).save_pretrained(folder)
+    return str(folder)
+
+
+def write_tokenizer(folder):
     words = {word: i for i, word in enumerate(['<pad>', '</s>', '<unk>', *WORDS])}
     tokenizer = Tokenizer(WordLevel(words, unk_token='<unk>'))
     tokenizer.pre_tokenizer = Whitespace()
@@ -78,7 +91,32 @@ def write_siglip(folder, config):
         unk_token='<unk>',
         model_max_length=TEXT['max_position_embeddings'],
     ).save_pretrained(folder)
-    SiglipImageProcessor(size=dict(height=32, width=32)).save_pretrained(folder)
+
+
+@contextmanager
+def small_timm(**sizes):
+    """Whatever is built of timm's meanwhile has these sizes."""
+    create = timm.create_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timm, 'create_model', lambda *args, **kw: create(*args, **kw, **sizes))
+        yield
+
+
+def open_clip_model(config):
+    """A stock open_clip model; weights large enough for every part to matter."""
+    torch.manual_seed(0)
+    fields = {name: value for name, value in config.items() if name != 'custom_text'}
+    model = CustomTextCLIP(**fields).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter += 0.05 * torch.randn_like(parameter)
+    return model
+
+
+def write_open_clip(folder, config, model, **pixels):
+    """A folder as open_clip has them on the Hub."""
+    config = dict(model_cfg=config, preprocess_cfg=pixels)
+    Path(folder, HF_CONFIG_NAME).write_text(json.dumps(config))
+    save_file(model.state_dict(), Path(folder, HF_SAFE_WEIGHTS_NAME))
     return str(folder)
 
 

@@ -215,10 +215,7 @@ class OpenVocabSegmenter:
         vocabulary = Vocabulary.load(words)
         if vocabulary == self.model.vocabulary:
             return
-        if isinstance(self.model, CATSegSegmentor):
-            self.model.set_classes(vocabulary)
-        else:
-            self.model.set_vocabulary(vocabulary, self.background_index)
+        self.model.set_vocabulary(vocabulary, self.background_index)
 
     def _prepare(self, rgb: Tensor) -> Tensor:
         """(3, H, W) RGB, uint8 or float in [0, 1], resized and normalised, on the device."""

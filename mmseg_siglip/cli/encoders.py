@@ -35,7 +35,7 @@ def find_encoder_config(name: str) -> Path:
     from mmseg_siglip.demo import config_folder
 
     folder = config_folder() / '_base_/encoders'
-    for path in (Path(name), folder / f'{name}.py'):
+    for path in (Path(name).expanduser(), folder / f'{name}.py'):
         if path.suffix == '.py' and path.is_file():
             return path
     known = ', '.join(sorted(path.stem for path in folder.glob('*.py')))
@@ -78,7 +78,7 @@ def apply_encoder(cfg: Config, name: str) -> None:
     model = cfg.get('model') or {}
     if not stands_on_an_encoder(model):
         raise ValueError(
-            f'--encoder: expected a model with an image-text encoder as its backbone, '
+            '--encoder: expected a model with an image-text encoder as its backbone, '
             f'found {model.get("type")} of {cfg.filename}'
         )
     model.backbone = given.encoder

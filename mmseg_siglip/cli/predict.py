@@ -35,6 +35,7 @@ from mmseg_siglip.io.image import decode_image
 from mmseg_siglip.io.image_source import Failure, ImageEntry, ImageSource
 from mmseg_siglip.io.label_store import STORES, LabelStore
 from mmseg_siglip.io.output_folder import OutputFolder, digest_of
+from mmseg_siglip.models.guides import all_weights
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 PATIENCE = timedelta(days=7)  # how long a process that is done waits for the others
@@ -136,9 +137,9 @@ def device_for(name: str | None) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Hexadecimal SHA-256 of names and values."""
+    """Hexadecimal SHA-256 of names and values, second models' included."""
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(all_weights(module).items()):
         digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
         digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -24,7 +24,7 @@ def whole_file(path: str | Path, *, draft: Path | None = None) -> Iterator[Path]
         draft: On the same disk, and no other process's; by default a new hidden name beside `path`.
     """
     path = Path(path)
-    draft = draft or path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
+    draft = draft or path.with_name(f'.{secrets.token_hex(8)}.tmp')
     for file in (path, draft):
         file.parent.mkdir(parents=True, exist_ok=True)
     try:

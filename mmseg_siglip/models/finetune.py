@@ -18,8 +18,6 @@ from mmseg_siglip.models.lora import add_lora
 
 MODES = ('none', 'qv', 'lora', 'all')
 LORA_RANK = 8
-UNUSED = ('logit_scale', 'logit_bias', 'head.probe')
-"""What dense features and word embeddings do not depend on."""
 
 
 class Fused(nn.Module):
@@ -64,7 +62,7 @@ def choose_trainable(
         text = {id(parameter) for parameter in backbone.text_module_parameters()}
         for name, parameter in backbone.named_parameters():
             tower = 'text' if id(parameter) in text else 'vision'
-            parameter.requires_grad_(tower in towers and not name.endswith(UNUSED))
+            parameter.requires_grad_(tower in towers and not name.endswith(backbone.idle))
     elif kind == 'qv':
         for parameter in query_value_matrices(backbone, towers):
             parameter.requires_grad_(True)

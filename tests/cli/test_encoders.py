@@ -120,9 +120,11 @@ def test_evaluates_on_an_encoder_of_ones_own(repository, tmp_path, siglip_folder
 def test_trains_on_an_encoder_of_ones_own(repository, tmp_path, siglip_folder):
     argv = [str(repository / 'configs/dpt/shapes_frozen.py'), '--work-dir', str(tmp_path / 'run')]
     argv += ['--encoder', write_encoder(tmp_path, siglip_folder), '--cfg-options']
-    argv += ['train_cfg.max_iters=1', 'train_cfg.val_interval=9', 'train_dataloader.batch_size=1']
-    argv += ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
-    argv += ['train_dataloader.dataset.num_scenes=2']
+    argv += ['train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=1']
+    for split in ('train', 'val'):
+        argv += [f'{split}_dataloader.num_workers=0', f'{split}_dataloader.dataset.num_scenes=1']
+        argv += [f'{split}_dataloader.persistent_workers=False']
+        argv += [f'{split}_dataloader.dataset.size=(32,48)']
     assert train_command.main(argv) == 0
     assert (tmp_path / 'run/iter_1.pth').is_file()
 

@@ -32,6 +32,11 @@ def current_umask() -> int:
     return mask
 
 
+def test_a_name_may_be_as_long_as_a_disk_allows(tmp_path):
+    write_atomically(b'', tmp_path / ('n' * 255))
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]
+
+
 def test_text_that_is_no_unicode_leaves_the_old_file(tmp_path):
     path = tmp_path / 'a.json'
     write_atomically('ü', path)

@@ -46,6 +46,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         naflex: Whether images of any aspect are its habit, measured by their number of patches.
         model: The library's module that holds the weights.
         model_types: transformers' names of the kinds of model that it takes.
+        idle: How the names of parameters end that neither dense features nor words depend on.
 
     Args:
         attention: Default of `dense`: a dense method's name or configuration.
@@ -63,6 +64,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
     naflex = False
     model: nn.Module
     model_types: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ('logit_scale', 'logit_bias')
 
     def __init__(
         self,
@@ -75,7 +77,13 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         self._requested_indices = tuple(out_indices)
         self.with_cp = with_cp
         self.has_text = self.has_pooling = True
-        self.method = self.method_for(attention)
+        self.method = build_method(attention)
+
+    def finish(self) -> None:
+        """End a constructor: now that the encoder knows what it is, refuse a dense method that
+        needs what it lacks."""
+        self.method.check(self)
+        self.eval()
 
     def init_weights(self) -> None:
         """Do nothing: weights were set at construction.
@@ -251,8 +259,8 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
     def logit_parameters(self) -> tuple[Tensor, Tensor]:
         """Factor, exponentiated, and term, 0-d each, with gradients where they train."""
         bias = getattr(self.model, 'logit_bias', None)
-        scale = self.model.logit_scale.exp()
-        return scale, scale.new_zeros(()) if bias is None else bias
+        scale = self.model.logit_scale.exp().squeeze()
+        return scale, scale.new_zeros(()) if bias is None else bias.squeeze()
 
     @property
     def logit_scale(self) -> float:

@@ -13,7 +13,8 @@ class Tokens:
 
     Attributes:
         x: (B, prefix + h*w, C).
-        grid: (h, w). A method with a second model may return a finer one than the encoder's.
+        grid: (h, w). A method with a second model may return a finer one than the encoder's, which
+            spans the same pixels.
         prefix: Tokens before the patches, such as CLS.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -29,8 +29,12 @@ class Method(Protocol):
     residual: Residual
     ffn: bool
     reads: str
+    scope: Literal['window', 'image']
+    prepares: bool
 
     def check(self, encoder: VisionLanguageBackbone) -> None: ...
+
+    def prepare(self, pixels: Tensor) -> Any: ...
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor: ...
 
@@ -72,6 +76,12 @@ def block_positions(blocks: Sequence[int], count: int, name: str = 'blocks') -> 
                 f'the encoder has {count} blocks'
             )
     return tuple(block % count for block in blocks)
+
+
+def method_name(method: Method) -> str:
+    """The first of a method's names, or that of its class where it is not registered."""
+    named = DENSE_METHODS.module_dict.items()
+    return next((name for name, kind in named if kind is type(method)), type(method).__name__)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ class DenseMethod(nn.Module):
         return Tokens(trunk.run(last, trunk.input(last), self), trunk.grid, trunk.prefix)
 
     @property
+    def prepares(self) -> bool:
+        """Whether `prepare` makes anything."""
+        return type(self).prepare is not DenseMethod.prepare
+
+    @property
     def only_mixes(self) -> bool:
         """Whether the method is all in `mix`, so that another attention than the trunk's last, such
         as a pooling head's, can be replaced by it."""

@@ -21,10 +21,17 @@ from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
 from mmseg_siglip.models.finetune import freeze_unread
 from mmseg_siglip.models.lora import add_lora
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
-from mmseg_siglip.models.segmentors.sclip import build_backbone, build_preprocessor, flipped_axes
-from mmseg_siglip.models.windows.grid import check_test_cfg
-from mmseg_siglip.models.windows.stitch import window_starts
-from mmseg_siglip.precision import PRECISIONS, autocast
+from mmseg_siglip.models.segmentors.parts import (
+    build_backbone,
+    build_preprocessor,
+    check_precision,
+    flipped_axes,
+    places_by,
+)
+from mmseg_siglip.models.windows.grid import Windows
+from mmseg_siglip.models.windows.stream import in_batches
+from mmseg_siglip.models.windows.test_cfg import check_test_cfg, window_defaults
+from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
 
 
@@ -77,8 +84,6 @@ class SigLIPDepthEstimator(DepthEstimator):
         init_cfg: Mapping | None = None,
     ) -> None:
         encoder = build_backbone(backbone)
-        if precision not in PRECISIONS:
-            raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
         if freeze_backbone and lora:
             raise ValueError('freeze_backbone and lora contradict each other; give one of them')
         patch = encoder.patch_size
@@ -101,10 +106,12 @@ class SigLIPDepthEstimator(DepthEstimator):
             with_readout=self.decode_head.readout_type != 'ignore',
         )
         self.align_corners, self.num_classes, self.out_channels = False, 1, 1
-        self.precision, self.train_cfg, self.image_size = precision, train_cfg, image_size
+        self.precision = check_precision(precision)
+        self.train_cfg, self.image_size = train_cfg, image_size
         config = dict(test_cfg or {})
         self.flip = config.pop('flip', False)
-        self.test_cfg = check_test_cfg(dict(dict(mode='whole'), **config), encoder.image_size)
+        defaults = window_defaults(encoder.image_size, mode='whole')
+        self.test_cfg = check_test_cfg(config, defaults)
         self.freeze_backbone = freeze_backbone
         self._keep_what_depth_needs(lora)
 
@@ -151,21 +158,16 @@ class SigLIPDepthEstimator(DepthEstimator):
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
         """The mean over windows at each pixel: (B, 3, H, W) to (B, 1, H, W)."""
-        size = inputs.shape[-2:]
-        crop, stride = self.test_cfg['crop_size'], self.test_cfg['stride']
-        rows, columns = (window_starts(*side) for side in zip(size, crop, stride, strict=True))
-        height, width = map(min, crop, size)
-        places = [(b, y, x) for b in range(len(inputs)) for y in rows for x in columns]
-        total, count = inputs.new_zeros(2, len(inputs), 1, *size, dtype=torch.float32)
-        step = self.test_cfg['window_batch']
-        for first in range(0, len(places), step):
-            batch = places[first : first + step]
-            windows = [inputs[b, :, y : y + height, x : x + width] for b, y, x in batch]
-            for (b, y, x), depth in zip(
-                batch, self.encode_decode(torch.stack(windows)), strict=True
-            ):
-                total[b, :, y : y + height, x : x + width] += depth
-                count[b, :, y : y + height, x : x + width] += 1
+        windows = Windows.of(tuple(inputs.shape[-2:]), self.test_cfg)
+        total, count = inputs.new_zeros(2, len(inputs), 1, *inputs.shape[-2:], dtype=torch.float32)
+        crops, parts, counts = (
+            (crop for image in images for crop in windows.crops(image))
+            for images in (inputs, total, count)
+        )
+        for batch in in_batches(crops, self.test_cfg['window_batch']):
+            for depth in self.encode_decode(torch.stack(batch)):
+                next(parts).add_(depth)
+                next(counts).add_(1)
         return total / count
 
     @torch.no_grad()
@@ -188,7 +190,7 @@ class SigLIPDepthEstimator(DepthEstimator):
             ValueError: An image is smaller than one patch.
         """
         samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
-        for indices in of_equal_size(inputs):
+        for indices in places_by(image.shape for image in inputs).values():
             depths = self.inference(torch.stack([inputs[i] for i in indices]))
             for i, depth in zip(indices, depths, strict=True):
                 size = tuple(samples[i].metainfo.get('ori_shape', depth.shape[-2:])[:2])
@@ -228,14 +230,6 @@ class SigLIPDepthEstimator(DepthEstimator):
             size = [max(round(side * scale), 1) for side in rgb.shape[-2:]]
             image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
         return (image - preprocessor.mean) / preprocessor.std
-
-
-def of_equal_size(images: Sequence[Tensor]) -> list[list[int]]:
-    """Indices of the images, grouped by size."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, image in enumerate(images):
-        groups.setdefault(tuple(image.shape), []).append(i)
-    return list(groups.values())
 
 
 def depth_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone):

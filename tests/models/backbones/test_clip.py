@@ -1,6 +1,7 @@
 import open_clip
 import pytest
 import torch
+from contracts.encoder import EncoderContract
 from oracles import clip_features
 
 from mmseg_siglip.models.backbones.clip import CLIPBackbone
@@ -11,6 +12,18 @@ TEXTS = ['a photo of a cat.', 'sky', 'a rendering of a rather long description o
 @pytest.fixture(scope='module')
 def backbone(openai_file):
     return CLIPBackbone(openai_file)
+
+
+class TestCLIP(EncoderContract):
+    kind = CLIPBackbone
+
+    @pytest.fixture(scope='class')
+    def source(self, openai_file):
+        return openai_file
+
+    @pytest.fixture(scope='class')
+    def description(self, clip_config):
+        return dict(arch=clip_config)
 
 
 @torch.no_grad()
@@ -94,6 +107,7 @@ def test_shared_prefixes_change_nothing(backbone, tiny_clip, same):
 
 
 def test_pixel_statistics_are_openais(backbone):
+    assert backbone.image_size == (32, 32) and backbone.patch_size == 8
     assert backbone.mean == pytest.approx((122.771, 116.746, 104.094), abs=1e-3)
     assert backbone.std == pytest.approx((68.501, 66.632, 70.323), abs=1e-3)
 

@@ -6,7 +6,6 @@ import torch
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from safetensors.torch import save_file
 
-from mmseg_siglip.models.backbones import clip_checkpoint
 from mmseg_siglip.models.backbones.clip import CLIPBackbone
 from mmseg_siglip.models.backbones.clip_checkpoint import (
     fitting_names,
@@ -14,6 +13,7 @@ from mmseg_siglip.models.backbones.clip_checkpoint import (
     read_clip_checkpoint,
     shape_of,
 )
+from mmseg_siglip.weights import open_clip_checkpoint
 from mmseg_siglip.weights.source import split_name
 
 
@@ -43,8 +43,8 @@ def test_names(source, expected):
     ],
 )
 def test_activation_follows_the_origin_of_the_weights(monkeypatch, name, tag, quick):
-    monkeypatch.setattr(clip_checkpoint, 'download_pretrained', lambda config: 'file')
-    monkeypatch.setattr(clip_checkpoint, 'read_state_dict', lambda path: {})
+    monkeypatch.setattr(open_clip_checkpoint, 'download_pretrained', lambda config: 'file')
+    monkeypatch.setattr(open_clip_checkpoint, 'read_state_dict', lambda path: {})
     checkpoint = read_clip_checkpoint(f'{name}:{tag}', None)
     assert checkpoint.config['quick_gelu'] is quick
     assert checkpoint.config['vision_cfg'] == open_clip.get_model_config(name)['vision_cfg']
@@ -118,7 +118,7 @@ def test_open_clip_folder(tiny_clip, clip_config, tmp_path, weights):
 
 
 def test_open_clip_folder_without_weights(tmp_path):
-    (tmp_path / HF_CONFIG_NAME).write_text('{}')
+    (tmp_path / HF_CONFIG_NAME).write_text('{"model_cfg": {}}')
     with pytest.raises(ValueError, match='beside open_clip_config.json, found neither'):
         read_clip_checkpoint(str(tmp_path), None)
 

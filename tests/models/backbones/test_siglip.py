@@ -5,10 +5,32 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from contracts.encoder import EncoderContract
 from transformers import AutoModel, AutoTokenizer
 
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.models.dense import build_method
+
+
+class TestSigLIP(EncoderContract):
+    kind = SigLIPBackbone
+
+    @pytest.fixture(scope='class')
+    def source(self, siglip_folder):
+        return siglip_folder
+
+    @pytest.fixture(scope='class')
+    def description(self, source):
+        return dict(config=source)
+
+    def pooled_text(self, projected, real):
+        return projected[:, -1]  # padding or not
+
+
+class TestNaFlex(TestSigLIP):
+    @pytest.fixture(scope='class')
+    def source(self, naflex_folder):
+        return naflex_folder
 
 
 @pytest.fixture(scope='module')
@@ -135,6 +157,7 @@ def test_attention_on_the_trunk_by_hand(backbone, stock):
 
 def test_no_patch_is_dropped(backbone):
     assert backbone.num_prefix == 0
+    assert backbone.image_size == (32, 32) and backbone.patch_size == 8
     assert backbone.dense(torch.randn(1, 3, 32, 32)).shape == (1, 32, 4, 4)
 
 

@@ -82,27 +82,3 @@ def test_nobody_said_what_is_looked_for(backbone):
 def test_no_such_block(backbone):
     with pytest.raises(ValueError, match='expected blocks from -3 to 2, found 3'):
         Trunk(backbone, torch.randn(1, 3, 24, 40)).output(3)
-
-
-@pytest.mark.parametrize('prefix', [False, True])
-@pytest.mark.parametrize('norm', [False, True])
-@torch.no_grad()
-def test_forward_intermediates(backbone, prefix, norm):
-    images = torch.randn(2, 3, 24, 40)
-    expected = outputs_by_hand(backbone, images)
-    end, taps = backbone.forward_intermediates(images, (2, 0), prefix=prefix, norm=norm)
-    torch.testing.assert_close(end.x, expected[3])
-    for tap, block in zip(taps, (2, 0), strict=True):
-        x = expected[block + 1]
-        tokens = Tokens(backbone.norm(x) if norm else x, (3, 5), backbone.num_prefix)
-        torch.testing.assert_close(tap, tokens.x if prefix else tokens.map)
-    assert backbone.forward_intermediates(images, (1,), stop_early=True)[0] is None
-
-
-@torch.no_grad()
-def test_the_last_tap_is_what_the_method_gives(backbone):
-    images = torch.randn(2, 3, 24, 40)
-    method = backbone.method_for('csa')
-    end, (tap,) = backbone.forward_intermediates(images, (-1,), method=method)
-    torch.testing.assert_close(tap, end.map)
-    assert not torch.allclose(tap, backbone.forward_intermediates(images, (-1,))[1][0])

@@ -187,7 +187,7 @@ def test_labels_need_no_full_size_probabilities(build, monkeypatch):
     full = build(vocabulary=names, test_cfg=dict(SLIDE, return_logits=True)).predict([image])[0]
     assert full.seg_logits.data.shape == (30, 30, 50)
     assert torch.equal(full.seg_logits.data.argmax(0), full.pred_sem_seg.data[0])
-    monkeypatch.setattr('mmseg_siglip.models.segmentors.cat_seg_views.CHUNK_BYTES', 1)
+    monkeypatch.setattr('mmseg_siglip.models.labelling.CHUNK_BYTES', 1)
     (lean,) = build(vocabulary=names, test_cfg=SLIDE).predict([image], return_scores=True)
     assert torch.equal(lean.pred_sem_seg.data, full.pred_sem_seg.data)
     torch.testing.assert_close(lean.scores.data[0], full.seg_logits.data.amax(0))
@@ -205,7 +205,7 @@ def test_classes_change_at_run_time_and_text_is_kept(build, monkeypatch):
     model.set_classes(['grass', 'cat, sky', 'star', 'road', 'person'])
     assert model.predict([image])[0].seg_logits.data.shape[0] == 5
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
-    model.set_classes(['cat', 'dog', 'sky'])
+    model.set_vocabulary(['cat', 'dog', 'sky'])
     monkeypatch.setattr(type(model.backbone), 'encode_text', None)  # the bank has them
     assert torch.equal(model.predict([image])[0].seg_logits.data, first)
 

@@ -1,4 +1,4 @@
-"""Views and labels, against the protocol written out pixel by pixel."""
+"""Views against the protocol written out pixel by pixel."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from mmseg_siglip.models.decode_heads.cat_seg_head import DROPPED
-from mmseg_siglip.models.segmentors.cat_seg_views import Views, check_test_cfg, label_views
+from mmseg_siglip.models.windows.views import Views, check_views
 
 SIZE = (8, 8)
 
@@ -17,7 +16,7 @@ def resize(x, size):
 
 
 def config(**options):
-    return check_test_cfg(options, SIZE)
+    return check_views(options, SIZE)
 
 
 def test_the_whole_image_is_one_view():
@@ -37,7 +36,7 @@ def test_windows_are_averaged_pixel_by_pixel(mode, image_size):
     views = Views.of(image, config(mode=mode, image_size=image_size, stride=(5, 6)))
     height, width = canvas = image_size or (11, 17)
     squashed = resize(image, canvas) if image_size else image
-    places = [(y, x) for y in views.rows for x in views.columns]
+    places = [(y, x) for y in views.windows.rows for x in views.windows.columns]
     assert len(views.images) == len(places) + (mode == 'slide_global')
     for (y, x), window in zip(places, views.images, strict=False):
         assert torch.equal(window, squashed[:, y : y + 8, x : x + 8])
@@ -55,31 +54,6 @@ def test_windows_are_averaged_pixel_by_pixel(mode, image_size):
             if mode == 'slide_global':
                 expected = (expected + resize(full[-1], canvas)[:, y, x]) / 2
             torch.testing.assert_close(found[:, y, x], expected)
-
-
-@pytest.mark.parametrize('words_at_once', [1, 2, 100])
-def test_labels_are_the_best_of_the_words_looked_at(monkeypatch, words_at_once):
-    module = 'mmseg_siglip.models.segmentors.cat_seg_views.CHUNK_BYTES'
-    monkeypatch.setattr(module, 4 * words_at_once)
-    torch.manual_seed(0)
-    logits = torch.randn(2, 5, 3, 3)
-    logits[:, 3] = DROPPED  # no view looked at it
-    chances = torch.rand(5, 6, 7)
-    chances[3] = 2.0
-    asked = []
-
-    def probabilities(words):
-        asked.extend(words.tolist())
-        return chances[words]
-
-    owner = [0, 0, 1, 2, 3]
-    found = label_views(probabilities, logits, (6, 7), owner, cells=1, return_probabilities=True)
-    assert asked == [0, 1, 2, 4]
-    best = chances[[0, 1, 2, 4]].argmax(0)
-    assert torch.equal(found.labels, torch.tensor([0, 0, 1, 3])[best])
-    assert torch.equal(found.scores, chances[[0, 1, 2, 4]].amax(0))
-    assert found.probabilities.shape == (4, 6, 7) and (found.probabilities[2] == 0).all()
-    torch.testing.assert_close(found.probabilities[0], chances[:2].amax(0))
 
 
 @pytest.mark.parametrize(

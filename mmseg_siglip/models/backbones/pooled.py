@@ -1,0 +1,103 @@
+"""Encoders whose own vector is pooled by attention, their patches read through the same head.
+
+A patch alone is a sequence of one token. Over one key the softmax is 1, so query, key and probe
+drop out: o = W_o (W_v z + b_v) + b_o, then o + MLP(LN(o)), which is exact.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.block import Block, Mix, run_block
+from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.models.backbones.trunk import Method, Surroundings, Trunk
+
+SITES = ('trunk', 'head')
+
+
+class AttentionPooled(VisionLanguageBackbone):
+    """An encoder with an attention pooling head.
+
+    Attributes:
+        readout: How a patch of the trunk reaches the joint space: ``map``, the pooling head run on
+            that patch alone (exact); ``value``, the head without its norm and MLP; ``raw``, where
+            the trunk has the width of the joint space, the normed trunk token.
+        site: Where the attention of `dense` goes: the ``trunk``'s last block, or the pooling
+            ``head`` over its own queries and keys, the trunk left as it is.
+    """
+
+    readout: str
+    site: str
+
+    @abstractmethod
+    def head_block(self) -> Block:
+        """The pooling head, applied to patches instead of the probe; its `norm` does nothing."""
+
+    def to_joint(self, x: Tensor) -> Tensor:
+        """What follows the head: (B, N, C) to (B, N, D)."""
+        return x
+
+    def finish(self) -> None:
+        super().finish()
+        self._check_dense(self.method, self.readout, self.site)
+
+    def dense(
+        self,
+        images: Tensor,
+        *,
+        attention: str | dict | Method | None = None,
+        readout: str | None = None,
+        site: str | None = None,
+        surroundings: Surroundings | None = None,
+    ) -> Tensor:
+        """See `VisionLanguageBackbone`; `site` as in the constructor."""
+        method = self.method if attention is None else self.method_for(attention)
+        readout, site = readout or self.readout, site or self.site
+        self._check_dense(method, readout, site)
+        if site == 'trunk':
+            return super().dense(
+                images, attention=method, readout=readout, surroundings=surroundings
+            )
+        trunk = Trunk(self, images, surroundings=surroundings)
+        tokens = Tokens(trunk.output(-1), trunk.grid, trunk.prefix)
+        mix = lambda q, k, v: method.mix(q, k, v, trunk)  # noqa: E731
+        return self.project(tokens, readout=readout, mix=mix)
+
+    def project(
+        self, tokens: Tokens, *, readout: str | None = None, mix: Mix | None = None
+    ) -> Tensor:
+        readout = self.check_readout(readout or self.readout)
+        z = self.norm(tokens.x)
+        if readout != 'raw':
+            z = run_block(
+                self.head_block(),
+                z,
+                mix or read_alone,
+                grid=tokens.grid,
+                residual=False,
+                ffn=readout == 'map',
+            )
+        return tokens.replace(self.to_joint(z)).map
+
+    def _check_dense(self, method: Method, readout: str, site: str) -> None:
+        self.check_readout(readout)
+        if site not in SITES:
+            raise ValueError(f'unknown site {site!r}; expected one of {", ".join(SITES)}')
+        if site == 'head':
+            if readout == 'raw':
+                raise ValueError(
+                    "readout 'raw' leaves the pooling head out, so site cannot be 'head'"
+                )
+            if not method.only_mixes:
+                raise ValueError(
+                    f"site 'head': expected a method that only mixes tokens, found "
+                    f'{type(method).__name__}, which works on the trunk'
+                )
+
+
+def read_alone(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The `Mix` that does not: each patch keeps its own value."""
+    return v
