@@ -19,7 +19,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmseg_siglip.api.results import add_legend
+from mmseg_siglip.api.drawing import add_legend
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.models.backbones.siglip import READOUTS, SITES
 from mmseg_siglip.models.dense.attention import ATTENTIONS

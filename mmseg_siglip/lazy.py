@@ -1,32 +1,48 @@
-"""Names that a package offers and imports when they are used (PEP 562)."""
+"""Names that are offered now and imported when they are used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 
 def resolve(place: str) -> Any:
-    """The object behind ``module:name``, or the module where there is no name."""
+    """The object behind ``module:name``."""
     module, _, name = place.partition(':')
-    found = import_module(module)
-    return getattr(found, name) if name else found
+    return getattr(import_module(module), name)
+
+
+class LazyMapping(Mapping[str, Any]):
+    """Args: places: What `resolve` takes, by key; a value is resolved when it is looked up."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = dict(places)
+
+    def __getitem__(self, key: str) -> Any:
+        return resolve(self._places[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def lazy(
-    package: str, places: Mapping[str, str]
+    module: str, offered: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` of a package.
+    """``__getattr__`` (PEP 562), ``__dir__`` and ``__all__`` of a module.
 
     Args:
-        package: Its ``__name__``.
-        places: What `resolve` takes, by the name that the package offers.
+        module: Its ``__name__``.
+        offered: Names, by the module that has them.
     """
+    places = {name: f'{place}:{name}' for place, names in offered.items() for name in names}
 
     def find(name: str) -> Any:
         if name not in places:
-            raise AttributeError(f'module {package!r} has no attribute {name!r}')
+            raise AttributeError(f'module {module!r} has no attribute {name!r}')
         return resolve(places[name])
 
     return find, lambda: sorted(places), sorted(places)

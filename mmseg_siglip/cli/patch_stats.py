@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmseg_siglip.api.depth import load_depth_model, predict_depth
-from mmseg_siglip.api.segment import decode_rgb
+from mmseg_siglip.api.images import decode_rgb
 from mmseg_siglip.cli.common import run
 from mmseg_siglip.io.image import decode_depth
 from mmseg_siglip.io.image_source import ImageEntry, ImageSource

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from mmseg_siglip.api.results import class_colours
+from mmseg_siglip.api.drawing import class_colours
 from mmseg_siglip.cli.common import (
     add_arguments,
     build_runner,

@@ -5,17 +5,13 @@ from mmseg_siglip.lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        name: f'{__name__}.{module}:{name}'
-        for module, names in {
-            'assemble': ('PretrainedVLM', 'build_llava'),
-            'build': ('CustomVisionConfig', 'build_vision_tower'),
-            'chat': ('VisionChat',),
-            'fusion': ('depth_statistics',),
-            'llava': ('LlavaForConditionalGeneration',),
-            'loader': ('load_pretrained_model',),
-            'tower': ('CLIPVisionTower', 'SigLIPVisionTower'),
-            'trainer': ('LlavaTrainer',),
-        }.items()
-        for name in names
+        'mmseg_siglip.api.ask': ('VisionChat',),
+        'mmseg_siglip.vlm.assemble': ('PretrainedVLM', 'build_llava'),
+        'mmseg_siglip.vlm.build': ('CustomVisionConfig', 'build_vision_tower'),
+        'mmseg_siglip.vlm.fusion': ('depth_statistics',),
+        'mmseg_siglip.vlm.llava': ('LlavaForConditionalGeneration',),
+        'mmseg_siglip.vlm.loader': ('load_pretrained_model',),
+        'mmseg_siglip.vlm.tower': ('CLIPVisionTower', 'SigLIPVisionTower'),
+        'mmseg_siglip.vlm.trainer': ('LlavaTrainer',),
     },
 )

@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from tiny_sams import SAM_CONFIG, disturb
 
-from mmseg_siglip.api.refer import Referred, ReferringSegmenter
+from mmseg_siglip.api import Referred, ReferringSegmenter
 from mmseg_siglip.registry import MODELS, SCOPE
 
 MODEL = dict(

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.nn.functional import linear
 
 from mmseg_siglip.vlm import LlavaForConditionalGeneration, VisionChat, load_pretrained_model
-from mmseg_siglip.vlm.chat import prompt_of
+from mmseg_siglip.vlm.processing import prompt_of
 
 DEPTH = dict(names=('mean', 'min'), mean=(3.0, 2.0), std=(1.0, 0.5), width=5)
 

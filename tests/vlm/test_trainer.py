@@ -10,7 +10,7 @@ from mmengine.structures import BaseDataElement
 from mmseg_siglip.cli.train import main as train
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.vlm import LlavaTrainer, load_pretrained_model
-from mmseg_siglip.vlm.chat import prompt_of
+from mmseg_siglip.vlm.processing import prompt_of
 
 DEPTH = dict(names=('mean', 'min'), width=4)
 BLOCKS = 'model.vision_tower.encoder.layers'
