@@ -6,7 +6,7 @@ import csv
 import time
 from types import SimpleNamespace
 
-from mmseg_siglip.cli.stopwatch import Stopwatch, write_csv
+from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, write_csv
 
 
 def test_times_the_batches_and_nothing_before_or_after(capsys):
