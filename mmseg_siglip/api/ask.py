@@ -19,11 +19,12 @@ from PIL import Image
 from torch import Tensor, no_grad
 from transformers import TextStreamer
 
-from mmseg_siglip.api.images import ImageLike, is_single, read_image
+from mmseg_siglip.api.images import is_single
 from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.api.results import Answer
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
+from mmseg_siglip.io.image import ImageLike, read_image
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.fusion import depth_statistics
 from mmseg_siglip.vlm.loader import load_pretrained_model, place

@@ -16,10 +16,10 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from mmseg_siglip.api.images import ImageLike
 from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.api.results import DepthMap
 from mmseg_siglip.api.system import System
+from mmseg_siglip.io.image import ImageLike
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
 
 

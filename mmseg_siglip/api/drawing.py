@@ -46,11 +46,11 @@ def add_legend(picture: Image.Image, entries: Sequence[tuple[str, tuple]]) -> Im
 
 def add_bar(picture: Image.Image, colours: np.ndarray, left: str, right: str) -> Image.Image:
     """A bar of `colours`, (N, 3) uint8, below the picture, and what its ends mean."""
-    canvas, draw = _below(picture, 16 + ROW)
-    bar = Image.fromarray(colours[None]).resize((picture.width, 12), Image.Resampling.NEAREST)
+    canvas, draw = _below(picture, 16 + ROW, NARROWEST // 2)
+    bar = Image.fromarray(colours[None]).resize((canvas.width, 12), Image.Resampling.NEAREST)
     canvas.paste(bar, (0, picture.height + 4))
     font = ImageFont.load_default(size=SIZE)
-    for x, text, anchor in ((2, left, 'la'), (picture.width - 2, right, 'ra')):
+    for x, text, anchor in ((2, left, 'la'), (canvas.width - 2, right, 'ra')):
         draw.text((x, picture.height + 18), text, fill='black', font=font, anchor=anchor)
     return canvas
 

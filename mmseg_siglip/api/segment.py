@@ -20,12 +20,12 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, no_grad
 from torch.nn.functional import normalize
 
-from mmseg_siglip.api.images import ImageLike, as_tensor, check_sides, read_image
+from mmseg_siglip.api.images import as_tensor
 from mmseg_siglip.api.load import load_trained, read_config
 from mmseg_siglip.api.results import Segmentation
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
-from mmseg_siglip.io.image import check_tensor
+from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_image
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import CATSegSegmentor, SCLIPSegmentor
@@ -100,6 +100,7 @@ class OpenVocabSegmenter(System):
                 "vocabulary: expected words in the segmenter's call, "
                 f'found {options["vocabulary"]!r} here'
             )
+        device = find_device(device)
         model = SCLIPSegmentor(
             dict(pretrained=str(source)),
             [f'{BACKGROUND} object'],
@@ -108,9 +109,7 @@ class OpenVocabSegmenter(System):
             **options,
         )
         side = short_side or round(RESIZE * min(model.backbone.image_size))
-        return cls(
-            model.to(find_device(device)), short_side=side, background_index=background_index
-        )
+        return cls(model.to(device), short_side=side, background_index=background_index)
 
     @classmethod
     def from_config(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from mmengine.config import Config
 
-    from mmseg_siglip.api.images import ImageLike
+    from mmseg_siglip.io.image import ImageLike
 
 SYSTEMS = LazyMapping(
     {
@@ -110,16 +110,14 @@ class System(ABC):
         Raises:
             ValueError: An image or the prompt cannot be used; the message names it.
         """
-        from mmseg_siglip.api.images import as_tensor, is_single, read_image
+        from mmseg_siglip.api.images import as_tensor, is_single, read_images
 
-        prompt = self.check_prompt(prompt)
-        single = is_single(images)
-        pixels = [read_image(image) for image in ([images] if single else images)]
+        prompt, pixels = self.check_prompt(prompt), read_images(images)
         outputs = self.torch([as_tensor(rgb) for rgb in pixels], prompt, **options)
         results = [
             self._result(rgb, output, prompt) for rgb, output in zip(pixels, outputs, strict=True)
         ]
-        return results[0] if single else results
+        return results[0] if is_single(images) else results
 
     @abstractmethod
     def torch(self, images: torch.Tensor | Sequence[torch.Tensor], prompt: Any = None) -> list:

@@ -7,8 +7,10 @@ Pillow reads the header first, so that size and format are judged before anythin
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +19,10 @@ from torch import Tensor
 
 FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 MAX_PIXELS = 100_000_000
+LONGEST = 32  # times the short side, which is enlarged to an encoder's size
 SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L', 'I;16N')
+
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
 
 @contextmanager
@@ -150,3 +155,54 @@ def check_tensor(image: Tensor) -> Tensor:
             f'in [{image.min():g}, {image.max():g}]'
         )
     return image
+
+
+def check_sides(height: int, width: int, name: str) -> None:
+    """Refuse what becomes enormous when its short side is enlarged.
+
+    Raises:
+        ValueError: One side is more than `LONGEST` times the other.
+    """
+    if max(height, width) > LONGEST * min(height, width):
+        raise ValueError(
+            f'{name} has {width} x {height} pixels, expected sides of at most {LONGEST} to 1'
+        )
+
+
+def decode_rgb(data: bytes, name: str) -> np.ndarray:
+    """An encoded image as RGB, (H, W, 3) uint8, upright by its EXIF orientation.
+
+    Raises:
+        ValueError: See `decode_image` and `check_sides`.
+    """
+    bgr = decode_image(data, name, apply_exif=True)
+    check_sides(*bgr.shape[:2], name)
+    return np.ascontiguousarray(bgr[..., ::-1])
+
+
+def read_image(image: ImageLike) -> np.ndarray:
+    """Any image as RGB, (H, W, 3) uint8.
+
+    Raises:
+        ValueError: It cannot be read, or has another shape or type.
+    """
+    if isinstance(image, (str, Path)):
+        path = Path(image)
+        if not os.path.isfile(path):
+            raise ValueError(f'{path}: no such image file')
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f'{path}: {error.strerror or error}') from None
+        return decode_rgb(data, str(path))
+    if isinstance(image, Image.Image):
+        return to_rgb(image, 'the image')
+    if isinstance(image, Tensor):
+        image = check_tensor(image).cpu()
+        image = image if image.dtype == torch.uint8 else (255 * image).round().byte()
+        return image.permute(1, 2, 0).contiguous().numpy()
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f'expected an RGB array (H, W, 3) of uint8, found {image.shape} of {image.dtype}'
+        )
+    return np.ascontiguousarray(image)

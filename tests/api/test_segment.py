@@ -4,10 +4,10 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmseg_siglip.api.images import read_image
 from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.api.results import Segmentation
-from mmseg_siglip.api.segment import METHODS, OpenVocabSegmenter, check_tensor
+from mmseg_siglip.api.segment import METHODS, OpenVocabSegmenter
+from mmseg_siglip.io.image import check_tensor, read_image
 from mmseg_siglip.models.segmentors import CATSegSegmentor
 
 WORDS = ['sky', 'cat, kitten', 'road']

@@ -20,13 +20,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from mmseg_siglip.api.images import decode_rgb
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.api.segment import OpenVocabSegmenter
 from mmseg_siglip.cli.common import one_line, refuse_inside
 from mmseg_siglip.cli.segment import build_segmenter
 from mmseg_siglip.device import find_device
 from mmseg_siglip.engine.processes import start_gloo
+from mmseg_siglip.io.image import decode_rgb
 from mmseg_siglip.io.image_source import Failure, ImageEntry, ImageSource
 from mmseg_siglip.io.label_store import STORES, LabelStore
 from mmseg_siglip.io.output_folder import OutputFolder, digest_of, write_whole

@@ -15,8 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmseg_siglip.api.depth import load_depth_model, predict_depth
-from mmseg_siglip.api.images import decode_rgb
-from mmseg_siglip.io.image import decode_depth
+from mmseg_siglip.io.image import decode_depth, decode_rgb
 from mmseg_siglip.io.image_source import ImageEntry, ImageSource
 from mmseg_siglip.io.output_folder import OutputFolder, write_whole
 from mmseg_siglip.patch_stats.statistics import (
