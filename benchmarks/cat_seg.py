@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import Rates, markdown, measure, write_csv
+from measure import Rates, measure, report, write_csv
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_siglip.models.adapters.cat_seg import head_weights
@@ -88,11 +88,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     rates = Rates.of_this_machine()
-    print(f'{args.threads} threads: {rates}\n')
+    print(rates)
     with torch.no_grad():
         rows = [compare(classes, rates, args.repeat) for classes in args.classes]
     write_csv(rows, args.out)
-    print(markdown(rows))
+    report(rows)
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import markdown, measure, write_csv
+from measure import measure, report, write_csv
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             print(rows[-1], flush=True)
     write_csv(rows, args.out)
-    print('\n' + markdown(rows))
+    report(rows)
 
 
 if __name__ == '__main__':

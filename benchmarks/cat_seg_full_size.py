@@ -3,9 +3,9 @@
     python benchmarks/cat_seg_full_size.py siglip2_b16_384
 
 One training step: a 384 x 384 crop, the 171 classes of COCO-Stuff encoded with gradients, blocks
-recomputed, bfloat16, AdamW. One evaluation: a 640 x 640 image by four windows and the whole, words
-encoded before. Without the published tokenizer at hand, words go through the one of the shipped
-encoder.
+recomputed, AdamW, bfloat16 where that is faster. One evaluation: a 640 x 640 image by four windows
+and the whole, words encoded before. Without the published tokenizer at hand, words go through the
+one of the shipped encoder.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import markdown, measure, write_csv
+from measure import measure, report, write_csv
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.engine import AmpOptimWrapper
-from mmseg_siglip.models.backbones.siglip import bundled
 from mmseg_siglip.models.segmentors import CATSegSegmentor
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.source import bundled
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs/cat_seg'
+CONFIG = Path(__file__).resolve().parents[1] / 'configs/cat_seg/coco_stuff.py'
 
 
 def siglip(width: int, hidden: int, layers: int, heads: int, patch: int) -> dict:
@@ -53,14 +54,16 @@ ENCODERS = dict(
     siglip2_b16_384=siglip(768, 3072, 12, 12, 16),
     siglip2_l16_384=siglip(1024, 4096, 24, 16, 16),
     siglip2_so400m14_384=siglip(1152, 4304, 27, 16, 14),
-    clip_b16=dict(type='CLIPBackbone', arch='ViT-B-16-quickgelu', position_offset=0.0),
+    clip_b16_384=dict(type='CLIPBackbone', arch='ViT-B-16-quickgelu', position_offset=0.0),
     clip_l14_336=dict(type='CLIPBackbone', arch='ViT-L-14-336-quickgelu', position_offset=0.0),
 )
 
 
 def build(name: str, precision: str, test: str | None) -> CATSegSegmentor:
     """The model of a config, its encoder with random weights."""
-    cfg = Config.fromfile(CONFIGS / f'{name}_coco_stuff.py').model
+    config = Config.fromfile(CONFIG)
+    apply_encoder(config, name)
+    cfg = config.model
     cfg.backbone = ENCODERS[name] | dict(with_cp=True)
     cfg.decode_head.with_cp = True
     cfg.precision = precision
@@ -125,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         print(row, flush=True)
     write_csv(rows, args.out)
-    print('\n' + markdown(rows))
+    report(rows)
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from measure import markdown, write_csv
+from measure import report, write_csv
 from mmengine.config import Config
 
 from mmseg_siglip.engine import Runner
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         metrics = Runner.from_cfg(cfg).test()
         rows.append(dict(model=name, **{column: metrics[column] for column in COLUMNS}))
     write_csv(rows, args.out / 'table.csv')
-    print(markdown(rows))
+    report(rows)
 
 
 if __name__ == '__main__':

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import Rates, markdown, measure, write_csv
+from measure import Rates, measure, report, write_csv
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--out', type=Path, metavar='CSV')
     args = parser.parse_args(argv)
     rates = Rates.of_this_machine()
-    print(f'{torch.get_num_threads()} threads: {rates}', flush=True)
+    print(rates, flush=True)
     theirs, ours = pair(args.side)
     images = torch.randn(args.batch, 3, args.side, args.side)
 
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ('fp32', 'ours, fp32', 1.0),
         ('auto', f'ours, auto ({"bf16" if auto else "fp32"})', 2.5),
     ):
-        floor = counter.get_total_flops() / (rates.bf16 if name == 'auto' and auto else rates.fp32)
+        floor = counter.get_total_flops() / rates.of('auto' if name == 'auto' else 'fp32')
         off = (best[name].result - exact).abs() / exact.std()
         rows.append(
             {
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 'largest': '' if name == 'theirs' else float(off.max()),
             }
         )
-    print(markdown(rows))
+    report(rows)
     if args.out:
         write_csv(rows, args.out)
 

@@ -16,16 +16,15 @@ from pathlib import Path
 
 import torch
 from depth import siglip_config
-from measure import Rates, markdown, measure, write_csv
+from measure import CPU, Rates, markdown, measure, report, write_csv
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_siglip.models.backbones.base import patch_grid
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
-from mmseg_siglip.precision import autocast, compute_dtype
+from mmseg_siglip.precision import autocast
 
-CPU = torch.device('cpu')
 # width, blocks, heads, MLP, patch, native image size
 MODELS = {
     'B/16': (768, 12, 12, 3072, 16, 224),
@@ -66,8 +65,7 @@ def check(model: SigLIPDepthEstimator, size: tuple[int, int], precision: str, ra
     trained = measure(step)
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     finite = all(p.grad is not None and torch.isfinite(p.grad).all() for p in wanted)
-    half = compute_dtype(precision, CPU) != torch.float32
-    floor = counter.get_total_flops() / (rates.bf16 if half else rates.fp32)
+    floor = counter.get_total_flops() / rates.of(precision)
     encoder = model.backbone
     grid = patch_grid(size, encoder.patch_size, encoder.image_size)
     right = predicted.result.shape == (1, 1, *size) and bool(predicted.result.isfinite().all())
@@ -93,14 +91,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--out', type=Path, metavar='CSV')
     args = parser.parse_args(argv)
     rates = Rates.of_this_machine()
-    print(f'{torch.get_num_threads()} threads: {rates}', flush=True)
+    print(rates, flush=True)
     rows = []
     for name in args.models:
         model = build(name, args.precision)
         for size in sizes(model.backbone.patch_size):
             rows.append({'model': name, **check(model, size, args.precision, rates)})
             print(markdown(rows[-1:]).splitlines()[-1], flush=True)
-    print(markdown(rows))
+    report(rows)
     if args.out:
         write_csv(rows, args.out)
 

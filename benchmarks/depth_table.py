@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import markdown, write_csv
+from measure import report, write_csv
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image, ImageDraw
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores, runner = tested(row, checkpoint or trained(row))
         runners[label.removeprefix(f'{encoder}, ')] = runner
         rows.append({'encoder': label, **scores})
-    print(markdown(rows))
+    report(rows)
     if args.out:
         write_csv(rows, args.out)
     if args.picture:

@@ -19,11 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import markdown, measure, write_csv
+from measure import measure, report, write_csv
 from mmseg.structures import SegDataSample
 
 from mmseg_siglip.datasets.shapes_world.scene import generate
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
+from mmseg_siglip.models.windows.grid import Windows
 
 WORDS = (19, 171, 847, 3000)
 SIDES = (336, 448, 672, 1024, 2048)
@@ -46,7 +47,7 @@ def one(words: int, side: int, batch: int, repeat: int) -> dict:
     scene = generate(0, size=size).image
     image = (torch.from_numpy(scene).permute(2, 0, 1) - 120.0) / 70
     text = measure(lambda: model.text)
-    plan = model._plan(image)
+    windows = Windows.of(size, model.test_cfg)
 
     def predict() -> None:
         model.predict([image] * batch, [SegDataSample() for _ in range(batch)])
@@ -57,7 +58,7 @@ def one(words: int, side: int, batch: int, repeat: int) -> dict:
         seconds=found.seconds,
         peak=found.peak,
         text=text.seconds,
-        windows=len(plan.rows) * len(plan.columns),
+        windows=len(windows),
         pixels=size[0] * size[1],
     )
 
@@ -157,7 +158,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = rows(os.cpu_count() or 1)
     write_csv(table, args.out / 'growth.csv')
     plot(table, args.out / 'growth.png')
-    print(f'\n{markdown(table)}\n\nPlot: {args.out / "growth.png"}')
+    report(table)
+    print(f'\nPlot: {args.out / "growth.png"}')
 
 
 if __name__ == '__main__':

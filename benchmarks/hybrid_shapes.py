@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from measure import markdown, write_csv
+from measure import markdown, report, write_csv
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not args.only or any(text in name for text in args.only):
             rows.append(score(name, postprocessor, args))
             print(markdown(rows[-1:]), flush=True)
-    print(markdown([{k: str(v) if k != 's / image' else v for k, v in r.items()} for r in rows]))
+    report([{k: str(v) if k != 's / image' else v for k, v in r.items()} for r in rows])
     if args.out:
         write_csv(rows, args.out)
 

@@ -1,4 +1,4 @@
-"""What every benchmark needs: time, peak memory, the machine's own rates, tables.
+"""What every benchmark needs: time, peak memory, the machine's kind and rates, tables.
 
 Times are the best of several runs, so that another process on the machine does little harm. Memory
 is Linux's high-water mark of this process above what it held before, freed memory handed back.
@@ -6,7 +6,6 @@ is Linux's high-water mark of this process above what it held before, freed memo
 
 from __future__ import annotations
 
-import csv
 import ctypes
 import gc
 import time
@@ -16,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from mmseg_siglip.io.files import write_csv as write_csv  # for the benchmarks
+from mmseg_siglip.precision import compute_dtype, cpu_kind
+
+CPU = torch.device('cpu')
 
 
 @dataclass(frozen=True)
@@ -72,18 +76,23 @@ def _status(field: str) -> int:
     raise ValueError(f'/proc/self/status: expected a line {field}, found none')
 
 
+def machine() -> str:
+    """What figures are of, as far as they depend on it."""
+    return f'{torch.get_num_threads()} threads, {cpu_kind()} CPU'
+
+
 @dataclass(frozen=True)
 class Rates:
     """What this machine does at its best, with torch's current number of threads.
 
     Attributes:
         fp32: Operations a second of a float32 matrix product, two for a multiply-add.
-        bf16: The same in bfloat16.
+        auto: The same in the format that is the fastest here.
         copy: Bytes a second of a large copy, those read and those written.
     """
 
     fp32: float
-    bf16: float
+    auto: float
     copy: float
 
     @classmethod
@@ -96,13 +105,23 @@ class Rates:
         source = torch.ones(2**26)
         target = torch.empty_like(source)
         copy = 2 * source.nbytes / measure(lambda: target.copy_(source), repeat=6).seconds
-        return cls(matmul(torch.float32), matmul(torch.bfloat16), copy)
+        fp32, fast = matmul(torch.float32), compute_dtype('auto', CPU)
+        return cls(fp32, fp32 if fast == torch.float32 else matmul(fast), copy)
+
+    def of(self, precision: str) -> float:
+        """That of products in `precision`."""
+        return self.fp32 if compute_dtype(precision, CPU) == torch.float32 else self.auto
 
     def __str__(self) -> str:
-        return (
-            f'{self.fp32 / 1e9:.0f} GFLOP/s in float32, {self.bf16 / 1e9:.0f} in bfloat16, '
-            f'copies {self.copy / 1e9:.1f} GB/s'
-        )
+        rates = f'{self.fp32 / 1e9:.0f} GFLOP/s in float32'
+        if self.auto != self.fp32:
+            rates += f', {self.auto / 1e9:.0f} in bfloat16'
+        return f'{rates}, copies {self.copy / 1e9:.1f} GB/s'
+
+
+def report(rows: Sequence[dict]) -> None:
+    """Print the finished table under what machine it is of."""
+    print(f'\n{machine()}\n\n{markdown(rows)}')
 
 
 def markdown(rows: Sequence[dict]) -> str:
@@ -118,11 +137,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f'{value:.0f}' if abs(value) >= 100 else f'{value:.3g}'
     return str(value)
-
-
-def write_csv(rows: Sequence[dict], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', newline='') as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

@@ -4,8 +4,8 @@
 
 Each SigLIP reads an image of 768 x 1024 and four phrases, makes prompts in each mode, and SAM-base
 (image encoder frozen, 1024 pixels) draws the masks. Trained are LoRA of rank 16 in both towers,
-the prompter and SAM's decoder; one step forward, and one forward and backward, in bfloat16. SAM's
-image encoder costs the same for all and is timed by itself.
+the prompter and SAM's decoder; one step forward, and one forward and backward, in bfloat16 where
+that is faster. SAM's image encoder costs the same for all and is timed by itself.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import markdown, measure, write_csv
+from measure import CPU, measure, report, write_csv
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmseg_siglip.engine.optim_wrapper import AmpOptimWrapper
-from mmseg_siglip.models.backbones.siglip import bundled
 from mmseg_siglip.models.decode_heads.sam_prompter import MODES
 from mmseg_siglip.models.decode_heads.sam_prompter_head import SAMPrompterDecodeHead
+from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.source import bundled
 
 B = dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
 SO400M = dict(
@@ -154,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = build(ENCODERS[name], sam)
         if not rows:
             started = time.perf_counter()
-            with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+            with torch.no_grad(), autocast('auto', CPU):
                 model.sam.encode([image])
             encoding = time.perf_counter() - started
         rows.append(row(name, model, image))
@@ -162,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_csv(rows, args.out / 'table.csv')
         del model
         gc.collect()
-    print(markdown(rows))
+    report(rows)
     print(f"\nSAM-base's image encoder, forward: {encoding:.1f} s.")
 
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from measure import markdown, write_csv
+from measure import markdown, report, write_csv
 from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from PIL import Image
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows.append(row | score(cfg, checkpoint, size))
             print(markdown(rows[-1:]), flush=True)
     write_csv(rows, args.out / 'table.csv')
-    print(markdown(rows))
+    report(rows)
     if args.picture is not None:
         draw(first, train(load(args, first, said=None, name=f'{first}_reads')), args.picture)
 

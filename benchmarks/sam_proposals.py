@@ -2,10 +2,10 @@
 
     python benchmarks/sam_proposals.py --out sam_proposals.csv
 
-Three ways: the package segment-anything's own generator, ours in float32, ours in bfloat16. Weights
-are random, the same in all. Random predicted IoUs mean nothing, so the thresholds are such that
-about a part of all masks (``--pass``) goes on to suppression. ``labels`` is the time to give the
-masks classes and to fuse them with a dense prediction of 21 words.
+Three ways: the package segment-anything's own generator, ours in float32, ours in automatic
+precision. Weights are random, the same in all. Random predicted IoUs mean nothing, so the
+thresholds are such that about a part of all masks (``--pass``) goes on to suppression. ``labels``
+is the time to give the masks classes and to fuse them with a dense prediction of 21 words.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from measure import Rates, markdown, measure, write_csv
+from measure import Rates, markdown, measure, report, write_csv
 from mmengine.registry import init_default_scope
 from segment_anything import sam_model_registry
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.postprocessors import SAMProposals
+from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.sam import SAMPointGrid, SegmentAnythingGrid
 from mmseg_siglip.models.sam.proposals import Proposals
 from mmseg_siglip.registry import MODELS, SCOPE
@@ -62,8 +63,14 @@ def compare(
         ours = measure(lambda grid=grid: grid(image))
         row |= {f'ours {name}, s': ours.seconds, f'masks {name}': len(ours.result)}
     post = SAMProposals(dict(type='Known', found=ours.result))
-    given = dict(pixels=[image], query_to_class=range(WORDS), logit_scale=40.0)
-    row['labels, s'] = measure(lambda: post(image[None], logits, **given)).seconds
+    known = Context(
+        query_to_class=range(WORDS),
+        logit_scale=40.0,
+        pixels=lambda: [image],
+        features=list,
+        text=list,
+    )
+    row['labels, s'] = measure(lambda: post(image[None], logits, known)).seconds
     return row
 
 
@@ -85,11 +92,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         path = str(Path(folder, 'sam_vit_b.pth'))
         torch.save(original.state_dict(), path)
         sam = dict(type='SAMAdapter', checkpoint=path)
-        grids = {name: SAMPointGrid(sam, precision=name) for name in ('fp32', 'bf16')}
-        loaded = grids['bf16'].to(args.device).sam
+        grids = {name: SAMPointGrid(sam, precision=name) for name in ('fp32', 'auto')}
+        loaded = grids['auto'].to(args.device).sam
         encoder = measure(lambda: loaded.encode(image[None]), repeat=2).seconds
         least = thresholds(grids['fp32'].to(args.device), image, args.part)
-        print(f'{args.device}, {torch.get_num_threads()} threads, {Rates.of_this_machine()}')
+        print(f'{args.device}, {Rates.of_this_machine()}')
         print(f'SAM-base, the encoder alone in float32: {encoder:.2f} s', flush=True)
         for n in args.points:
             for grid in grids.values():
@@ -105,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             rows.append(compare(package, grids, image, logits.to(args.device)))
             print(markdown(rows[-1:]), flush=True)
-    print(markdown(rows))
+    report(rows)
     if args.out:
         write_csv(rows, args.out)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
-from measure import Rates, markdown, measure, write_csv
+from measure import Rates, measure, report, write_csv
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
@@ -31,7 +31,6 @@ from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 from mmseg_siglip.models.backbones import CLIPBackbone
 from mmseg_siglip.models.postprocessors import PAMRPostProcessor
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
-from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.text.templates import get_templates
 from mmseg_siglip.text.text_bank import text_bank
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -40,7 +39,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
 import oracles  # noqa: E402
 
 TEMPLATES = get_templates('imagenet80')
-CPU = torch.device('cpu')
 
 
 def row(stage: str, plain, ours, floor: float, agreement: str, bar: str) -> dict:
@@ -64,11 +62,6 @@ def block_weights(model: torch.nn.Module) -> int:
     return sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2)
 
 
-def rate_of(precision: str, rates: Rates) -> float:
-    half = compute_dtype(precision, CPU) != torch.float32
-    return rates.bf16 if half else rates.fp32
-
-
 def text(backbone: CLIPBackbone, words: Sequence[str], sample: int, rates: Rates) -> Iterator[dict]:
     """Embedding all words in all templates."""
     tokenizer = open_clip.get_tokenizer('ViT-B-16')
@@ -88,7 +81,7 @@ def text(backbone: CLIPBackbone, words: Sequence[str], sample: int, rates: Rates
             cold = measure(lambda p=precision: text_bank(backbone, words, TEMPLATES, precision=p))
             warm = measure(lambda p=precision: text_bank(backbone, words, TEMPLATES, precision=p))
         same = (cold.result[[words.index(word) for word in part]] * plain.result).sum(1).min()
-        floor = operations * sum(tokens) / rate_of(precision, rates)
+        floor = operations * sum(tokens) / rates.of(precision)
         ours = cold.seconds, cold.peak
         yield row(f'text, cold, {precision}', plain_cost, ours, floor, f'cosine >= {same:.5f}', bar)
     hook.remove()
@@ -141,7 +134,7 @@ def prediction(backbone: CLIPBackbone, vocabulary: Vocabulary, rates: Rates) -> 
             f'prediction, {precision}',
             (plain.seconds, plain.peak),
             (fast.seconds, fast.peak),
-            operations / rate_of(precision, rates),
+            operations / rates.of(precision),
             f'{equal:.2f} % of pixels',
             bar,
         )
@@ -202,10 +195,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         pamr(backbone, len(words), rates),
     ]
     write_csv(rows, args.out)
-    print(f'\n{torch.get_num_threads()} threads: {rates}.\n\n{markdown(rows)}\n')
+    print(f'\n{rates}')
+    report(rows)
     agreement = trained_agreement(args.images)
     print(
-        f'On trained weights (tiny_siglip_shapes, {args.images} held-out scenes) automatic '
+        f'\nOn trained weights (tiny_siglip_shapes, {args.images} held-out scenes) automatic '
         f'precision labels {agreement:.2f} % of pixels as float32 does.'
     )
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import markdown, write_csv
+from measure import markdown, report, write_csv
 from mmengine.config import Config
 from torch.utils.data import Dataset
 
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             | {kind: scores[f'answers/{kind}'] for kind in kinds}
         )
     write_csv(rows, args.out / 'table.csv')
-    print('\n' + markdown(rows))
+    report(rows)
     runner.model.save_pretrained(args.out / 'llava')
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import Rates, markdown, measure, write_csv
+from measure import CPU, Rates, measure, report, write_csv
 from torch import Tensor
 from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
@@ -57,23 +57,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = SiglipVisionConfig(**CONFIG)
     full = SiglipVisionModel(config).eval()
     rates = Rates.of_this_machine()
-    auto = compute_dtype('auto', torch.device('cpu'))
-    print(f'{torch.get_num_threads()} threads, {rates}; auto is {auto}')
+    print(f'{rates}; auto is {compute_dtype("auto", CPU)}')
 
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         full.save_pretrained(folder)
         side = config.image_size
         SiglipImageProcessor(size=dict(height=side, width=side)).save_pretrained(folder)
         towers = {
-            'tower, fp32': SigLIPVisionTower(folder),
-            'tower, auto': SigLIPVisionTower(folder, precision='auto'),
+            precision: SigLIPVisionTower(folder, precision=precision)
+            for precision in ('fp32', 'auto')
         }
-        rows = compare(full, towers, args.images, rates, auto)
-        print(markdown(rows) + '\n')
+        rows = compare(full, towers, args.images, rates)
+        report(rows)
         write_csv(rows, args.out)
         towers.clear()
         rows = by_layer(full, folder, args.layers)
-        print(markdown(rows))
+        report(rows)
         write_csv(rows, args.out.with_stem(f'{args.out.stem}_layers'))
 
 
@@ -82,7 +81,6 @@ def compare(
     towers: dict[str, SigLIPVisionTower],
     sizes: Sequence[int],
     rates: Rates,
-    auto: torch.dtype,
 ) -> list[dict]:
     """One row for each number of images and way of computing."""
     rows, config = [], full.config
@@ -109,19 +107,17 @@ def compare(
                 'relative': 0.0,
             }
         )
-        for way, tower in towers.items():
+        for precision, tower in towers.items():
             tower(images[:1])
             ours = measure(lambda tower=tower, images=images: tower(images), repeat=repeat)
-            low = way.endswith('auto') and auto != torch.float32
             largest, relative = difference(ours.result, whole.result)
             rows.append(
                 {
-                    'way': way,
+                    'way': f'tower, {precision}',
                     'images': count,
                     's': ours.seconds,
                     'cpu s': ours.cpu,
-                    'floor s': flops(count, blocks - 1, config)
-                    / (rates.bf16 if low else rates.fp32),
+                    'floor s': flops(count, blocks - 1, config) / rates.of(precision),
                     'GB': ours.peak / 2**30,
                     'times faster': whole.cpu / ours.cpu,
                     'largest difference': largest,

@@ -8,7 +8,6 @@ every readout, then colour-shape pairs that training never showed.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -21,10 +20,11 @@ from PIL import Image
 
 from mmseg_siglip.api.drawing import add_legend
 from mmseg_siglip.engine import Runner
+from mmseg_siglip.io.files import write_csv
 from mmseg_siglip.models.backbones.siglip import READOUTS, SITES
-from mmseg_siglip.models.dense.attention import ATTENTIONS
 
 PACKAGE = Path(__file__).parent
+ATTENTIONS = ('vanilla', 'maskclip', 'csa', 'clearclip', 'naclip')
 OVERVIEW = (0, 1, 2, 3)
 
 
@@ -66,8 +66,9 @@ def ablation(runner: Runner) -> Iterator[dict]:
         if (site, readout) == ('head', 'raw'):
             continue
         model.backbone.site, model.backbone.readout = site, readout
-        for model.attention in ATTENTIONS:
-            yield dict(site=site, readout=readout, attention=model.attention, **runner.test())
+        for name in ATTENTIONS:
+            model.method = model.backbone.method_for(name)
+            yield dict(site=site, readout=readout, attention=name, **runner.test())
 
 
 def table(rows: Sequence[dict]) -> str:
@@ -84,13 +85,6 @@ def table(rows: Sequence[dict]) -> str:
         }
         lines.append(f'| {site} | {readout} | {" | ".join(scores[name] for name in ATTENTIONS)} |')
     return '\n'.join(lines)
-
-
-def write_csv(rows: Sequence[dict], path: Path) -> None:
-    with path.open('w', newline='') as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

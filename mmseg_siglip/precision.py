@@ -1,11 +1,28 @@
-"""Which number format the encoder computes in."""
+"""Which number format is the fast one on a device: for the encoder's products, and for training."""
 
 from __future__ import annotations
+
+import platform
 
 import torch
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 PRECISIONS = ('auto', *DTYPES)
+MULTIPLY_BF16 = ('AMX', 'AVX512-BF16')
+
+
+def cpu_kind() -> str:
+    """The best units of this CPU for products.
+
+    ``AMX``, ``AVX512-BF16``, ``AVX512``, ``AVX2``, or its architecture where it has none of them.
+    """
+    units = {
+        'AMX': torch.cpu._is_amx_tile_supported,
+        'AVX512-BF16': torch.cpu._is_avx512_bf16_supported,
+        'AVX512': torch.cpu._is_avx512_supported,
+        'AVX2': torch.cpu._is_avx2_supported,
+    }
+    return next((kind for kind, supported in units.items() if supported()), platform.machine())
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -25,8 +42,7 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
         return DTYPES[precision]
     if device.type == 'cuda':
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    units = torch.cpu._is_amx_tile_supported, torch.cpu._is_avx512_bf16_supported
-    if device.type == 'cpu' and any(supported() for supported in units):
+    if device.type == 'cpu' and cpu_kind() in MULTIPLY_BF16:
         return torch.bfloat16
     return torch.float32
 

@@ -26,6 +26,7 @@ from PIL import Image  # noqa: E402
 
 from mmseg_siglip.registry import MODELS, SCOPE  # noqa: E402
 
+pytest.register_assert_rewrite('contracts')
 pytest_plugins = ['tiny_encoders', 'tiny_sams', 'tiny_vlm', 'tiny_systems']
 REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
@@ -53,6 +54,26 @@ def no_network(monkeypatch):
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture
+def pretend_cpu(monkeypatch):
+    """A function that gives this CPU the units of another kind, and those below it."""
+    probes = {
+        'AMX': '_is_amx_tile_supported',
+        'AVX512-BF16': '_is_avx512_bf16_supported',
+        'AVX512': '_is_avx512_supported',
+        'AVX2': '_is_avx2_supported',
+    }
+
+    def pretend(kind: str) -> None:
+        monkeypatch.setattr('platform.machine', lambda: kind)
+        there = False
+        for name, probe in probes.items():
+            there = there or name == kind
+            monkeypatch.setattr(torch.cpu, probe, lambda found=there: found)
+
+    return pretend
 
 
 @pytest.fixture(scope='session')

@@ -1,7 +1,9 @@
+import re
+
 import pytest
 import torch
 
-from mmseg_siglip.precision import autocast, compute_dtype
+from mmseg_siglip.precision import autocast, compute_dtype, cpu_kind
 
 CPU = torch.device('cpu')
 
@@ -19,6 +21,28 @@ def test_auto_follows_the_units_for_bfloat16(monkeypatch, amx, avx):
     monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: avx)
     expected = torch.bfloat16 if amx or avx else torch.float32
     assert compute_dtype('auto', CPU) is expected
+
+
+@pytest.mark.parametrize('kind', ['AMX', 'AVX512-BF16', 'AVX512', 'AVX2', 'aarch64'])
+def test_each_kind_of_cpu(pretend_cpu, kind):
+    pretend_cpu(kind)
+    assert cpu_kind() == kind
+    multiplies = kind in ('AMX', 'AVX512-BF16')
+    assert compute_dtype('auto', CPU) is (torch.bfloat16 if multiplies else torch.float32)
+    assert compute_dtype('bf16', CPU) is torch.bfloat16
+
+
+def test_no_other_file_decides(repository):
+    """Contexts of half precision and the units of CPUs are in `precision.py` alone."""
+    for folder in ('mmseg_siglip', 'tools', 'benchmarks', 'configs'):
+        for path in (repository / folder).rglob('*.py'):
+            if path == repository / 'mmseg_siglip/precision.py':
+                continue
+            text = path.read_text()
+            opened = re.findall(r'torch(?:\.amp|\.cpu\.amp)?\.autocast\([^)]*\)', text)
+            assert all(call.endswith('enabled=False)') for call in opened), path
+            assert not re.search(r'torch\.cpu\._is|optim import AmpOptimWrapper$', text), path
+            assert not re.search(r'AmpOptimWrapper\([^)]*force', text), path
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'bf16', 'fp16'])

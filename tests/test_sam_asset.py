@@ -10,8 +10,9 @@ from transformers import SamModel
 import mmseg_siglip
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 from mmseg_siglip.datasets.transforms.regions import regions
-from mmseg_siglip.models.pretrainers.sam_pretrainer import central_points, mask_iou
+from mmseg_siglip.models.pretrainers.sam_pretrainer import central_points
 from mmseg_siglip.models.sam import SAMAdapter
+from mmseg_siglip.models.sam.geometry import mask_iou
 
 FOLDER = Path(mmseg_siglip.__file__).parent / 'assets' / 'tiny_sam_shapes'
 

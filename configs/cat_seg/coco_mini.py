@@ -1,5 +1,6 @@
 _base_ = [
     '../_base_/datasets/coco_mini.py',
+    '../_base_/encoders/tiny_siglip_shapes.py',
     '../_base_/models/cat_seg_tiny.py',
     '../_base_/schedules/cat_seg_tiny.py',
     '../_base_/default_runtime.py',
@@ -39,6 +40,7 @@ train_dataloader = dict(
 )
 test_dataloader = dict(dataset=dict(indices=list(range(80, 100)), pipeline=test_pipeline))
 model = dict(
+    backbone=_base_.encoder,
     vocabulary='coco_panoptic',
     decode_head=dict(pad_len=0),
     test_cfg=dict(mode='whole', _delete_=True),

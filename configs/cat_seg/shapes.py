@@ -1,5 +1,6 @@
 _base_ = [
     '../_base_/datasets/shapes.py',
+    '../_base_/encoders/tiny_siglip_shapes.py',
     '../_base_/models/cat_seg_tiny.py',
     '../_base_/schedules/cat_seg_tiny.py',
     '../_base_/default_runtime.py',
@@ -26,5 +27,7 @@ test_dataloader = dict(dataset=dict(task='pairs'))
 test_evaluator = dict(
     class_groups=dict(seen='shapes_pairs_trained', withheld='shapes_pairs_withheld')
 )
-model = dict(vocabulary='shapes_pairs_trained', test_vocabulary='shapes_pairs')
+model = dict(
+    backbone=_base_.encoder, vocabulary='shapes_pairs_trained', test_vocabulary='shapes_pairs'
+)
 default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=1))

@@ -1,9 +1,11 @@
 _base_ = [
     '../_base_/datasets/rgbd_7scenes.py',
-    '../_base_/models/dpt_siglip2_b16.py',
+    '../_base_/encoders/siglip2_b16_512.py',
+    '../_base_/models/dpt.py',
     '../_base_/schedules/dpt_20k.py',
     '../_base_/default_runtime.py',
 ]
+model = dict(backbone=_base_.encoder)
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=30, by_epoch=False),

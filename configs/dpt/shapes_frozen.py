@@ -1,11 +1,12 @@
 _base_ = [
     '../_base_/datasets/shapes_depth.py',
-    '../_base_/models/dpt_siglip2_b16.py',
+    '../_base_/encoders/tiny_siglip_shapes.py',
+    '../_base_/models/dpt.py',
     '../_base_/schedules/dpt_20k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    backbone=dict(pretrained='tiny_siglip_shapes'),
+    backbone=_base_.encoder,
     decode_head=dict(max_depth=16.0, loss_decode=dict(max_depth=16.0)),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-3))

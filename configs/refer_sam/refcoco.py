@@ -1,6 +1,7 @@
 _base_ = [
     '../_base_/datasets/refer_refcoco.py',
     '../_base_/pipelines/refer_keep_ratio.py',
+    '../_base_/encoders/siglip2_b16_384.py',
     '../_base_/models/refer_sam.py',
     '../_base_/schedules/rsrefseg_76k.py',
     '../_base_/default_runtime.py',
@@ -8,3 +9,4 @@ _base_ = [
 train_dataloader = dict(dataset=dict(pipeline={{_base_.keep_ratio_train}}))
 val_dataloader = dict(dataset=dict(pipeline={{_base_.keep_ratio_test}}))
 test_dataloader = dict(dataset=dict(pipeline={{_base_.keep_ratio_test}}))
+model = dict(backbone=_base_.encoder)

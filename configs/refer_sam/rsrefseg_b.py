@@ -1,6 +1,8 @@
 _base_ = [
     '../_base_/datasets/refer_rrsis_d.py',
+    '../_base_/encoders/siglip_so400m14_384.py',
     '../_base_/models/rsrefseg.py',
     '../_base_/schedules/rsrefseg_76k.py',
     '../_base_/default_runtime.py',
 ]
+model = dict(backbone=_base_.encoder)

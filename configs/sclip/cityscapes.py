@@ -1,6 +1,7 @@
 _base_ = [
     '../_base_/datasets/cityscapes.py',
-    '../_base_/models/sclip_clip_b16.py',
+    '../_base_/encoders/clip_b16_224.py',
+    '../_base_/models/sclip_clip.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(vocabulary='cityscapes_sclip')
+model = dict(backbone=_base_.encoder, vocabulary='cityscapes_sclip')

@@ -1,6 +1,7 @@
 _base_ = [
     '../_base_/datasets/cityscapes.py',
-    '../_base_/models/sclip_siglip2_b16.py',
+    '../_base_/encoders/siglip2_b16_224.py',
+    '../_base_/models/sclip.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(vocabulary='cityscapes')
+model = dict(backbone=_base_.encoder, vocabulary='cityscapes')

@@ -1,6 +1,13 @@
 _base_ = [
     '../_base_/datasets/coco_object.py',
-    '../_base_/models/sclip_clip_b16.py',
+    '../_base_/encoders/clip_b16_224.py',
+    '../_base_/models/sclip_clip.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(vocabulary='coco_object_sclip', logit_scale=50, prob_thd=0.1, background_index=0)
+model = dict(
+    backbone=_base_.encoder,
+    vocabulary='coco_object_sclip',
+    logit_scale=50,
+    prob_thd=0.1,
+    background_index=0,
+)

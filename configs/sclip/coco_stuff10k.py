@@ -1,6 +1,7 @@
 _base_ = [
     '../_base_/datasets/coco_stuff10k.py',
-    '../_base_/models/sclip_clip_b16.py',
+    '../_base_/encoders/clip_b16_224.py',
+    '../_base_/models/sclip_clip.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(vocabulary='coco_stuff_sclip')
+model = dict(backbone=_base_.encoder, vocabulary='coco_stuff_sclip')

@@ -1,6 +1,7 @@
 _base_ = [
     '../_base_/datasets/voc21.py',
-    '../_base_/models/sclip_siglip2_b16.py',
+    '../_base_/encoders/siglip2_b16_224.py',
+    '../_base_/models/sclip.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(vocabulary='voc21', prob_thd=0.1, area_thd=0.1)
+model = dict(backbone=_base_.encoder, vocabulary='voc21', prob_thd=0.1, area_thd=0.1)

@@ -8,7 +8,7 @@ predictor('photo.jpg').depth  # metres
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +116,17 @@ def predict_depth(
     """`DepthPredictor`'s call, reduced to depth (H, W) float32."""
     found = DepthPredictor(model)(images)
     return found.depth if isinstance(found, DepthMap) else [result.depth for result in found]
+
+
+def metric_depth(
+    config: str | Path | Config, checkpoint: str | Path | None = None, *, device: str | None = None
+) -> Callable[[ImageLike], np.ndarray]:
+    """A function from an image to its depth (H, W) float32, metres, at the config's precision.
+
+    Raises:
+        ValueError: See `load_trained`; or the model is a relative one.
+    """
+    predictor = DepthPredictor(load_depth_model(config, checkpoint, device=device))
+    if predictor.unit != 'metre':
+        raise ValueError(f'{config}: expected a model of metric depth, found a relative one')
+    return lambda image: predictor(image).depth

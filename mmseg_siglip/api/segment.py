@@ -10,7 +10,7 @@ Shapes: an image is (H, W); C classes; D joint channels; (h, w) the grid of patc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +26,13 @@ from mmseg_siglip.api.results import Segmentation
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_image
+from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import CATSegSegmentor, SCLIPSegmentor
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
 
-METHODS = {
-    'clip': 'vanilla',
-    'maskclip': 'maskclip',
-    'sclip': 'csa',
-    'clearclip': 'clearclip',
-    'naclip': 'naclip',
-}
+METHODS = tuple(method_names())
 RESIZE = 1.5  # short side over the encoder's image size: 336 over 224, as SCLIP has it
 
 Words = str | Path | Sequence[str] | Vocabulary
@@ -70,7 +65,7 @@ class OpenVocabSegmenter(System):
     def from_pretrained(
         cls,
         source: str | Path,
-        method: str = 'sclip',
+        method: str | Mapping = 'sclip',
         *,
         device: str | torch.device | None = None,
         precision: str = 'auto',
@@ -83,7 +78,7 @@ class OpenVocabSegmenter(System):
         Args:
             source: Whatever `build_encoder` takes: an OpenAI or open_clip name, a transformers
                 folder or Hub id, a file, or the name of a checkpoint that ships along.
-            method: A key of `METHODS`.
+            method: One of `METHODS`, or its configuration, ``dict(type=one, ...)``.
             device: By default the GPU, if there is one.
             precision: See `mmseg_siglip.precision`.
             short_side: By default 1.5 times the encoder's image size.
@@ -93,8 +88,10 @@ class OpenVocabSegmenter(System):
         Raises:
             ValueError: No such method, no encoder there, or a vocabulary among the options.
         """
-        if method not in METHODS:
-            raise ValueError(f'unknown method {method!r}; expected one of {", ".join(METHODS)}')
+        if isinstance(method, str) and method not in method_names():
+            raise ValueError(
+                f'unknown method {method!r}; expected one of {", ".join(method_names())}'
+            )
         if 'vocabulary' in options:
             raise ValueError(
                 "vocabulary: expected words in the segmenter's call, "
@@ -104,7 +101,7 @@ class OpenVocabSegmenter(System):
         model = SCLIPSegmentor(
             dict(pretrained=str(source)),
             [f'{BACKGROUND} object'],
-            attention=METHODS[method],
+            attention=method,
             precision=precision,
             **options,
         )
@@ -192,10 +189,7 @@ class OpenVocabSegmenter(System):
         vocabulary = Vocabulary.load(words)
         if vocabulary == self.model.vocabulary:
             return
-        if isinstance(self.model, CATSegSegmentor):
-            self.model.set_classes(vocabulary)
-        else:
-            self.model.set_vocabulary(vocabulary, self.background_index)
+        self.model.set_vocabulary(vocabulary, self.background_index)
 
     def _prepare(self, rgb: Tensor) -> Tensor:
         """(3, H, W) RGB, uint8 or float in [0, 1], resized and normalised, on the device."""

@@ -93,12 +93,9 @@ def build(args: argparse.Namespace) -> VisionChat:
 def depth_reader(args: argparse.Namespace) -> Callable[[Path], np.ndarray] | None:
     """A function from an image's path to its depth (H, W), metres; None without depth."""
     if args.depth_config:
-        from mmseg_siglip.api import load_depth_model, predict_depth
+        from mmseg_siglip.api.depth import metric_depth
 
-        model = load_depth_model(args.depth_config, args.depth_checkpoint, device=args.device)
-        if model.decode_head.predicts != 'depth':
-            raise ValueError(f'{args.depth_config}: expected a model of metric depth')
-        return lambda path: predict_depth(model, path)
+        return metric_depth(args.depth_config, args.depth_checkpoint, device=args.device)
     if args.depth is None:
         return None
 

@@ -10,7 +10,14 @@ import argparse
 import re
 from pathlib import Path
 
-from mmseg_siglip.cli.common import OneOf, UsageError, add_launcher, add_overrides, at_least
+from mmseg_siglip.cli.common import (
+    OneOf,
+    UsageError,
+    add_encoder,
+    add_launcher,
+    add_overrides,
+    at_least,
+)
 
 SAM = 'facebook/sam-vit-base'
 REFERRING = dict(sizes=[None])
@@ -37,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='CHECKPOINT',
         help="the encoder [the configs' own]; with --referring a trained model",
     )
+    add_encoder(parser)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         '--datasets',
@@ -117,6 +125,8 @@ def run(args: argparse.Namespace) -> None:
     if given:
         names = ', '.join(f'--{name.replace("_", "-")}' for name in given)
         raise UsageError(f'{names}: expected nothing of the kind beside {kind}')
+    if args.datasets and args.encoder is not None and args.checkpoint is not None:
+        raise UsageError('--encoder and CHECKPOINT: expected one of them')
     if args.referring and args.checkpoint is None:
         raise UsageError('--referring needs a CHECKPOINT')
     if args.use_sam and args.pamr_steps:

@@ -113,6 +113,14 @@ def add_trained(parser: argparse.ArgumentParser, *, of: str, required: bool = Tr
     parser.add_argument('--checkpoint', help="its weights [the config's load_from]")
 
 
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--encoder',
+        metavar='NAME',
+        help="another encoder than the config's: a name of configs/_base_/encoders, or such a file",
+    )
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
@@ -138,6 +146,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     """The arguments of `load_config`, named as in MMSegmentation."""
     parser.add_argument('config', metavar='CONFIG', help='a .py config')
     parser.add_argument('--work-dir', help='folder of logs and results [work_dirs/<config name>]')
+    add_encoder(parser)
     add_overrides(parser)
     add_launcher(parser)
 

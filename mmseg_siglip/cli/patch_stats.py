@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--format',
-        type=OneOf('mmseg_siglip.cli.jobs.patch_stats:FORMATS', 'npz'),
+        type=OneOf('mmseg_siglip.patch_stats.export:FORMATS', 'npz'),
         default='npz',
         metavar='NAME',
         help='npz or safetensors [%(default)s]',

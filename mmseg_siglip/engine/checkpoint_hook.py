@@ -11,8 +11,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as BaseCheckpointHook
 from mmengine.runner import Runner
 
+from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.registry import HOOKS
-from mmseg_siglip.weights.checkpoint import write_atomically
 
 
 @register_backend('atomic', force=True)

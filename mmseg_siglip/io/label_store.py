@@ -11,9 +11,12 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmseg_siglip.api.results import Segmentation
+from mmseg_siglip.io.files import whole_file
+
+if TYPE_CHECKING:
+    from mmseg_siglip.api.results import Segmentation
 
 KEYS = {'file_name', 'height', 'width', 'annotations'}
 
@@ -52,22 +55,17 @@ class PNGStore(LabelStore):
         }
 
     def write(self, name: str, result: Segmentation) -> None:
-        draft = self._draft
-        draft.parent.mkdir(exist_ok=True)
-        result.save(draft)
-        with draft.open('rb') as file:
-            os.fsync(file.fileno())
-        target = self.labels / f'{name}.png'
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(draft, target)
+        draft = self._drafts / f'{self.process:04d}.png'
+        with whole_file(self.labels / f'{name}.png', draft=draft):
+            result.save(draft)
 
     @property
-    def _draft(self) -> Path:
-        return self.folder / '.drafts' / f'{self.process:04d}.png'
+    def _drafts(self) -> Path:
+        return self.folder / '.drafts'
 
     def finish(self, classes: Sequence[str], info: dict[str, Any]) -> None:
         """The files are the final form."""
-        shutil.rmtree(self._draft.parent, ignore_errors=True)
+        shutil.rmtree(self._drafts, ignore_errors=True)
 
 
 class COCOStore(LabelStore):
@@ -104,8 +102,8 @@ class COCOStore(LabelStore):
             for path in self._journals()
             for offset, record in read_lines(path)
         }
-        draft = self.folder / '.labels.json.draft'
-        with draft.open('w', encoding='utf-8') as out:
+        target = self.folder / 'labels.json'
+        with whole_file(target) as draft, draft.open('w', encoding='utf-8') as out:
             names = [dict(id=index, name=name) for index, name in enumerate(classes)]
             out.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(names)},\n')
             for key, rows in (('images', _images), ('annotations', _annotations)):
@@ -113,9 +111,6 @@ class COCOStore(LabelStore):
                 for count, row in enumerate(rows(places)):
                     out.write((',\n' if count else '\n') + json.dumps(row))
                 out.write('\n]' + (',\n' if key == 'images' else '}\n'))
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(draft, self.folder / 'labels.json')
 
     def _journals(self) -> list[Path]:
         return sorted((self.folder / 'journal').glob('*.jsonl'))

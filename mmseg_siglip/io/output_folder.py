@@ -5,24 +5,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import IO, Any
 
+from mmseg_siglip.io.files import write_atomically
+
 MANIFEST = 'manifest.json'
 LOCK = '.lock'
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    draft = path.with_name(f'.{path.name}.draft')
-    with draft.open('w', encoding='utf-8') as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
 
 
 def digest_of(settings: Mapping[str, Any]) -> str:
@@ -78,7 +69,7 @@ class OutputFolder:
                     f'found {sorted(others)[0]}'
                 )
             manifest = dict(digest=digest_of(settings), settings=settings)
-            write_whole(path, json.dumps(manifest, indent=1) + '\n')
+            write_atomically(json.dumps(manifest, indent=1) + '\n', path)
             return
         try:
             found = dict(json.loads(path.read_text(encoding='utf-8'))['settings'])

@@ -13,14 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.clip import CLIPBackbone
-from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.backbones.towers import NAMES as TOWERS
 from mmseg_siglip.models.lora import add_lora
 
 MODES = ('none', 'qv', 'lora', 'all')
-TOWERS = ('vision', 'text')
 LORA_RANK = 8
-FUSED = 'in_proj_weight'
 UNUSED = ('logit_scale', 'logit_bias', 'head.probe')
 """What dense features and word embeddings do not depend on."""
 
@@ -62,7 +59,7 @@ def choose_trainable(
     if kind == 'lora':
         add_lora(backbone, **{'rank': LORA_RANK, 'towers': tuple(towers), **options})
     elif kind == 'all':
-        text = {id(parameter) for parameter in text_module_parameters(backbone)}
+        text = {id(parameter) for parameter in backbone.text_module_parameters()}
         for name, parameter in backbone.named_parameters():
             tower = 'text' if id(parameter) in text else 'vision'
             parameter.requires_grad_(tower in towers and not name.endswith(UNUSED))
@@ -71,41 +68,35 @@ def choose_trainable(
             parameter.requires_grad_(True)
 
 
-def text_module_parameters(backbone: VisionLanguageBackbone) -> list[nn.Parameter]:
-    """The parameters that `encode_text` depends on."""
-    names = backbone.text_parameters()
-    module = backbone.model.text_model if isinstance(backbone, SigLIPBackbone) else backbone.model
-    return [parameter for name, parameter in module.named_parameters() if name in names]
-
-
 def text_trains(backbone: VisionLanguageBackbone) -> bool:
     """Whether word embeddings change in training."""
-    return any(parameter.requires_grad for parameter in text_module_parameters(backbone))
+    return any(parameter.requires_grad for parameter in backbone.text_module_parameters())
 
 
 def query_value_matrices(
     backbone: VisionLanguageBackbone, towers: Sequence[str]
 ) -> list[nn.Parameter]:
-    """Query and value weights of all blocks, in two parameters where they were fused in one."""
-    if isinstance(backbone, SigLIPBackbone):
-        models = dict(vision=backbone.model.vision_model, text=backbone.model.text_model)
-        return [
-            matrix
-            for tower in towers
-            for layer in models[tower].encoder.layers
-            for matrix in (layer.self_attn.q_proj.weight, layer.self_attn.v_proj.weight)
-        ]
-    if not isinstance(backbone, CLIPBackbone):
-        raise ValueError(
-            f'finetune: expected a SigLIPBackbone or a CLIPBackbone, '
-            f'found {type(backbone).__name__}'
-        )
-    models = dict(vision=backbone.model.visual.transformer, text=backbone.model.transformer)
-    matrices = []
-    for tower in towers:
-        for block in models[tower].resblocks:
-            register_parametrization(block.attn, FUSED, Fused())
-            parts = block.attn.parametrizations[FUSED]
+    """Query and value weights of all blocks, in two parameters where they were fused in one.
+
+    Raises:
+        ValueError: The encoder does not say where they are.
+    """
+    matrices, known = [], backbone.towers()
+    for name in towers:
+        tower = known.get(name)
+        if tower is None or not (tower.query_value or tower.fused):
+            raise ValueError(
+                f"finetune 'qv': expected queries and values of a {name} tower, found a "
+                f'{type(backbone).__name__}, which has none apart'
+            )
+        for layer in backbone.model.get_submodule(tower.layers):
+            if tower.fused is None:
+                matrices += [layer.get_submodule(path).weight for path in tower.query_value]
+                continue
+            path, parameter = tower.fused
+            owner = layer.get_submodule(path)
+            register_parametrization(owner, parameter, Fused())
+            parts = owner.parametrizations[parameter]
             parts.requires_grad_(False)
             matrices += [parts.original0, parts.original2]
     backbone.register_load_state_dict_pre_hook(_accept_fused)
@@ -114,10 +105,9 @@ def query_value_matrices(
 
 def _accept_fused(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_) -> None:
     """Split fused matrices of a checkpoint from before."""
-    for name in [name for name in state_dict if name.endswith(f'.attn.{FUSED}')]:
-        own = name.removeprefix(prefix).removesuffix(f'.{FUSED}')
-        if not hasattr(module.get_submodule(own), 'parametrizations'):
-            continue
-        for i, part in enumerate(state_dict.pop(name).chunk(3)):
-            split = f'{prefix}{own}.parametrizations.{FUSED}.original{i}'
-            state_dict[split] = part.clone()
+    for owner, child in module.named_modules():
+        for parameter in getattr(child, 'parametrizations', ()):
+            name = f'{prefix}{owner}.{parameter}'
+            for i, part in enumerate(state_dict.pop(name).chunk(3) if name in state_dict else ()):
+                split = f'{prefix}{owner}.parametrizations.{parameter}.original{i}'
+                state_dict[split] = part.clone()

@@ -1,4 +1,4 @@
-"""From cosines of query words to one class a pixel.
+"""From cosines or probabilities of query words to one class a pixel.
 
 Shapes: Q query words, C classes, an output of (H, W) pixels, which is gone through some rows at a
 time so that nothing of size (Q, H, W) exists.
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 CHUNK_BYTES = 64 * 2**20
+DROPPED = -100.0
+"""Logit of a word that a trained head did not look at."""
 
 Rows = Callable[[int, int], Tensor]
 """(first, last) row to cosines (Q, last - first, W)."""
@@ -97,6 +99,13 @@ class Labeller:
             torch.cat(probabilities, dim=1) if return_probabilities else None,
         )
 
+    def of_probabilities(self, probabilities: Tensor) -> Tensor:
+        """Labels (H, W) by probabilities (C, H, W) that are known already."""
+        best, labels = probabilities.max(dim=0)
+        if self.background_index is not None:
+            labels[best < self.prob_thd] = self.background_index
+        return labels
+
     def chunks(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """First and last rows of parts whose (Q, rows, W) stays below `CHUNK_BYTES`."""
         step = max(1, CHUNK_BYTES // (len(self.query_to_class) * size[1] * 4))
@@ -120,3 +129,42 @@ def merge_words(values: Tensor, query_to_class: Sequence[int]) -> Tensor:
     owner = torch.tensor(query_to_class, device=values.device)[:, None, None]
     merged = values.new_full((num_classes, *values.shape[1:]), -inf)
     return merged.scatter_reduce_(0, owner.expand_as(values), values, 'amax')
+
+
+def label_views(
+    probabilities: Callable[[Tensor], Tensor],
+    logits: Tensor,
+    size: tuple[int, int],
+    query_to_class: Sequence[int],
+    *,
+    cells: int,
+    return_probabilities: bool = False,
+) -> Labels:
+    """The likeliest class of each pixel, some words at a time.
+
+    Words that no view looked at are passed over: their probability is 0.
+
+    Args:
+        probabilities: Indices of words (N,) to (N, H_o, W_o).
+        logits: (V, T, h, w), to see which words were looked at.
+        size: (H_o, W_o).
+        query_to_class: Class of each word.
+        cells: Numbers that `probabilities` holds for a word.
+        return_probabilities: Whether all classes' probabilities are kept.
+    """
+    looked = (logits > DROPPED).flatten(2).any(2).any(0).nonzero()[:, 0]
+    best = logits.new_full(size, -1.0)
+    words = torch.zeros(size, dtype=torch.long, device=logits.device)
+    everything = logits.new_zeros(logits.shape[1], *size) if return_probabilities else None
+    for chunk in looked.split(max(1, CHUNK_BYTES // (4 * cells))):
+        values = probabilities(chunk)
+        if everything is not None:
+            everything[chunk] = values
+        value, index = values.max(dim=0)
+        better = value > best
+        best = torch.where(better, value, best)
+        words = torch.where(better, chunk[index], words)
+    owner = torch.tensor(query_to_class, device=logits.device)
+    if everything is not None:
+        everything = merge_words(everything, query_to_class)
+    return Labels(owner[words], best, everything)

@@ -9,55 +9,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.clip import CLIPBackbone
-from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.backbones.towers import NAMES as TOWERS
+from mmseg_siglip.models.backbones.towers import Tower
 
-TOWERS = ('vision', 'text')
 DEFAULT = 'default'
-
-
-@dataclass(frozen=True)
-class Tower:
-    """Where the layers of a tower lie in the backbone's model, and what may be adapted in each."""
-
-    layers: str
-    matrices: dict[str, str]
-    default: tuple[str, ...]
-
-
-_SIGLIP_MATRICES = {
-    'q_proj': 'self_attn.q_proj',
-    'k_proj': 'self_attn.k_proj',
-    'v_proj': 'self_attn.v_proj',
-    'out_proj': 'self_attn.out_proj',
-    'fc1': 'mlp.fc1',
-    'fc2': 'mlp.fc2',
-}
-_CLIP_MLP = {'c_fc': 'mlp.c_fc', 'c_proj': 'mlp.c_proj'}
-_QUERY_VALUE = ('q_proj', 'v_proj')
-
-# open_clip fuses query, key and value into one parameter, which is no layer that peft can adapt.
-# Its text tower reads `out_proj.weight` without calling the layer, so that an adapter would have
-# no effect there; the vision tower is run by our own blocks, which call it.
-ADAPTABLE: dict[type[VisionLanguageBackbone], dict[str, Tower]] = {
-    SigLIPBackbone: dict(
-        vision=Tower('vision_model.encoder.layers', _SIGLIP_MATRICES, _QUERY_VALUE),
-        text=Tower('text_model.encoder.layers', _SIGLIP_MATRICES, _QUERY_VALUE),
-    ),
-    CLIPBackbone: dict(
-        vision=Tower(
-            'visual.transformer.resblocks',
-            {'out_proj': 'attn.out_proj', **_CLIP_MLP},
-            ('out_proj', *_CLIP_MLP),
-        ),
-        text=Tower('transformer.resblocks', _CLIP_MLP, tuple(_CLIP_MLP)),
-    ),
-}
 
 
 def add_lora(
@@ -76,7 +35,7 @@ def add_lora(
     name in the pooling head stays as it is. Checkpoints from before still load.
 
     Args:
-        backbone: A `SigLIPBackbone` or a `CLIPBackbone`.
+        backbone: The encoder.
         rank: Inner width of an adapter.
         alpha: Numerator of the factor alpha / rank; twice the rank if not given.
         dropout: Part of the adapters' inputs dropped, in training mode.
@@ -98,12 +57,14 @@ def add_lora(
         raise ValueError(f'lora.towers: expected some of {TOWERS}, found {tuple(towers)}')
     if lora_layers(backbone):
         raise ValueError('lora: the backbone has adapters already')
-    kinds = next((ADAPTABLE[kind] for kind in ADAPTABLE if isinstance(backbone, kind)), None)
-    if kinds is None:
+    known = backbone.towers()
+    missing = [name for name in towers if name not in known or not known[name].adaptable]
+    if missing:
         raise ValueError(
-            f'lora: expected a SigLIPBackbone or a CLIPBackbone, found {type(backbone).__name__}'
+            f'lora: expected an encoder with layers to adapt in its {missing[0]} tower, found a '
+            f'{type(backbone).__name__}, which has none'
         )
-    patterns = [_pattern(kinds[tower], targets, tower) for tower in towers]
+    patterns = [_pattern(known[name], targets, name) for name in towers]
     inject(backbone, '|'.join(patterns), rank=rank, alpha=alpha, dropout=dropout, adapters=adapters)
     return backbone
 
@@ -171,13 +132,13 @@ def merge_lora(backbone: VisionLanguageBackbone) -> VisionLanguageBackbone:
 
 
 def _pattern(tower: Tower, targets: Sequence[str] | None, name: str) -> str:
-    unknown = sorted(set(targets or ()) - set(tower.matrices))
+    unknown = sorted(set(targets or ()) - set(tower.adaptable))
     if unknown or targets is not None and not targets:
         raise ValueError(
-            f'lora.targets: expected some of {", ".join(tower.matrices)} for the {name} tower, '
+            f'lora.targets: expected some of {", ".join(tower.adaptable)} for the {name} tower, '
             f'found {", ".join(unknown) or "none"}'
         )
-    chosen = (re.escape(tower.matrices[target]) for target in targets or tower.default)
+    chosen = (re.escape(tower.adaptable[target]) for target in targets or tower.default)
     return rf'{re.escape(tower.layers)}\.\d+\.({"|".join(chosen)})'
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,17 @@ class PatchStatisticsFusion(nn.Module):
         self.first = nn.Linear(num_statistics, width) if width else None
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], hidden_size: int) -> PatchStatisticsFusion:
+        """For the statistics that a model's configuration names, on features of `hidden_size`.
+
+        Args:
+            options: ``names`` of the statistics; maybe ``mean``, ``std`` and ``width``, as above.
+            hidden_size: D.
+        """
+        given = {key: options[key] for key in ('mean', 'std', 'width') if key in options}
+        return cls(len(options['names']), hidden_size, **given)
 
     def forward(self, features: Tensor, statistics: Tensor) -> Tensor:
         """Add what the statistics say; a statistic that is not finite counts as average.

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,24 +17,16 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mmseg_siglip.io.cache import cache_folder
+from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.precision import autocast, compute_dtype
 from mmseg_siglip.text.templates import SLOT
-from mmseg_siglip.weights.checkpoint import write_atomically
 
 if TYPE_CHECKING:
     from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 
 FORMAT = 2
 ENOUGH = 64  # prompts in a batch that keep the processor busy
-
-
-def cache_folder() -> Path:
-    """Where embeddings are kept: ``$MMSEG_SIGLIP_CACHE``, or a folder below the user's cache."""
-    root = os.environ.get('MMSEG_SIGLIP_CACHE')
-    if root:
-        return Path(root)
-    base = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache'))
-    return base / 'mmseg_siglip' / 'text_bank'
 
 
 @torch.no_grad()
@@ -108,7 +98,7 @@ def text_bank(
     device = next(iter(backbone.text_parameters().values())).device
     dtype = compute_dtype(precision, device)
     key = bank_key(backbone, queries, templates, dtype)
-    path = cache_folder() / f'{key}.safetensors'
+    path = cache_folder('text_bank') / f'{key}.safetensors'
     if path.is_file():
         try:
             return load_file(path, device=str(device))['embeddings']

@@ -19,14 +19,16 @@ from transformers.activations import ACT2FN
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from mmseg_siglip.models.backbones.siglip import bundled
+from mmseg_siglip.models.backbones.image_size import resolve_image_size
+from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
+from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.vlm.checkpoints import (
     load_language_model,
     load_tokenizer,
     load_vision_model,
     read_vision_config,
 )
-from mmseg_siglip.vlm.llava import LlavaForConditionalGeneration, feature_layers
+from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_layers
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, load_image_processor, make_processor
 from mmseg_siglip.vlm.strategy import (
     check_strategy,
@@ -34,7 +36,8 @@ from mmseg_siglip.vlm.strategy import (
     extra_tokens,
     in_transformers,
 )
-from mmseg_siglip.vlm.vision import native_size, token_grid
+from mmseg_siglip.vlm.vision import token_grid
+from mmseg_siglip.weights.source import bundled
 
 PARTS = {
     'vision': 'model.vision_tower.',
@@ -45,7 +48,7 @@ PARTS = {
 
 
 class _Parts(NamedTuple):
-    model: LlavaForConditionalGeneration
+    model: DepthLlavaForConditionalGeneration
     image_processor: BaseImageProcessor
     tokenizer: PreTrainedTokenizerBase
     context_len: int
@@ -61,7 +64,9 @@ class PretrainedVLM(_Parts):
     processor: LlavaProcessor
 
     @classmethod
-    def of(cls, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> PretrainedVLM:
+    def of(
+        cls, model: DepthLlavaForConditionalGeneration, processor: LlavaProcessor
+    ) -> PretrainedVLM:
         tokenizer = processor.tokenizer
         vlm = cls(model, processor.image_processor, tokenizer, context_length(model, tokenizer))
         vlm.processor = processor
@@ -130,8 +135,7 @@ def build_llava(
             'take a SigLIP 2 of fixed resolution'
         )
     strategy = check_strategy(select_feature or default_strategy(vision_config), vision_config)
-    size = image_size or native_size(vision_config)
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    size = pair(image_size or resolve_image_size(None, vision_config), 'image_size')
     image_processor = load_image_processor(source, vision_config, size=size, revision=revision)
     if isinstance(llm, Mapping) and tokenizer is None:
         raise ValueError('tokenizer: expected one beside a configuration of a language model')
@@ -186,7 +190,7 @@ def projector_activation(projector: str) -> str:
 
 def put_together(
     config: LlavaConfig, tower: nn.Module, language: PreTrainedModel, *, name: str
-) -> LlavaForConditionalGeneration:
+) -> DepthLlavaForConditionalGeneration:
     """The model of `config` around two that exist, weights shared and not copied.
 
     Raises:
@@ -194,7 +198,7 @@ def put_together(
             bias or caps them.
     """
     with torch.device('meta'):
-        model = LlavaForConditionalGeneration(config)
+        model = DepthLlavaForConditionalGeneration(config)
     ids = torch.arange(4)[None] % language.config.vocab_size
     with torch.no_grad():
         expected = language(input_ids=ids).logits
@@ -221,7 +225,9 @@ def part_of(name: str) -> str:
     return next(part for part, prefix in PARTS.items() if name.startswith(prefix))
 
 
-def require_gradients(model: LlavaForConditionalGeneration, parts: Sequence[str]) -> list[Tensor]:
+def require_gradients(
+    model: DepthLlavaForConditionalGeneration, parts: Sequence[str]
+) -> list[Tensor]:
     """Let the parameters of `parts` require gradients, and no others; they are returned.
 
     Of ``vision`` these are the ones that image features depend on: for the others, which get no
@@ -230,7 +236,8 @@ def require_gradients(model: LlavaForConditionalGeneration, parts: Sequence[str]
     Raises:
         ValueError: A part is unknown, or the model lacks it.
     """
-    unread = {id(p) for module in above_features(model) for p in module.parameters()}
+    above = TransformersTrunk(model.model.vision_tower).above(max(feature_layers(model.config)))
+    unread = {id(parameter) for part in above for parameter in part.parameters()}
     found = {part: [] for part in PARTS}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part_of(name) in parts and id(parameter) not in unread)
@@ -242,11 +249,3 @@ def require_gradients(model: LlavaForConditionalGeneration, parts: Sequence[str]
                 f'train: expected some of {", ".join(p for p in found if found[p])}, found {part!r}'
             )
     return [parameter for part in parts for parameter in found[part]]
-
-
-def above_features(model: LlavaForConditionalGeneration) -> list[nn.Module]:
-    """The parts of the vision tower that no image feature depends on."""
-    vision = getattr(model.model.vision_tower, 'vision_model', model.model.vision_tower)
-    head = [vision.head] if getattr(vision, 'use_head', False) else []
-    deepest = max(feature_layers(model.config))
-    return [*vision.encoder.layers[deepest:], vision.post_layernorm, *head]

@@ -22,8 +22,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from mmseg_siglip.models.backbones.siglip import bundled, first_line
+from mmseg_siglip.weights.source import bundled
 from mmseg_siglip.weights.state import refuse_missing_path
+from mmseg_siglip.weights.transformers_model import first_line
 
 VISION_MODELS = {
     'siglip_vision_model': SiglipVisionModel,
@@ -49,7 +50,7 @@ RELEASED = tuple(
 )
 
 
-def read_config(source: str, *, revision: str | None = None) -> PretrainedConfig:
+def read_transformers_config(source: str, *, revision: str | None = None) -> PretrainedConfig:
     """The transformers configuration of a folder or Hub id.
 
     Raises:
@@ -75,7 +76,7 @@ def read_vision_config(source: str, *, revision: str | None = None) -> Pretraine
     Raises:
         ValueError: There is none, or it is of something else.
     """
-    config = read_config(bundled(source), revision=revision)
+    config = read_transformers_config(bundled(source), revision=revision)
     if config.model_type in PARENTS:
         return getattr(config, PARENTS[config.model_type])
     if config.model_type in VISION_MODELS:
@@ -162,7 +163,7 @@ def load_language_model(source: str | Mapping, *, revision: str | None = None) -
         fields = dict(source)
         config = AutoConfig.for_model(fields.pop('model_type', None), **fields)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    config = read_config(source, revision=revision)
+    config = read_transformers_config(source, revision=revision)
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise ValueError(
             f'{source}: expected a causal language model, found model_type {config.model_type!r}'

@@ -17,8 +17,6 @@ from mmseg_siglip.patch_stats import patch_statistics
 from mmseg_siglip.vlm.processing import get_size
 from mmseg_siglip.vlm.vision import token_grid
 
-STATISTICS = ('mean', 'std', 'min', 'max', 'valid_fraction')
-
 
 def depth_statistics(
     depths: Sequence[Tensor], image_processor: BaseImageProcessor, config: PretrainedConfig

@@ -7,6 +7,7 @@ language model, K depth statistics.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 import transformers
@@ -27,17 +28,7 @@ def feature_layers(config: PretrainedConfig) -> tuple[int, ...]:
     return tuple(blocks_needed(layer, config.vision_config.num_hidden_layers) for layer in wanted)
 
 
-def make_fusion(options: Mapping, hidden_size: int) -> PatchStatisticsFusion:
-    return PatchStatisticsFusion(
-        len(options['names']),
-        hidden_size,
-        mean=options.get('mean'),
-        std=options.get('std'),
-        width=options.get('width', 0),
-    )
-
-
-class LlavaModel(transformers.LlavaModel):
+class DepthLlavaModel(transformers.LlavaModel):
     """Features of the image come from `get_image_features` below, all else is transformers'."""
 
     def __init__(self, config: LlavaConfig) -> None:
@@ -45,7 +36,9 @@ class LlavaModel(transformers.LlavaModel):
         options = getattr(config, 'depth_fusion', None)
         self.depth_fusion: PatchStatisticsFusion | None = None
         if options:
-            self.depth_fusion = make_fusion(options, config.text_config.hidden_size)
+            self.depth_fusion = PatchStatisticsFusion.from_options(
+                options, config.text_config.hidden_size
+            )
 
     def get_image_features(
         self,
@@ -134,8 +127,8 @@ class LlavaModel(transformers.LlavaModel):
         return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
 
 
-class LlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
-    """Transformers' class of this name, which can also load what this one saves, less the depth.
+class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
+    """Transformers' LLaVA, which can also load what this one saves, less the depth.
 
     Beyond it: images of any size, ``depth_statistics`` beside ``pixel_values`` in `forward` and
     ``generate``, and no computing of layers that nothing reads.
@@ -143,7 +136,7 @@ class LlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
 
     def __init__(self, config: LlavaConfig) -> None:
         super(transformers.LlavaForConditionalGeneration, self).__init__(config)
-        self.model = LlavaModel(config)
+        self.model = DepthLlavaModel(config)
         text = config.text_config
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
@@ -159,12 +152,18 @@ class LlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
             options: ``names`` of the statistics and their ``space`` (see `patch_statistics`),
                 ``mean`` and ``std`` over the training set, ``width`` of a hidden layer.
         """
-        fusion = make_fusion(options, self.config.text_config.hidden_size)
+        fusion = PatchStatisticsFusion.from_options(options, self.config.text_config.hidden_size)
         self.model.depth_fusion = fusion.to(self.device, self.dtype)
         self.config.depth_fusion = {
             'space': 'depth',
             **{k: list(v) if isinstance(v, (list, tuple)) else v for k, v in options.items()},
         }
+
+    def save_pretrained(self, save_directory: str | Path, **options) -> None:
+        """As transformers', with the name of transformers' class in ``config.json``."""
+        super().save_pretrained(save_directory, **options)
+        self.config.architectures = [transformers.LlavaForConditionalGeneration.__name__]
+        self.config.save_pretrained(save_directory)
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -218,3 +217,6 @@ class LlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
         if inputs.get('pixel_values') is None:
             inputs.pop('depth_statistics', None)
         return inputs
+
+
+LlavaForConditionalGeneration = DepthLlavaForConditionalGeneration  # its former name

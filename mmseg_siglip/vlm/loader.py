@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor
 
 from mmseg_siglip.device import find_device
-from mmseg_siglip.models.backbones.siglip import first_line
+from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.vlm.adapters import load_projector
 from mmseg_siglip.vlm.assemble import (
@@ -24,13 +24,14 @@ from mmseg_siglip.vlm.checkpoints import (
     VISION_MODELS,
     load,
     quiet,
-    read_config,
+    read_transformers_config,
     read_vision_config,
 )
-from mmseg_siglip.vlm.llava import LlavaForConditionalGeneration, feature_layers
+from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_layers
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN, get_size, set_size
 from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transformers
 from mmseg_siglip.vlm.vision import num_prefix, token_grid
+from mmseg_siglip.weights.transformers_model import first_line
 
 TOWER_KEYS = ('mm_vision_tower', 'mm_image_tower')
 KEYS = (
@@ -161,19 +162,18 @@ def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
     feature_layers(config)
     processor = _processor(path, config)
     if options.get('image_size'):
-        size = options['image_size']
-        size = (size, size) if isinstance(size, int) else tuple(size)
+        size = pair(options['image_size'], 'image_size')
         token_grid(vision, size)
         set_size(processor.image_processor, vision, size)
     rows, columns = token_grid(vision, get_size(processor.image_processor))
     config.image_seq_length = rows * columns + extra_tokens(strategy, vision)
-    model = load(LlavaForConditionalGeneration, path, config=config, dtype=torch.float32)
+    model = load(DepthLlavaForConditionalGeneration, path, config=config, dtype=torch.float32)
     return PretrainedVLM.of(model, processor)
 
 
 def _llava_config(path: str) -> LlavaConfig:
     try:
-        config = read_config(path)
+        config = read_transformers_config(path)
     except ValueError as error:
         if 'llava' in str(error):
             raise ValueError(

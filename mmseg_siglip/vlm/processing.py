@@ -13,9 +13,9 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
-from mmseg_siglip.models.backbones.siglip import first_line
 from mmseg_siglip.vlm.strategy import in_transformers
 from mmseg_siglip.vlm.vision import CLIP_TYPES, num_prefix
+from mmseg_siglip.weights.transformers_model import first_line
 
 IMAGE_TOKEN = '<image>'
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmseg_siglip.models.backbones.siglip import bundled
+from mmseg_siglip.models.backbones.image_size import resolve_image_size
+from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
+from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.precision import autocast, compute_dtype
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.checkpoints import load_vision_model, read_vision_config
@@ -24,14 +26,13 @@ from mmseg_siglip.vlm.strategy import (
     select,
 )
 from mmseg_siglip.vlm.vision import (
-    ATTENTION,
     CLIP_TYPES,
     SIGLIP_TYPES,
     blocks_needed,
     hidden_states,
-    native_size,
     token_grid,
 )
+from mmseg_siglip.weights.source import bundled
 
 
 class VisionTower(nn.Module):
@@ -90,8 +91,7 @@ class VisionTower(nn.Module):
         self.select_layer = select_layer
         self._depth = blocks_needed(select_layer, self.config.num_hidden_layers)
         self.scales = check_scales(scales)
-        size = image_size or native_size(self.config)
-        self.image_size = (size, size) if isinstance(size, int) else tuple(size)
+        self.image_size = pair(image_size or resolve_image_size(None, self.config), 'image_size')
         self.grid = token_grid(self.config, self.image_size)
         if len(self.scales) > 1 and self.num_tokens > self.num_patches:
             raise ValueError(
@@ -124,7 +124,6 @@ class VisionTower(nn.Module):
         tower.requires_grad_(self.trainable)
         self.vision_tower = tower.train(self.training)
         if not self.trainable:
-            tower.set_attn_implementation(ATTENTION)
             self._apply_precision()
 
     def _apply_precision(self) -> None:
@@ -193,7 +192,7 @@ class VisionTower(nn.Module):
         """Of the sums between blocks."""
         if not self.is_loaded:
             return torch.float32
-        return self.vision_tower.embeddings.position_embedding.weight.dtype
+        return TransformersTrunk(self.vision_tower).dtype
 
     @property
     def device(self) -> torch.device:

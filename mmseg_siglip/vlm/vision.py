@@ -10,38 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_unshuffle
-from transformers import AttentionInterface, PretrainedConfig
+from transformers import PretrainedConfig
 
-from mmseg_siglip.models.dense.attention import attend
+from mmseg_siglip.models.backbones.image_size import resolve_image_size
+from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
 
 SIGLIP_TYPES = ('siglip_vision_model', 'siglip2_vision_model')
 CLIP_TYPES = ('clip_vision_model',)
-ATTENTION = 'mmseg_siglip'  # in transformers' terms
-
-
-def attention_forward(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **_
-) -> tuple[Tensor, None]:
-    """`attend` as a transformers attention: (B, H, N, d) to (B, N, H, d).
-
-    Scaled by 1 / √d, as in all vision models here; none of them drops attention in prediction.
-    """
-    return attend(query, key, value, mask).transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(ATTENTION, attention_forward)
-
-
-def native_size(config: PretrainedConfig) -> tuple[int, int]:
-    """(H, W) in pixels that a vision model was trained on."""
-    if config.model_type == 'siglip2_vision_model':
-        side = int(config.num_patches**0.5) * config.patch_size
-    else:
-        side = config.image_size
-    return side, side
 
 
 def token_grid(config: PretrainedConfig, size: tuple[int, int]) -> tuple[int, int]:
@@ -52,7 +28,7 @@ def token_grid(config: PretrainedConfig, size: tuple[int, int]) -> tuple[int, in
             patches of 14 give 27): transformers would drop what is left over.
     """
     patch = config.patch_size
-    for side, trained in zip(size, native_size(config), strict=True):
+    for side, trained in zip(size, resolve_image_size(None, config), strict=True):
         if side < patch or (side % patch and side != trained):
             raise ValueError(
                 f'image size: expected multiples of the patch of {patch} pixels, or {trained}, '
@@ -94,25 +70,9 @@ def hidden_states(vision: nn.Module, images: Tensor, layers: Sequence[int]) -> l
     Returns:
         One (B, N, C) per layer.
     """
-    vision = getattr(vision, 'vision_model', vision)
-    x = embed(vision, images)
-    found = {0: x}
-    for i, block in enumerate(vision.encoder.layers[: max(layers)], start=1):
-        x = block(x, None)
-        if i in layers:
-            found[i] = x
-    return [found[layer] for layer in layers]
-
-
-def embed(vision: nn.Module, images: Tensor) -> Tensor:
-    """(B, 3, H, W) to tokens (B, N, C), positions added."""
-    config = vision.config
-    grid = token_grid(config, tuple(images.shape[-2:]))
-    if config.model_type == 'siglip2_vision_model':
-        # (B, 3*p*p, h, w), channels before pixels; the model expects pixels before channels.
-        p = config.patch_size
-        patches = pixel_unshuffle(images, p).unflatten(1, (3, p * p)).permute(0, 3, 4, 2, 1)
-        shapes = torch.tensor([grid] * len(images), device=images.device)
-        return vision.embeddings(patches.flatten(3).flatten(1, 2), shapes)
-    x = vision.embeddings(images, interpolate_pos_encoding=True)
-    return vision.pre_layrnorm(x) if config.model_type in CLIP_TYPES else x
+    trunk = TransformersTrunk(vision)
+    token_grid(trunk.vision.config, tuple(images.shape[-2:]))
+    blocks = [layer - 1 for layer in layers if layer]
+    _, taps = trunk.forward_intermediates(images, blocks, prefix=True, stop_early=True)
+    found = dict(zip(blocks, taps, strict=True))
+    return [found[layer - 1] if layer else trunk.tokens(images).x for layer in layers]

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running anything in them, written whole or not at all."""
+"""Checkpoint files, read without running anything in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import os
 import pickle
 import re
-import tempfile
 import zipfile
 from collections import OrderedDict, deque
 from collections.abc import Mapping
@@ -159,29 +158,6 @@ def to_plain(value: Any, *, where: str = 'checkpoint') -> Any:
 
 
 _NOTHING = object()
-
-
-def write_atomically(data: bytes | memoryview, path: str | Path) -> None:
-    """Write beside the place, flush to disk, then rename: a reader sees the old file or the new."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def is_whole(path: str | Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,14 +16,7 @@ from mmengine.runner.checkpoint import (
     get_torchvision_models,
 )
 
-CACHE_VARIABLE = 'MMSEG_SIGLIP_CACHE'
-
-
-def cache_folder(name: str) -> Path:
-    """Where files of this kind are kept: below ``$MMSEG_SIGLIP_CACHE``, else the user's cache."""
-    home = os.environ.get('XDG_CACHE_HOME', '~/.cache')
-    root = os.environ.get(CACHE_VARIABLE) or Path(home, 'mmseg_siglip')
-    return Path(root, name).expanduser()
+from mmseg_siglip.io.cache import cache_folder
 
 
 def _from_http(address: str) -> Path:
@@ -62,7 +54,7 @@ def _from_hub(address: str) -> Path:
 
 def _lookup(address: str, names: dict[str, str]) -> Path:
     scheme, _, name = address.partition('://')
-    if name not in names:
+    if names.get(name) is None:  # torchvision names models that it has no weights of
         raise ValueError(f'{address} is unknown: {scheme} has no model named {name!r}.')
     return fetch(names[name])
 

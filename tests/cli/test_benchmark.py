@@ -38,7 +38,7 @@ def failure(capsys, *argv):
 
 def arguments(**changes):
     given = 'checkpoint num_samples pamr_steps logit_scale slide_crop slide_stride save_vis'.split()
-    given += ['use_sam']
+    given += ['use_sam', 'encoder']
     defaults = dict.fromkeys([*given, 'cfg_options'])
     return SimpleNamespace(**defaults | dict(launcher='none', work_dir=Path('work')) | changes)
 
@@ -110,6 +110,20 @@ def test_siglip_weights_take_the_twin(siglip_folder):
     assert published(cfg) == (None, None)
 
 
+def test_a_named_encoder_takes_the_twin_of_its_kind(capsys):
+    def found(name):
+        cfg = compose('voc21', arguments(encoder=name))
+        return Path(cfg.filename).stem, cfg.model.backbone.pretrained
+
+    assert found('siglip2_b16_512') == ('voc21_siglip2', 'google/siglip2-base-patch16-512')
+    assert found('clip_l14_336') == ('voc21', 'ViT-L/14@336px')
+    siglip = ['--encoder', 'siglip2_b16_512', '--datasets', 'context459']
+    assert 'is for a CLIPBackbone, siglip2_b16_512 is a SigLIPBackbone' in failure(capsys, *siglip)
+    with pytest.raises(SystemExit):
+        main(['weights.pt', *siglip])
+    assert '--encoder and CHECKPOINT: expected one of them' in capsys.readouterr().err
+
+
 def test_published_figures_stand_beside_published_settings_only(openai_file):
     def figure(name='voc21', attention='csa', checkpoint=None, **changes):
         args = arguments(checkpoint=checkpoint, **changes)
@@ -173,7 +187,7 @@ def test_bad_input_is_one_line(openai_file, siglip_folder, capsys):
     line = failure(capsys, '--datasets', 'voc21', 'imagenet')
     assert "unknown dataset 'imagenet'; expected one of" in line and 'coco-stuff,' in line
     line = failure(capsys, '--datasets', 'voc21', '--attention', 'csa', 'sharp')
-    assert "unknown attention 'sharp'; expected one of vanilla" in line
+    assert "unknown attention 'sharp'; expected one of clearclip, csa" in line
     assert 'data/cityscapes is not there' in failure(capsys, '--datasets', 'voc21', 'cityscapes')
     assert 'there is no file none.pt' in failure(capsys, 'none.pt', '--datasets', 'voc21')
     line = failure(capsys, openai_file, '--datasets', 'voc21-siglip2')

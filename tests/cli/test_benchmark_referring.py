@@ -40,9 +40,17 @@ def test_one_table_of_resolutions(checkpoint, tmp_path, capsys):
     assert rows[0]['SigLIP sees'] == '64x64' and float(rows[0]['images/s']) > 0
 
 
+def test_another_encoder_has_rows_of_its_own(checkpoint, tmp_path, capsys):
+    argv = [checkpoint, '--referring', 'shapes', '--encoder', 'tiny_siglip_shapes']
+    argv += ['--num-samples', '1', '--work-dir', str(tmp_path), *SMALL]
+    assert main(argv) == 0
+    assert '| shapes_tiny_siglip_shapes | own size | 1 |' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ('argv', 'message'),
     [
+        (['none.pth', '--referring', 'shapes', '--encoder', 'no'], '--encoder: expected a .py'),
         (['none.pth', '--referring', 'shapes'], 'checkpoint not found'),
         (['none.pth', '--referring', 'nothing'], "unknown referring config 'nothing'; expected"),
     ],

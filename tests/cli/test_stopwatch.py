@@ -1,12 +1,11 @@
-"""The time between the first batch asked for and the last done, and rows as a file."""
+"""The time between the first batch asked for and the last done."""
 
 from __future__ import annotations
 
-import csv
 import time
 from types import SimpleNamespace
 
-from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, write_csv
+from mmseg_siglip.cli.jobs.stopwatch import Stopwatch
 
 
 def test_times_the_batches_and_nothing_before_or_after(capsys):
@@ -30,13 +29,3 @@ def test_times_the_batches_and_nothing_before_or_after(capsys):
     assert watch.end - watch.begin >= 0.04
     assert time.perf_counter() - watch.begin >= watch.end - watch.begin + 0.2
     assert 'shapes' in capsys.readouterr().err and watch.bar.n == 2
-
-
-def test_rows_come_back(tmp_path):
-    rows = [dict(name='a, b', score=1.5), dict(name='ü', score=2)]
-    write_csv(rows, tmp_path / 'new' / 'rows.csv')
-    with (tmp_path / 'new' / 'rows.csv').open(encoding='utf-8') as file:
-        assert list(csv.DictReader(file)) == [
-            dict(name='a, b', score='1.5'),
-            dict(name='ü', score='2'),
-        ]

@@ -73,7 +73,7 @@ def test_images_are_normalised_once(capsys, repository):
         (['sclip/shapes.py'], 'follows a CATSegSegmentor, found SCLIPSegmentor'),
         (['cat_seg/shapes.py', '--index', '20000'], '--index: expected 0 to 19999, found 20000'),
         (['cat_seg/shapes.py', '--split', 'val'], 'shapes.py has no data to follow'),
-        (['cat_seg/clip_b16_coco_stuff.py'], 'is not there; prepare the data of COCOStuffDataset'),
+        (['cat_seg/coco_stuff.py'], 'is not there; prepare the data of COCOStuffDataset'),
     ],
 )
 def test_bad_input_is_one_line(capsys, repository, arguments, message):

@@ -11,11 +11,13 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.models.lora import lora_layers
 from mmseg_siglip.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/dpt'
 EVERY = sorted(path.stem for path in CONFIGS.glob('*.py'))
+OTHERS = ['siglip_b16_512', 'siglip_so400m14_384', 'siglip2_l16_512', 'siglip2_so400m14_384']
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +65,18 @@ def test_predictions_can_be_written(name, tmp_path):
     assert (np.asarray(Image.open(written)) == metric.max_depth * unit).all()
 
 
+@pytest.mark.parametrize('encoder', [None, *OTHERS])
 @pytest.mark.parametrize('name', [name for name in EVERY if 'finetune' in name])
-def test_the_second_stage_starts_where_the_first_ends(name):
-    second = Config.fromfile(CONFIGS / f'{name}.py')
-    first = Config.fromfile(CONFIGS / f'{name.replace("finetune", "frozen")}.py')
+def test_the_second_stage_starts_where_the_first_ends(name, encoder):
     first_name = name.replace('finetune', 'frozen')
-    assert second.load_from == f'work_dirs/{first_name}/iter_{first.train_cfg.max_iters}.pth'
+    second, first = (Config.fromfile(CONFIGS / f'{stage}.py') for stage in (name, first_name))
+    folder = f'work_dirs/{first_name}'
+    if encoder is not None:
+        apply_encoder(first, encoder)
+        apply_encoder(second, encoder)
+        folder = first.work_dir
+        assert encoder in folder and second.work_dir == folder.replace('frozen', 'finetune')
+    assert second.load_from == f'{folder}/iter_{first.train_cfg.max_iters}.pth'
     assert second.model.backbone == first.model.backbone
     assert second.model.decode_head == first.model.decode_head
     assert second.optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1

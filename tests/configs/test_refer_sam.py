@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tiny_sams import SAM2_CONFIG, SAM_CONFIG
 
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.models.lora import lora_layers
 from mmseg_siglip.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 
@@ -49,8 +50,13 @@ def test_builds(name):
 
 @pytest.mark.parametrize('name', RESOLUTIONS)
 def test_another_resolution_is_another_name(name):
-    config, base = (Config.fromfile(CONFIGS / f'{n}.py') for n in (f'refcoco_{name}', 'refcoco'))
+    config, base = (Config.fromfile(CONFIGS / 'refcoco.py') for _ in range(2))
+    apply_encoder(config, f'siglip2_{name}')
+    assert config.pop('work_dir') == f'work_dirs/refcoco_siglip2_{name}'
     assert config.model.backbone.pop('pretrained') != base.model.backbone.pop('pretrained')
+    for cfg in (config, base):
+        cfg.pop('encoder')
+        cfg.pop('encoder_size')
     assert config.to_dict() == base.to_dict()
 
 

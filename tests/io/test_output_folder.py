@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mmseg_siglip.io.output_folder import MANIFEST, OutputFolder, digest_of, write_whole
+from mmseg_siglip.io.output_folder import MANIFEST, OutputFolder, digest_of
 
 SETTINGS = dict(words=['cat', 'dog, puppy'], method='sclip', sides=(3, 4))
 HOLD = """
@@ -69,11 +69,3 @@ def test_a_process_that_outlives_its_run_keeps_the_next_one_out(tmp_path):
         holder.kill()
         holder.communicate()
     claim(tmp_path)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / 'a.json'
-    write_whole(path, 'old')
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(path, '\ud800')
-    assert path.read_text() == 'old'

@@ -3,7 +3,7 @@ import torch
 from oracles import classify
 
 from mmseg_siglip.models import labelling
-from mmseg_siglip.models.labelling import Labeller, merge_words
+from mmseg_siglip.models.labelling import DROPPED, Labeller, label_views, merge_words
 
 OWNER = (0, 0, 0, 1, 1, 2, 3, 4, 4)
 
@@ -37,6 +37,17 @@ def test_equals_the_plain_rules(monkeypatch, owner, rules, chunk):
     torch.testing.assert_close(result.scores, probabilities.max(0).values)
 
 
+@pytest.mark.parametrize('rules', [{}, dict(prob_thd=0.3), dict(prob_thd=0.3, background_index=2)])
+def test_labels_of_known_probabilities(rules):
+    probabilities = torch.rand(5, 4, 6, generator=torch.Generator().manual_seed(0)) / 2
+    expected = probabilities.argmax(0)
+    if 'background_index' in rules:
+        expected[probabilities.amax(0) < 0.3] = 2
+        assert not torch.equal(expected, probabilities.argmax(0))
+    labels = Labeller(range(5), 10.0, **rules).of_probabilities(probabilities)
+    assert torch.equal(labels, expected)
+
+
 def test_ties_go_to_the_first_class():
     """As "bed", which SCLIP's COCO-Object list names twice."""
     cosines = torch.tensor([0.1, 0.9, 0.9]).view(3, 1, 1)
@@ -65,3 +76,27 @@ def test_merge_takes_the_highest():
     expected = torch.stack([values[a:b].amax(0) for a, b in spans])
     assert torch.equal(merge_words(values, OWNER), expected)
     assert merge_words(values, range(9)) is values
+
+
+@pytest.mark.parametrize('words_at_once', [1, 2, 100])
+def test_labels_are_the_best_of_the_words_looked_at(monkeypatch, words_at_once):
+    monkeypatch.setattr('mmseg_siglip.models.labelling.CHUNK_BYTES', 4 * words_at_once)
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 3, 3)
+    logits[:, 3] = DROPPED  # no view looked at it
+    chances = torch.rand(5, 6, 7)
+    chances[3] = 2.0
+    asked = []
+
+    def probabilities(words):
+        asked.extend(words.tolist())
+        return chances[words]
+
+    owner = [0, 0, 1, 2, 3]
+    found = label_views(probabilities, logits, (6, 7), owner, cells=1, return_probabilities=True)
+    assert asked == [0, 1, 2, 4]
+    best = chances[[0, 1, 2, 4]].argmax(0)
+    assert torch.equal(found.labels, torch.tensor([0, 0, 1, 3])[best])
+    assert torch.equal(found.scores, chances[[0, 1, 2, 4]].amax(0))
+    assert found.probabilities.shape == (4, 6, 7) and (found.probabilities[2] == 0).all()
+    torch.testing.assert_close(found.probabilities[0], chances[:2].amax(0))

@@ -10,12 +10,12 @@ from oracles import embed_words
 from safetensors.torch import load_file
 from tiny_encoders import CLIP_CONFIG, SIGLIP_CONFIGS
 
+from mmseg_siglip.io.cache import cache_folder
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.text import text_bank as module
 from mmseg_siglip.text.templates import get_templates
 from mmseg_siglip.text.text_bank import (
     bank_key,
-    cache_folder,
     embed_queries,
     prompt_batches,
     text_bank,
@@ -77,7 +77,7 @@ def test_second_time_is_read(clip, count):
     first = text_bank(clip, WORDS, TEMPLATES)
     again = text_bank(clip, WORDS, TEMPLATES)
     assert torch.equal(first, again) and len(count) == 1
-    assert len(list(cache_folder().iterdir())) == 1
+    assert len(list(cache_folder('text_bank').iterdir())) == 1
 
 
 def test_others_may_read_what_the_umask_lets_them(clip):
@@ -86,7 +86,7 @@ def test_others_may_read_what_the_umask_lets_them(clip):
         text_bank(clip, WORDS, TEMPLATES)
     finally:
         os.umask(before)
-    (path,) = cache_folder().iterdir()
+    (path,) = cache_folder('text_bank').iterdir()
     assert path.stat().st_mode & 0o777 == 0o644
 
 
@@ -131,7 +131,7 @@ def test_two_processes_may_write_at_once(clip, openai_file, tmp_path):
     for name in 'ab':
         found = torch.load(tmp_path / f'{name}.pth', weights_only=True)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    files = list(cache_folder().iterdir())
+    files = list(cache_folder('text_bank').iterdir())
     assert len(files) == 10 and {path.suffix for path in files} == {'.safetensors'}
     assert all(load_file(path)['embeddings'].shape == (2, 48) for path in files)
 
@@ -200,7 +200,7 @@ def test_tokenizer_is_part_of_the_key(siglip_folder):
 @pytest.mark.parametrize('content', [b'', b'not safetensors', b'\x08\0\0\0\0\0\0\0{}      '])
 def test_damaged_file_is_replaced(clip, count, content):
     first = text_bank(clip, WORDS, TEMPLATES)
-    (path,) = cache_folder().iterdir()
+    (path,) = cache_folder('text_bank').iterdir()
     path.write_bytes(content)
     assert torch.equal(text_bank(clip, WORDS, TEMPLATES), first) and len(count) == 2
     assert torch.equal(text_bank(clip, WORDS, TEMPLATES), first) and len(count) == 2
@@ -210,9 +210,3 @@ def test_unwritable_cache_is_no_obstacle(clip, monkeypatch, tmp_path):
     (tmp_path / 'file').write_text('')
     monkeypatch.setenv('MMSEG_SIGLIP_CACHE', str(tmp_path / 'file' / 'cache'))
     assert text_bank(clip, WORDS, TEMPLATES).shape == (5, 48)
-
-
-def test_folder_follows_the_users_cache(monkeypatch, tmp_path):
-    monkeypatch.delenv('MMSEG_SIGLIP_CACHE')
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    assert cache_folder() == tmp_path / 'mmseg_siglip' / 'text_bank'

@@ -33,6 +33,8 @@ def test_saved_and_loaded_it_gives_the_same_logits(siglip_folder, llm_folder, tm
 
 
 def test_stock_transformers_loads_it(llava_folder):
+    config = transformers.AutoConfig.from_pretrained(llava_folder)
+    assert config.architectures == ['LlavaForConditionalGeneration']
     model = transformers.AutoModelForImageTextToText.from_pretrained(llava_folder).eval()
     assert type(model) is transformers.LlavaForConditionalGeneration
     processor = AutoProcessor.from_pretrained(llava_folder)

@@ -17,7 +17,7 @@ from mmseg_siglip.vlm.checkpoints import (
     load_tokenizer,
     load_vision_model,
     quiet,
-    read_config,
+    read_transformers_config,
     read_vision_config,
 )
 
@@ -57,7 +57,7 @@ def test_code_of_a_checkpoint_never_runs(tmp_path):
     config = dict(model_type='evil', auto_map=dict(AutoConfig='evil.EvilConfig'))
     (tmp_path / 'config.json').write_text(json.dumps(config))
     with pytest.raises(ValueError, match='no configuration that transformers knows'):
-        read_config(str(tmp_path))
+        read_transformers_config(str(tmp_path))
     assert not canary.exists()
 
 

@@ -8,7 +8,9 @@ import transformers
 from PIL import Image
 from torch.nn.functional import linear
 
-from mmseg_siglip.vlm import LlavaForConditionalGeneration, VisionChat, load_pretrained_model
+import mmseg_siglip.vlm
+from mmseg_siglip.vlm import VisionChat, load_pretrained_model
+from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration
 from mmseg_siglip.vlm.processing import prompt_of
 
 DEPTH = dict(names=('mean', 'min'), mean=(3.0, 2.0), std=(1.0, 0.5), width=5)
@@ -138,7 +140,7 @@ def test_depth_is_saved_and_found_again(vlm, tmp_path):
 def test_blocks_above_the_layer_are_not_run(vlm):
     ran = []
     for i, block in enumerate(vlm.model.model.vision_tower.encoder.layers):
-        block.register_forward_hook(lambda *_, i=i: ran.append(i))
+        block.mlp.register_forward_hook(lambda *_, i=i: ran.append(i))
     vlm.model(**batch(vlm))
     assert ran == [0, 1]
 
@@ -155,6 +157,10 @@ def test_several_layers(vlm, stock, siglip_folder, llm_folder):
     torch.testing.assert_close(
         several.model(**inputs).logits, twin(**inputs).logits, rtol=1e-5, atol=1e-5
     )
+
+
+def test_the_former_name_of_the_class():
+    assert mmseg_siglip.vlm.LlavaForConditionalGeneration is DepthLlavaForConditionalGeneration
 
 
 def test_bad_input(vlm, llava_folder):
@@ -180,7 +186,7 @@ def test_bad_input(vlm, llava_folder):
     vlm.model.add_depth_fusion(DEPTH)
     with pytest.raises(ValueError, match=r'expected \(2, 16, 2\) beside .* found \(2, 9, 2\)'):
         vlm.model(**inputs, depth_statistics=torch.rand(2, 9, 2))
-    model = LlavaForConditionalGeneration.from_pretrained(llava_folder)
+    model = DepthLlavaForConditionalGeneration.from_pretrained(llava_folder)
     model.config.vision_feature_select_strategy = 'default'
     with pytest.raises(ValueError, match="expected 'full' for SigLIP, found 'default'"):
         model(**inputs)

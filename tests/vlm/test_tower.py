@@ -7,9 +7,8 @@ import torch
 from tiny_vlm import write_vision
 from transformers import CLIPVisionModel, SiglipVisionModel
 
-from mmseg_siglip.models.dense.attention import attend
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.vlm import CLIPVisionTower, SigLIPVisionTower, vision
+from mmseg_siglip.vlm import CLIPVisionTower, SigLIPVisionTower
 
 
 @pytest.fixture
@@ -119,17 +118,6 @@ def test_two_scales(siglip_folder):
     torch.testing.assert_close(
         found[..., 32:].mT.unflatten(2, (4, 4))[:, :, :2, 2:], pooled, rtol=1e-4, atol=1e-5
     )
-
-
-@pytest.mark.parametrize('trainable', [False, True])
-def test_attention_is_ours_where_nothing_trains(siglip_folder, images, monkeypatch, trainable):
-    called = []
-    monkeypatch.setattr(vision, 'attend', lambda *args: (called.append(1), attend(*args))[1])
-    tower = SigLIPVisionTower(siglip_folder, trainable=trainable)
-    tokens = tower(images)
-    assert bool(called) != trainable
-    torch.testing.assert_close(tokens, SigLIPVisionTower(siglip_folder)(images))
-    assert 'mmseg_siglip' not in tower.config.to_json_string()
 
 
 def test_half_precision_is_near_and_smaller(siglip_folder, images):

@@ -8,7 +8,7 @@ from commands import command
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
-from mmseg_siglip.engine import Runner
+from mmseg_siglip.engine import AmpOptimWrapper, Runner
 from mmseg_siglip.vlm import LlavaTrainer, load_pretrained_model
 from mmseg_siglip.vlm.processing import prompt_of
 
@@ -111,6 +111,23 @@ def test_every_parameter_that_requires_a_gradient_gets_one(request, llama, folde
     assert [any(p.requires_grad for p in block.parameters()) for block in layers] == [
         i < blocks for i in range(len(layers))
     ]
+
+
+@pytest.mark.parametrize(
+    ('kind', 'dtype'), [('AMX', torch.bfloat16), ('AVX2', torch.float32)], ids=['AMX', 'AVX2']
+)
+def test_products_are_in_the_format_that_is_fast_on_the_cpu(build, pretend_cpu, kind, dtype):
+    pretend_cpu(kind)
+    trainer, seen = build(train=('projector', 'llm')), set()
+    for layer in trainer.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.register_forward_hook(lambda _, args, out: seen.add(out.dtype))
+    sgd = torch.optim.SGD(trainer.parameters(), 0.1)
+    optimizer = AmpOptimWrapper(optimizer=sgd, dtype='bfloat16')
+    with optimizer.optim_context(trainer):
+        loss = trainer(*samples())['loss']
+    optimizer.update_params(loss)
+    assert seen == {dtype} and loss.dtype == torch.float32
 
 
 def test_without_images_only_the_language_model_learns(build):

@@ -13,7 +13,7 @@ from transformers import (
     Siglip2VisionModel,
 )
 
-from mmseg_siglip.vlm.vision import blocks_needed, hidden_states, native_size, token_grid
+from mmseg_siglip.vlm.vision import blocks_needed, hidden_states, token_grid
 
 # patch, native side, (H, W) of the image, tokens
 SIZES = [
@@ -38,10 +38,10 @@ def test_tokens_and_features_are_those_of_transformers(patch, native, size, toke
         expected = model(
             images, output_hidden_states=True, interpolate_pos_encoding=True
         ).hidden_states
-        found = hidden_states(model, images, (0, 1, 2, 3))
-    assert found[2].shape == (2, tokens, 32)
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        found = hidden_states(model, images, (3, 0, 1, 2))
+    assert found[3].shape == (2, tokens, 32)
+    for ours, layer in zip(found, (3, 0, 1, 2), strict=True):
+        torch.testing.assert_close(ours, expected[layer], rtol=1e-5, atol=1e-5)
 
 
 def test_same_count_of_another_shape_is_another_place():
@@ -83,9 +83,9 @@ def test_upper_blocks_are_not_run():
     model = vision_model(8, 32)
     ran = []
     for i, block in enumerate(model.encoder.layers):
-        block.register_forward_hook(lambda *_, i=i: ran.append(i))
+        block.mlp.register_forward_hook(lambda *_, i=i: ran.append(i))
     model.head.register_forward_hook(lambda *_: ran.append('head'))
-    hidden_states(model, torch.randn(1, 3, 32, 32), (2,))
+    hidden_states(model, torch.randn(1, 3, 32, 32), (2, 0, 1))
     assert ran == [0, 1]
 
 
@@ -98,7 +98,6 @@ def test_layers_count_as_in_transformers():
 
 def test_sizes():
     config = vision_model(14, 384).config
-    assert native_size(config) == (384, 384)
     assert token_grid(config, (384, 384)) == (27, 27)
     for size in ((385, 384), (384, 7), (400, 400)):
         with pytest.raises(ValueError, match=f'of 14 pixels, or 384, found {size[0]}x{size[1]}'):

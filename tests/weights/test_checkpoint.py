@@ -19,7 +19,6 @@ from mmseg_siglip.weights.checkpoint import (
     load_checkpoint_file,
     newest_checkpoint,
     to_plain,
-    write_atomically,
 )
 
 
@@ -164,28 +163,6 @@ def test_what_has_no_plain_form_is_named(capsys):
     to_plain(dict(meta=dict(hook=print)))
     output = capsys.readouterr()
     assert 'checkpoint.meta.hook is not saved' in output.out + output.err
-
-
-def test_an_atomic_write_leaves_the_old_file_or_the_new(tmp_path, monkeypatch):
-    path = tmp_path / 'deep' / 'a.pth'
-    write_atomically(b'old', path)
-    assert path.read_bytes() == b'old'
-    assert os.stat(path).st_mode & 0o777 == 0o666 & ~current_umask()
-
-    def fail(*args):
-        raise OSError('disk full')
-
-    monkeypatch.setattr(os, 'fsync', fail)
-    with pytest.raises(OSError, match='disk full'):
-        write_atomically(b'new', path)
-    assert path.read_bytes() == b'old'
-    assert [file.name for file in path.parent.iterdir()] == ['a.pth']
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def save(path, seconds, cut=None):

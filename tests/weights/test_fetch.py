@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmseg_siglip.weights.fetch import cache_folder, fetch
+from mmseg_siglip.io.cache import cache_folder
+from mmseg_siglip.weights.fetch import fetch
 
 
 @pytest.fixture
@@ -55,9 +56,12 @@ def test_a_failed_download_is_one_sentence_and_leaves_nothing(server):
 
 def test_torchvision_names_lead_to_addresses(monkeypatch, server):
     address, _ = server
-    names = {'resnet18': f'{address}/resnet18.pth'}
+    names = {'resnet18': f'{address}/resnet18.pth', 'bare': None}
     monkeypatch.setattr('mmseg_siglip.weights.fetch.get_torchvision_models', lambda: names)
     assert fetch('torchvision://resnet18').read_text() == '/resnet18.pth'
+    for name in ('none', 'bare'):
+        with pytest.raises(ValueError, match=f"has no model named '{name}'"):
+            fetch(f'torchvision://{name}')
 
 
 def test_deprecated_zoo_names_are_followed(monkeypatch, server):

@@ -3,8 +3,8 @@
     python tools/model_converters/cat_seg.py CHECKPOINT OUT [--config CONFIG]
 
 CHECKPOINT is ``model_base.pth`` (CLIP ViT-B/16) or ``model_large.pth`` (ViT-L/14@336px) of
-https://github.com/cvlab-kaist/CAT-Seg; OUT goes to ``tools/test.py`` with ``clip_b16_*.py`` or
-``clip_l14_336_*.py``. With --config the model is built, and every weight must fit.
+https://github.com/cvlab-kaist/CAT-Seg; OUT goes to ``tools/test.py``, of the large model with
+``--encoder clip_l14_336``. With --config the model is built, and every weight must fit.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.models.adapters.cat_seg import from_detectron2
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.weights.checkpoint import load_checkpoint_file, write_atomically
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 from mmseg_siglip.weights.state import load_strict
 
 CLIPS = {768: 'ViT-B-16-quickgelu', 1024: 'ViT-L-14-336-quickgelu'}

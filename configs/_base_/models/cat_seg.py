@@ -1,10 +1,9 @@
-"""CAT-Seg as published; the encoder comes from the files beside this one."""
+"""CAT-Seg as published, on any encoder."""
 
 model = dict(
     type='CATSegSegmentor',
     decode_head=dict(type='CATSegHead'),
     vocabulary='coco_stuff_catseg',
-    encoder_size=(384, 384),
     data_preprocessor=dict(
         type='ImageListPreProcessor',
         bgr_to_rgb=True,

@@ -1,8 +1,7 @@
-"""CAT-Seg in small, on the SigLIP that ships along, with a short schedule."""
+"""CAT-Seg in small, for the SigLIP that ships along."""
 
 model = dict(
     type='CATSegSegmentor',
-    backbone=dict(type='SigLIPBackbone', pretrained='tiny_siglip_shapes'),
     decode_head=dict(
         type='CATSegHead',
         channels=64,

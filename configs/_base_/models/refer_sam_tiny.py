@@ -1,9 +1,8 @@
-"""Referring segmentation in small: the SigLIP that ships along, and a SAM trained from scratch."""
+"""Referring segmentation in small, for the SigLIP that ships along; SAM starts from scratch."""
 
 sam_size = dict(image_size=128, patch_size=8)
 model = dict(
     type='ReferringSegmentor',
-    backbone=dict(type='SigLIPBackbone', pretrained='tiny_siglip_shapes'),
     sam=dict(
         type='SAMAdapter',
         image_size=(96, 144),

@@ -1,8 +1,7 @@
-"""RSRefSeg: SigLIP So400m/14 at 384 pixels; SAM at 1024, images stretched to both."""
+"""RSRefSeg: SAM at 1024 pixels; images are stretched for it and for the encoder."""
 
 model = dict(
     type='ReferringSegmentor',
-    backbone=dict(type='SigLIPBackbone', pretrained='google/siglip-so400m-patch14-384'),
     sam=dict(type='SAMAdapter', checkpoint='facebook/sam-vit-base', resize='squash'),
     decode_head=dict(
         type='SAMPrompterDecodeHead',

@@ -1,4 +1,4 @@
-"""500 iterations in bfloat16; the encoder twenty times slower than the head."""
+"""500 iterations, bfloat16 where faster; the encoder twenty times slower than the head."""
 
 optim_wrapper = dict(
     type='AmpOptimWrapper',

@@ -1,4 +1,4 @@
-"""700 iterations in bfloat16; the encoder that is trained already ten times slower."""
+"""700 iterations, bfloat16 where faster; the encoder that is trained already ten times slower."""
 
 optim_wrapper = dict(
     type='AmpOptimWrapper',

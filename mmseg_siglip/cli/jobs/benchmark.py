@@ -16,12 +16,14 @@ from mmengine.dist import is_main_process
 from open_clip.pretrained import get_pretrained_cfg
 
 from mmseg_siglip.cli.jobs.config import build_runner, override, require_data
-from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, write_csv
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
+from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, machine
 from mmseg_siglip.cli.jobs.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
+from mmseg_siglip.io.files import write_csv
 from mmseg_siglip.models.backbones.build import find_encoder_type
-from mmseg_siglip.models.backbones.clip_checkpoint import split_name
-from mmseg_siglip.models.dense.attention import get_attention
+from mmseg_siglip.models.dense import build_method
+from mmseg_siglip.weights.source import split_name
 
 TWIN = '_siglip2'
 PLACES = ('data_root', 'data_prefix', 'indices', 'num_scenes')  # of data, and how much of them
@@ -50,8 +52,18 @@ def find_config(name: str) -> Path:
     return path
 
 
+def place_encoder(cfg: Config, args: argparse.Namespace) -> str:
+    """Put the encoder that is asked for in its place; returns its kind."""
+    if args.encoder is not None:
+        apply_encoder(cfg, args.encoder)
+    place_checkpoint(cfg, args.checkpoint)
+    if args.checkpoint is None or cfg.get('load_from') is not None:
+        return cfg.model.backbone.type
+    return find_encoder_type(cfg.model.backbone.pretrained)
+
+
 def compose(name: str, args: argparse.Namespace) -> Config:
-    """The config of a dataset with the checkpoint in its place.
+    """The config of a dataset with the encoder in its place.
 
     Raises:
         ValueError: The dataset is unknown, its data are not there, or the encoder is of a kind
@@ -59,17 +71,14 @@ def compose(name: str, args: argparse.Namespace) -> Config:
     """
     path = find_config(name)
     cfg = Config.fromfile(path)
-    place_checkpoint(cfg, args.checkpoint)
-    if args.checkpoint is not None and cfg.get('load_from') is None:
-        kind = find_encoder_type(cfg.model.backbone.pretrained)
-        twin = path.with_stem(path.stem + TWIN)
-        if kind != cfg.model.backbone.type and twin.is_file():
-            cfg = Config.fromfile(twin)
-            place_checkpoint(cfg, args.checkpoint)
-        if kind != cfg.model.backbone.type:
-            raise ValueError(
-                f'{path} is for a {cfg.model.backbone.type}, {args.checkpoint} is a {kind}'
-            )
+    own, kind = cfg.model.backbone.type, place_encoder(cfg, args)
+    twin = path.with_stem(path.stem + TWIN)
+    if kind != own and twin.is_file():
+        cfg = Config.fromfile(twin)
+        own = cfg.model.backbone.type
+        place_encoder(cfg, args)
+    if kind != own:
+        raise ValueError(f'{path} is for a {own}, {args.encoder or args.checkpoint} is a {kind}')
     override(cfg, args.cfg_options)
     require_data(cfg.test_dataloader.dataset)
     return cfg
@@ -204,7 +213,7 @@ def table(rows: Sequence[dict]) -> str:
 
 def benchmark(args: argparse.Namespace) -> None:
     for attention in args.attention:
-        get_attention(attention)
+        build_method(attention)
     configs = [compose(name, args) for name in args.datasets]
     rows: list[dict] = []
     for cfg in configs:
@@ -213,4 +222,4 @@ def benchmark(args: argparse.Namespace) -> None:
             if args.out is not None and is_main_process():
                 write_csv(rows, args.out)
     if is_main_process():
-        print(table(rows))
+        print(f'{table(rows)}\n\n{machine()}')

@@ -13,9 +13,11 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from mmseg_siglip.cli.jobs.config import build_runner, override, require_data
-from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, write_csv
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
+from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, machine
 from mmseg_siglip.cli.jobs.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
+from mmseg_siglip.io.files import write_csv
 
 SCORES = ('oIoU', 'mIoU', 'Pr@0.5', 'Pr@0.6', 'Pr@0.7', 'Pr@0.8', 'Pr@0.9')
 COLUMNS = ('config', 'SigLIP sees', 'images', *SCORES, 'images/s')
@@ -25,7 +27,7 @@ def compose(name: str, args: argparse.Namespace) -> Config:
     """The config of that name with the checkpoint in its place.
 
     Raises:
-        ValueError: There is none, or its data are not there.
+        ValueError: There is none, or no such encoder, or its data are not there.
     """
     folder = config_folder() / 'refer_sam'
     path = folder / f'{name.replace("-", "_")}.py'
@@ -33,6 +35,8 @@ def compose(name: str, args: argparse.Namespace) -> Config:
         known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
         raise ValueError(f'unknown referring config {name!r}; expected one of {known}')
     cfg = Config.fromfile(path)
+    if args.encoder is not None:
+        apply_encoder(cfg, args.encoder)
     place_checkpoint(cfg, args.checkpoint)
     override(cfg, args.cfg_options)
     require_data(cfg.test_dataloader.dataset)
@@ -45,6 +49,8 @@ def measure(cfg: Config, sees: tuple[int, int] | None, args: argparse.Namespace)
     if sees is not None:
         cfg.model.setdefault('encoder', {})['image_size'] = sees
     dataset, name = cfg.test_dataloader.dataset, Path(cfg.filename).stem
+    if args.encoder is not None:
+        name += f'_{Path(args.encoder).stem}'
     if args.num_samples is not None:
         if 'num_scenes' in dataset:
             dataset.num_scenes = min(args.num_samples, dataset.num_scenes)
@@ -86,4 +92,4 @@ def benchmark(args: argparse.Namespace) -> None:
             if args.out is not None and is_main_process():
                 write_csv(rows, args.out)
     if is_main_process():
-        print(table(rows))
+        print(f'{table(rows)}\n\n{machine()}')

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
 from mmseg_siglip.cli.common import one_line
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.engine import Runner
 
 
@@ -19,7 +20,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         ValueError: the file is missing, is not Python, cannot be parsed, or an override does not
-            fit it.
+            fit it; or there is no such encoder.
     """
     path = Path(args.config)
     if not path.is_file():
@@ -31,6 +32,8 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg = Config.fromfile(path)
     except Exception as error:
         raise ValueError(f'{path} cannot be read: {one_line(error)}') from error
+    if args.encoder is not None:
+        apply_encoder(cfg, args.encoder)
     override(cfg, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:

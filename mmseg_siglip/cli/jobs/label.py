@@ -26,10 +26,12 @@ from mmseg_siglip.cli.common import one_line, refuse_inside
 from mmseg_siglip.cli.segment import build_segmenter
 from mmseg_siglip.device import find_device
 from mmseg_siglip.engine.processes import start_gloo
+from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.image import decode_rgb
 from mmseg_siglip.io.image_source import Failure, ImageEntry, ImageSource
 from mmseg_siglip.io.label_store import STORES, LabelStore
-from mmseg_siglip.io.output_folder import OutputFolder, digest_of, write_whole
+from mmseg_siglip.io.output_folder import OutputFolder, digest_of
+from mmseg_siglip.models.guides import all_weights
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 PATIENCE = timedelta(days=7)  # how long a process that is done waits for the others
@@ -93,9 +95,9 @@ def device_for(name: str | None) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Hexadecimal SHA-256 of names and values."""
+    """Hexadecimal SHA-256 of names and values, second models' included."""
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(all_weights(module).items()):
         digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
         digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -165,7 +167,7 @@ def write_failures(failures: Sequence[Failure], path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     lines = (json.dumps(vars(failure)) for failure in sorted(failures, key=lambda f: f.path))
-    write_whole(path, ''.join(f'{line}\n' for line in lines))
+    write_atomically(''.join(f'{line}\n' for line in lines), path)
 
 
 def label_all(args: argparse.Namespace) -> None:

@@ -3,74 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from tqdm import tqdm
 
-from mmseg_siglip.api.depth import load_depth_model, predict_depth
+from mmseg_siglip.api.depth import metric_depth
+from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.image import decode_depth, decode_rgb
 from mmseg_siglip.io.image_source import ImageEntry, ImageSource
-from mmseg_siglip.io.output_folder import OutputFolder, write_whole
-from mmseg_siglip.patch_stats.statistics import (
-    NAMES,
-    SPACES,
-    PatchStatistics,
-    patch_statistics,
-)
-from mmseg_siglip.weights.checkpoint import write_atomically
+from mmseg_siglip.io.output_folder import OutputFolder
+from mmseg_siglip.patch_stats.export import FORMATS, Moments
+from mmseg_siglip.patch_stats.statistics import NAMES, SPACES, patch_statistics
 
 SUMMARY = 'summary.json'
-
-
-def metadata(statistics: PatchStatistics) -> dict[str, str]:
-    rows, columns = statistics.grid
-    return dict(
-        names=','.join(statistics.names),
-        grid=f'{rows},{columns}',
-        space=statistics.space,
-        unit=statistics.unit,
-    )
-
-
-def to_npz(statistics: PatchStatistics) -> bytes:
-    file = io.BytesIO()
-    about = {name: np.array(text) for name, text in metadata(statistics).items()}
-    np.savez(file, values=statistics.values[0].numpy(), **about)
-    return file.getvalue()
-
-
-def from_npz(data: bytes) -> Tensor:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return torch.from_numpy(arrays['values'])
-
-
-FORMATS: dict[str, tuple[Callable[[PatchStatistics], bytes], Callable[[bytes], Tensor]]] = {
-    'npz': (to_npz, from_npz),
-    'safetensors': (
-        lambda s: save_safetensors(dict(values=s.values[0].contiguous()), metadata(s)),
-        lambda data: load_safetensors(data)['values'],
-    ),
-}
 
 
 def reader(args: argparse.Namespace) -> Callable[[ImageEntry], Tensor]:
     """A function from an entry to its depth, (H, W), metres."""
     if args.config:
-        model = load_depth_model(args.config, args.checkpoint)
-        if model.decode_head.predicts != 'depth':
-            raise ValueError(
-                f'{args.config}: expected a model of metric depth, found a relative one'
-            )
-        return lambda entry: torch.from_numpy(
-            predict_depth(model, decode_rgb(entry.read(), entry.place))
-        )
+        depth_of = metric_depth(args.config, args.checkpoint)
+        return lambda entry: torch.from_numpy(depth_of(decode_rgb(entry.read(), entry.place)))
 
     def read(entry: ImageEntry) -> Tensor:
         units = decode_depth(entry.read(), entry.place)
@@ -116,30 +72,5 @@ def fill(args: argparse.Namespace, source: ImageSource) -> None:
         files=len(source.entries),
         **moments.summary(),
     )
-    write_whole(args.out / SUMMARY, json.dumps(summary, indent=1) + '\n')
+    write_atomically(json.dumps(summary, indent=1) + '\n', args.out / SUMMARY)
     print(f'{len(source.entries)} files of statistics and {SUMMARY} in {args.out}')
-
-
-class Moments:
-    """Mean and standard deviation of each statistic over all patches that have one.
-
-    Args:
-        count: K.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.number, self.total, self.squares = torch.zeros(3, count, dtype=torch.float64)
-
-    def add(self, values: Tensor) -> None:
-        """Take in (N, K)."""
-        values, finite = values.double(), torch.isfinite(values)
-        values = torch.where(finite, values, 0)
-        self.number += finite.sum(0)
-        self.total += values.sum(0)
-        self.squares += (values**2).sum(0)
-
-    def summary(self) -> dict[str, list[float]]:
-        """``mean`` and ``std``, for `PatchStatisticsFusion`; a std of 0 becomes 1."""
-        mean = self.total / self.number.clamp(min=1)
-        std = (self.squares / self.number.clamp(min=1) - mean**2).clamp(min=0).sqrt()
-        return dict(mean=mean.tolist(), std=torch.where(std > 1e-9, std, 1).tolist())

@@ -1,16 +1,22 @@
-"""Timing a test, and its rows as a file."""
+"""Timing a test."""
 
 from __future__ import annotations
 
-import csv
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tqdm import tqdm
+
+from mmseg_siglip.precision import cpu_kind
+
+
+def machine() -> str:
+    """The kind of device that times are of."""
+    device = get_device()
+    return f'{cpu_kind()} CPU' if device == 'cpu' else device
 
 
 class Stopwatch(Hook):
@@ -31,11 +37,3 @@ class Stopwatch(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         self.bar.close()
-
-
-def write_csv(rows: Sequence[dict], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)

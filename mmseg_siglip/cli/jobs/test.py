@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmseg_siglip.api.drawing import class_colours
 from mmseg_siglip.cli.jobs.config import build_runner, load_config, require, require_data
 from mmseg_siglip.engine import Runner, SegVisualizationHook
+from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
 from mmseg_siglip.weights.checkpoint import is_mmengine_checkpoint, load_checkpoint_file
@@ -62,15 +63,12 @@ def use_classes(cfg: Config, words: str) -> None:
     source = split_words(words)
     vocabulary = Vocabulary.load(source)
     model = MODELS.get(cfg.model.type)
-    if hasattr(model, 'set_classes'):
-        cfg.model.test_vocabulary = source
-    elif hasattr(model, 'set_vocabulary'):
-        cfg.model.vocabulary = source
-        cfg.model.pop('background_index', None)
-        if vocabulary.background_index is None:
-            drop_thresholds(cfg)
-    else:
+    if not issubclass(model, OpenVocabularySegmentor):
         raise ValueError(f'--classes: the classes of a {cfg.model.type} are fixed by its training.')
+    cfg.model[model.words_option] = source
+    cfg.model.pop('background_index', None)
+    if vocabulary.background_index is None:
+        drop_thresholds(cfg)
 
 
 def drop_thresholds(cfg: Config) -> None:

@@ -42,7 +42,7 @@ class ShapesQuestion:
     subject: str = ''
 
 
-def ask(scene: ShapesScene) -> Iterator[ShapesQuestion]:
+def all_questions(scene: ShapesScene) -> Iterator[ShapesQuestion]:
     """Every question that a scene answers beyond doubt.
 
     ``count``: of more than two of a shape nothing is asked. ``colour``: of shapes that occur once.
@@ -166,7 +166,7 @@ class ShapesQuestionDataset(Dataset):
         places = {(kind, a): defaultdict(list) for kind in self.kinds for a in KINDS[kind]}
         for index in range(self.num_scenes):
             scene = generate(scene_seed(self.split, index), size=self.size)
-            asked = [question for question in ask(scene) if question.kind in self.kinds]
+            asked = [question for question in all_questions(scene) if question.kind in self.kinds]
             self._scenes.append(scene)
             self._asked.append(asked)
             for question in asked:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mmseg_siglip.models.decode_heads.dpt_head import DPTHead
+if TYPE_CHECKING:
+    from mmseg_siglip.models.decode_heads.dpt_head import DPTHead
 
 _STAGES = 4
 _TRANSFORMERS = (

@@ -6,6 +6,7 @@ C trunk channels, D joint channels, L text tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,36 +16,36 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer, tex
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.clip_checkpoint import (
+    TRANSFORMERS_CLIP,
     CLIPCheckpoint,
     named_config,
     read_clip_checkpoint,
 )
 from mmseg_siglip.models.backbones.position import resize_position
-from mmseg_siglip.models.dense.attention import (
-    ATTENTIONS,
-    DenseAttention,
-    get_attention,
-    merge_heads,
-    split_heads,
-)
+from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.models.backbones.towers import Tower
+from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
 
 POSITION_OFFSET = 0.1
 
 
-class TrunkBlock:
-    """`attention.Block` over an open_clip residual attention block."""
+class CLIPBlock:
+    """A `Block` over an open_clip residual attention block, of either tower."""
 
     def __init__(self, block: ResidualAttentionBlock) -> None:
         self.block = block
 
-    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def norm(self, x: Tensor) -> Tensor:
+        return self.block.ln_1(x)
+
+    def qkv(self, u: Tensor, grid: object = None) -> tuple[Tensor, Tensor, Tensor]:
         attention = self.block.attn
-        qkv = nn.functional.linear(
-            self.block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias
-        )
+        qkv = nn.functional.linear(u, attention.in_proj_weight, attention.in_proj_bias)
         return tuple(split_heads(part, attention.num_heads) for part in qkv.chunk(3, dim=-1))
 
     def out(self, y: Tensor) -> Tensor:
@@ -72,28 +73,27 @@ class CLIPBackbone(VisionLanguageBackbone):
     """
 
     num_prefix = 1
+    model_types = ('clip',)
 
     def __init__(
         self,
-        pretrained: str | None = None,
+        pretrained: str | Source | None = None,
         *,
         arch: str | Mapping | None = None,
-        attention: str = 'csa',
+        attention: str | dict | Method = 'csa',
         position_offset: float = POSITION_OFFSET,
         out_indices: Sequence[int] = (-1,),
         with_cp: bool = False,
     ) -> None:
-        super().__init__(out_indices=out_indices, with_cp=with_cp)
-        get_attention(attention)
+        super().__init__(attention=attention, out_indices=out_indices, with_cp=with_cp)
         self.position_offset = position_offset
-        self.attention = attention
         if pretrained is None and arch is None:
             raise ValueError('CLIPBackbone: expected pretrained or arch, found neither')
         if pretrained is None:
             checkpoint = CLIPCheckpoint(named_config(arch), None)
         else:
             checkpoint = read_clip_checkpoint(pretrained, arch)
-        self.model = build_clip(checkpoint.config, pretrained or str(arch))
+        self.model = build_clip(checkpoint.config, str(pretrained or arch))
         if checkpoint.state is not None:
             load_strict(self.model, checkpoint.state, pretrained)
 
@@ -105,21 +105,22 @@ class CLIPBackbone(VisionLanguageBackbone):
         self.patch_size = visual.patch_size[0]
         self.hidden_size = visual.conv1.out_channels
         self.embed_dim = visual.output_dim
+        self.text_width = self.model.ln_final.normalized_shape[0]
         self.mean = tuple(255 * value for value in checkpoint.mean)
         self.std = tuple(255 * value for value in checkpoint.std)
         self.tokenizer = SimpleTokenizer(context_length=self.model.context_length)
         self.eval()
 
-    @property
-    def logit_scale(self) -> float:
-        return self.model.logit_scale.exp().item()
+    @classmethod
+    def recognises(cls, source: Source) -> bool:
+        if source.is_file:
+            return source.has('visual.conv1.weight') or source.has(TRANSFORMERS_CLIP)
+        if source.open_clip_model:
+            return not source.timm_model
+        return source.model_type in cls.model_types or source.open_clip_name is not None
 
-    @property
-    def logit_bias(self) -> float:
-        return 0.0 if self.model.logit_bias is None else self.model.logit_bias.item()
-
-    def blocks(self) -> list[TrunkBlock]:
-        return [TrunkBlock(block) for block in self.model.visual.transformer.resblocks]
+    def blocks(self) -> list[CLIPBlock]:
+        return [CLIPBlock(block) for block in self.model.visual.transformer.resblocks]
 
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         visual = self.model.visual
@@ -129,23 +130,35 @@ class CLIPBackbone(VisionLanguageBackbone):
         position = resize_position(position, self.native_grid, grid, offset=self.position_offset)
         return visual.ln_pre(torch.cat([cls, x], dim=1) + torch.cat([cls_position, position]))
 
-    def dense(self, images: Tensor, *, attention: str | None = None) -> Tensor:
-        x, grid = self.trunk(images, get_attention(attention or self.attention))
-        return self.project(x, grid)
+    def norm(self, x: Tensor) -> Tensor:
+        return self.model.visual.ln_post(x)
 
-    def project(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Tokens of the trunk (B, N, C) into the joint space (B, D, h, w)."""
-        visual = self.model.visual
-        return self.to_map(visual.ln_post(x) @ visual.proj, grid)
+    def project(self, tokens: Tokens, *, readout: str | None = None, mix: object = None) -> Tensor:
+        self.check_readout(readout or self.readouts[0])
+        if mix is not None:
+            raise ValueError('mix: expected none, as CLIP has no attention pooling head')
+        return tokens.replace(self.norm(tokens.x) @ self.model.visual.proj).map
 
-    def unread(self, last: DenseAttention) -> list[nn.Module]:
+    def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:
         block = self.model.visual.transformer.resblocks[-1]
-        return [] if last.ffn else [block.ln_2, block.mlp, block.ls_2]
+        return [] if method.ffn else [block.ln_2, block.mlp, block.ls_2]
 
-    def encode_image(self, images: Tensor) -> Tensor:
+    def summary(self, x: Tensor) -> Tensor:
+        return self.norm(x[:, 0])
+
+    def pool(self, x: Tensor) -> Tensor:
+        return self.summary(x) @ self.model.visual.proj
+
+    def vision_parts(
+        self, blocks: int, *, norm: bool, pooling: bool
+    ) -> list[nn.Module | nn.Parameter]:
         visual = self.model.visual
-        x, _ = self.trunk(images, ATTENTIONS['vanilla'])
-        return visual.ln_post(x[:, 0]) @ visual.proj
+        parts = [visual.conv1, visual.ln_pre, *visual.transformer.resblocks[:blocks]]
+        parts += [visual.class_embedding, visual.positional_embedding]
+        return parts + ([visual.ln_post] if norm or pooling else [])
+
+    def pooling_parts(self) -> list[nn.Module]:
+        return []
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Prompts to vectors (N, D).
@@ -154,6 +167,23 @@ class CLIPBackbone(VisionLanguageBackbone):
         no effect: the tower runs up to the longest prompt of the call, not up to its full context.
         What all prompts begin with is encoded once, so calls with one template are cheap.
         """
+        return self.encode_tokens(self.tokenize(texts))
+
+    def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        tokens = self.tokenize(texts)
+        prefix, x = self._text_tower(tokens)
+        x = torch.cat([prefix.expand(len(x), -1, -1), x], dim=1)
+        end = tokens.argmax(dim=-1, keepdim=True)
+        real = torch.arange(tokens.shape[1], device=tokens.device) <= end
+        return x, real, text_global_pool(x, tokens) @ self.model.text_projection
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Token ids, up to the longest prompt's end: (N, L).
+
+        Raises:
+            ValueError: A prompt is too long, or the text tower is gone.
+        """
+        self.require_text()
         for text in texts:
             length = len(self.tokenizer.encode(text)) + 2
             if length > self.model.context_length:
@@ -162,30 +192,63 @@ class CLIPBackbone(VisionLanguageBackbone):
                     f'found {length}: {text!r}'
                 )
         tokens = self.tokenizer(list(texts)).to(self.model.token_embedding.weight.device)
-        tokens = tokens[:, : tokens.argmax(dim=-1).max() + 1]
-        return self.encode_tokens(tokens)
+        return tokens[:, : tokens.argmax(dim=-1).max() + 1]
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Token ids (N, L), L up to the context length, to vectors (N, D)."""
+        prefix, x = self._text_tower(tokens)
+        pooled = text_global_pool(x, tokens[:, prefix.shape[1] :])
+        return pooled @ self.model.text_projection
+
+    def _text_tower(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids (N, L) to what the tower makes of the S that all rows begin with, (1, S, T),
+        and of the others, (N, L - S, T), normed."""
         model, length = self.model, tokens.shape[1]
         shared = common_prefix(tokens)
         mask = model.attn_mask[:length, :length]
         x = model.token_embedding(tokens) + model.positional_embedding[:length]
         x, prefix = x[:, shared:], x[:1, :shared]
-        for block in map(TrunkBlock, model.transformer.resblocks):
-            prefix, keys, values = attend(block, prefix, mask[:shared, :shared])
-            x, *_ = attend(block, x, mask[shared:], keys, values)
-        return text_global_pool(model.ln_final(x), tokens[:, shared:]) @ model.text_projection
+        for block in map(CLIPBlock, model.transformer.resblocks):
+            prefix, keys, values = run_causal(block, prefix, mask[:shared, :shared])
+            x, *_ = run_causal(block, x, mask[shared:], keys, values)
+        return model.ln_final(prefix), model.ln_final(x)
 
-    def text_parameters(self) -> dict[str, Tensor]:
-        return {
-            name: value
-            for name, value in self.model.state_dict().items()
-            if not name.startswith('visual.')
-        }
+    def project_text(self, tokens: Tensor) -> Tensor:
+        return tokens @ self.model.text_projection
+
+    def is_text(self, name: str) -> bool:
+        return not name.startswith('visual.')
 
     def text_settings(self) -> dict[str, Any]:
         return self._text_settings
+
+    def towers(self) -> dict[str, Tower]:
+        # open_clip fuses query, key and value into one parameter, which is no layer that peft can
+        # adapt. Its text tower reads `out_proj.weight` without calling the layer, so that an
+        # adapter would have no effect there; the vision tower is run by our own blocks.
+        mlp = {'c_fc': 'mlp.c_fc', 'c_proj': 'mlp.c_proj'}
+        fused = ('attn', 'in_proj_weight')
+        vision = {'out_proj': 'attn.out_proj', **mlp}
+        return dict(
+            vision=Tower('visual.transformer.resblocks', vision, tuple(vision), fused=fused),
+            text=Tower('transformer.resblocks', mlp, tuple(mlp), fused=fused),
+        )
+
+    def set_logit(self, *, scale: float, bias: float) -> None:
+        if bias and self.model.logit_bias is None:
+            raise ValueError(f'logit_bias: expected 0, as this CLIP has none, found {bias}')
+        with torch.no_grad():
+            self.model.logit_scale.fill_(math.log(scale))
+            if self.model.logit_bias is not None:
+                self.model.logit_bias.fill_(bias)
+
+    def drop_text(self) -> None:
+        for name in ('transformer', 'token_embedding', 'ln_final'):
+            setattr(self.model, name, None)
+        self.model.positional_embedding = self.model.text_projection = None
+
+    def drop_pooling(self) -> None:
+        self.model.visual.proj = None
 
 
 def common_prefix(tokens: Tensor) -> int:
@@ -194,8 +257,8 @@ def common_prefix(tokens: Tensor) -> int:
     return min(int(same.cumprod(dim=0).sum()), tokens.shape[1] - 1)
 
 
-def attend(
-    block: TrunkBlock, x: Tensor, mask: Tensor, *before: Tensor
+def run_causal(
+    block: CLIPBlock, x: Tensor, mask: Tensor, *before: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run a text block on tokens (N, T, C) that also see the keys and values of those `before`.
 
@@ -208,7 +271,7 @@ def attend(
     Returns:
         The tokens (N, T, C), and their own keys and values (N, H, T, d).
     """
-    q, k, v = block.qkv(x)
+    q, k, v = block.qkv(block.norm(x))
     keys, values = k, v
     if before:
         keys, values = (

@@ -6,11 +6,9 @@ heads, so both come from where the weights come from, never from a guess.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 
 import open_clip
 from huggingface_hub import hf_hub_download
@@ -23,11 +21,13 @@ from open_clip.constants import (
 )
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from torch import Tensor
-from transformers import CLIPModel
+from transformers import CLIPConfig, CLIPModel
 
 from mmseg_siglip.models.adapters.transformers_clip import open_clip_config, to_open_clip
-from mmseg_siglip.weights.state import read_state_dict, refuse_missing_path
+from mmseg_siglip.weights.source import Source
+from mmseg_siglip.weights.state import read_state_dict
 
+TRANSFORMERS_CLIP = 'vision_model.embeddings.class_embedding'
 OPENAI_MARKS = ('input_resolution', 'context_length', 'vocab_size')
 
 
@@ -47,39 +47,28 @@ class CLIPCheckpoint:
     std: tuple[float, ...] = OPENAI_DATASET_STD
 
 
-def read_clip_checkpoint(source: str, arch: str | Mapping | None) -> CLIPCheckpoint:
+def read_clip_checkpoint(source: str | Source, arch: str | Mapping | None) -> CLIPCheckpoint:
     """Resolve anything that names CLIP weights.
 
     Args:
         source: ``NAME:TAG`` of open_clip (``ViT-B-16:openai``) or OpenAI's ``ViT-B/16``; a folder
-            or Hub id with ``open_clip_config.json`` or a transformers ``config.json``; an OpenAI
-            ``.pt``; or any other weight file of an open_clip model, which needs `arch`.
+            or Hub id with ``open_clip_config.json`` or a transformers ``config.json``; a file of
+            such a folder; an OpenAI ``.pt``; or any other weight file of an open_clip model, which
+            needs `arch`.
         arch: open_clip's name of the architecture (``ViT-B-16``, ``ViT-B-16-quickgelu``), or its
             configuration.
 
     Raises:
         ValueError: Nothing is found there, or it is not a CLIP.
     """
-    path = Path(source)
-    if path.is_dir():
-        return _from_folder(path)
-    if path.is_file():
-        return _from_file(path, arch)
-    name, tag = split_name(source)
-    if tag:
-        return _from_open_clip(name, tag)
-    refuse_missing_path(source)
+    source = Source.open(source)
+    if source.is_folder:
+        return _from_folder(source)
+    if source.is_file:
+        return _from_file(source, arch)
+    if source.open_clip_name is not None:
+        return _from_open_clip(*source.open_clip_name)
     return _from_hub(source)
-
-
-def split_name(source: str) -> tuple[str, str | None]:
-    """``NAME:TAG`` to (NAME, TAG); an OpenAI name to its open_clip pair; else (source, None)."""
-    if ':' in source and not source.startswith('hf-hub:'):
-        return tuple(source.split(':', 1))
-    openai_name = source.replace('/', '-').replace('@336px', '-336')
-    if source.startswith('ViT-') and get_pretrained_cfg(openai_name, 'openai'):
-        return openai_name, 'openai'
-    return source, None
 
 
 def named_config(arch: str | Mapping) -> dict:
@@ -112,45 +101,44 @@ def _from_open_clip(name: str, tag: str) -> CLIPCheckpoint:
     return CLIPCheckpoint(config, state, pretrained['mean'], pretrained['std'])
 
 
-def _from_folder(folder: Path) -> CLIPCheckpoint:
-    if (folder / HF_CONFIG_NAME).is_file():
-        for weights in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME):
-            if (folder / weights).is_file():
-                return _from_open_clip_files(folder / HF_CONFIG_NAME, folder / weights)
-        raise ValueError(
-            f'{folder}: expected {HF_SAFE_WEIGHTS_NAME} or {HF_WEIGHTS_NAME} '
-            f'beside {HF_CONFIG_NAME}, found neither'
-        )
-    return _from_transformers(str(folder))
+def _from_folder(source: Source) -> CLIPCheckpoint:
+    if not source.open_clip_config and not (source.path / HF_CONFIG_NAME).is_file():
+        return _from_transformers(str(source.path))
+    for weights in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME):
+        if (source.path / weights).is_file():
+            return _described(source.open_clip_config, read_state_dict(source.path / weights))
+    raise ValueError(
+        f'{source}: expected {HF_SAFE_WEIGHTS_NAME} or {HF_WEIGHTS_NAME} '
+        f'beside {HF_CONFIG_NAME}, found neither'
+    )
 
 
-def _from_hub(source: str) -> CLIPCheckpoint:
-    repository = source.removeprefix('hf-hub:')
+def _from_hub(source: Source) -> CLIPCheckpoint:
+    if not source.open_clip_config:
+        return _from_transformers(source.repository, source.revision)
     try:
-        config = hf_hub_download(repository, HF_CONFIG_NAME)
+        weights = hf_hub_download(source.repository, HF_SAFE_WEIGHTS_NAME, revision=source.revision)
     except (OSError, ValueError):
-        return _from_transformers(repository)
-    try:
-        weights = hf_hub_download(repository, HF_SAFE_WEIGHTS_NAME)
-    except (OSError, ValueError):
-        weights = hf_hub_download(repository, HF_WEIGHTS_NAME)
-    return _from_open_clip_files(Path(config), Path(weights))
+        weights = hf_hub_download(source.repository, HF_WEIGHTS_NAME, revision=source.revision)
+    return _described(source.open_clip_config, read_state_dict(weights))
 
 
-def _from_open_clip_files(config_file: Path, weights: Path) -> CLIPCheckpoint:
-    config = json.loads(config_file.read_text(encoding='utf-8'))
+def _described(config: Mapping, state: dict[str, Tensor]) -> CLIPCheckpoint:
+    """Weights with the ``open_clip_config.json`` that lies beside them."""
     pixels = config.get('preprocess_cfg', {})
     return CLIPCheckpoint(
         config.get('model_cfg', config),
-        read_state_dict(weights),
+        state,
         tuple(pixels.get('mean', OPENAI_DATASET_MEAN)),
         tuple(pixels.get('std', OPENAI_DATASET_STD)),
     )
 
 
-def _from_transformers(source: str) -> CLIPCheckpoint:
+def _from_transformers(source: str, revision: str | None = None) -> CLIPCheckpoint:
     try:
-        model, report = CLIPModel.from_pretrained(source, output_loading_info=True)
+        model, report = CLIPModel.from_pretrained(
+            source, revision=revision, output_loading_info=True, trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f'{source}: no CLIP checkpoint loads from there ({reason})') from error
@@ -160,13 +148,22 @@ def _from_transformers(source: str) -> CLIPCheckpoint:
     return CLIPCheckpoint(open_clip_config(model.config), to_open_clip(model.state_dict()))
 
 
-def _from_file(path: Path, arch: str | Mapping | None) -> CLIPCheckpoint:
-    if arch is None and (path.parent / HF_CONFIG_NAME).is_file():
-        return _from_open_clip_files(path.parent / HF_CONFIG_NAME, path)
-    state = read_state_dict(path)
+def _from_file(source: Source, arch: str | Mapping | None) -> CLIPCheckpoint:
+    state = source.tensors
+    if arch is None and source.open_clip_config:
+        return _described(source.open_clip_config, state)
+    if source.has(TRANSFORMERS_CLIP):
+        if source.model_type != 'clip':
+            raise ValueError(
+                f"{source}: expected config.json of transformers' CLIP beside it, which tells the "
+                f'activation and the number of heads; found model_type {source.model_type!r}'
+            )
+        return CLIPCheckpoint(
+            open_clip_config(CLIPConfig.from_dict(source.config)), to_open_clip(state)
+        )
     if 'visual.conv1.weight' not in state:
         raise ValueError(
-            f'{path}: expected CLIP weights with a ViT (visual.conv1.weight, ...), '
+            f'{source}: expected CLIP weights with a ViT (visual.conv1.weight, ...), '
             f'found {", ".join(list(state)[:3])}, ...'
         )
     is_openai = any(mark in state for mark in OPENAI_MARKS)
@@ -176,7 +173,7 @@ def _from_file(path: Path, arch: str | Mapping | None) -> CLIPCheckpoint:
     if is_openai:
         return CLIPCheckpoint(openai_config(state), state)
     raise ValueError(
-        f'{path}: the weights tell neither the activation (GELU or QuickGELU) nor the number of '
+        f'{source}: the weights tell neither the activation (GELU or QuickGELU) nor the number of '
         f'heads; expected arch, for these shapes one of: {", ".join(fitting_names(state))}'
     )
 

@@ -6,6 +6,7 @@ Shapes: B images, N = h*w tokens (SigLIP has no CLS), C channels, which is also 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,38 +18,34 @@ from torch.nn.functional import pixel_unshuffle
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PretrainedConfig
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.block import Mix, merge_heads, run_block, split_heads
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.position import resize_position
-from mmseg_siglip.models.dense.attention import (
-    ATTENTIONS,
-    DenseAttention,
-    get_attention,
-    merge_heads,
-    run_block,
-    split_heads,
-)
+from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.models.backbones.towers import Tower
+from mmseg_siglip.models.backbones.trunk import Method, Surroundings, Trunk
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.weights.state import (
-    load_strict,
-    read_state_dict,
-    refuse_missing_path,
-)
+from mmseg_siglip.weights.source import Source, bundled
+from mmseg_siglip.weights.state import load_strict
+from mmseg_siglip.weights.transformers_model import first_line, load_model
 
-ASSETS = Path(__file__).parents[2] / 'assets'
 MODEL_TYPES = ('siglip', 'siglip2')
 READOUTS = ('map', 'value', 'raw')
 SITES = ('trunk', 'head')
 OF_THE_FILE = ('_name_or_path', 'architectures', 'dtype', 'torch_dtype', 'transformers_version')
 
 
-class TrunkBlock:
-    """`attention.Block` over a transformers SigLIP encoder layer."""
+class SigLIPBlock:
+    """A `Block` over a transformers SigLIP encoder layer."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
 
-    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        attention, u = self.layer.self_attn, self.layer.layer_norm1(x)
+    def norm(self, x: Tensor) -> Tensor:
+        return self.layer.layer_norm1(x)
+
+    def qkv(self, u: Tensor, grid: object = None) -> tuple[Tensor, Tensor, Tensor]:
+        attention = self.layer.self_attn
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         return tuple(split_heads(project(u), attention.num_heads) for project in projections)
 
@@ -60,7 +57,7 @@ class TrunkBlock:
 
 
 class HeadBlock:
-    """`attention.Block` over the attention pooling head, applied to patches instead of the probe.
+    """A `Block` over the attention pooling head, applied to patches instead of the probe.
 
     With identity attention this is the head run on each patch as a sequence of one token: over
     one key the softmax is 1, so query, key and probe drop out.
@@ -69,9 +66,12 @@ class HeadBlock:
     def __init__(self, head: nn.Module) -> None:
         self.head = head
 
-    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def norm(self, x: Tensor) -> Tensor:
+        return x
+
+    def qkv(self, u: Tensor, grid: object = None) -> tuple[Tensor, Tensor, Tensor]:
         attention = self.head.attention
-        qkv = nn.functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+        qkv = nn.functional.linear(u, attention.in_proj_weight, attention.in_proj_bias)
         return tuple(split_heads(part, attention.num_heads) for part in qkv.chunk(3, dim=-1))
 
     def out(self, y: Tensor) -> Tensor:
@@ -79,6 +79,34 @@ class HeadBlock:
 
     def ffn(self, x: Tensor) -> Tensor:
         return self.head.mlp(self.head.layernorm(x))
+
+
+def read_alone(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The `Mix` that does not: each patch keeps its own value."""
+    return v
+
+
+def embed_patches(vision: nn.Module, images: Tensor, grid: tuple[int, int], native) -> Tensor:
+    """(B, 3, H, W) through a SigLIP vision model's embeddings, positions resampled as transformers
+    does: (B, h*w, C).
+
+    Args:
+        vision: transformers' vision model, of fixed resolution or NaFlex.
+        images: H and W hold the whole patches of `grid`; what reaches beyond them is left out.
+        grid: (h, w).
+        native: The grid that the position embeddings are of.
+    """
+    embeddings, p = vision.embeddings, vision.config.patch_size
+    if isinstance(embeddings.patch_embedding, nn.Linear):
+        # (B, 3*p*p, h, w), channels before pixels; the Linear expects pixels before channels.
+        patches = pixel_unshuffle(images[..., : grid[0] * p, : grid[1] * p], p)
+        patches = patches.unflatten(1, (3, p * p)).permute(0, 3, 4, 2, 1).flatten(3)
+        x = embeddings.patch_embedding(patches.flatten(1, 2))
+        resampling = dict(mode='bilinear', antialias=True)
+    else:
+        x = embeddings.patch_embedding(images).flatten(2).transpose(1, 2)
+        resampling = dict(mode='bicubic')
+    return x + resize_position(embeddings.position_embedding.weight, native, grid, **resampling)
 
 
 @MODELS.register_module()
@@ -108,56 +136,67 @@ class SigLIPBackbone(VisionLanguageBackbone):
     """
 
     num_prefix = 0
+    readouts = READOUTS
+    model_types = MODEL_TYPES
 
     def __init__(
         self,
-        pretrained: str | None = None,
+        pretrained: str | Source | None = None,
         *,
         config: str | Mapping | None = None,
         tokenizer: str | None = None,
-        attention: str = 'csa',
+        attention: str | dict | Method = 'csa',
         readout: str = 'value',
         site: str = 'trunk',
         out_indices: Sequence[int] = (-1,),
         with_cp: bool = False,
         revision: str | None = None,
     ) -> None:
-        super().__init__(out_indices=out_indices, with_cp=with_cp)
+        super().__init__(attention=attention, out_indices=out_indices, with_cp=with_cp)
         if pretrained is None and config is None:
             raise ValueError('SigLIPBackbone: expected pretrained or config, found neither')
-        pretrained, self.source = bundled(pretrained), bundled(config)
-        if pretrained is not None and not Path(pretrained).is_file():
-            if config is not None:
-                raise ValueError(f'{pretrained}: brings its own configuration; drop config')
-            self.model, self.source = load_model(pretrained, revision), pretrained
-        else:
-            self.source = self.source or str(Path(pretrained).parent)
-            self.model = AutoModel.from_config(read_config(self.source), dtype=torch.float32)
-            if pretrained is not None:
-                load_strict(self.model, read_state_dict(pretrained), pretrained)
+        self.source = bundled(config)
+        self.model = self._build(pretrained, revision)
         self.config = self.model.config
-        self.readout, self.site, self.attention = readout, site, attention
-        self._check_dense(attention, readout, site)
+        self.readout, self.site = readout, site
+        self._check_dense(self.method, readout, site)
 
         vision = self.config.vision_config
         self.naflex = self.config.model_type == 'siglip2'
         self.patch_size = vision.patch_size
         self.hidden_size = self.embed_dim = vision.hidden_size
+        self.text_width = self.config.text_config.hidden_size
         self.context_length = self.config.text_config.max_position_embeddings
         self.tokenizer, self.image_processor = self._load_processors(tokenizer, revision)
         self.image_size = resolve_image_size(self.image_processor, self.config)
         self.mean, self.std = self._statistics()
         self.eval()
 
+    def _build(self, pretrained: str | Source | None, revision: str | None) -> nn.Module:
+        """The model, and where its processors are looked for."""
+        if pretrained is None:
+            return AutoModel.from_config(read_config(self.source), dtype=torch.float32)
+        source = Source.open(pretrained, revision=revision)
+        if not source.is_file:
+            if self.source is not None:
+                raise ValueError(f'{source}: brings its own configuration; drop config')
+            self.source = source.name
+            return load_model(source.name, read_config(source.name), revision=revision)
+        self.source = self.source or str(source.folder)
+        model = AutoModel.from_config(read_config(self.source), dtype=torch.float32)
+        load_strict(model, source.tensors, source.name)
+        return model
+
     def _load_processors(self, tokenizer: str | None, revision: str | None):
+        options = dict(revision=revision, trust_remote_code=False)
         if isinstance(self.source, Mapping):
-            return (AutoTokenizer.from_pretrained(tokenizer) if tokenizer else None), None
+            return (
+                AutoTokenizer.from_pretrained(tokenizer, **options) if tokenizer else None
+            ), None
         try:
             return (
-                AutoTokenizer.from_pretrained(tokenizer or self.source, revision=revision),
-                AutoImageProcessor.from_pretrained(
-                    self.source, revision=revision, backend='torchvision'
-                ),
+                AutoTokenizer.from_pretrained(tokenizer or self.source, **options),
+                AutoImageProcessor.from_pretrained(self.source, backend='torchvision', **options),
             )
         except (OSError, ValueError) as error:
             raise ValueError(
@@ -174,89 +213,102 @@ class SigLIPBackbone(VisionLanguageBackbone):
             for values in (processor.image_mean, processor.image_std)
         )
 
-    @property
-    def logit_scale(self) -> float:
-        return self.model.logit_scale.exp().item()
+    @classmethod
+    def recognises(cls, source: Source) -> bool:
+        if source.is_file:
+            return source.has('vision_model.head.probe')
+        return source.model_type in cls.model_types
 
-    @property
-    def logit_bias(self) -> float:
-        return self.model.logit_bias.item()
-
-    def blocks(self) -> list[TrunkBlock]:
-        return [TrunkBlock(layer) for layer in self.model.vision_model.encoder.layers]
+    def blocks(self) -> list[SigLIPBlock]:
+        return [SigLIPBlock(layer) for layer in self.model.vision_model.encoder.layers]
 
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        embeddings, p = self.model.vision_model.embeddings, self.patch_size
-        if self.naflex:
-            # (B, 3*p*p, h, w), channels before pixels; the Linear expects pixels before channels.
-            patches = pixel_unshuffle(images[..., : grid[0] * p, : grid[1] * p], p)
-            patches = patches.unflatten(1, (3, p * p)).permute(0, 3, 4, 2, 1).flatten(3)
-            x = embeddings.patch_embedding(patches.flatten(1, 2))
-            resampling = dict(mode='bilinear', antialias=True)
-        else:
-            x = embeddings.patch_embedding(images).flatten(2).transpose(1, 2)
-            resampling = dict(mode='bicubic')
-        position = embeddings.position_embedding.weight
-        return x + resize_position(position, self.native_grid, grid, **resampling)
+        return embed_patches(self.model.vision_model, images, grid, self.native_grid)
+
+    def norm(self, x: Tensor) -> Tensor:
+        return self.model.vision_model.post_layernorm(x)
 
     def dense(
         self,
         images: Tensor,
         *,
-        attention: str | None = None,
+        attention: str | dict | Method | None = None,
         readout: str | None = None,
         site: str | None = None,
+        surroundings: Surroundings | None = None,
     ) -> Tensor:
-        attention, readout = attention or self.attention, readout or self.readout
-        site = site or self.site
-        self._check_dense(attention, readout, site)
-        method, vanilla = get_attention(attention), ATTENTIONS['vanilla']
-        x, grid = self.trunk(images, method if site == 'trunk' else vanilla)
-        mix = method if site == 'head' else ATTENTIONS['maskclip']
-        return self.project(x, grid, readout=readout, mix=mix)
+        """See `VisionLanguageBackbone`; `site` as in the constructor."""
+        method = self.method if attention is None else self.method_for(attention)
+        readout, site = readout or self.readout, site or self.site
+        self._check_dense(method, readout, site)
+        if site == 'trunk':
+            return super().dense(
+                images, attention=method, readout=readout, surroundings=surroundings
+            )
+        trunk = Trunk(self, images, surroundings=surroundings)
+        tokens = Tokens(trunk.output(-1), trunk.grid)
+        mix = lambda q, k, v: method.mix(q, k, v, trunk)  # noqa: E731
+        return self.project(tokens, readout=readout, mix=mix)
 
     def project(
-        self,
-        x: Tensor,
-        grid: tuple[int, int],
-        *,
-        readout: str = 'value',
-        mix: DenseAttention = ATTENTIONS['maskclip'],
+        self, tokens: Tokens, *, readout: str | None = None, mix: Mix | None = None
     ) -> Tensor:
-        """Tokens of the trunk (B, N, C) into the joint space (B, D, h, w), see `readout`.
-
-        `mix` says how the pooling head mixes patches; by default not at all.
-        """
-        z = self.model.vision_model.post_layernorm(x)
+        readout = self.check_readout(readout or self.readout)
+        z = self.norm(tokens.x)
         if readout != 'raw':
-            head = DenseAttention(mix.mix, residual=False, ffn=readout == 'map')
             block = HeadBlock(self.model.vision_model.head)
-            z = run_block(block, z, head, grid=grid, num_prefix=0)
-        return self.to_map(z, grid)
+            z = run_block(
+                block,
+                z,
+                mix or read_alone,
+                grid=tokens.grid,
+                residual=False,
+                ffn=readout == 'map',
+            )
+        return tokens.replace(z).map
 
-    def unread(self, last: DenseAttention, *, readout: str = 'value') -> list[nn.Module]:
+    def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:
         vision = self.model.vision_model
         layer, head = vision.encoder.layers[-1], vision.head
         attention = layer.self_attn
         projections = dict(q=attention.q_proj, k=attention.k_proj, v=attention.v_proj)
-        parts = [part for name, part in projections.items() if name not in last.reads]
-        if not last.ffn:
+        parts = [part for name, part in projections.items() if name not in method.reads]
+        if not method.ffn:
             parts += [layer.layer_norm2, layer.mlp]
-        return parts + dict(raw=[head], value=[head.layernorm, head.mlp], map=[])[readout]
+        unused = dict(raw=[head], value=[head.layernorm, head.mlp], map=[])
+        return parts + unused[readout or self.readout]
 
-    @staticmethod
-    def _check_dense(attention: str, readout: str, site: str) -> None:
-        get_attention(attention)
-        for name, value, allowed in (('readout', readout, READOUTS), ('site', site, SITES)):
-            if value not in allowed:
-                raise ValueError(f'unknown {name} {value!r}; expected one of {", ".join(allowed)}')
-        if readout == 'raw' and site == 'head':
-            raise ValueError("readout 'raw' leaves the pooling head out, so site cannot be 'head'")
+    def _check_dense(self, method: Method, readout: str, site: str) -> None:
+        self.check_readout(readout)
+        if site not in SITES:
+            raise ValueError(f'unknown site {site!r}; expected one of {", ".join(SITES)}')
+        if site == 'head':
+            if readout == 'raw':
+                raise ValueError(
+                    "readout 'raw' leaves the pooling head out, so site cannot be 'head'"
+                )
+            if not method.only_mixes:
+                raise ValueError(
+                    f"site 'head': expected a method that only mixes tokens, found "
+                    f'{type(method).__name__}, which works on the trunk'
+                )
 
-    def encode_image(self, images: Tensor) -> Tensor:
-        x, _ = self.trunk(images, ATTENTIONS['vanilla'])
+    def summary(self, x: Tensor) -> Tensor:
+        return self.model.vision_model.head(self.norm(x))
+
+    def pool(self, x: Tensor) -> Tensor:
+        return self.summary(x)
+
+    def vision_parts(
+        self, blocks: int, *, norm: bool, pooling: bool
+    ) -> list[nn.Module | nn.Parameter]:
         vision = self.model.vision_model
-        return vision.head(vision.post_layernorm(x))
+        parts = [vision.embeddings, *vision.encoder.layers[:blocks]]
+        parts += [vision.post_layernorm] if norm or pooling else []
+        return parts + ([vision.head] if pooling else [])
+
+    def pooling_parts(self) -> list[nn.Module]:
+        return [self.model.vision_model.head]
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Prompts to vectors (N, D), lower-cased and without punctuation as in training.
@@ -277,8 +329,9 @@ class SigLIPBackbone(VisionLanguageBackbone):
         """Token ids, padded on the right to the full context, and which are no padding: (N, L).
 
         Raises:
-            ValueError: There is no tokenizer, or a prompt is too long.
+            ValueError: There is no tokenizer or text tower, or a prompt is too long.
         """
+        self.require_text()
         if self.tokenizer is None:
             raise ValueError('SigLIPBackbone: expected a tokenizer to encode text, found none')
         texts = [canonicalize_text(text) for text in texts]
@@ -299,8 +352,11 @@ class SigLIPBackbone(VisionLanguageBackbone):
         device = self.model.logit_scale.device
         return batch['input_ids'].to(device), batch['attention_mask'].to(device).bool()
 
-    def text_parameters(self) -> dict[str, Tensor]:
-        return self.model.text_model.state_dict()
+    def project_text(self, tokens: Tensor) -> Tensor:
+        return self.model.text_model.head(tokens)
+
+    def is_text(self, name: str) -> bool:
+        return name.startswith('text_model.')
 
     def text_settings(self) -> dict[str, Any]:
         config = self.config.text_config.to_dict()
@@ -309,19 +365,43 @@ class SigLIPBackbone(VisionLanguageBackbone):
     def tokenizer_state(self) -> dict[str, int]:
         return dict(sorted(self.tokenizer.get_vocab().items()))
 
+    def towers(self) -> dict[str, Tower]:
+        matrices = {
+            name: f'self_attn.{name}' for name in ('q_proj', 'k_proj', 'v_proj', 'out_proj')
+        }
+        matrices |= {name: f'mlp.{name}' for name in ('fc1', 'fc2')}
+        query_value = ('self_attn.q_proj', 'self_attn.v_proj')
+        return {
+            name: Tower(
+                f'{name}_model.encoder.layers',
+                matrices,
+                ('q_proj', 'v_proj'),
+                query_value=query_value,
+            )
+            for name in ('vision', 'text')
+        }
+
+    def set_logit(self, *, scale: float, bias: float) -> None:
+        with torch.no_grad():
+            self.model.logit_scale.fill_(math.log(scale))
+            self.model.logit_bias.fill_(bias)
+
+    def use_plain_attention(self) -> None:
+        super().use_plain_attention()
+        self.model.set_attn_implementation('eager')
+
+    def drop_text(self) -> None:
+        self.model.text_model = None
+
+    def drop_pooling(self) -> None:
+        self.model.vision_model.head = None
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a transformers checkpoint: configuration, safetensors, tokenizer, processor."""
         self.model.save_pretrained(folder)
         for part in (self.tokenizer, self.image_processor):
             if part is not None:
                 part.save_pretrained(folder)
-
-
-def bundled(source: str | Mapping | None) -> str | Mapping | None:
-    """The folder of a checkpoint that ships with this package, or `source` unchanged."""
-    if isinstance(source, str) and source.isidentifier() and (ASSETS / source).is_dir():
-        return str(ASSETS / source)
-    return source
 
 
 def read_config(source: str | Mapping) -> PretrainedConfig:
@@ -335,7 +415,7 @@ def read_config(source: str | Mapping) -> PretrainedConfig:
         config = AutoConfig.for_model(fields.pop('model_type', None), **fields)
     else:
         try:
-            config = AutoConfig.from_pretrained(source)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise ValueError(f'{source}: no SigLIP configuration ({first_line(error)})') from error
     if config.model_type not in MODEL_TYPES:
@@ -343,47 +423,3 @@ def read_config(source: str | Mapping) -> PretrainedConfig:
             f'{source}: expected model_type {" or ".join(MODEL_TYPES)}, found {config.model_type!r}'
         )
     return config
-
-
-def load_model(
-    source: str,
-    revision: str | None,
-    *,
-    config: PretrainedConfig | None = None,
-    attention: str | None = None,
-) -> nn.Module:
-    """A transformers model with every weight of the checkpoint, in float32.
-
-    Args:
-        source: Folder or Hub id.
-        revision: Commit of a Hub id.
-        config: Of the model; a SigLIP's own by default.
-        attention: transformers' name of an attention implementation; its choice by default.
-
-    Raises:
-        ValueError: The checkpoint is of another kind, or lacks weights.
-    """
-    refuse_missing_path(source)
-    config = config or read_config(source)
-    try:
-        model, report = AutoModel.from_pretrained(
-            source,
-            config=config,
-            revision=revision,
-            dtype=torch.float32,
-            attn_implementation=attention,
-            output_loading_info=True,
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f'{source}: weights do not load ({first_line(error)})') from error
-    missing = sorted(report['missing_keys'])
-    if missing:
-        raise ValueError(
-            f'{source}: expected all weights of a {config.model_type} model, '
-            f'{len(missing)} are missing, first {missing[0]}'
-        )
-    return model
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from mmseg_siglip.models.decode_heads.cat_seg_aggregator import Aggregator
 from mmseg_siglip.models.decode_heads.cat_seg_class_attention import to_maps
 from mmseg_siglip.models.decode_heads.cat_seg_decoder import Decoder
+from mmseg_siglip.models.labelling import DROPPED
 from mmseg_siglip.registry import MODELS
-
-DROPPED = -100.0
-"""Logit of a class that was not kept."""
 
 
 @MODELS.register_module()

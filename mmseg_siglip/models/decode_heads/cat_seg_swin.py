@@ -13,7 +13,6 @@ the guidance is the same for all classes of an image: its part is computed once 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ CHUNK = 8192
 
 
 @dataclass(frozen=True)
-class Windows:
+class SwinWindows:
     """How a grid is cut into windows.
 
     A side that the window does not divide is padded at its end, a side no longer than the window
@@ -75,32 +74,31 @@ class Windows:
         return x[:, :, : self.grid[0], : self.grid[1]]
 
     def mask(self, device: torch.device) -> Tensor | None:
-        """(n, L, L) bool, which tokens see each other; None if all do."""
-        mask = _mask(self)
-        return None if mask is None else mask.to(device)
+        """(n, L, L) bool, which tokens see each other; None if all do.
 
-    def regions(self) -> Tensor:
-        """A number for each token of the padded, shifted grid: equal ones see each other."""
-        number = torch.zeros(1, 1, 1, 1, 1)
+        Made anew at each call, which costs far less than the attention that it is for. A cached
+        tensor would keep the mode that it was made in, be it inference or export.
+        """
+        lengths = tuple(part * n for part, n in zip(self.sides, self.counts, strict=True))
+        if lengths == self.grid and not any(self.shifts):
+            return None
+        regions = SwinWindows(lengths, self.window).partition(self.regions(device))[0, 0, :, :, 0]
+        return regions[:, :, None] == regions[:, None, :]
+
+    def regions(self, device: torch.device) -> Tensor:
+        """A number for each token of the padded, shifted grid, (1, 1, rows, columns, 1): equal
+        ones see each other."""
+        number = torch.zeros(1, 1, 1, 1, 1, dtype=torch.long, device=device)
         for axis, (side, part, count, shift) in enumerate(
             zip(self.grid, self.sides, self.counts, self.shifts, strict=True)
         ):
             length = part * count
-            place = torch.arange(length)
+            place = torch.arange(length, device=device)
             region = (place + shift) // length + 2 * ((place + shift) % length >= side)
             shape = [1, 1, 1, 1, 1]
             shape[2 + axis] = length
             number = 4 * number + region.reshape(shape)
         return number
-
-
-@lru_cache(maxsize=64)
-def _mask(windows: Windows) -> Tensor | None:
-    numbers = windows.regions()
-    padded = Windows(tuple(numbers.shape[2:4]), windows.window)
-    regions = padded.partition(numbers)[0, 0, :, :, 0]
-    mask = regions[:, :, None] == regions[:, None, :]
-    return None if mask.all() else mask
 
 
 class WindowAttention(nn.Module):
@@ -162,7 +160,7 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor, guidance: Tensor, *, with_cp: bool = False) -> Tensor:
         """(B, T, h, w, C) to the same; `guidance` is (B, 1, h, w, G), normed."""
         grid = tuple(x.shape[2:4])
-        windows = Windows(grid, self.window, self.shift)
+        windows = SwinWindows(grid, self.window, self.shift)
         mask = windows.mask(x.device)
         guide = self.attn.guide(windows.partition(guidance))
 

@@ -40,6 +40,8 @@ from mmseg_siglip.models.losses.aspects import (
     region_text_contrast,
 )
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
+from mmseg_siglip.models.sam.geometry import mask_iou
+from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.registry import MODELS
 
 DENSE = (None, 'global', 'refined', 'matched')
@@ -123,7 +125,9 @@ class SAMPrompterDecodeHead(BaseModule):
         if None not in (target_spatial_dim, down_spatial_times):
             raise ValueError('target_spatial_dim and down_spatial_times: expected one, found both')
         self.prompt_mode, self.dense, self.native_grid = prompt_mode, dense, tuple(native_grid)
-        self.target = check_target(target_spatial_dim)
+        self.target = target_spatial_dim
+        if self.target is not None:
+            self.target = pair(self.target, 'target_spatial_dim', unit='tokens')
         self.iou_loss_weight = iou_loss_weight
         self.overlap_loss_weight = 0.5 if overlap_loss_weight is None else overlap_loss_weight
         self.contrast_loss_weight = 0.5 if contrast_loss_weight is None else contrast_loss_weight
@@ -131,7 +135,7 @@ class SAMPrompterDecodeHead(BaseModule):
         self.steps = down_spatial_times
         if prompt_mode == 'conv' and self.steps is None:
             target = self.target or adaptive_grid(self.native_grid)
-            self.steps = max(steps_to(*pair) for pair in zip(self.native_grid, target, strict=True))
+            self.steps = max(map(steps_to, self.native_grid, target))
 
         self.activation = TextVisualActivation(in_channels, prompt_dim, num_taps=num_taps)
         norm = dict(norm_cfg or default_norm(prompt_dim))
@@ -233,7 +237,7 @@ class SAMPrompterDecodeHead(BaseModule):
         for loss in self.losses:
             values = [loss(*pair) for pair in zip(logits, masks, strict=True)]
             result[f'loss_{type(loss).__name__}'] = torch.cat(values).mean()
-        actual = torch.cat([mask_iou(*pair) for pair in zip(logits, masks, strict=True)])
+        actual = torch.cat([logit_iou(*both) for both in zip(logits, masks, strict=True)])
         if self.iou_loss_weight:
             error = mse_loss(torch.cat(list(iou)).float(), actual)
             result['loss_iou'] = self.iou_loss_weight * error
@@ -286,19 +290,6 @@ def same_meaning(masks: Sequence[Tensor], texts: Sequence[Sequence[str]]) -> Ten
 
 
 @torch.no_grad()
-def mask_iou(logits: Tensor, masks: Tensor) -> Tensor:
-    """(P,) intersection over union of (P, H, W) logits and masks; 1 where both are empty."""
-    counted = masks != 255
-    found, true = (logits > 0) & counted, masks == 1
-    union = (found | true).flatten(1).sum(1)
-    both = (found & true).flatten(1).sum(1)
-    return torch.where(union > 0, both / union.clamp(min=1), 1.0)
-
-
-def check_target(target: int | Grid | None) -> Grid | None:
-    if target is None:
-        return None
-    pair = (target, target) if isinstance(target, int) else tuple(target)
-    if len(pair) != 2 or min(pair) < 1:
-        raise ValueError(f'target_spatial_dim: expected 1 or more, or a pair, found {target}')
-    return pair
+def logit_iou(logits: Tensor, masks: Tensor) -> Tensor:
+    """(P,) `mask_iou` of (P, H, W) logits and masks, but for the pixels that are 255."""
+    return mask_iou((logits > 0) & (masks != 255), masks == 1)

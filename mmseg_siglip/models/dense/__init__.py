@@ -1,0 +1,20 @@
+from mmseg_siglip.models.backbones.trunk import build_method
+from mmseg_siglip.models.dense.clearclip import ClearCLIP
+from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
+from mmseg_siglip.models.dense.method import DenseMethod
+from mmseg_siglip.models.dense.naclip import NACLIP
+from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResidual
+from mmseg_siglip.models.dense.vanilla import Vanilla
+
+__all__ = [
+    'NACLIP',
+    'ClearCLIP',
+    'CorrelativeSelfAttention',
+    'DenseMethod',
+    'MaskCLIP',
+    'Value',
+    'ValueCLS',
+    'ValueResidual',
+    'Vanilla',
+    'build_method',
+]

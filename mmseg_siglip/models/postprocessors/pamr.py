@@ -12,6 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.registry import MODELS
 
 RING = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
@@ -102,7 +103,7 @@ class PAMRPostProcessor(BaseModule):
         self.num_iter, self.dilations, self.channels = num_iter, tuple(dilations), channels
 
     @torch.no_grad()
-    def forward(self, images: Tensor, logits: Tensor) -> Tensor:
+    def forward(self, images: Tensor, logits: Tensor, context: Context | None = None) -> Tensor:
         """Refine `logits` (B, C, h, w) on `images` (B, 3, H, W); returns (B, C, H, W)."""
         if logits.shape[-2:] != images.shape[-2:]:
             logits = interpolate(

@@ -11,6 +11,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.postprocessors.mask_labels import (
     LABELS,
     ORDERS,
@@ -79,81 +80,42 @@ class SAMProposals(BaseModule):
         self.min_purity, self.min_margin, self.min_area = min_purity, min_margin, min_area
         self.trim = trim
 
-    @property
-    def wants(self) -> tuple[str, ...]:
-        """What `SCLIPSegmentor` passes by name beside images and logits."""
-        more = ('features', 'text') if self.label == 'pooled_feature' else ()
-        return ('pixels', 'query_to_class', 'logit_scale', *more)
-
     @torch.no_grad()
-    def forward(
-        self,
-        images: Tensor,
-        logits: Tensor,
-        *,
-        pixels: Sequence[Tensor],
-        query_to_class: Sequence[int],
-        logit_scale: float,
-        features: Sequence[Tensor] | None = None,
-        text: Tensor | None = None,
-    ) -> Tensor:
-        """Refine cosines `logits` (B, Q, H, W).
-
-        Args:
-            images: (B, 3, H, W), normalised for the encoder; not used.
-            logits: See above.
-            pixels: B of (3, H', W'), RGB in [0, 1].
-            query_to_class: Class of each word.
-            logit_scale: Factor on cosines.
-            features: B of (D, h, w), for ``pooled_feature``.
-            text: (Q, D), likewise.
-
-        Returns:
-            (B, Q, H, W).
-        """
+    def forward(self, images: Tensor, logits: Tensor, context: Context) -> Tensor:
+        """Refine cosines `logits` (B, Q, H, W); `images`, normalised for the encoder, are not
+        used."""
         refined = []
-        for index, (image, dense) in enumerate(zip(pixels, logits, strict=True)):
+        for index, dense in enumerate(logits):
             proposals = self.proposer(
-                image, logits=dense, query_to_class=query_to_class, logit_scale=logit_scale
+                context.pixels[index],
+                logits=dense,
+                query_to_class=context.query_to_class,
+                logit_scale=context.logit_scale,
             )
-            feature = None if features is None else features[index]
-            refined.append(
-                self._fused(dense, proposals, query_to_class, logit_scale, feature, text)
-            )
+            refined.append(self._fused(dense, proposals, context, index))
         return torch.stack(refined)
 
-    def _fused(
-        self,
-        logits: Tensor,
-        proposals: Proposals,
-        query_to_class: Sequence[int],
-        logit_scale: float,
-        features: Tensor | None,
-        text: Tensor | None,
-    ) -> Tensor:
+    def _fused(self, logits: Tensor, proposals: Proposals, context: Context, index: int) -> Tensor:
+        """Cosines (Q, H, W) of image `index` under its masks."""
         if not len(proposals):
             return logits
-        size = tuple(logits.shape[-2:])
-        found = sums((masks for _, masks in proposals.masks(size)), logits, query_to_class)
+        size, owners = tuple(logits.shape[-2:]), context.query_to_class
+        found = sums((masks for _, masks in proposals.masks(size)), logits, owners)
         if proposals.labels is not None:
             labels, margin = proposals.labels, torch.full_like(proposals.scores, torch.inf)
         else:
-            labels, margin = self._labels(
-                proposals, size, found, query_to_class, logit_scale, features, text
-            )
+            labels, margin = self._labels(proposals, size, found, context, index)
         purity = found.votes.gather(1, labels[:, None])[:, 0] / found.area.clamp(min=1)
         kept = (found.area > 0) & (found.area >= self.min_area * size[0] * size[1])
         kept &= (purity >= self.min_purity) & (margin >= self.min_margin)
         confidence = (proposals.scores * purity).clamp(0, 1)
         rank = paint_rank(self.order, confidence[kept], found.area[kept])
         top = winners(proposals.take(kept).masks(size), rank, size)
-        query = word_of(labels, found.means, query_to_class)
+        query = word_of(labels, found.means, owners)
         if self.trim and proposals.origins is not None:
             origins = proposals.origins
             left = torch.where(kept[origins] & (top < 0), origins, -1)
-            logits = withdraw(
-                logits, left, labels, found.means, confidence, self.alpha, query_to_class
-            )
+            logits = withdraw(logits, left, labels, found.means, confidence, self.alpha, owners)
         return fuse(logits, top, query[kept], found.means[kept], confidence[kept], self.alpha)
 
     def _labels(
@@ -161,19 +123,18 @@ class SAMProposals(BaseModule):
         proposals: Proposals,
         size: tuple[int, int],
         found: MaskSums,
-        query_to_class: Sequence[int],
-        logit_scale: float,
-        features: Tensor | None,
-        text: Tensor | None,
+        context: Context,
+        index: int,
     ) -> tuple[Tensor, Tensor]:
         """Class of each mask, and its lead."""
         if self.label == 'vote':
             shares = found.votes / found.area.clamp(min=1)[:, None]
             return choose(shares, range(shares.shape[1]))
-        if self.label == 'mean_logit':
-            return choose(found.means * logit_scale, query_to_class)
-        masks = (masks for _, masks in proposals.masks(size))
-        return choose(pooled_cosines(masks, features, text) * logit_scale, query_to_class)
+        cosines = found.means
+        if self.label == 'pooled_feature':
+            masks = (masks for _, masks in proposals.masks(size))
+            cosines = pooled_cosines(masks, context.features[index], context.text)
+        return choose(cosines * context.logit_scale, context.query_to_class)
 
 
 def word_of(labels: Tensor, means: Tensor, query_to_class: Sequence[int]) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from mmseg_siglip.models.losses import MaskBCELoss, MaskDiceLoss
+from mmseg_siglip.models.sam.geometry import mask_iou
 from mmseg_siglip.registry import MODELS
 
 PROMPTS = ('point', 'box', 'both')
@@ -54,13 +55,6 @@ def boxes_of(masks: Tensor) -> Tensor:
         edges.append((first, last))
     (x1, x2), (y1, y2) = edges
     return torch.stack([x1, y1, x2, y2], dim=-1).float()
-
-
-def mask_iou(predicted: Tensor, truth: Tensor) -> Tensor:
-    """IoU of bool masks (..., H, W); 1 where both are empty."""
-    both = (predicted & truth).sum((-2, -1))
-    either = (predicted | truth).sum((-2, -1))
-    return torch.where(either > 0, both / either.clamp(min=1), 1.0)
 
 
 @MODELS.register_module()

@@ -6,7 +6,6 @@ Shapes: B images on this process, M = B times the number of processes texts, D c
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +16,8 @@ from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 from torch.nn.functional import interpolate, normalize
 
+from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.losses import SigmoidLoss
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -38,7 +39,7 @@ class SigLIPPretrainer(BaseModel):
     gradients, each process scores its own images against all of them.
 
     Args:
-        backbone: Config of a `SigLIPBackbone`.
+        backbone: Config of an encoder.
         vocabulary: What validation tells apart; see `Vocabulary.load`.
         train_sizes: Sides, pixels, of square training images; each batch is resized to one of
             them, drawn at random. Small ones are cheap (https://arxiv.org/abs/2305.07017), and
@@ -70,15 +71,13 @@ class SigLIPPretrainer(BaseModel):
                 bgr_to_rgb=True,
             )
         )
-        encoder.model.set_attn_implementation('eager')
+        encoder.use_plain_attention()
         self.backbone = encoder
         self.loss = SigmoidLoss()
         self.train_sizes = train_sizes
         self.max_tokens = max_tokens
         self.vocabulary = Vocabulary.load(vocabulary)
-        with torch.no_grad():
-            encoder.model.logit_scale.fill_(math.log(logit_scale))
-            encoder.model.logit_bias.fill_(logit_bias)
+        encoder.set_logit(scale=logit_scale, bias=logit_bias)
 
     def forward(
         self, inputs: Tensor, data_samples: dict | list | None = None, mode: str = 'tensor'
@@ -105,14 +104,11 @@ class SigLIPPretrainer(BaseModel):
         return interpolate(inputs, (side, side), mode='bilinear', antialias=True)
 
     def _pool(self, inputs: Tensor) -> Tensor:
-        """Transformers' own forward, with plain attention: on a CPU in bfloat16 it trains several
-        times faster than the fused one."""
-        vision = self.backbone.model.vision_model
-        x = vision.embeddings(inputs, interpolate_pos_encoding=True)
+        """(B, 3, H, W) to the encoder's pooled vectors (B, D)."""
+        tokens = self.backbone.tokens(inputs)
         if self.training and self.max_tokens:
-            kept = torch.rand(x.shape[:2], device=x.device).argsort(1)[:, : self.max_tokens, None]
-            x = x.gather(1, kept.expand(-1, -1, x.shape[2]))
-        return vision.head(vision.post_layernorm(vision.encoder(inputs_embeds=x).last_hidden_state))
+            tokens = draw_patches(tokens, self.max_tokens)
+        return self.backbone.pool(Trunk(self.backbone, inputs, embedded=tokens).output(-1))
 
     def _loss(self, inputs: Tensor, batch: dict) -> dict[str, Tensor]:
         unique = {caption: index for index, caption in enumerate(dict.fromkeys(batch['caption']))}
@@ -121,7 +117,7 @@ class SigLIPPretrainer(BaseModel):
         texts = self.backbone.encode_text(list(unique)).float()
         texts = gather(texts[index.to(inputs.device)])
         positives, ignored = truth(batch, inputs.device)
-        scale, bias = self.backbone.model.logit_scale.exp(), self.backbone.model.logit_bias
+        scale, bias = self.backbone.logit_parameters()
         loss = self.loss(
             images, texts, scale=scale, bias=bias, positives=positives, ignored=ignored
         )
@@ -144,6 +140,16 @@ class SigLIPPretrainer(BaseModel):
                 )
             )
         return samples
+
+
+def draw_patches(tokens: Tokens, count: int) -> Tokens:
+    """At most `count` patches of each image, drawn at random; the prefix stays."""
+    x = tokens.patches
+    kept = torch.rand(x.shape[:2], device=x.device).argsort(1)[:, :count, None]
+    x = x.gather(1, kept.expand(-1, -1, x.shape[2]))
+    return Tokens(
+        torch.cat([tokens.x[:, : tokens.prefix], x], dim=1), (1, x.shape[1]), tokens.prefix
+    )
 
 
 def gather(tensor: Tensor) -> Tensor:

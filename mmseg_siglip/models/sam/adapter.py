@@ -18,6 +18,7 @@ from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.sam import geometry
 from mmseg_siglip.models.sam.geometry import RESIZES, SAMFeatures, Size
 from mmseg_siglip.models.sam.load import load_sam
+from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.registry import MODELS
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -272,9 +273,9 @@ class SAMAdapter(BaseModule):
 
     def _set_image_size(self, size: int | Size | None) -> Size:
         native = self.native_size
-        size = native if size is None else (size, size) if isinstance(size, int) else tuple(size)
+        size = native if size is None else pair(size, 'SAMAdapter: image_size')
         multiple = SAM2_MULTIPLE if self.is_sam2 else self.patch_size
-        if len(size) != 2 or any(n < multiple or n % multiple for n in size):
+        if any(n < multiple or n % multiple for n in size):
             raise ValueError(
                 f'SAMAdapter: expected image_size in multiples of {multiple} pixels, found {size}'
             )

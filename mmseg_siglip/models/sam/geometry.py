@@ -145,3 +145,10 @@ def from_image(
     placed = grid_sample(maps, grid.to(maps.dtype), padding_mode='border', align_corners=False)
     inside = ((y <= 1) & (x <= 1))[:, None]
     return torch.where(inside, placed, placed.new_tensor(outside))
+
+
+def mask_iou(found: Tensor, true: Tensor) -> Tensor:
+    """Intersection over union of bool masks (..., H, W); 1 where both are empty."""
+    both = (found & true).sum((-2, -1))
+    either = (found | true).sum((-2, -1))
+    return torch.where(either > 0, both / either.clamp(min=1), 1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,8 +15,9 @@ from mmseg_siglip.models.adapters.segment_anything import (
     sam_config,
     to_transformers,
 )
-from mmseg_siglip.models.backbones.siglip import bundled, first_line, load_model
-from mmseg_siglip.weights.state import load_strict, read_state_dict, refuse_missing_path
+from mmseg_siglip.weights.source import Source
+from mmseg_siglip.weights.state import load_strict
+from mmseg_siglip.weights.transformers_model import load_model
 
 KINDS = ('auto', 'sam', 'sam2', 'segment_anything')
 MODEL_TYPES = ('sam', 'sam2')
@@ -39,26 +39,28 @@ def load_sam(
     """
     if kind not in KINDS:
         raise ValueError(f'unknown kind {kind!r} of SAM; expected one of {", ".join(KINDS)}')
-    checkpoint = bundled(checkpoint)
     if checkpoint is None:
         if config is None:
             raise ValueError('SAMAdapter: expected checkpoint or config, found neither')
         settings = _from_mapping(config)
         model, found = _random(settings, attention), settings.model_type
-    elif Path(checkpoint).is_file():
-        model, found = _from_file(checkpoint, config, attention)
     else:
-        if config is not None:
-            raise ValueError(f'{checkpoint}: brings its own configuration; drop config')
-        refuse_missing_path(checkpoint)
-        settings = _from_source(checkpoint)
-        model = load_model(checkpoint, revision, config=settings, attention=attention)
-        found = settings.model_type
+        model, found = _from_source(Source.open(checkpoint, revision=revision), config, attention)
     if kind not in ('auto', found):
         raise ValueError(
             f'{checkpoint or "config"}: expected a model of kind {kind}, found {found}'
         )
     return model, found
+
+
+def _from_source(source: Source, config: Mapping | None, attention: str) -> tuple[nn.Module, str]:
+    if source.is_file:
+        return _from_file(source, config, attention)
+    if config is not None:
+        raise ValueError(f'{source}: brings its own configuration; drop config')
+    settings = _settings_of(source)
+    model = load_model(source.name, settings, revision=source.revision, attention=attention)
+    return model, settings.model_type
 
 
 def _random(config: PretrainedConfig, attention: str) -> nn.Module:
@@ -72,28 +74,28 @@ def _random(config: PretrainedConfig, attention: str) -> nn.Module:
     return model
 
 
-def _from_file(path: str, config: Mapping | None, attention: str) -> tuple[nn.Module, str]:
-    state = read_state_dict(path)
+def _from_file(source: Source, config: Mapping | None, attention: str) -> tuple[nn.Module, str]:
+    state = dict(source.tensors)
     if MARK in state:
         if config is not None:
-            raise ValueError(f'{path}: its tensors tell the configuration; drop config')
+            raise ValueError(f'{source}: its tensors tell the configuration; drop config')
         try:
             settings = sam_config(state)
         except ValueError as error:
-            raise ValueError(f'{path}: {error}') from error
+            raise ValueError(f'{source}: {error}') from error
         state, found = to_transformers(state), 'segment_anything'
     elif any(name.startswith('vision_encoder.') for name in state):
-        settings = _from_mapping(config) if config else _from_source(str(Path(path).parent))
+        settings = _from_mapping(config) if config else _settings_of(source)
         found = settings.model_type
         if POSITION in state:  # a file holds tied tensors once
             state.setdefault(TIED_POSITION, state[POSITION])
     else:
         raise ValueError(
-            f'{path}: expected weights of SAM in the names of segment-anything ({MARK}) or of '
+            f'{source}: expected weights of SAM in the names of segment-anything ({MARK}) or of '
             f'transformers (vision_encoder.*), found {next(iter(state))}'
         )
     model = _random(settings, attention)
-    load_strict(model, state, path)
+    load_strict(model, state, source.name)
     return model, found
 
 
@@ -110,11 +112,8 @@ def _from_mapping(config: Mapping) -> PretrainedConfig:
     return AutoConfig.for_model(kind, **fields)
 
 
-def _from_source(source: str) -> PretrainedConfig:
-    try:
-        fields, _ = PretrainedConfig.get_config_dict(source)
-    except (OSError, ValueError) as error:
-        raise ValueError(f'{source}: no SAM configuration ({first_line(error)})') from error
+def _settings_of(source: Source) -> PretrainedConfig:
+    fields = dict(source.config)
     kind = fields.get('model_type')
     if kind == 'sam2_video':  # SAM 2 is published as a video model; its image part is a Sam2Model
         parts = {name: fields[name] for name in Sam2Config.sub_configs if name in fields}
@@ -122,6 +121,7 @@ def _from_source(source: str) -> PretrainedConfig:
     if kind not in MODEL_TYPES:
         raise ValueError(
             f'{source}: expected model_type {" or ".join(MODEL_TYPES)}, found {kind!r}'
+            f'{"" if fields else ", as no config.json can be read there"}'
         )
     fields.pop('model_type')
     return AutoConfig.for_model(kind, **fields)

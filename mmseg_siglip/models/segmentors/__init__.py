@@ -1,11 +1,13 @@
 from mmseg_siglip.models.segmentors.cat_seg import CATSegSegmentor
 from mmseg_siglip.models.segmentors.depth_estimator import SigLIPDepthEstimator
+from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
 from mmseg_siglip.models.segmentors.referring import ReferringSegmentor
 from mmseg_siglip.models.segmentors.sclip import SCLIPSegmentor
 from mmseg_siglip.models.segmentors.tta import OpenVocabularyTTAModel
 
 __all__ = [
     'CATSegSegmentor',
+    'OpenVocabularySegmentor',
     'OpenVocabularyTTAModel',
     'ReferringSegmentor',
     'SCLIPSegmentor',

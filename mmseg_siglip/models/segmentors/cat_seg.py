@@ -7,61 +7,48 @@ Shapes: B images (3, H, W), T words, P prompts a word, C classes, D joint channe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from mmengine.structures import PixelData
-from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.siglip import READOUTS, SigLIPBackbone
-from mmseg_siglip.models.dense.attention import ATTENTIONS, DenseAttention, get_attention, identity
+from mmseg_siglip.models.backbones.trunk import method_name
 from mmseg_siglip.models.finetune import choose_trainable, text_trains
-from mmseg_siglip.models.segmentors.cat_seg_views import Views, check_test_cfg, label
-from mmseg_siglip.models.segmentors.sclip import (
-    build_backbone,
-    build_preprocessor,
-    flipped_axes,
-)
-from mmseg_siglip.precision import PRECISIONS, autocast
+from mmseg_siglip.models.labelling import Labels, label_views
+from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor, to_be_kept
+from mmseg_siglip.models.windows.stream import in_batches
+from mmseg_siglip.models.windows.views import Views, check_views
+from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.text.templates import get_templates
 from mmseg_siglip.text.vocabulary import Vocabulary
 from mmseg_siglip.text.word_features import SYNONYMS, word_features
 
-VALUE_PATHS = {
-    'value_cls': DenseAttention(identity, residual='cls', ffn=True),
-    'value_residual': DenseAttention(identity, residual=True, ffn=True),
-    'value': DenseAttention(identity, residual=False, ffn=True),
-}
-"""The last block reduced to its values, plus: the CLS token's residual, as CAT-Seg's code has it;
-each token's own residual; nothing."""
 INTERPOLATIONS = ('bilinear', 'bicubic')
 
 
 @MODELS.register_module()
-class CATSegSegmentor(BaseSegmentor):
+class CATSegSegmentor(OpenVocabularySegmentor):
     """Asks of every word at every pixel whether it is there, by a head on image-text cosines.
 
     Args:
-        backbone: Configuration of a backbone. Without ``type``, the kind is found from what
-            ``pretrained`` holds.
+        backbone: See `OpenVocabularySegmentor`.
         decode_head: Configuration of a `CATSegHead`; its widths are filled in from the backbone.
         vocabulary: The training masks' classes: a bundled name, a file, or a list (see
             `Vocabulary`). An index in the masks is an index in it.
         test_vocabulary: What is looked for in prediction; `vocabulary` if not given. See
-            `set_classes`.
-        templates: A named set or a list of sentences (see `get_templates`).
+            `set_vocabulary`.
+        templates: See `OpenVocabularySegmentor`.
         synonyms: What becomes of a class's further words: ``first``, they are left out, as in
             CAT-Seg's code; ``mean``, averaged; ``max``, each is looked for, and the class has the
             best. Training with ``max`` takes the first, too.
-        attention: The last block of the trunk: a key of `VALUE_PATHS` or of `ATTENTIONS`. By
-            default ``value_cls`` on CLIP, as published, and ``vanilla`` on SigLIP, which has no
-            CLS token and whose pooling head is what CLIP's last block is.
-        readout: How SigLIP's tokens reach the joint space (see `SigLIPBackbone`); CLIP has one way.
+        attention: A dense method that sees one window at a time, its name or
+            ``dict(type=name, ...)``; see `mmseg_siglip.models.dense`. By default ``value_cls``
+            where the encoder's last block is what pools, as of CLIP and as published, and
+            ``vanilla`` where a pooling head follows, as of SigLIP.
+        readout: How tokens reach the joint space, one of the encoder's ``readouts``; by default
+            ``map`` where there is an attention pooling head.
         guidance_blocks: The two blocks of the trunk whose output guides the decoder, from 0. By
             default those after one and two thirds of the trunk: 3 and 7 of 12, 7 and 15 of 24.
         encoder_size: (H, W) that every view is resized to for the encoder. None leaves it as it is.
@@ -73,7 +60,7 @@ class CATSegSegmentor(BaseSegmentor):
         towers: In which towers.
         precision: Number format of prediction (see `mmseg_siglip.precision`); training
             follows the optimiser wrapper.
-        test_cfg: See `check_test_cfg`.
+        test_cfg: See `check_views`.
         data_preprocessor: Configuration. Mean and std come from the backbone.
         train_cfg: Not used; MMSegmentation's configs have it.
 
@@ -81,8 +68,7 @@ class CATSegSegmentor(BaseSegmentor):
         ValueError: A value is out of range, or two contradict each other.
     """
 
-    prob_thd = 0.0
-    background_index = None
+    words_option = 'test_vocabulary'
 
     def __init__(
         self,
@@ -93,8 +79,8 @@ class CATSegSegmentor(BaseSegmentor):
         test_vocabulary: str | Sequence[str] | None = None,
         templates: str | Sequence[str] = 'cat_seg',
         synonyms: str = 'first',
-        attention: str | None = None,
-        readout: str = 'map',
+        attention: str | Mapping | None = None,
+        readout: str | None = None,
         guidance_blocks: Sequence[int] | None = None,
         encoder_size: Sequence[int] | None = None,
         interpolation: str = 'bilinear',
@@ -106,27 +92,33 @@ class CATSegSegmentor(BaseSegmentor):
         data_preprocessor: Mapping | None = None,
         train_cfg: Mapping | None = None,
     ) -> None:
-        backbone = build_backbone(backbone, 'vanilla')
-        super().__init__(data_preprocessor=build_preprocessor(data_preprocessor, backbone))
+        super().__init__(
+            backbone,
+            templates=templates,
+            precision=precision,
+            data_preprocessor=data_preprocessor,
+        )
         for name, value, allowed in (
-            ('precision', precision, PRECISIONS),
             ('synonyms', synonyms, SYNONYMS),
-            ('readout', readout, READOUTS),
             ('interpolation', interpolation, INTERPOLATIONS),
         ):
             if value not in allowed:
                 raise ValueError(f'{name}: expected one of {", ".join(allowed)}, found {value!r}')
-        self.precision, self.synonyms = precision, synonyms
-        self.last = last_block(attention, backbone)
-        self.readout = dict(readout=readout) if isinstance(backbone, SigLIPBackbone) else {}
+        self.synonyms, backbone = synonyms, self.backbone
+        pools = bool(backbone.pooling_parts())
+        self.method = backbone.method_for(attention or ('vanilla' if pools else 'value_cls'))
+        if self.method.prepares or self.method.scope != 'window':
+            raise ValueError(
+                'attention: expected a method that sees one window at a time, '
+                f'found {method_name(self.method)!r}'
+            )
+        self.readout = backbone.check_readout(readout or ('map' if pools else backbone.readouts[0]))
         self.guidance_blocks = check_blocks(guidance_blocks, backbone.num_layers)
         self.encoder_size = tuple(encoder_size) if encoder_size else None
         self.interpolation, self.antialias = interpolation, antialias
-        self.templates = get_templates(templates)
         choose_trainable(backbone, finetune, towers=towers)
-        for part in backbone.unread(self.last, **self.readout):
+        for part in backbone.unread(self.method, readout=self.readout):
             part.requires_grad_(False)
-        self.backbone = backbone
         self.decode_head = MODELS.build(
             dict(
                 in_channels=backbone.hidden_size,
@@ -135,21 +127,23 @@ class CATSegSegmentor(BaseSegmentor):
             )
             | dict(decode_head)
         )
-        self.test_cfg = check_test_cfg(test_cfg or {}, self.encoder_size or backbone.image_size)
+        self.test_cfg = check_views(test_cfg or {}, self.encoder_size or backbone.image_size)
         self.train_vocabulary = Vocabulary.load(vocabulary)
-        self.register_buffer('_text', None, persistent=False)
         self.register_buffer('_train_text', None, persistent=False)
-        self.set_classes(vocabulary if test_vocabulary is None else test_vocabulary)
-        self.register_load_state_dict_post_hook(lambda *_: self.forget_text())
+        self.set_vocabulary(vocabulary if test_vocabulary is None else test_vocabulary)
 
-    def set_classes(self, vocabulary: str | Sequence[str] | Vocabulary) -> None:
-        """Change what is looked for in prediction; nothing else changes, nor is reloaded.
-
-        Raises:
-            ValueError: The words are not usable.
-        """
-        self.vocabulary = Vocabulary.load(vocabulary)
+    def set_vocabulary(
+        self, words: str | Sequence[str] | Vocabulary, background_index: int | None = None
+    ) -> None:
+        if background_index is not None:
+            raise ValueError(
+                f'background_index: expected None, found {background_index}; a CATSegSegmentor '
+                'sends no doubtful pixels to a background'
+            )
+        self.vocabulary = Vocabulary.load(words)
         self._text = None
+
+    set_classes = set_vocabulary
 
     def forget_text(self) -> None:
         self._text = self._train_text = None
@@ -167,12 +161,9 @@ class CATSegSegmentor(BaseSegmentor):
             return self.vocabulary.query_to_class
         return tuple(range(len(self.vocabulary)))
 
-    @property
-    def text(self) -> Tensor:
-        """(T, P, D), the words that prediction looks for; encoded once for unchanged weights."""
-        if self._text is None:
-            self._text = self._words(self.vocabulary, self.synonyms)
-        return self._text
+    def embed(self) -> Tensor:
+        """(T, P, D), each prompt of each word, unit length."""
+        return self._words(self.vocabulary, self.synonyms)
 
     @property
     def train_text(self) -> Tensor:
@@ -181,7 +172,8 @@ class CATSegSegmentor(BaseSegmentor):
         if text_trains(self.backbone):
             return self._words(self.train_vocabulary, synonyms)
         if self._train_text is None:
-            self._train_text = self._words(self.train_vocabulary, synonyms)
+            with to_be_kept():
+                self._train_text = self._words(self.train_vocabulary, synonyms)
         return self._train_text
 
     def _words(self, vocabulary: Vocabulary, synonyms: str) -> Tensor:
@@ -209,8 +201,10 @@ class CATSegSegmentor(BaseSegmentor):
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Dense joint features (B, D, h, w) and the two taps that guide the decoder."""
         blocks = self.guidance_blocks if self.decode_head.decoder is not None else ()
-        x, grid, taps = self.backbone.trunk_with_taps(self.resize(inputs), self.last, blocks)
-        return self.backbone.project(x, grid, **self.readout), taps
+        tokens, taps = self.backbone.forward_intermediates(
+            self.resize(inputs), blocks, method=self.method
+        )
+        return self.backbone.project(tokens, readout=self.readout), taps
 
     def logits(self, images: Tensor, text: Tensor, *, max_classes: int | None = None) -> Tensor:
         """(B, 3, H, W) and (T, P, D) to (B, T, s*h, s*w), see `CATSegHead`."""
@@ -226,90 +220,36 @@ class CATSegSegmentor(BaseSegmentor):
         """Logits (T, s*h, s*w) of each whole image."""
         return [self.logits(image[None], self.text)[0] for image in inputs]
 
-    def encode_decode(self, inputs: Sequence[Tensor], batch_img_metas: list[dict]) -> list[Tensor]:
-        """MMSeg's name for `_forward`."""
-        return self._forward(inputs)
+    def check_image(self, image: Tensor, name: str) -> None:
+        if self.encoder_size is None and self.test_cfg['image_size'] is None:
+            super().check_image(image, name)
 
-    @torch.no_grad()
-    def predict(
-        self,
-        inputs: Sequence[Tensor],
-        data_samples: list[SegDataSample] | None = None,
-        *,
-        return_scores: bool = False,
-    ) -> list[SegDataSample]:
-        """Label every pixel of every image.
-
-        Args:
-            inputs: (B, 3, H, W), or B images (3, H, W) of any sizes; normalised.
-            data_samples: Their ``ori_shape`` is the output size; without it, the image's own.
-            return_scores: Whether the samples also get ``scores``.
-
-        Returns:
-            The samples with ``pred_sem_seg`` (1, H_o, W_o) int64 and, if asked for, ``scores``
-            (1, H_o, W_o) float32, the probability of that label, from a sigmoid, and, if
-            ``return_logits`` is set, ``seg_logits`` (C, H_o, W_o) float32, those of all classes.
-            Their ``num_classes`` lets a metric notice a dataset of another size.
-        """
-        if data_samples is None:
-            data_samples = [SegDataSample() for _ in inputs]
+    def label(
+        self, inputs: Sequence[Tensor], sizes: Sequence[tuple[int, int]], *, return_scores: bool
+    ) -> Iterator[Labels]:
         views = [Views.of(image, self.test_cfg) for image in inputs]
-        results = self._view_logits([view for plan in views for view in plan.images])
-        for plan, sample in zip(views, data_samples, strict=True):
-            logits = torch.stack([next(results) for _ in plan.images])
-            size = tuple(sample.metainfo.get('ori_shape', plan.size)[:2])
-            found = label(
-                lambda classes, plan=plan, logits=logits, size=size: plan.probabilities(
-                    logits[:, classes], size
+        results = self._view_logits([image for own in views for image in own.images])
+        for own, size in zip(views, sizes, strict=True):
+            logits = torch.stack([next(results) for _ in own.images])
+            yield label_views(
+                lambda words, own=own, logits=logits, size=size: own.probabilities(
+                    logits[:, words], size
                 ),
                 logits,
                 size,
                 self.query_to_class,
-                cells=plan.cells(size),
+                cells=own.cells(size),
                 return_probabilities=self.test_cfg['return_logits'],
             )
-            axis = flipped_axes(sample)
-            sample.pred_sem_seg = PixelData(data=found.labels[None].flip(axis))
-            if return_scores:
-                sample.scores = PixelData(data=found.scores[None].flip(axis))
-            if found.probabilities is not None:
-                sample.seg_logits = PixelData(data=found.probabilities.flip(axis))
-            sample.set_metainfo(dict(num_classes=len(self.vocabulary)))
-        return data_samples
 
-    def _view_logits(self, images: Sequence[Tensor]):
+    def _view_logits(self, images: Sequence[Tensor]) -> Iterator[Tensor]:
         """Logits (T, ...) of each view, in turn; views of one size share forward passes."""
-        text, limit = self.text, self.test_cfg['window_batch']
-        first = 0
-        while first < len(images):
-            batch = [self.resize(images[first][None])]
-            while len(batch) < limit and first + len(batch) < len(images):
-                image = self.resize(images[first + len(batch)][None])
-                if image.shape != batch[0].shape:
-                    break
-                batch.append(image)
+        text, limit = self.text, self.test_cfg['max_classes']
+        resized = (self.resize(image[None])[0] for image in images)
+        for batch in in_batches(resized, self.test_cfg['window_batch']):
             with autocast(self.precision, text.device):
-                logits = self.logits(
-                    torch.cat(batch), text, max_classes=self.test_cfg['max_classes']
-                )
+                logits = self.logits(torch.stack(batch), text, max_classes=limit)
             yield from logits.float()
-            first += len(batch)
-
-
-def last_block(attention: str | None, backbone: VisionLanguageBackbone) -> DenseAttention:
-    """What the trunk's last block does; see `CATSegSegmentor`.
-
-    Raises:
-        ValueError: The name is unknown, or asks for a CLS token where there is none.
-    """
-    if attention is None:
-        attention = 'value_cls' if backbone.num_prefix else 'vanilla'
-    if attention == 'value_cls' and not backbone.num_prefix:
-        raise ValueError(
-            f"attention 'value_cls' needs a CLS token, which {type(backbone).__name__} has not; "
-            f'expected one of {", ".join([*list(VALUE_PATHS)[1:], *ATTENTIONS])}'
-        )
-    return VALUE_PATHS[attention] if attention in VALUE_PATHS else get_attention(attention)
 
 
 def check_blocks(blocks: Sequence[int] | None, num_layers: int) -> tuple[int, int]:

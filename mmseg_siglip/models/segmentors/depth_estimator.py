@@ -11,33 +11,40 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.models import BaseSegmentor, DepthEstimator
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.io.image import check_tensor
-from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
 from mmseg_siglip.models.lora import add_lora
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
-from mmseg_siglip.models.segmentors.sclip import build_preprocessor, flipped_axes
-from mmseg_siglip.models.windows.grid import check_test_cfg
-from mmseg_siglip.models.windows.stitch import window_starts
-from mmseg_siglip.precision import PRECISIONS, autocast
+from mmseg_siglip.models.segmentors.parts import (
+    build_backbone,
+    build_preprocessor,
+    check_precision,
+    flipped_axes,
+    places_by,
+)
+from mmseg_siglip.models.windows.grid import Windows
+from mmseg_siglip.models.windows.stream import in_batches
+from mmseg_siglip.models.windows.test_cfg import check_test_cfg, window_defaults
+from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
 
 
 @MODELS.register_module()
 class SigLIPDepthEstimator(DepthEstimator):
-    """MMSeg's `DepthEstimator` for a SigLIP encoder.
+    """MMSeg's `DepthEstimator` for a vision-language encoder.
 
     What differs: images of any sizes, each predicted alone and never padded to its neighbours;
     sliding windows whose result is kept; and an encoder of which only what depth needs remains:
     its text tower, and its pooling head if nothing reads it, are dropped.
 
     Args:
-        backbone: Configuration of a `SigLIPBackbone`.
+        backbone: Configuration of an encoder; a `SigLIPBackbone` unless it names its ``type``.
         decode_head: Configuration of a `DPTHead`; ``in_channels`` and ``patch_size`` are the
             encoder's.
         tap_layers: Four blocks, counted from 0 or, negative, from the end. By default the last of
@@ -76,11 +83,7 @@ class SigLIPDepthEstimator(DepthEstimator):
         data_preprocessor: Mapping | None = None,
         init_cfg: Mapping | None = None,
     ) -> None:
-        encoder = MODELS.build(dict(dict(type='SigLIPBackbone'), **backbone))
-        if not isinstance(encoder, SigLIPBackbone):
-            raise ValueError(f'backbone: expected a SigLIPBackbone, found {type(encoder).__name__}')
-        if precision not in PRECISIONS:
-            raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
+        encoder = build_backbone(backbone, type='SigLIPBackbone')
         if freeze_backbone and lora:
             raise ValueError('freeze_backbone and lora contradict each other; give one of them')
         patch = encoder.patch_size
@@ -103,19 +106,19 @@ class SigLIPDepthEstimator(DepthEstimator):
             with_readout=self.decode_head.readout_type != 'ignore',
         )
         self.align_corners, self.num_classes, self.out_channels = False, 1, 1
-        self.precision, self.train_cfg, self.image_size = precision, train_cfg, image_size
+        self.precision = check_precision(precision)
+        self.train_cfg, self.image_size = train_cfg, image_size
         config = dict(test_cfg or {})
         self.flip = config.pop('flip', False)
-        self.test_cfg = check_test_cfg(dict(dict(mode='whole'), **config), encoder.image_size)
+        defaults = window_defaults(encoder.image_size, mode='whole')
+        self.test_cfg = check_test_cfg(config, defaults)
         self.freeze_backbone = freeze_backbone
         self._keep_what_depth_needs(lora)
 
     def _keep_what_depth_needs(self, lora: Mapping | None) -> None:
         """Drop or freeze what no tap depends on, which DDP would wait for in vain."""
         self.backbone.requires_grad_(False)
-        self.backbone.model.text_model = None
-        if not self.taps.with_readout:
-            self.backbone.model.vision_model.head = None
+        self.backbone.keep_vision(pooling=self.taps.with_readout)
         if self.freeze_backbone:
             return
         parts = self.taps.used(self.backbone)
@@ -124,7 +127,7 @@ class SigLIPDepthEstimator(DepthEstimator):
         if lora:
             add_lora(self.backbone, **lora)
             unused = set(self.backbone.parameters())
-            unused -= {parameter for part in parts for parameter in part.parameters()}
+            unused -= {parameter for part in parts for parameter in parameters_of(part)}
             for parameter in unused:
                 parameter.requires_grad_(False)
 
@@ -163,21 +166,16 @@ class SigLIPDepthEstimator(DepthEstimator):
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
         """The mean over windows at each pixel: (B, 3, H, W) to (B, 1, H, W)."""
-        size = inputs.shape[-2:]
-        crop, stride = self.test_cfg['crop_size'], self.test_cfg['stride']
-        rows, columns = (window_starts(*side) for side in zip(size, crop, stride, strict=True))
-        height, width = map(min, crop, size)
-        places = [(b, y, x) for b in range(len(inputs)) for y in rows for x in columns]
-        total, count = inputs.new_zeros(2, len(inputs), 1, *size, dtype=torch.float32)
-        step = self.test_cfg['window_batch']
-        for first in range(0, len(places), step):
-            batch = places[first : first + step]
-            windows = [inputs[b, :, y : y + height, x : x + width] for b, y, x in batch]
-            for (b, y, x), depth in zip(
-                batch, self.encode_decode(torch.stack(windows)), strict=True
-            ):
-                total[b, :, y : y + height, x : x + width] += depth
-                count[b, :, y : y + height, x : x + width] += 1
+        windows = Windows.of(tuple(inputs.shape[-2:]), self.test_cfg)
+        total, count = inputs.new_zeros(2, len(inputs), 1, *inputs.shape[-2:], dtype=torch.float32)
+        crops, parts, counts = (
+            (crop for image in images for crop in windows.crops(image))
+            for images in (inputs, total, count)
+        )
+        for batch in in_batches(crops, self.test_cfg['window_batch']):
+            for depth in self.encode_decode(torch.stack(batch)):
+                next(parts).add_(depth)
+                next(counts).add_(1)
         return total / count
 
     @torch.no_grad()
@@ -200,7 +198,7 @@ class SigLIPDepthEstimator(DepthEstimator):
             ValueError: An image is smaller than one patch.
         """
         samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
-        for indices in of_equal_size(inputs):
+        for indices in places_by(image.shape for image in inputs).values():
             depths = self.inference(torch.stack([inputs[i] for i in indices]))
             for i, depth in zip(indices, depths, strict=True):
                 size = tuple(samples[i].metainfo.get('ori_shape', depth.shape[-2:])[:2])
@@ -235,15 +233,12 @@ class SigLIPDepthEstimator(DepthEstimator):
         return normalise(check_tensor(rgb), self.data_preprocessor, long_side=self.image_size)
 
 
-def of_equal_size(images: Sequence[Tensor]) -> list[list[int]]:
-    """Indices of the images, grouped by size."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, image in enumerate(images):
-        groups.setdefault(tuple(image.shape), []).append(i)
-    return list(groups.values())
+def parameters_of(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:
+    """Those of a module; a parameter itself."""
+    return [part] if isinstance(part, nn.Parameter) else list(part.parameters())
 
 
-def depth_preprocessor(config: Mapping | None, backbone: SigLIPBackbone):
+def depth_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone):
     """A data preprocessor with the backbone's statistics, which pads depth with "none", 0.
 
     Raises:

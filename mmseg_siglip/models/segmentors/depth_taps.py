@@ -1,4 +1,4 @@
-"""What a depth decoder reads from a SigLIP encoder: four blocks, and the pooled vector.
+"""What a depth decoder reads from an encoder: four blocks, and the pooled vector.
 
 Shapes: B images (H, W), C channels, grid (h, w).
 """
@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
-from mmseg_siglip.models.dense.attention import ATTENTIONS
 
 TAP_NORMS = ('none', 'post_ln', 'per_tap')
 
@@ -63,7 +62,7 @@ class DepthTaps(nn.Module):
 
     def __init__(
         self,
-        backbone: SigLIPBackbone,
+        backbone: VisionLanguageBackbone,
         *,
         tap_layers: Sequence[int] | None = None,
         tap_norm: str = 'post_ln',
@@ -81,41 +80,32 @@ class DepthTaps(nn.Module):
             width = backbone.hidden_size
             self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in self.layers)
 
-    def used(self, backbone: SigLIPBackbone) -> list[nn.Module]:
+    def used(self, backbone: VisionLanguageBackbone) -> list[nn.Module | nn.Parameter]:
         """The parts of the encoder that the taps depend on."""
-        vision = backbone.model.vision_model
-        last = backbone.num_layers - 1 if self.with_readout else max(self.layers)
-        parts = [vision.embeddings, *vision.encoder.layers[: last + 1]]
-        if self.tap_norm == 'post_ln' or self.with_readout:
-            parts.append(vision.post_layernorm)
-        if self.with_readout:
-            parts.append(vision.head)
-        return parts
+        return backbone.vision_parts(
+            backbone.num_layers if self.with_readout else max(self.layers) + 1,
+            norm=self.tap_norm == 'post_ln',
+            pooling=self.with_readout,
+        )
 
-    def forward(self, backbone: SigLIPBackbone, images: Tensor, *, frozen: bool) -> list[Tap]:
+    def forward(
+        self, backbone: VisionLanguageBackbone, images: Tensor, *, frozen: bool
+    ) -> list[Tap]:
         """(B, 3, H, W), normalised, to four (B, C, h, w), or pairs with a (B, C) each.
 
         If `frozen`, nothing of the encoder gets a gradient, and nothing is kept for one.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            tokens, pooled, grid = self._run(backbone, images)
+            tokens, maps = backbone.forward_intermediates(
+                images,
+                self.layers,
+                norm=self.tap_norm == 'post_ln',
+                stop_early=not self.with_readout,
+            )
+            pooled = backbone.summary(tokens.x) if self.with_readout else None
         if self.tap_norm == 'per_tap':
-            tokens = [norm(x) for norm, x in zip(self.norms, tokens, strict=True)]
-        maps = [backbone.to_map(x, grid) for x in tokens]
-        return maps if pooled is None else [(x, pooled) for x in maps]
-
-    def _run(
-        self, backbone: SigLIPBackbone, images: Tensor
-    ) -> tuple[list[Tensor], Tensor | None, tuple[int, int]]:
-        vision = backbone.model.vision_model
-        x, grid = backbone.tokens(images)
-        last = backbone.num_layers - 1 if self.with_readout else max(self.layers)
-        found = {}
-        for i, block in enumerate(backbone.blocks()[: last + 1]):
-            x = backbone.run(block, x, ATTENTIONS['vanilla'], grid)
-            if i in self.layers:
-                found[i] = x
-        if self.tap_norm == 'post_ln':
-            found = {i: vision.post_layernorm(tap) for i, tap in found.items()}
-        pooled = vision.head(vision.post_layernorm(x)) if self.with_readout else None
-        return [found[i] for i in self.layers], pooled, grid
+            maps = [
+                norm(x.movedim(1, -1)).movedim(-1, 1)
+                for norm, x in zip(self.norms, maps, strict=True)
+            ]
+        return list(maps) if pooled is None else [(x, pooled) for x in maps]

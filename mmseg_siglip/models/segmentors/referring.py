@@ -17,11 +17,15 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
 from mmseg_siglip.models.sam.finetune import choose_sam_trainable
+from mmseg_siglip.models.segmentors.parts import build_backbone, check_precision, places_by
+from mmseg_siglip.models.segmentors.phrases import Phrases
 from mmseg_siglip.models.segmentors.referring_encoder import ReferringEncoder
-from mmseg_siglip.precision import PRECISIONS, autocast
+from mmseg_siglip.models.windows.test_cfg import check_test_cfg
+from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
 
 TEST_OPTIONS = dict(mode='whole', threshold=0.5, phrase_batch=32, return_logits=False)
@@ -56,7 +60,8 @@ class ReferringSegmentor(BaseSegmentor):
     0, 1 and 255 where nothing counts. Images come in [0, 1], each encoder normalises for itself.
 
     Args:
-        backbone: Configuration of a `SigLIPBackbone`, which sets patch, size and grid.
+        backbone: Configuration of an encoder, which sets patch, size and grid; a `SigLIPBackbone`
+            unless it names its ``type``.
         sam: Configuration of a `SAMAdapter`.
         decode_head: Configuration of a `SAMPrompterDecodeHead`; its widths are filled in.
         encoder: Options of `ReferringEncoder`: the size that SigLIP sees, what of it trains.
@@ -90,17 +95,13 @@ class ReferringSegmentor(BaseSegmentor):
         train_cfg: Mapping | None = None,
         init_cfg: Mapping | None = None,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
         super().__init__(
             data_preprocessor=MODELS.build(
                 dict(data_preprocessor or dict(type='UnitImagePreProcessor'))
             ),
             init_cfg=init_cfg,
         )
-        siglip = MODELS.build(dict(dict(type='SigLIPBackbone'), **backbone))
-        if not isinstance(siglip, SigLIPBackbone):
-            raise ValueError(f'backbone: expected a SigLIPBackbone, found {type(siglip).__name__}')
+        siglip = build_backbone(backbone, type='SigLIPBackbone')
         self.encoder = ReferringEncoder(siglip, **(encoder or {}))
         self.sam: SAMAdapter = MODELS.build(dict(dict(type='SAMAdapter'), **sam))
         self.decode_head = MODELS.build(
@@ -123,12 +124,12 @@ class ReferringSegmentor(BaseSegmentor):
             masks=self.decode_head.dense is not None,
             iou=self.decode_head.iou_loss_weight > 0,
         )
-        self.precision, self.fallback_text = precision, list(fallback_text)
-        self.test_cfg = check_test_cfg(test_cfg or {})
+        self.precision, self.fallback_text = check_precision(precision), list(fallback_text)
+        self.test_cfg = check_referring(test_cfg or {})
         self.align_corners, self.num_classes, self.out_channels = False, 2, 1
 
     @property
-    def siglip(self) -> SigLIPBackbone:
+    def siglip(self) -> VisionLanguageBackbone:
         return self.encoder.backbone
 
     def extract_feat(self, inputs: Sequence[Tensor]) -> SAMFeatures:
@@ -148,51 +149,50 @@ class ReferringSegmentor(BaseSegmentor):
             What was found in each image, and SAM's features.
         """
         features = self.extract_feat(inputs)
-        answers: list[Answer | None] = [None] * len(inputs)
         sizes = self.encoder.draw_sizes([tuple(image.shape[-2:]) for image in inputs])
-        for size in dict.fromkeys(sizes):
-            chosen = [i for i, own in enumerate(sizes) if own == size]
-            counts = [len(texts[i]) for i in chosen]
+        answers: dict[int, Answer] = {}
+        for size, images in places_by(sizes).items():
+            phrases = Phrases(texts).take(images)
             self.encoder.select(size)
-            image = self.encoder.encode_images([inputs[i] for i in chosen], size)
-            phrases = self.encoder.encode_text([text for i in chosen for text in texts[i]])
-            owners = [k for k, count in enumerate(counts) for _ in range(count)]
-            found = list(self._decode(image, phrases, owners, features.take(chosen)))
-            logits, scores, aspects = zip(*found, strict=True)
-            parts = [
-                torch.cat(part).split(counts) if part[0] is not None else [None] * len(chosen)
-                for part in (logits, scores, aspects)
-            ]
-            for k, (i, *own) in enumerate(zip(chosen, *parts, strict=True)):
-                answers[i] = Answer(*own, image.patches[k], image.coverage)
-        return answers, features
+            image = self.encoder.encode_images([inputs[i] for i in images], size)
+            found = self._decode(image, phrases, features.take(images))
+            for i, patches, own in zip(images, image.patches, found, strict=True):
+                answers[i] = Answer(*own, patches, image.coverage)
+        return [answers[i] for i in range(len(inputs))], features
 
     def _decode(
-        self, image, phrases, owners, features
+        self, image: ImageFeatures, phrases: Phrases, features: SAMFeatures
     ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Masks, IoU and aspects of phrases about their images, some at a time; see `Answer`."""
+        """Masks, IoU and aspects of each image's phrases, see `Answer`."""
+        text, owners = self.encoder.encode_text(phrases.texts), phrases.owners
         step = len(owners) if torch.is_grad_enabled() else self.test_cfg['phrase_batch']
-        siglip = self.siglip
-        for begin in range(0, len(owners), step):
-            part = slice(begin, begin + step)
-            own = features.take(owners[part])
-            sparse, dense, aspects = self.decode_head(
-                image,
-                phrases[part],
-                torch.tensor(owners[part], device=phrases.pooled.device),
-                own,
-                self.sam,
-                scale=siglip.logit_scale,
-                bias=siglip.logit_bias,
-            )
-            masks, iou = self.sam.decode(
-                own, sparse[:, None], None if dense is None else dense[:, None]
-            )
-            yield masks[:, 0, 0], iou[:, 0, 0], aspects
+        found = [
+            self._decode_some(image, text[part], owners[part], features)
+            for part in phrases.parts(step)
+        ]
+        return zip(*map(phrases.split, zip(*found, strict=True)), strict=True)
+
+    def _decode_some(
+        self, image: ImageFeatures, text: TextFeatures, owners: list[int], features: SAMFeatures
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Masks (r, M_h, M_w), IoU (r,) and aspects (r, 2, E) of r phrases, of any images."""
+        own = features.take(owners)
+        sparse, dense, aspects = self.decode_head(
+            image,
+            text,
+            torch.tensor(owners, device=text.pooled.device),
+            own,
+            self.sam,
+            scale=self.siglip.logit_scale,
+            bias=self.siglip.logit_bias,
+        )
+        dense = None if dense is None else dense[:, None]
+        masks, iou = self.sam.decode(own, sparse[:, None], dense)
+        return masks[:, 0, 0], iou[:, 0, 0], aspects
 
     def loss(self, inputs: Sequence[Tensor], data_samples: list[SegDataSample]) -> dict:
         """Losses by name; the precision of training is the optimiser wrapper's."""
-        texts = [phrases_of(sample, i) for i, sample in enumerate(data_samples)]
+        texts = Phrases.of(data_samples).of_image
         truth = [sample.gt_sem_seg.data for sample in data_samples]
         for text, mask, image in zip(texts, truth, inputs, strict=True):
             if tuple(mask.shape) != (len(text), *image.shape[-2:]):
@@ -247,7 +247,7 @@ class ReferringSegmentor(BaseSegmentor):
             ValueError: A sample has no phrase, or was mirrored.
         """
         samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
-        texts = [phrases_of(sample, i) for i, sample in enumerate(samples)]
+        texts = Phrases.of(samples).of_image
         if any(sample.metainfo.get('flip') for sample in samples):
             raise ValueError(f'flipped images are refused in prediction: {WHY_NO_FLIP}')
         with autocast(self.precision, self.encoder.mean.device):
@@ -263,42 +263,13 @@ class ReferringSegmentor(BaseSegmentor):
         return samples
 
 
-def phrases_of(sample: SegDataSample, index: int) -> list[str]:
-    """The phrases of a sample.
+def check_referring(config: Mapping) -> dict:
+    """`check_test_cfg` of phrases.
 
     Raises:
-        ValueError: It has none.
+        ValueError: See there; or mirroring is asked for.
     """
-    text = sample.metainfo.get('text')
-    if not isinstance(text, (list, tuple)) or not text or not all(map(_is_phrase, text)):
-        raise ValueError(
-            f'image {index} of the batch: expected text, a list of one or more phrases, in its '
-            f'metainfo, found {text!r}'
-        )
-    return list(text)
-
-
-def _is_phrase(text: object) -> bool:
-    return isinstance(text, str)
-
-
-def check_test_cfg(config: Mapping) -> dict:
-    """`test_cfg` with what was left out.
-
-    Raises:
-        ValueError: A key is unknown, a value is out of range, or asks for windows or mirroring.
-    """
-    if config.get('mode', 'whole') != 'whole':
-        raise ValueError(f"test_cfg.mode: expected 'whole', found {config['mode']!r}; {WHY_WHOLE}")
-    if config.get('flip'):
+    config = dict(config)
+    if config.pop('flip', False):
         raise ValueError(f'test_cfg.flip is refused: {WHY_NO_FLIP}')
-    unknown = set(config) - set(TEST_OPTIONS) - {'flip'}
-    if unknown:
-        raise ValueError(f'test_cfg: unknown {sorted(unknown)}; expected {", ".join(TEST_OPTIONS)}')
-    merged = {**TEST_OPTIONS, **config}
-    if not 0 < merged['threshold'] < 1 or merged['phrase_batch'] < 1:
-        raise ValueError(
-            'test_cfg: expected threshold in (0, 1) and phrase_batch of 1 or more, found '
-            f'{merged["threshold"]} and {merged["phrase_batch"]}'
-        )
-    return merged
+    return check_test_cfg(config, TEST_OPTIONS, modes=('whole',), why=WHY_WHOLE)

@@ -1,4 +1,4 @@
-"""Images and phrases through a SigLIP of any kind and resolution, as referring needs them.
+"""Images and phrases through an encoder of any kind and resolution, as referring needs them.
 
 Shapes: B images (3, H, W), R phrases, L tokens, C channels of patches, D of the joint space.
 """
@@ -12,19 +12,19 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import Size, fitting_size
-from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
-from mmseg_siglip.models.dense.attention import ATTENTIONS
 from mmseg_siglip.models.finetune import choose_trainable
 from mmseg_siglip.models.lora import select_adapter
+from mmseg_siglip.models.sizes import pair
 
 SPACES = ('joint', 'tower')
 PHRASES_AT_ONCE = 64
 
 
 class ReferringEncoder(BaseModule):
-    """What `ReferringSegmentor` asks of its SigLIP.
+    """What `ReferringSegmentor` asks of its vision-language encoder.
 
     Args:
         backbone: The encoder.
@@ -47,7 +47,7 @@ class ReferringEncoder(BaseModule):
 
     def __init__(
         self,
-        backbone: SigLIPBackbone,
+        backbone: VisionLanguageBackbone,
         *,
         image_size: int | Size | Mapping | None = None,
         train_sizes: Sequence[int | Size] = (),
@@ -62,23 +62,27 @@ class ReferringEncoder(BaseModule):
         layers, wanted = backbone.num_layers, tuple(taps)
         if any(not -layers <= tap < layers for tap in wanted):
             raise ValueError(f'taps: expected blocks of -{layers} to {layers - 1}, found {wanted}')
-        widths = backbone.hidden_size, backbone.config.text_config.hidden_size
+        widths = backbone.hidden_size, backbone.text_width
         if similarity == 'tower' and widths[0] != widths[1]:
             raise ValueError(
                 f"similarity 'tower' compares patches with tokens, whose widths {widths} differ; "
                 "expected 'joint'"
             )
         self.similarity, self.taps = similarity, tuple(tap % layers for tap in wanted)
-        self.image_size, self.train_sizes = image_size, tuple(map(pair, train_sizes))
+        self.image_size = image_size
+        self.train_sizes = tuple(pair(size, 'train_sizes') for size in train_sizes)
         if image_size is None and backbone.naflex:
             self.image_size = dict(max_patches=backbone.native_grid[0] * backbone.native_grid[1])
         finetune = dict(finetune) if isinstance(finetune, Mapping) else dict(type=finetune)
-        self.resolutions = tuple(map(pair, finetune.pop('resolutions', ())))
+        resolutions = finetune.pop('resolutions', ())
+        self.resolutions = tuple(pair(size, 'resolutions') for size in resolutions)
         if self.resolutions:
             finetune['adapters'] = [adapter_name(size) for size in self.resolutions]
         choose_trainable(backbone, finetune, towers=towers)
-        backbone.model.vision_model.head.requires_grad_(False)  # its query never has a gradient
+        for part in backbone.pooling_parts():  # its query never has a gradient
+            part.requires_grad_(False)
         self.backbone = backbone
+        self.readout = 'value' if 'value' in backbone.readouts else backbone.readouts[0]
         self.size_for((1, 1))  # refuses what is no size
         self.text_channels = widths[1]
         for name, values in (('mean', backbone.mean), ('std', backbone.std)):
@@ -98,7 +102,7 @@ class ReferringEncoder(BaseModule):
         if wanted is None:
             return self.backbone.image_size
         if not isinstance(wanted, Mapping):
-            return pair(wanted)
+            return pair(wanted, 'image_size')
         if set(wanted) != {'max_patches'} or wanted['max_patches'] < 1:
             raise ValueError(
                 f'image_size: expected a size or dict(max_patches=N), found {dict(wanted)}'
@@ -123,14 +127,14 @@ class ReferringEncoder(BaseModule):
         """Images (3, H, W) in [0, 1], all through one size."""
         pixels = torch.stack([self.resize(image, size) for image in images])
         pixels = (pixels - self.mean) / self.std
-        x, grid, found = self.backbone.trunk_with_taps(pixels, ATTENTIONS['vanilla'], self.taps)
-        patches = self.backbone.to_map(self.backbone.model.vision_model.post_layernorm(x), grid)
+        tokens, found = self.backbone.forward_intermediates(pixels, self.taps)
+        patches = tokens.replace(self.backbone.norm(tokens.x)).map
         similar = patches
         if self.similarity == 'joint':
-            similar = self.backbone.project(x, grid, readout='value')
+            similar = self.backbone.project(tokens, readout=self.readout)
         patch = self.backbone.patch_size
-        coverage = tuple(n * patch / side for n, side in zip(grid, size, strict=True))
-        return ImageFeatures(patches, similar, found[: len(self.taps)], coverage)
+        coverage = tuple(n * patch / side for n, side in zip(tokens.grid, size, strict=True))
+        return ImageFeatures(patches, similar, found, coverage)
 
     @staticmethod
     def resize(image: Tensor, size: Size) -> Tensor:
@@ -148,22 +152,10 @@ class ReferringEncoder(BaseModule):
         tokens, real, pooled = (torch.cat(part) for part in zip(*parts, strict=True))
         similar = tokens
         if self.similarity == 'joint':
-            similar = self.backbone.model.text_model.head(tokens)
+            similar = self.backbone.project_text(tokens)
         place = {text: index for index, text in enumerate(unique)}
         rows = torch.tensor([place[text] for text in texts], device=tokens.device)
         return TextFeatures(tokens, similar, real, pooled)[rows]
-
-
-def pair(size: int | Size) -> Size:
-    """A side or (height, width) as the latter.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
-        raise ValueError(f'expected a side or (height, width) in pixels, found {size!r}')
-    return sides
 
 
 def adapter_name(size: Size) -> str:

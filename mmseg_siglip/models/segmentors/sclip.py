@@ -3,60 +3,59 @@
 SCLIP, https://arxiv.org/abs/2312.01597, and with other attentions its family.
 
 Shapes: an image is (3, H, W), its output (H_o, W_o), the original size; Q query words, C classes;
-D joint channels; n_y x n_x windows with patch grids (h, w).
+D joint channels; n_y x n_x windows with grids of cells (h, w), n of them in a batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, groupby, islice
+from dataclasses import replace
 
 import torch
-from mmengine.structures import PixelData
-from mmseg.models import BaseSegmentor
-from mmseg.structures import SegDataSample
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.build import find_encoder_type
-from mmseg_siglip.models.labelling import Labeller, Rows
-from mmseg_siglip.models.windows.grid import Windows, check_test_cfg
-from mmseg_siglip.models.windows.stitch import Stitch, stitch_matrix, upsample_matrix, window_starts
-from mmseg_siglip.precision import PRECISIONS, autocast
+from mmseg_siglip.models.backbones.base import patch_grid
+from mmseg_siglip.models.backbones.trunk import Method, Surroundings, method_name
+from mmseg_siglip.models.labelling import Labeller, Labels, Rows
+from mmseg_siglip.models.postprocessors.context import Context
+from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
+from mmseg_siglip.models.windows.grid import Windows
+from mmseg_siglip.models.windows.stitch import Stitch
+from mmseg_siglip.models.windows.stream import by_image, stream
+from mmseg_siglip.models.windows.test_cfg import check_test_cfg, window_defaults
+from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.text.templates import get_templates
 from mmseg_siglip.text.text_bank import text_bank
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 @MODELS.register_module()
-class SCLIPSegmentor(BaseSegmentor):
+class SCLIPSegmentor(OpenVocabularySegmentor):
     """Label each pixel with the word whose embedding is nearest to its patch feature.
 
     The cosines of all windows are averaged, resized to the original image, scaled, and turned into
     probabilities by a softmax over all query words; a class takes the highest of its words.
 
     Args:
-        backbone: Configuration of a backbone. Without ``type``, the kind is found from what
-            ``pretrained`` holds.
+        backbone: See `OpenVocabularySegmentor`.
         vocabulary: A bundled name, a file, or a list of words (see `Vocabulary`).
-        templates: A named set or a list of sentences (see `get_templates`).
-        attention: A name of `mmseg_siglip.models.dense.attention.ATTENTIONS`.
+        templates: See `OpenVocabularySegmentor`.
+        attention: A dense method, its name or ``dict(type=name, ...)``; see
+            `mmseg_siglip.models.dense`. It may be set later, too, as ``attention`` or ``method``.
         logit_scale: Factor on cosines before the softmax; None takes the encoder's own.
         prob_thd: Pixels whose best probability is lower become background.
         area_thd: A foreground class is removed from an image in which it covers at most this
             part of the foreground, by argmax.
         background_index: The class that `prob_thd` and `area_thd` refer to. By default, the one
             that the vocabulary marks.
-        postprocessor: Configuration of a module that refines (B, Q, H, W) cosines on
-            (B, 3, H, W) images. It needs them at full size. By its ``wants`` it may ask for
-            ``pixels``, ``features``, ``text``, ``query_to_class`` and ``logit_scale`` as well.
+        postprocessor: Configuration of a module that refines cosines (B, Q, H, W), which it needs
+            at full size, on images (B, 3, H, W), and may ask a `Context` for more.
         precision: Number format of the encoders (see `mmseg_siglip.precision`).
         compile_backend: Runs the encoder through ``torch.compile`` with this backend, such as
             'inductor', which needs a C++ compiler. Batches of windows are filled up to
             ``window_batch``, so windows of one size are compiled once. Not with mode 'whole',
-            where every image size would be.
+            where every image size would be, nor with a method that sees all windows of an image.
         test_cfg: ``mode`` 'slide' | 'whole'; ``crop_size`` and ``stride``, (rows, columns) or one
             number for both, in pixels; ``window_batch``, windows per forward pass, of one image
             or several; ``return_logits``, whether samples carry ``seg_logits``.
@@ -67,6 +66,7 @@ class SCLIPSegmentor(BaseSegmentor):
     """
 
     training_free = True
+    method: Method
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class SCLIPSegmentor(BaseSegmentor):
         vocabulary: str | Sequence[str],
         *,
         templates: str | Sequence[str] = 'imagenet80',
-        attention: str = 'csa',
+        attention: str | Mapping = 'csa',
         logit_scale: float | None = None,
         prob_thd: float = 0.0,
         area_thd: float | None = None,
@@ -85,37 +85,40 @@ class SCLIPSegmentor(BaseSegmentor):
         test_cfg: Mapping | None = None,
         data_preprocessor: Mapping | None = None,
     ) -> None:
-        backbone = build_backbone(backbone, attention)
-        super().__init__(data_preprocessor=build_preprocessor(data_preprocessor, backbone))
-        self.backbone = backbone.requires_grad_(False)
+        super().__init__(
+            backbone,
+            templates=templates,
+            precision=precision,
+            data_preprocessor=data_preprocessor,
+        )
+        self.backbone.requires_grad_(False)
+        self.method = attention
         self.postprocessor = MODELS.build(postprocessor) if postprocessor else None
-        self.templates = get_templates(templates)
-        self.attention = attention
         self._logit_scale = logit_scale
         self.prob_thd, self.area_thd = prob_thd, area_thd
-        if precision not in PRECISIONS:
-            raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
-        self.precision = precision
-        self.test_cfg = check_test_cfg(test_cfg or {}, backbone.image_size)
-        self._window_features = self._dense
+        self.test_cfg = check_test_cfg(test_cfg or {}, window_defaults(self.backbone.image_size))
+        self._compiled = None
         if compile_backend is not None:
             if self.test_cfg['mode'] == 'whole':
                 raise ValueError("compile_backend: expected test_cfg.mode 'slide', found 'whole'")
-            self._compiled = torch.compile(self._dense, backend=compile_backend, dynamic=False)
-            self._window_features = self._of_full_batches
-        self.register_buffer('_text', None, persistent=False)
+            self._compiled = torch.compile(self.encode, backend=compile_backend, dynamic=False)
         self.set_vocabulary(vocabulary, background_index)
-        self.register_load_state_dict_post_hook(lambda *_: self.forget_text())
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ('attention', 'method'):
+            device = next(self.backbone.parameters()).device
+            name, value = 'method', self.backbone.method_for(value).to(device)
+        super().__setattr__(name, value)
+
+    @property
+    def attention(self) -> str:
+        """The dense method's name."""
+        return method_name(self.method)
 
     def set_vocabulary(
-        self, vocabulary: str | Sequence[str], background_index: int | None = None
+        self, words: str | Sequence[str] | Vocabulary, background_index: int | None = None
     ) -> None:
-        """Change what is looked for; embeddings follow at the next prediction.
-
-        Raises:
-            ValueError: The words or the background index are not usable.
-        """
-        vocabulary = Vocabulary.load(vocabulary)
+        vocabulary = Vocabulary.load(words)
         if background_index is None:
             background_index = vocabulary.background_index
         elif not 0 <= background_index < len(vocabulary):
@@ -130,17 +133,10 @@ class SCLIPSegmentor(BaseSegmentor):
         self.vocabulary, self.background_index = vocabulary, background_index
         self.forget_text()
 
-    def forget_text(self) -> None:
-        self._text = None
-
-    @property
-    def text(self) -> Tensor:
-        """(Q, D) unit-length word embeddings, from the cache where nothing has changed."""
-        if self._text is None:
-            self._text = text_bank(
-                self.backbone, self.vocabulary.queries, self.templates, precision=self.precision
-            )
-        return self._text
+    def embed(self) -> Tensor:
+        """(Q, D), unit length, from the cache where nothing has changed."""
+        queries = self.vocabulary.queries
+        return text_bank(self.backbone, queries, self.templates, precision=self.precision)
 
     @property
     def logit_scale(self) -> float:
@@ -156,7 +152,10 @@ class SCLIPSegmentor(BaseSegmentor):
             self.background_index,
         )
 
-    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
+    def labels_of(self, probabilities: Tensor) -> Tensor:
+        return self.labeller.of_probabilities(probabilities)
+
+    def loss(self, inputs: Tensor, data_samples: list) -> dict:
         """Refuse: there is nothing to train.
 
         Raises:
@@ -167,192 +166,104 @@ class SCLIPSegmentor(BaseSegmentor):
     def _forward(self, inputs: Sequence[Tensor], data_samples=None) -> list[Tensor]:
         """Mean cosines (Q, H, W) of each image, at the size it came in."""
         return [
-            self._stitch(windows, self._plan(image), image.shape[-2:]).rows(0, image.shape[-2])
-            for image, windows in zip(inputs, self._cosines(inputs), strict=True)
+            self._stitch(cosines, windows, image.shape[-2:]).rows(0, image.shape[-2])
+            for image, windows, cosines, _ in self._look(inputs)
         ]
 
     def extract_feat(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Joint-space features (D, h, w) of each whole image, not normalised."""
-        return [self._dense(image[None])[0] for image in inputs]
+        whole = [Windows.of(tuple(image.shape[-2:]), dict(mode='whole')) for image in inputs]
+        return [features[0] for features in self._encoded(inputs, whole, batch=1)]
 
-    def encode_decode(self, inputs: Sequence[Tensor], batch_img_metas: list[dict]) -> list[Tensor]:
-        """MMSeg's name for `_forward`."""
-        return self._forward(inputs)
-
-    @torch.no_grad()
-    def predict(
-        self,
-        inputs: Sequence[Tensor],
-        data_samples: list[SegDataSample] | None = None,
-        *,
-        return_scores: bool = False,
-    ) -> list[SegDataSample]:
-        """Label every pixel of every image.
-
-        Args:
-            inputs: (B, 3, H, W), or B images (3, H, W) of any sizes; normalised.
-            data_samples: Their ``ori_shape`` is the output size; without it, the image's own.
-            return_scores: Whether the samples also get ``scores``.
-
-        Returns:
-            The samples with ``pred_sem_seg`` (1, H_o, W_o) int64 and, if asked for, ``scores``
-            (1, H_o, W_o) float32, the probability of that label, and ``seg_logits``
-            (C, H_o, W_o) float32, the probabilities of all classes. Their ``num_classes`` lets a
-            metric notice a dataset of another size.
-
-        Raises:
-            ValueError: An image is smaller than one patch.
-        """
-        if data_samples is None:
-            data_samples = [SegDataSample() for _ in inputs]
-        for image, sample in zip(inputs, data_samples, strict=True):
-            self._check_size(image, sample.metainfo.get('img_path', 'image'))
-        given = self._cosines(inputs, features='features' in self._wanted)
-        for image, windows, sample in zip(inputs, given, data_samples, strict=True):
-            size = tuple(sample.metainfo.get('ori_shape', image.shape[-2:])[:2])
-            cosines = windows[:, :, : len(self.vocabulary.queries)]
-            rows = self._stitch(cosines, self._plan(image), size).rows
+    def label(
+        self, inputs: Sequence[Tensor], sizes: Sequence[tuple[int, int]], *, return_scores: bool
+    ) -> Iterator[Labels]:
+        labeller, kept = self.labeller, self.test_cfg['return_logits']
+        seen = zip(self._look(inputs), sizes, strict=True)
+        for (image, windows, cosines, features), size in seen:
+            rows = self._stitch(cosines, windows, size).rows
             if self.postprocessor is not None:
-                features = windows[:, :, len(self.vocabulary.queries) :]
-                rows = self._refine(image, rows, size, features)
-            result = self.labeller(
-                rows,
-                size,
-                return_scores=return_scores,
-                return_probabilities=self.test_cfg['return_logits'],
-            )
-            axis = flipped_axes(sample)
-            fields = dict(pred_sem_seg=result.labels[None], seg_logits=result.probabilities)
-            if return_scores:
-                fields['scores'] = result.scores[None]
-            sample.set_data(
-                {
-                    name: PixelData(data=data.flip(axis))
-                    for name, data in fields.items()
-                    if data is not None
-                }
-            )
-            sample.set_metainfo(dict(num_classes=len(self.vocabulary)))
-        return data_samples
+                rows = self._refined(image, windows, rows, size, features)
+            yield labeller(rows, size, return_scores=return_scores, return_probabilities=kept)
 
-    def _check_size(self, image: Tensor, name: str) -> None:
-        patch, size = self.backbone.patch_size, tuple(image.shape[-2:])
-        if min(size) < patch:
+    def encode(self, windows: Tensor, surroundings: Surroundings | None = None) -> Tensor:
+        """Windows (n, 3, H, W), normalised, to features (n, D, h, w) of the joint space, not
+        normalised."""
+        with autocast(self.precision, windows.device):
+            features = self.backbone.dense(
+                windows, attention=self.method, surroundings=surroundings
+            )
+        return features.float()
+
+    def _encode_full(self, windows: Tensor, surroundings: Surroundings) -> Tensor:
+        """`encode`, compiled, on batches that all have the same size."""
+        if self.method.scope != 'window':
             raise ValueError(
-                f'{name}: expected at least one patch ({patch}x{patch} pixels), '
-                f'found {size[0]}x{size[1]} (height x width)'
+                'compile_backend: expected a method that sees one window at a time, '
+                f'found {self.attention!r}'
             )
-
-    def _plan(self, image: Tensor) -> Windows:
-        size = tuple(image.shape[-2:])
-        if self.test_cfg['mode'] == 'whole':
-            return Windows([0], [0], size)
-        crop, stride = self.test_cfg['crop_size'], self.test_cfg['stride']
-        starts = [window_starts(*side) for side in zip(size, crop, stride, strict=True)]
-        return Windows(*starts, tuple(map(min, crop, size)))
-
-    def _dense(self, images: Tensor) -> Tensor:
-        with autocast(self.precision, images.device):
-            return self.backbone.dense(images, attention=self.attention).float()
-
-    def _of_full_batches(self, windows: Tensor) -> Tensor:
-        """`_dense`, compiled, on batches that all have the same size."""
         missing = self.test_cfg['window_batch'] - len(windows)
         full = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
-        return self._compiled(full)[: len(windows)]
+        views = (*surroundings.views, *surroundings.views[:1] * missing)
+        return self._compiled(full, replace(surroundings, views=views))[: len(windows)]
 
-    @property
-    def _wanted(self) -> tuple[str, ...]:
-        return getattr(self.postprocessor, 'wants', ())
+    def _encoded(
+        self, images: Sequence[Tensor], windows: Sequence[Windows], *, batch: int
+    ) -> Iterator[Tensor]:
+        """Features (n, D, h, w) of all windows of all images, batch after batch."""
+        encode = self.encode if self._compiled is None else self._encode_full
+        prepare = self._prepare if self.method.prepares else None
+        known = Surroundings(text=lambda: self.text, logit_scale=self.logit_scale, batch=batch)
+        parts = stream(images, windows, batch=batch, scope=self.method.scope, prepare=prepare)
+        for crops, views in parts:
+            yield encode(crops, replace(known, views=views))
 
-    def _cosines(self, images: Sequence[Tensor], *, features: bool = False) -> Iterator[Tensor]:
-        """Patch cosines (n_y, n_x, Q, h, w) of each image, in turn.
+    def _prepare(self, image: Tensor) -> object:
+        with autocast(self.precision, image.device):
+            return self.method.prepare(self.backbone.to_pixels(image))
 
-        The windows of all images form one stream, cut into batches of equal window size. With
-        `features`, the D joint-space features follow the cosines: (n_y, n_x, Q + D, h, w).
-        """
-        plans = [self._plan(image) for image in images]
-        crops = (plan.crops(image) for image, plan in zip(images, plans, strict=True))
-        done: list[Tensor] = []
-        batches = self._batches(chain.from_iterable(crops))
-        for plan in plans:
-            count = len(plan.rows) * len(plan.columns)
-            while len(done) < count:
-                dense = self._window_features(next(batches))
-                cosines = torch.einsum('bdhw,qd->bqhw', normalize(dense, dim=1), self.text)
-                done.extend(torch.cat([cosines, dense], dim=1) if features else cosines)
-            windows, done = torch.stack(done[:count]), done[count:]
-            yield windows.unflatten(0, (len(plan.rows), len(plan.columns)))
+    def _look(self, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, Windows, Tensor, Tensor]]:
+        """Each image, its windows, their cosines (n_y, n_x, Q, h, w) and, if a postprocessor may
+        ask for them, features (n_y, n_x, D, h, w), else none of them (n_y, n_x, 0, h, w)."""
+        kept = None if self.postprocessor is not None else 0
 
-    def _batches(self, crops: Iterator[Tensor]) -> Iterator[Tensor]:
-        for _, group in groupby(crops, key=lambda crop: crop.shape):
-            while batch := list(islice(group, self.test_cfg['window_batch'])):
-                yield torch.stack(batch)
+        def cells(features: Tensor) -> Tensor:
+            cosines = torch.einsum('bdhw,qd->bqhw', normalize(features, dim=1), self.text)
+            return torch.cat([cosines, features[:, :kept]], dim=1)
 
-    def _stitch(self, windows: Tensor, plan: Windows, size: tuple[int, int]) -> Stitch:
-        """Cosines (Q, H_o, W_o) at `size`, a few rows at a time."""
-        patch, sides = self.backbone.patch_size, []
-        for i, starts in enumerate((plan.rows, plan.columns)):
-            crop = plan.size[i]
-            upsample = upsample_matrix(crop, windows.shape[3 + i], patch)
-            sides.append(stitch_matrix(starts, crop, starts[-1] + crop, upsample, size[i]))
-        return Stitch.of(windows, *sides)
+        windows = [Windows.of(tuple(image.shape[-2:]), self.test_cfg) for image in images]
+        encoded = self._encoded(images, windows, batch=self.test_cfg['window_batch'])
+        found = by_image(map(cells, encoded), windows)
+        for image, own, values in zip(images, windows, found, strict=True):
+            words = len(self.vocabulary.queries)
+            yield image, own, values[:, :, :words], values[:, :, words:]
 
-    def _refine(self, image: Tensor, rows: Rows, size: tuple[int, int], windows: Tensor) -> Rows:
-        given = dict(
-            pixels=lambda: [self._pixels(image)],
-            features=lambda: [self._stitched(windows, image)],
+    def _stitch(self, cells: Tensor, windows: Windows, size: tuple[int, int]) -> Stitch:
+        """(n_y, n_x, N, h, w) to (N, H_o, W_o) at `size`, a few rows at a time."""
+        patch = self.backbone.patch_size
+        grid = patch_grid(windows.size, patch, self.backbone.image_size)
+        return Stitch.over(cells, windows, tuple(n * patch for n in grid), size)
+
+    def _refined(
+        self,
+        image: Tensor,
+        windows: Windows,
+        rows: Rows,
+        size: tuple[int, int],
+        features: Tensor,
+    ) -> Rows:
+        def stitched() -> list[Tensor]:
+            patch = self.backbone.patch_size
+            grid = tuple(max(1, 2 * side // patch) for side in image.shape[-2:])
+            return [self._stitch(features, windows, grid).rows(0, grid[0])]
+
+        context = Context(
+            query_to_class=self.vocabulary.query_to_class,
+            logit_scale=self.logit_scale,
+            pixels=lambda: [self.backbone.to_pixels(image)],
+            features=stitched,
             text=lambda: self.text,
-            query_to_class=lambda: self.vocabulary.query_to_class,
-            logit_scale=lambda: self.logit_scale,
         )
-        context = {name: given[name]() for name in self._wanted}
         resized = interpolate(image[None], size=size, mode='bilinear')
-        refined = self.postprocessor(resized, rows(0, size[0])[None], **context)[0]
+        refined = self.postprocessor(resized, rows(0, size[0])[None], context)[0]
         return lambda first, last: refined[:, first:last]
-
-    def _pixels(self, image: Tensor) -> Tensor:
-        """RGB in [0, 1] of a normalised image (3, H, W)."""
-        mean, std = (
-            image.new_tensor(values)[:, None, None]
-            for values in (self.backbone.mean, self.backbone.std)
-        )
-        return ((image * std + mean) / 255).clamp(0, 1)
-
-    def _stitched(self, windows: Tensor, image: Tensor) -> Tensor:
-        """Features (D, h, w) of an image, two cells a patch."""
-        size = tuple(max(1, 2 * side // self.backbone.patch_size) for side in image.shape[-2:])
-        return self._stitch(windows, self._plan(image), size).rows(0, size[0])
-
-
-def flipped_axes(sample: SegDataSample) -> tuple[int, ...]:
-    """Axes along which an augmented image, and so its result, is mirrored."""
-    direction = sample.metainfo.get('flip_direction') if sample.metainfo.get('flip') else None
-    return {None: (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}[direction]
-
-
-def build_backbone(config: Mapping, attention: str) -> VisionLanguageBackbone:
-    """A backbone of the kind that `config` names, or that its checkpoint holds."""
-    config = dict(config, attention=attention)
-    if 'type' not in config:
-        if not config.get('pretrained'):
-            raise ValueError('backbone: expected type or pretrained, found neither')
-        config['type'] = find_encoder_type(config['pretrained'])
-    return MODELS.build(config)
-
-
-def build_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone) -> nn.Module:
-    """A data preprocessor with the pixel statistics of the backbone.
-
-    Raises:
-        ValueError: `config` brings statistics of its own that differ.
-    """
-    config = dict(config or dict(type='ImageListPreProcessor', bgr_to_rgb=True))
-    for name in ('mean', 'std'):
-        own, given = getattr(backbone, name), config.get(name)
-        if given is not None and any(abs(a - b) > 0.01 for a, b in zip(own, given, strict=True)):
-            raise ValueError(
-                f'data_preprocessor.{name}: expected {own} as in the checkpoint, found {given}'
-            )
-        config[name] = list(own)
-    return MODELS.build(config)

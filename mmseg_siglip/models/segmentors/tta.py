@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
@@ -21,7 +20,8 @@ class OpenVocabularyTTAModel(BaseTTAModel):
     background threshold.
 
     Args:
-        module: The segmentor, or its configuration. It is made to return its probabilities.
+        module: An `OpenVocabularySegmentor`, or its configuration. It is made to return its
+            probabilities.
     """
 
     def __init__(self, module: dict | nn.Module, **kwargs) -> None:
@@ -37,11 +37,8 @@ class OpenVocabularyTTAModel(BaseTTAModel):
 
     def _merge(self, views: Sequence[SegDataSample]) -> SegDataSample:
         mean = sum(view.seg_logits.data for view in views) / len(views)
-        best, labels = torch.max(mean, dim=0)
-        if self.module.background_index is not None:
-            labels[best < self.module.prob_thd] = self.module.background_index
         merged = views[0]
-        merged.pred_sem_seg = PixelData(data=labels[None])
+        merged.pred_sem_seg = PixelData(data=self.module.labels_of(mean)[None])
         if self.keep:
             merged.seg_logits = PixelData(data=mean)
         else:

@@ -1,61 +1,55 @@
-"""The windows that slide over an image, and the settings that say where they lie."""
+"""Where the windows lie that slide over an image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 
+def window_starts(length: int, crop: int, stride: int) -> list[int]:
+    """First pixel of each window along one side; the last window is shifted inwards.
+
+    The windows are `crop` long, or as long as the side where that is shorter.
+    """
+    count = max(length - crop + stride - 1, 0) // stride + 1
+    return [max(min(i * stride + crop, length) - crop, 0) for i in range(count)]
+
+
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows of one image lie: first rows, first columns, and their size in pixels."""
+    """The windows of one image.
+
+    Attributes:
+        rows, columns: First pixels.
+        size: (height, width) of each, in pixels.
+        whole: Whether the only one is the image in one piece.
+    """
 
     rows: list[int]
     columns: list[int]
     size: tuple[int, int]
+    whole: bool = False
+
+    @classmethod
+    def of(cls, size: tuple[int, int], config: Mapping) -> Windows:
+        """Those of an image of `size` (H, W), by a checked `test_cfg`."""
+        if config['mode'] == 'whole':
+            return cls([0], [0], size, whole=True)
+        crop = config['crop_size']
+        starts = [window_starts(*side) for side in zip(size, crop, config['stride'], strict=True)]
+        return cls(*starts, tuple(map(min, crop, size)))
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    @property
+    def boxes(self) -> list[tuple[int, int, int, int]]:
+        """(top, left, height, width) of each, row by row."""
+        return [(y, x, *self.size) for y in self.rows for x in self.columns]
 
     def crops(self, image: Tensor) -> Iterator[Tensor]:
-        height, width = self.size
-        for y in self.rows:
-            for x in self.columns:
-                yield image[:, y : y + height, x : x + width]
-
-
-def check_sides(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """(rows, columns) from a pair, or from one side of a square."""
-    sides = (value, value) if isinstance(value, int) else value
-    if not isinstance(sides, Sequence) or [*map(type, sides)] != [int, int]:
-        raise ValueError(f'{name}: expected a side or (rows, columns) in pixels, found {value!r}')
-    return tuple(sides)
-
-
-def check_test_cfg(config: Mapping, image_size: tuple[int, int]) -> dict:
-    """`test_cfg` with what was left out: windows of the native size, half a window apart.
-
-    Raises:
-        ValueError: A key is unknown, or a value is out of range.
-    """
-    half = tuple(max(side // 2, 1) for side in image_size)
-    defaults = dict(
-        mode='slide', crop_size=image_size, stride=half, window_batch=16, return_logits=False
-    )
-    unknown = set(config) - set(defaults)
-    if unknown:
-        raise ValueError(f'test_cfg: unknown {sorted(unknown)}; expected {", ".join(defaults)}')
-    merged = {**defaults, **config}
-    for name in ('crop_size', 'stride'):
-        merged[name] = check_sides(merged[name], f'test_cfg.{name}')
-    if merged['mode'] not in ('slide', 'whole'):
-        raise ValueError(f"test_cfg.mode: expected 'slide' or 'whole', found {merged['mode']!r}")
-    if any(s < 1 or s > c for s, c in zip(merged['stride'], merged['crop_size'], strict=True)):
-        raise ValueError(
-            f'test_cfg: expected 1 <= stride <= crop_size, '
-            f'found stride {merged["stride"]} and crop_size {merged["crop_size"]}'
-        )
-    if merged['window_batch'] < 1:
-        raise ValueError(
-            f'test_cfg.window_batch: expected 1 or more, found {merged["window_batch"]}'
-        )
-    return merged
+        """(..., H, W) to one (..., height, width) a window, row by row."""
+        for y, x, height, width in self.boxes:
+            yield image[..., y : y + height, x : x + width]

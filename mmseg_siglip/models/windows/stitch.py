@@ -1,15 +1,18 @@
-"""Sliding windows: where they lie, and how their patch logits become pixels.
+"""How the cells of sliding windows become pixels.
 
 Upsampling a window, adding windows up, dividing by their count and resizing the sum are linear,
-and each acts on rows and columns separately. So the whole way from patches to output pixels is
+and each acts on rows and columns separately. So the whole way from cells to output pixels is
 one matrix for rows and one for columns,
 
-    pixels[q] = M_y @ patches[q] @ M_xᵀ,
+    pixels[q] = M_y @ cells[q] @ M_xᵀ,
 
 and any part of the output can be computed without a canvas of the full size. A pixel depends on
 the windows over it alone, so each part needs only the matrices' entries of those.
 
-Shapes: windows n_y x n_x of patches (h, w); Q channels; output (H, W).
+An image in one piece is enlarged to its output in one bilinear step, as SCLIP does.
+
+Shapes: n_y x n_x windows of (h, w) cells, which are patches or parts of them; Q channels; output
+(H, W).
 """
 
 from __future__ import annotations
@@ -20,21 +23,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmseg_siglip.models.windows.grid import Windows
+
 BLOCK = 256
 
 
-def window_starts(length: int, crop: int, stride: int) -> list[int]:
-    """First pixel of each window along one side; the last window is shifted inwards.
+def resize_matrix(out: int, size: int, *, shown: tuple[int, int] = (1, 1)) -> Tensor:
+    """Bilinear resize of one side (align_corners=False): (out, size) float64, rows sum to 1.
 
-    The windows are `crop` long, or as long as the side where that is shorter.
+    The output shows the part `shown` of the input, a numerator and a denominator, from its start.
+    Beyond the input, its border repeats.
     """
-    count = max(length - crop + stride - 1, 0) // stride + 1
-    return [max(min(i * stride + crop, length) - crop, 0) for i in range(count)]
-
-
-def resize_matrix(out: int, size: int) -> Tensor:
-    """Bilinear resize of one side (align_corners=False): (out, size) float64, rows sum to 1."""
-    source = ((torch.arange(out, dtype=torch.float64) + 0.5) * size / out - 0.5).clamp(min=0)
+    part, of = shown
+    place = torch.arange(out, dtype=torch.float64) + 0.5
+    source = (place * (size * part) / (out * of) - 0.5).clamp(min=0)
     low = source.long().clamp(max=size - 1)
     high = (low + 1).clamp(max=size - 1)
     weight = (source - low).unsqueeze(1)
@@ -44,18 +46,18 @@ def resize_matrix(out: int, size: int) -> Tensor:
     return matrix
 
 
-def upsample_matrix(length: int, cells: int, patch: int) -> Tensor:
-    """From patches to the pixels of one window side: (length, cells) float64.
+def upsample_matrix(length: int, cells: int, span: int) -> Tensor:
+    """From cells to the pixels of one window side: (length, cells) float64.
 
-    The patches cover ``cells * patch`` pixels. If the window is shorter (it was padded) the rest
-    is cut off; if it is longer (pixels were left out) its border repeats the last covered pixel.
+    The cells span `span` pixels. If the window is shorter (it was padded) the rest is cut off; if
+    it is longer (pixels were left out) its border repeats the last pixel that they span.
     """
-    covered = resize_matrix(cells * patch, cells)
-    return covered[torch.arange(length).clamp(max=len(covered) - 1)]
+    spanned = resize_matrix(span, cells)
+    return spanned[torch.arange(length).clamp(max=span - 1)]
 
 
 def stitch_matrix(starts: Sequence[int], crop: int, length: int, upsample: Tensor, out: int):
-    """One side of the way from all windows' patches to output pixels.
+    """One side of the way from all windows' cells to output pixels.
 
     Args:
         starts: First pixel of each of n windows.
@@ -81,7 +83,7 @@ class Stitch:
     """Pixels of the output, computed on demand.
 
     Attributes:
-        planes: (Q, n_y * h, n_x * w) patches of all windows, one plane a channel.
+        planes: (Q, n_y * h, n_x * w) cells of all windows, one plane a channel.
         down: (H, n_y * h), M_y.
         across: (W, n_x * w), M_x.
     """
@@ -95,6 +97,31 @@ class Stitch:
         """From windows (n_y, n_x, Q, h, w) and the matrices of both sides."""
         planes = windows.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
         return cls(planes, down.to(planes), across.to(planes))
+
+    @classmethod
+    def over(
+        cls, cells: Tensor, windows: Windows, span: tuple[int, int], size: tuple[int, int]
+    ) -> Stitch:
+        """An output of `size` (H, W).
+
+        Args:
+            cells: (n_y, n_x, Q, h, w).
+            windows: Where they lie.
+            span: Pixels, from a window's top left, that its (h, w) cells span. They reach past a
+                window that was padded, and the output shows what lies inside; they stop short of
+                one whose last pixels were left out, and their border repeats.
+            size: Of the output.
+        """
+        sides = []
+        for axis, starts in enumerate((windows.rows, windows.columns)):
+            count, crop = cells.shape[3 + axis], windows.size[axis]
+            if windows.whole:
+                side = resize_matrix(size[axis], count, shown=(crop, span[axis])).float()
+            else:
+                upsample = upsample_matrix(crop, count, span[axis])
+                side = stitch_matrix(starts, crop, starts[-1] + crop, upsample, size[axis])
+            sides.append(side)
+        return cls.of(cells, *sides)
 
     def rows(self, first: int, last: int) -> Tensor:
         """Output rows `first` to `last`: (Q, last - first, W)."""

@@ -7,7 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mmseg_siglip.datasets.shapes_world.questions import KINDS, NUMBERS, ShapesQuestionDataset, ask
+from mmseg_siglip.datasets.shapes_world.questions import (
+    KINDS,
+    NUMBERS,
+    ShapesQuestionDataset,
+    all_questions,
+)
 from mmseg_siglip.datasets.shapes_world.scene import HELD_OUT_PAIRS, generate
 from mmseg_siglip.registry import DATASETS
 
@@ -96,7 +101,7 @@ def test_nothing_doubtful_is_asked():
     for seed in range(60):
         scene = generate(seed, size=(64, 64))
         depths = sorted(item.depth for item in scene.objects)
-        kinds = Counter(question.kind for question in ask(scene))
+        kinds = Counter(question.kind for question in all_questions(scene))
         assert kinds['nearest'] == (len(depths) > 1 and depths[1] / depths[0] >= 1.15)
         assert kinds['farthest'] == (len(depths) > 1 and depths[-1] / depths[-2] >= 1.15)
 

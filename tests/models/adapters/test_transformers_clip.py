@@ -1,10 +1,12 @@
+import shutil
+
 import open_clip
 import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
 from mmseg_siglip.models.adapters.transformers_clip import open_clip_config
-from mmseg_siglip.models.backbones import CLIPBackbone
+from mmseg_siglip.models.backbones import CLIPBackbone, build_encoder
 
 TEXT = dict(hidden_size=64, intermediate_size=128, num_attention_heads=2, num_hidden_layers=2)
 VISION = dict(TEXT, intermediate_size=256, num_hidden_layers=3, image_size=32, patch_size=8)
@@ -45,3 +47,36 @@ def test_what_open_clip_cannot_express(change, message):
     config = CLIPConfig(text_config=TEXT, vision_config=dict(VISION, **change))
     with pytest.raises(ValueError, match=message):
         open_clip_config(config)
+
+
+@pytest.fixture(scope='module')
+def stock():
+    torch.manual_seed(0)
+    return CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=48)).eval()
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'pytorch_model.bin', 'weights.pth'])
+@torch.no_grad()
+def test_a_file_beside_its_configuration(stock, tmp_path, name):
+    stock.save_pretrained(tmp_path)
+    if not name.endswith('safetensors'):
+        (tmp_path / 'model.safetensors').unlink()
+        state = stock.state_dict()
+        state['vision_model.embeddings.position_ids'] = torch.arange(17)[None]  # as old files have
+        torch.save(state, tmp_path / name)
+    backbone = build_encoder(str(tmp_path / name))
+    assert type(backbone) is CLIPBackbone
+    images = torch.randn(2, 3, 32, 32)
+    expected = stock.get_image_features(images).pooler_output
+    torch.testing.assert_close(backbone.encode_image(images), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_file_without_its_configuration(stock, tmp_path):
+    stock.save_pretrained(tmp_path / 'whole')
+    path = shutil.copy(tmp_path / 'whole/model.safetensors', tmp_path)
+    for config, found in ((None, None), ('{"model_type": "siglip"}', 'siglip')):
+        if config:
+            (tmp_path / 'config.json').write_text(config)
+        message = f"config.json of transformers' CLIP beside it, .* found model_type {found!r}"
+        with pytest.raises(ValueError, match=message):
+            build_encoder(str(path))

@@ -1,10 +1,10 @@
 import open_clip
 import pytest
 import torch
+from contracts.encoder import EncoderContract
 from oracles import clip_features
 
 from mmseg_siglip.models.backbones.clip import CLIPBackbone
-from mmseg_siglip.models.dense.attention import ATTENTIONS
 
 TEXTS = ['a photo of a cat.', 'sky', 'a rendering of a rather long description of the sky']
 
@@ -12,6 +12,18 @@ TEXTS = ['a photo of a cat.', 'sky', 'a rendering of a rather long description o
 @pytest.fixture(scope='module')
 def backbone(openai_file):
     return CLIPBackbone(openai_file)
+
+
+class TestCLIP(EncoderContract):
+    kind = CLIPBackbone
+
+    @pytest.fixture(scope='class')
+    def source(self, openai_file):
+        return openai_file
+
+    @pytest.fixture(scope='class')
+    def description(self, clip_config):
+        return dict(arch=clip_config)
 
 
 @torch.no_grad()
@@ -41,7 +53,7 @@ def test_taps_equal_open_clip(openai_file, tiny_clip):
         torch.testing.assert_close(tap, other)
 
 
-@pytest.mark.parametrize('attention', ATTENTIONS)
+@pytest.mark.parametrize('attention', ['vanilla', 'maskclip', 'csa', 'clearclip', 'naclip'])
 @pytest.mark.parametrize('size', [(32, 32), (24, 56), (64, 16)])
 @torch.no_grad()
 def test_dense_equals_the_formula(backbone, tiny_clip, attention, size):
@@ -95,6 +107,7 @@ def test_shared_prefixes_change_nothing(backbone, tiny_clip, same):
 
 
 def test_pixel_statistics_are_openais(backbone):
+    assert backbone.image_size == (32, 32) and backbone.patch_size == 8
     assert backbone.mean == pytest.approx((122.771, 116.746, 104.094), abs=1e-3)
     assert backbone.std == pytest.approx((68.501, 66.632, 70.323), abs=1e-3)
 

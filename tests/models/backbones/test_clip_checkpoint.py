@@ -13,8 +13,8 @@ from mmseg_siglip.models.backbones.clip_checkpoint import (
     openai_config,
     read_clip_checkpoint,
     shape_of,
-    split_name,
 )
+from mmseg_siglip.weights.source import split_name
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,36 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from contracts.encoder import EncoderContract
 from transformers import AutoModel, AutoTokenizer
 
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
-from mmseg_siglip.models.dense.attention import ATTENTIONS
+from mmseg_siglip.models.dense import build_method
+
+
+class TestSigLIP(EncoderContract):
+    kind = SigLIPBackbone
+
+    @pytest.fixture(scope='class')
+    def source(self, siglip_folder):
+        return siglip_folder
+
+    @pytest.fixture(scope='class')
+    def description(self, source):
+        return dict(config=source)
+
+    def pooled_text(self, projected, real):
+        return projected[:, -1]  # padding or not
+
+
+class TestNaFlex(TestSigLIP):
+    @pytest.fixture(scope='class')
+    def source(self, naflex_folder):
+        return naflex_folder
 
 
 @pytest.fixture(scope='module')
@@ -98,7 +121,7 @@ def test_readouts_by_hand(backbone, stock):
         torch.testing.assert_close(dense[0].flatten(1).T, expected)
 
 
-@pytest.mark.parametrize('attention', ATTENTIONS)
+@pytest.mark.parametrize('attention', ['vanilla', 'maskclip', 'csa', 'clearclip', 'naclip'])
 @torch.no_grad()
 def test_attention_on_the_head_by_hand(backbone, stock, attention):
     images = torch.randn(1, 3, 24, 40)
@@ -109,7 +132,8 @@ def test_attention_on_the_head_by_hand(backbone, stock, attention):
         (z @ w.T + b).unflatten(1, (4, 8)).transpose(0, 1)
         for w, b in zip(pool.in_proj_weight.chunk(3), pool.in_proj_bias.chunk(3), strict=True)
     )
-    mixed = ATTENTIONS[attention].mix(q[None], k[None], v[None], grid=grid, num_prefix=0)[0]
+    place = SimpleNamespace(grid=grid)
+    mixed = build_method(attention).mix(q[None], k[None], v[None], place)[0]
     expected = pool.out_proj(mixed.transpose(0, 1).flatten(1))
     dense = backbone.dense(images, attention=attention, readout='value', site='head')
     torch.testing.assert_close(dense[0].flatten(1).T, expected)
@@ -133,6 +157,7 @@ def test_attention_on_the_trunk_by_hand(backbone, stock):
 
 def test_no_patch_is_dropped(backbone):
     assert backbone.num_prefix == 0
+    assert backbone.image_size == (32, 32) and backbone.patch_size == 8
     assert backbone.dense(torch.randn(1, 3, 32, 32)).shape == (1, 32, 4, 4)
 
 

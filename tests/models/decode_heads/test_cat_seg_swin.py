@@ -4,14 +4,14 @@ import pytest
 import torch
 from cat_seg_oracle import PlainSwin
 
-from mmseg_siglip.models.decode_heads.cat_seg_swin import SwinBlock, Windows
+from mmseg_siglip.models.decode_heads.cat_seg_swin import SwinBlock, SwinWindows
 
 
 @pytest.mark.parametrize('grid', [(24, 24), (14, 14), (16, 27), (32, 5), (12, 13), (1, 1)])
 @pytest.mark.parametrize('shift', [0, 6])
 def test_merge_undoes_partition(grid, shift):
     x = torch.randn(2, 3, *grid, 4)
-    windows = Windows(grid, 12, shift)
+    windows = SwinWindows(grid, 12, shift)
     parts = windows.partition(x)
     assert parts.shape[2] == windows.counts[0] * windows.counts[1]
     assert torch.equal(windows.merge(parts), x)
@@ -19,14 +19,14 @@ def test_merge_undoes_partition(grid, shift):
 
 def test_mask_by_hand():
     """Four in a row, windows of two, shifted by one: the last window holds both ends."""
-    windows = Windows((1, 4), 2, 1)
+    windows = SwinWindows((1, 4), 2, 1)
     assert windows.sides == (1, 2) and windows.shifts == (0, 1)
     assert windows.mask(torch.device('cpu')).tolist() == [
         [[True, True], [True, True]],
         [[True, False], [False, True]],
     ]
-    assert Windows((1, 4), 2).mask(torch.device('cpu')) is None
-    padded = Windows((1, 3), 2).mask(torch.device('cpu'))
+    assert SwinWindows((1, 4), 2).mask(torch.device('cpu')) is None
+    padded = SwinWindows((1, 3), 2).mask(torch.device('cpu'))
     assert padded.tolist() == [[[True, True], [True, True]], [[True, False], [False, True]]]
 
 

@@ -4,7 +4,7 @@ from tiny_sams import disturb
 from torch.nn.functional import conv2d, cross_entropy, gelu, group_norm, interpolate, normalize
 
 from mmseg_siglip.models.decode_heads import SAMPrompterDecodeHead
-from mmseg_siglip.models.decode_heads.sam_prompter_head import mask_iou, same_meaning
+from mmseg_siglip.models.decode_heads.sam_prompter_head import logit_iou, same_meaning
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
 from mmseg_siglip.models.sam import SAMAdapter
 
@@ -237,16 +237,16 @@ def test_losses_are_means_over_phrases():
             for i in range(len(z))
         ]
         assert found[f'loss_{name}'].item() == pytest.approx(sum(each) / 3, rel=1e-5)
-    actual = torch.cat([mask_iou(z, y) for z, y in zip(logits, masks, strict=True)])
+    actual = torch.cat([logit_iou(z, y) for z, y in zip(logits, masks, strict=True)])
     error = (torch.cat(iou) - actual).square().mean()
     assert found['loss_iou'].item() == pytest.approx(error.item(), rel=1e-5)
     assert found['train_iou'].item() == pytest.approx(actual.mean().item())
 
 
-def test_mask_iou_by_hand():
+def test_logit_iou_by_hand():
     logits = torch.tensor([[[1.0, 1.0], [-1.0, 1.0]], [[-1.0, -1.0], [-1.0, -1.0]]])
     masks = torch.tensor([[[1, 0], [1, 255]], [[0, 0], [0, 0]]])
-    assert mask_iou(logits, masks).tolist() == pytest.approx([1 / 3, 1.0])
+    assert logit_iou(logits, masks).tolist() == pytest.approx([1 / 3, 1.0])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from tiny_sams import disturb
 from torch import nn
 
 from mmseg_siglip.models.postprocessors import SAMProposals
+from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.sam.generator import nearest
 from mmseg_siglip.models.sam.proposals import Proposals
 from mmseg_siglip.registry import MODELS
@@ -56,11 +57,25 @@ def build(found, **options):
     return SAMProposals(dict(type='FixedProposals', found=found), **options)
 
 
+def context(images, *, query_to_class=OWNER, logit_scale=20.0, features=None, text=None):
+    """What a segmentor would tell; what is None must not be asked for."""
+
+    def give(value):
+        assert value is not None
+        return value
+
+    return Context(
+        query_to_class=query_to_class,
+        logit_scale=logit_scale,
+        pixels=lambda: list(images),
+        features=lambda: give(features),
+        text=lambda: give(text),
+    )
+
+
 def run(module, logits, **more):
     images = torch.zeros(len(logits), 3, *SIZE)
-    given = dict(pixels=list(images), query_to_class=OWNER, logit_scale=20.0) | more
-    assert set(module.wants) <= set(given)
-    return module(images, logits, **given)
+    return module(images, logits, context(images, **more))
 
 
 def naive(logits, found, label, order, alpha, min_purity, features=None, text=None):
@@ -153,12 +168,12 @@ def test_what_an_outline_leaves_out_stays_dense_unless_trimmed():
     origins[:, :6] = 0
     given = Proposals(outline, torch.ones(1), nearest, torch.zeros(1, dtype=torch.long), origins)
     images = torch.zeros(1, 3, 4, 10)
-    more = dict(pixels=list(images), query_to_class=(0, 1), logit_scale=10.0)
-    kept = build(given)(images, logits, **more)
+    known = context(images, query_to_class=(0, 1), logit_scale=10.0)
+    kept = build(given)(images, logits, known)
     assert torch.equal(kept[..., 4:], logits[..., 4:])
-    trimmed = build(given, trim=True)(images, logits, **more)
+    trimmed = build(given, trim=True)(images, logits, known)
     assert trimmed.argmax(1)[0].tolist() == [[0] * 4 + [1] * 6] * 4
-    assert torch.equal(build(given, trim=True, alpha=0.0)(images, logits, **more), logits)
+    assert torch.equal(build(given, trim=True, alpha=0.0)(images, logits, known), logits)
 
 
 @pytest.fixture(params=['SAMPointGrid', 'SAMComponents'])
@@ -220,20 +235,20 @@ def test_what_the_segmentor_gives(siglip_folder, sam_config, monkeypatch):
     model = segmentor(siglip_folder, type='SAMProposals', proposer=proposer, label='pooled_feature')
     seen = {}
 
-    def spy(images, logits, **context):
-        seen.update(context, images=images)
+    def spy(images, logits, context):
+        seen.update(images=images, context=context)
         return logits
 
     monkeypatch.setattr(model.postprocessor, 'forward', spy)
     raw = torch.randint(0, 256, (3, 40, 56)).float()
     mean, std = (torch.tensor(v)[:, None, None] for v in (model.backbone.mean, model.backbone.std))
     predictions(model, [(raw - mean) / std])
-    torch.testing.assert_close(seen['pixels'][0], raw / 255, atol=1e-5, rtol=0)
-    patch = model.backbone.patch_size
-    assert seen['features'][0].shape == (32, 2 * 40 // patch, 2 * 56 // patch)
+    context, patch = seen['context'], model.backbone.patch_size
+    torch.testing.assert_close(context.pixels[0], raw / 255, atol=1e-5, rtol=0)
+    assert context.features[0].shape == (32, 2 * 40 // patch, 2 * 56 // patch)
     assert seen['images'].shape == (1, 3, 50, 70)
-    assert torch.equal(seen['text'], model.text) and seen['logit_scale'] == model.logit_scale
-    assert seen['query_to_class'] == model.vocabulary.query_to_class
+    assert torch.equal(context.text, model.text) and context.logit_scale == model.logit_scale
+    assert context.query_to_class == model.vocabulary.query_to_class
 
 
 @pytest.mark.parametrize(

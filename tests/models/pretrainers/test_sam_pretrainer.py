@@ -7,7 +7,6 @@ from mmengine.registry import init_default_scope
 from mmseg_siglip.models.pretrainers.sam_pretrainer import (
     boxes_of,
     central_points,
-    mask_iou,
     random_points,
 )
 from mmseg_siglip.registry import DATASETS, MODELS
@@ -77,12 +76,6 @@ def test_boxes_equal_the_loop(masks):
     for mask, box in zip(masks.flatten(0, 1), boxes_of(masks).flatten(0, 1), strict=True):
         y, x = (mask == 1).nonzero(as_tuple=True)
         assert box.tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
-
-
-def test_iou():
-    a = torch.tensor([[[1, 1, 0]], [[0, 0, 0]], [[1, 0, 0]]]).bool()
-    b = torch.tensor([[[0, 1, 1]], [[0, 0, 0]], [[0, 0, 0]]]).bool()
-    torch.testing.assert_close(mask_iou(a, b), torch.tensor([1 / 3, 1, 0]))
 
 
 def test_every_weight_that_trains_gets_a_gradient(model, batch):

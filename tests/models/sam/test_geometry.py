@@ -70,3 +70,9 @@ def test_a_grid_that_stops_short_of_the_image_keeps_its_scale():
     torch.testing.assert_close(placed[0, 0, 100, inside], columns[inside], atol=1e-2, rtol=0)
     naive = interpolate(ramp, (384, 384), mode='bilinear')[0, 0, 100, inside]
     assert (naive - columns[inside]).abs().max() > 5
+
+
+def test_iou_by_hand():
+    a = torch.tensor([[[1, 1, 0]], [[0, 0, 0]], [[1, 0, 0]]]).bool()
+    b = torch.tensor([[[0, 1, 1]], [[0, 0, 0]], [[0, 0, 0]]]).bool()
+    torch.testing.assert_close(geometry.mask_iou(a, b), torch.tensor([1 / 3, 1, 0]))

@@ -143,7 +143,7 @@ def test_encoders_run_once_an_image_whatever_the_number_of_phrases(siglip_folder
     model = build(siglip_folder).eval()
     calls = []
     for name, module in (('sam', model.sam), ('siglip', model.siglip)):
-        method = 'encode' if name == 'sam' else 'trunk_with_taps'
+        method = 'encode' if name == 'sam' else 'forward_intermediates'
         original = getattr(module, method)
         monkeypatch.setattr(
             module, method,

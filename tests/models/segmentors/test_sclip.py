@@ -212,7 +212,7 @@ def test_whole_images_are_not_compiled(make):
 def test_siglip_and_kind_from_contents(make, siglip_folder, openai_file):
     model = make(backbone=dict(pretrained=siglip_folder), attention='maskclip')
     assert type(model.backbone).__name__ == 'SigLIPBackbone'
-    assert model.backbone.attention == 'maskclip'
+    assert model.attention == 'maskclip'
     assert model.test_cfg['crop_size'] == (32, 32)
     assert model.predict(images((40, 72)))[0].seg_logits.data.shape == (5, 40, 72)
     assert model.data_preprocessor.mean.flatten().tolist() == [127.5] * 3

@@ -6,17 +6,18 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmseg_siglip.models.labelling import Labeller
 from mmseg_siglip.models.segmentors import OpenVocabularyTTAModel
 
 
 class Segmentor(nn.Module):
     """Answers each view with the next of the given probabilities (C, H, W)."""
 
-    def __init__(self, answers, keep=False, prob_thd=0.0, background_index=None):
+    def __init__(self, answers, keep=False, **thresholds):
         super().__init__()
         self.answers = iter(answers)
         self.test_cfg = dict(return_logits=keep)
-        self.prob_thd, self.background_index = prob_thd, background_index
+        self.labels_of = Labeller((0, 1), 1.0, **thresholds).of_probabilities
 
     def test_step(self, data):
         assert self.test_cfg['return_logits']

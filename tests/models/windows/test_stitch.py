@@ -1,39 +1,16 @@
 import pytest
 import torch
 from oracles import slide
-from torch.nn.functional import interpolate
+from torch.nn.functional import grid_sample, interpolate
 
 from mmseg_siglip.models.windows import stitch as sliding
+from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import (
     Stitch,
     resize_matrix,
     stitch_matrix,
     upsample_matrix,
-    window_starts,
 )
-
-
-@pytest.mark.parametrize(
-    ('size', 'windows'),
-    [((336, 448), (2, 3)), ((448, 597), (3, 5)), ((560, 1120), (4, 9)), ((100, 224), (1, 1))],
-)
-def test_counts_of_the_reference(size, windows):
-    assert tuple(len(window_starts(side, 224, 112)) for side in size) == windows
-
-
-def test_last_window_is_shifted_inwards():
-    assert window_starts(300, 224, 112) == [0, 76]
-    assert window_starts(180, 224, 112) == [0]
-
-
-@pytest.mark.parametrize('length', range(1, 60, 7))
-@pytest.mark.parametrize(('crop', 'stride'), [(16, 8), (16, 16), (9, 4), (5, 1)])
-def test_every_pixel_is_in_a_window(length, crop, stride):
-    seen = torch.zeros(length)
-    for start in window_starts(length, crop, stride):
-        assert 0 <= start <= max(length - crop, 0)
-        seen[start : start + crop] += 1
-    assert seen.min() >= 1
 
 
 @pytest.mark.parametrize(('out', 'size'), [(32, 4), (4, 32), (7, 7), (50, 33), (1, 9), (9, 1)])
@@ -45,46 +22,71 @@ def test_resize_matrix_is_bilinear(out, size):
 
 def test_upsample_cuts_padding_and_repeats_the_border():
     exact = resize_matrix(24, 3)
-    torch.testing.assert_close(upsample_matrix(20, 3, 8), exact[:20])
-    longer = upsample_matrix(27, 3, 8)
+    torch.testing.assert_close(upsample_matrix(20, 3, 24), exact[:20])
+    longer = upsample_matrix(27, 3, 24)
     torch.testing.assert_close(longer[:24], exact)
     torch.testing.assert_close(longer[24:], exact[-1:].expand(3, -1))
 
 
-@pytest.mark.parametrize('size', [(40, 72), (32, 32), (24, 56), (45, 33), (16, 90)])
+@pytest.mark.parametrize('size', [(40, 72), (32, 32), (24, 56), (45, 33), (27, 90)])
 @pytest.mark.parametrize('out', [(40, 72), (97, 50)])
-def test_two_matrices_equal_the_sequential_canvas(size, out):
-    """Every pixel, against windows added up one by one on a full canvas."""
+@pytest.mark.parametrize('finer', [1, 2, 3])
+def test_two_matrices_equal_the_sequential_canvas(size, out, finer):
+    """Every pixel, against windows added up one by one on a full canvas; their cells are patches
+    or parts of them."""
     torch.manual_seed(0)
     crop, stride, patch = 32, 16, 8
     image = torch.randn(3, *size)
 
-    def patches(window):
-        rows, columns = -(-window.shape[1] // patch), -(-window.shape[2] // patch)
-        return torch.nn.functional.adaptive_avg_pool2d(window[None], (rows, columns))[0]
+    def cells(window):
+        grid = [-(-side // patch) * finer for side in window.shape[1:]]
+        return torch.nn.functional.adaptive_avg_pool2d(window[None], grid)[0]
 
-    starts = [window_starts(side, crop, stride) for side in size]
-    crops = [min(crop, side) for side in size]
-    windows = torch.stack(
-        [
-            torch.stack([patches(image[:, y : y + crops[0], x : x + crops[1]]) for x in starts[1]])
-            for y in starts[0]
-        ]
-    )
-    down, across = (
-        stitch_matrix(start, crop, side, upsample_matrix(crop, cells, patch), end)
-        for start, crop, side, cells, end in zip(
-            starts, crops, size, windows.shape[3:], out, strict=True
-        )
-    )
-    expected = interpolate(slide(image, crop, stride, patches)[None], size=out, mode='bilinear')[0]
-    pixels = Stitch.of(windows, down, across).rows(0, out[0])
+    def padded(window):
+        """Cells at the size of whole patches, and the part of them that lies in the window."""
+        found, sides = cells(window), window.shape[1:]
+        span = [-(-side // patch) * patch for side in sides]
+        return interpolate(found[None], size=span, mode='bilinear')[0, :, : sides[0], : sides[1]]
+
+    config = dict(mode='slide', crop_size=(crop, crop), stride=(stride, stride))
+    windows = Windows.of(size, config)
+    found = torch.stack([cells(window) for window in windows.crops(image)])
+    found = found.unflatten(0, (len(windows.rows), len(windows.columns)))
+    span = tuple(-(-side // patch) * patch for side in windows.size)
+    expected = interpolate(slide(image, crop, stride, padded)[None], size=out, mode='bilinear')[0]
+    pixels = Stitch.over(found, windows, span, out).rows(0, out[0])
+    torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('out', [(40, 72), (97, 50), (5, 9), (3, 200)])
+def test_a_whole_image_is_enlarged_in_one_step(out):
+    cells, windows = torch.randn(1, 1, 6, 5, 9), Windows([0], [0], (40, 72), whole=True)
+    expected = interpolate(cells[0], size=out, mode='bilinear')[0]
+    pixels = Stitch.over(cells, windows, (40, 72), out).rows(0, out[0])
+    torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('size', [(33, 70), (39, 65), (43, 72)])
+@pytest.mark.parametrize('out', [(33, 70), (97, 50), (12, 200)])
+def test_a_whole_image_is_what_its_grid_shows_of_it(size, out):
+    """A side that the patch does not divide was padded, or its last pixels were left out: each
+    pixel of the output is looked up where it lies on the grid of whole patches."""
+    cells, windows = torch.randn(1, 1, 6, 5, 9), Windows([0], [0], size, whole=True)
+    span = (40, 72)
+    places = [
+        (torch.arange(n) + 0.5) / n * side / spanned * 2 - 1
+        for n, side, spanned in zip(out, size, span, strict=True)
+    ]
+    y, x = torch.meshgrid(*places, indexing='ij')
+    grid = torch.stack([x, y], dim=-1)[None]
+    expected = grid_sample(cells[0], grid, padding_mode='border', align_corners=False)[0]
+    pixels = Stitch.over(cells, windows, span, out).rows(0, out[0])
     torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)
 
 
 def test_any_rows_alone_equal_the_whole(monkeypatch):
     matrices = [
-        stitch_matrix([0, 8, 16], 16, 32, upsample_matrix(16, 2, 8), out) for out in (50, 70)
+        stitch_matrix([0, 8, 16], 16, 32, upsample_matrix(16, 2, 16), out) for out in (50, 70)
     ]
     stitch = Stitch.of(torch.randn(3, 3, 5, 2, 2), *matrices)
     whole = stitch.down @ stitch.planes @ stitch.across.T
@@ -95,5 +97,5 @@ def test_any_rows_alone_equal_the_whole(monkeypatch):
 
 
 def test_mean_of_constants_is_constant():
-    matrix = stitch_matrix([0, 8], 16, 24, upsample_matrix(16, 2, 8), 50)
+    matrix = stitch_matrix([0, 8], 16, 24, upsample_matrix(16, 2, 16), 50)
     torch.testing.assert_close(matrix.sum(1), torch.ones(50))

@@ -38,7 +38,7 @@ def test_base_model_fits_its_config(tool, repository, tmp_path, capsys):
         else:
             state[f'{prefix}clip_model.{name}'] = value
     torch.save(dict(model=state, iteration=79999), tmp_path / 'model_base.pth')
-    config = repository / 'configs/cat_seg/clip_b16_ade150.py'
+    config = repository / 'configs/cat_seg/ade150.py'
     out = tmp_path / 'converted.pth'
     assert tool.main([str(tmp_path / 'model_base.pth'), str(out), '--config', str(config)]) == 0
     assert 'tensors in' in capsys.readouterr().out

@@ -1,0 +1,4 @@
+"""SigLIP 2 ViT-L/16 at 384 pixels."""
+
+encoder = dict(type='SigLIPBackbone', pretrained='google/siglip2-large-patch16-384')
+encoder_size = (384, 384)

@@ -1,7 +1,0 @@
-"""OpenAI's CLIP ViT-L/14 at 336 pixels."""
-
-_base_ = './cat_seg.py'
-model = dict(
-    backbone=dict(type='CLIPBackbone', pretrained='ViT-L/14@336px', position_offset=0.0),
-    encoder_size=(336, 336),
-)

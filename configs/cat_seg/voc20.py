@@ -1,0 +1,10 @@
+_base_ = [
+    '../_base_/datasets/voc20.py',
+    '../_base_/encoders/clip_b16_384.py',
+    '../_base_/models/cat_seg.py',
+    '../_base_/default_runtime.py',
+]
+_base_.test_dataloader.dataset.pipeline[1].scale = (2560, 640)
+model = dict(
+    backbone=_base_.encoder, encoder_size=_base_.encoder_size, test_vocabulary='voc20_catseg'
+)

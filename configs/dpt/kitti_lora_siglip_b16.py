@@ -1,2 +1,0 @@
-_base_ = './kitti_lora.py'
-model = dict(backbone=dict(pretrained='google/siglip-base-patch16-512'))

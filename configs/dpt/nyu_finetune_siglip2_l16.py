@@ -1,3 +1,0 @@
-_base_ = './nyu_finetune.py'
-model = dict(backbone=dict(pretrained='google/siglip2-large-patch16-512'))
-load_from = 'work_dirs/nyu_frozen_siglip2_l16/iter_20000.pth'

@@ -1,0 +1,245 @@
+"""What a dense method sees of a batch of images in an encoder, computed when it is asked for.
+
+Blocks are counted from 0; negatives count from the last. Shapes: B images or windows (H, W), grid
+(h, w), N = P + h*w tokens, C channels, H heads, Q query words, D joint channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
+
+from mmseg_siglip.models.backbones.block import Block, Residual, run_block
+from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.registry import DENSE_METHODS
+
+if TYPE_CHECKING:
+    from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+
+
+class Method(Protocol):
+    """What an encoder asks of a dense method; see `mmseg_siglip.models.dense.DenseMethod`."""
+
+    residual: Residual
+    ffn: bool
+    reads: str
+    scope: Literal['window', 'image']
+    prepares: bool
+
+    def check(self, encoder: VisionLanguageBackbone) -> None: ...
+
+    def prepare(self, pixels: Tensor) -> Any: ...
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor: ...
+
+    def __call__(self, trunk: Trunk) -> Tokens: ...
+
+
+def build_method(spec: str | dict | Method) -> Method:
+    """A dense method by its name, by ``dict(type=name, ...)``, or itself.
+
+    Raises:
+        ValueError: No method has that name.
+    """
+    if not isinstance(spec, (str, dict)):
+        return spec
+    config = dict(type=spec) if isinstance(spec, str) else dict(spec)
+    if config.get('type') not in method_names():
+        raise ValueError(
+            f'unknown attention {config.get("type")!r}; expected one of {", ".join(method_names())}'
+        )
+    return DENSE_METHODS.build(config)
+
+
+def method_names() -> list[str]:
+    """The names of all dense methods, those of one method side by side."""
+    DENSE_METHODS.import_from_location()
+    return list(DENSE_METHODS.module_dict)
+
+
+def block_positions(blocks: Sequence[int], count: int, name: str = 'blocks') -> tuple[int, ...]:
+    """Positions from 0 of blocks that may be counted from the end.
+
+    Raises:
+        ValueError: One is not among the encoder's `count` blocks; `name` says who asked.
+    """
+    for block in blocks:
+        if not -count <= block < count:
+            raise ValueError(
+                f'{name}: expected blocks from {-count} to {count - 1}, found {block}; '
+                f'the encoder has {count} blocks'
+            )
+    return tuple(block % count for block in blocks)
+
+
+def method_name(method: Method) -> str:
+    """The first of a method's names, or that of its class where it is not registered."""
+    named = DENSE_METHODS.module_dict.items()
+    return next((name for name, kind in named if kind is type(method)), type(method).__name__)
+
+
+@dataclass(frozen=True)
+class View:
+    """Where one element of a batch comes from.
+
+    Attributes:
+        image: Index of its image.
+        box: (top, left, height, width) in it, pixels.
+        prepared: What the method's ``prepare`` made of the whole image.
+    """
+
+    image: int
+    box: tuple[int, int, int, int]
+    prepared: Any = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a segmentor knows and an encoder does not.
+
+    Attributes:
+        views: One for each element of the batch.
+        text: Gives (Q, D), unit length.
+        logit_scale: Factor on cosines.
+        batch: Most windows that pass through a block at once; None for all.
+    """
+
+    views: Sequence[View] = ()
+    text: Callable[[], Tensor] | None = None
+    logit_scale: float | None = None
+    batch: int | None = None
+
+
+class Trunk:
+    """A batch of images on its way through an encoder's blocks.
+
+    A block's output is computed from the nearest one that is held: the embedding, every output that
+    was asked for, and those in `keep`. Ask in rising order, and no block runs twice.
+
+    Args:
+        encoder: The encoder.
+        images: (B, 3, H, W), normalised.
+        embedded: What stands for their embedding, such as a part of it.
+        keep: Blocks whose outputs will be asked for once later ones are there.
+        surroundings: See `Surroundings`.
+
+    Attributes:
+        embedded: The tokens in front of the first block.
+        grid: (h, w).
+        prefix: P.
+        blocks: The encoder's.
+    """
+
+    def __init__(
+        self,
+        encoder: VisionLanguageBackbone,
+        images: Tensor,
+        *,
+        embedded: Tokens | None = None,
+        keep: Sequence[int] = (),
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self.encoder, self.images = encoder, images
+        self.blocks: list[Block] = encoder.blocks()
+        self.prefix = encoder.num_prefix
+        self.surroundings = surroundings or Surroundings()
+        self.embedded = embedded or encoder.tokens(images)
+        self.grid = self.embedded.grid
+        self._keep = frozenset(keep)
+        self._held = {-1: self.embedded.x}
+
+    def index(self, block: int) -> int:
+        """A block's position from 0; see `block_positions`."""
+        return block_positions([block], len(self.blocks))[0]
+
+    def output(self, block: int) -> Tensor:
+        """What `block` gives, (B, N, C)."""
+        return self._after(self.index(block))
+
+    def input(self, block: int) -> Tensor:
+        """What `block` takes, (B, N, C)."""
+        return self._after(self.index(block) - 1)
+
+    def _after(self, last: int) -> Tensor:
+        if last not in self._held:
+            start = max(held for held in self._held if held < last)
+            x = self._held[start]
+            for i in range(start + 1, last + 1):
+                x = self.run(i, x)
+                if i in self._keep:
+                    self._held[i] = x
+            self._held[last] = x
+        return self._held[last]
+
+    def attention(self, block: int) -> Tensor:
+        """The softmaxed map of `block`, (B, H, N, N); computed at each call."""
+        q, k, _ = self.qkv(block, self.input(block))
+        return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
+
+    def qkv(self, block: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, N, d) of `block` for an input (B, N, C) of it."""
+        part = self.blocks[self.index(block)]
+        return part.qkv(part.norm(x), self.grid)
+
+    def run(self, block: int, x: Tensor, method: Method | None = None) -> Tensor:
+        """(B, N, C) through `block`, with its own attention or that of `method`."""
+        part = self.blocks[self.index(block)]
+
+        def call(x: Tensor) -> Tensor:
+            if method is None:
+                return run_block(part, x, self.encoder.attend, grid=self.grid)
+            return run_block(
+                part,
+                x,
+                lambda q, k, v: method.mix(q, k, v, self),
+                grid=self.grid,
+                residual=method.residual,
+                ffn=method.ffn,
+            )
+
+        if self.encoder.with_cp and torch.is_grad_enabled():
+            return checkpoint(call, x, use_reentrant=False)
+        batch = self.surroundings.batch
+        if batch is None or len(x) <= batch or method is not None:
+            return call(x)
+        return torch.cat([call(part) for part in x.split(batch)])
+
+    def project(self, tokens: Tokens) -> Tensor:
+        """Tokens into the joint space, (B, D, h, w), not normalised."""
+        return self.encoder.project(tokens)
+
+    @property
+    def pixels(self) -> Tensor:
+        """The images as RGB in [0, 1], (B, 3, H, W), for a second model."""
+        return self.encoder.to_pixels(self.images)
+
+    @property
+    def prepared(self) -> list[Any]:
+        """For each element of the batch what ``prepare`` made of its whole image."""
+        return [view.prepared for view in self.surroundings.views]
+
+    @property
+    def text(self) -> Tensor:
+        """The words looked for, (Q, D), unit length.
+
+        Raises:
+            ValueError: Nobody said what is looked for.
+        """
+        if self.surroundings.text is None:
+            raise ValueError('expected words, which a segmentor has and an encoder has not')
+        return self.surroundings.text()
+
+    def cosines(self, tokens: Tokens) -> Tensor:
+        """Of tokens with the words: (B, Q, h, w)."""
+        dense = normalize(self.project(tokens).float(), dim=1)
+        return torch.einsum('bdhw,qd->bqhw', dense, self.text)
+
+    def labels(self, tokens: Tokens) -> Tensor:
+        """The nearest word of each patch, for methods that look twice: (B, h, w) int64."""
+        return self.cosines(tokens).argmax(1)

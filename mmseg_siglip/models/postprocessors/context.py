@@ -1,0 +1,50 @@
+"""What a postprocessor may ask for beside images and cosines.
+
+Shapes: B images, Q query words, D joint channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from torch import Tensor
+
+
+class Context:
+    """Computes what is asked for, when it is asked for, once.
+
+    Args:
+        query_to_class: Class of each word.
+        logit_scale: Factor on cosines.
+        pixels: Gives B images (3, H', W'), RGB in [0, 1].
+        features: Gives B of (D, h, w), not normalised, two cells a patch.
+        text: Gives (Q, D), unit length.
+    """
+
+    def __init__(
+        self,
+        *,
+        query_to_class: Sequence[int],
+        logit_scale: float,
+        pixels: Callable[[], Sequence[Tensor]],
+        features: Callable[[], Sequence[Tensor]],
+        text: Callable[[], Tensor],
+    ) -> None:
+        self.query_to_class, self.logit_scale = query_to_class, logit_scale
+        self._pixels, self._features, self._text = pixels, features, text
+
+    @cached_property
+    def pixels(self) -> Sequence[Tensor]:
+        """B of (3, H', W'), RGB in [0, 1]."""
+        return self._pixels()
+
+    @cached_property
+    def features(self) -> Sequence[Tensor]:
+        """B of (D, h, w), not normalised."""
+        return self._features()
+
+    @cached_property
+    def text(self) -> Tensor:
+        """(Q, D), unit length."""
+        return self._text()

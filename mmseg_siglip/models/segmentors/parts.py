@@ -1,0 +1,69 @@
+"""What segmentors of every kind are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+
+from mmseg.structures import SegDataSample
+from torch import nn
+
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.build import build_encoder
+from mmseg_siglip.precision import PRECISIONS
+from mmseg_siglip.registry import MODELS
+
+
+def build_backbone(config: Mapping, **defaults) -> VisionLanguageBackbone:
+    """A backbone of the kind that `config` names, or that its checkpoint holds.
+
+    Raises:
+        ValueError: It names neither kind nor checkpoint.
+    """
+    config = {**defaults, **config}
+    if 'type' in config:
+        return MODELS.build(config)
+    if not config.get('pretrained'):
+        raise ValueError('backbone: expected type or pretrained, found neither')
+    return build_encoder(config.pop('pretrained'), **config)
+
+
+def build_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone) -> nn.Module:
+    """A data preprocessor with the pixel statistics of the backbone.
+
+    Raises:
+        ValueError: `config` brings statistics of its own that differ.
+    """
+    config = dict(config or dict(type='ImageListPreProcessor', bgr_to_rgb=True))
+    for name in ('mean', 'std'):
+        own, given = getattr(backbone, name), config.get(name)
+        if given is not None and any(abs(a - b) > 0.01 for a, b in zip(own, given, strict=True)):
+            raise ValueError(
+                f'data_preprocessor.{name}: expected {own} as in the checkpoint, found {given}'
+            )
+        config[name] = list(own)
+    return MODELS.build(config)
+
+
+def check_precision(precision: str) -> str:
+    """`precision`, if it is one; see `mmseg_siglip.precision`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f'precision: expected one of {", ".join(PRECISIONS)}, found {precision!r}')
+    return precision
+
+
+def flipped_axes(sample: SegDataSample) -> tuple[int, ...]:
+    """Axes along which an augmented image, and so its result, is mirrored."""
+    direction = sample.metainfo.get('flip_direction') if sample.metainfo.get('flip') else None
+    return {None: (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}[direction]
+
+
+def places_by(keys: Iterable[Hashable]) -> dict[Hashable, list[int]]:
+    """Where each key stands, keys in the order in which they come."""
+    places: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, []).append(place)
+    return places

@@ -1,0 +1,63 @@
+"""A file is the old one or the new one, and nothing lies beside it."""
+
+from __future__ import annotations
+
+import csv
+import os
+
+import pytest
+
+from mmseg_siglip.io.files import whole_file, write_atomically, write_csv
+
+
+def test_an_atomic_write_leaves_the_old_file_or_the_new(tmp_path, monkeypatch):
+    path = tmp_path / 'deep' / 'a.pth'
+    write_atomically(b'old', path)
+    assert path.read_bytes() == b'old'
+    assert os.stat(path).st_mode & 0o777 == 0o666 & ~current_umask()
+
+    def fail(*args):
+        raise OSError('disk full')
+
+    monkeypatch.setattr(os, 'fsync', fail)
+    with pytest.raises(OSError, match='disk full'):
+        write_atomically(b'new', path)
+    assert path.read_bytes() == b'old'
+    assert [file.name for file in path.parent.iterdir()] == ['a.pth']
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_text_that_is_no_unicode_leaves_the_old_file(tmp_path):
+    path = tmp_path / 'a.json'
+    write_atomically('ü', path)
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically('\ud800', path)
+    assert path.read_text(encoding='utf-8') == 'ü'
+
+
+def test_a_block_that_fails_half_way_leaves_nothing(tmp_path):
+    draft = tmp_path / 'drafts' / 'one'
+    for chosen in (None, draft):
+        with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / 'a', draft=chosen) as file:
+            assert chosen in (None, file) and file.parent.is_dir()
+            file.write_bytes(b'half')
+            raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.rglob('*')] == ['drafts']
+    with whole_file(tmp_path / 'more' / 'a', draft=draft) as file:
+        file.write_bytes(b'whole')
+    assert (tmp_path / 'more' / 'a').read_bytes() == b'whole' and not draft.exists()
+
+
+def test_rows_come_back(tmp_path):
+    rows = [dict(name='a, b', score=1.5), dict(name='ü', score=2)]
+    write_csv(rows, tmp_path / 'new' / 'rows.csv')
+    with (tmp_path / 'new' / 'rows.csv').open(encoding='utf-8') as file:
+        assert list(csv.DictReader(file)) == [
+            dict(name='a, b', score='1.5'),
+            dict(name='ü', score='2'),
+        ]
