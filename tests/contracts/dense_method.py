@@ -20,7 +20,7 @@ from mmseg_siglip.models.backbones.base import patch_grid
 from mmseg_siglip.models.backbones.trunk import Surroundings, View, build_method
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 
-ENCODERS = ('clip', 'siglip', 'naflex')
+ENCODERS = ('clip', 'siglip')
 
 
 def images(*sizes):
@@ -44,8 +44,8 @@ class DenseMethodContract:
             metafunc.parametrize(('spec', 'kind'), metafunc.cls.cases)
 
     @pytest.fixture
-    def pretrained(self, kind, openai_file, siglip_folder, naflex_folder):
-        return dict(clip=openai_file, siglip=siglip_folder, naflex=naflex_folder)[kind]
+    def pretrained(self, kind, openai_file, siglip_folder):
+        return dict(clip=openai_file, siglip=siglip_folder)[kind]
 
     @pytest.fixture
     def encoder(self, kind, pretrained):
