@@ -21,7 +21,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmseg_siglip.cli.encoders import apply_encoder
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.engine import AmpOptimWrapper
 from mmseg_siglip.models.segmentors import CATSegSegmentor
 from mmseg_siglip.registry import MODELS

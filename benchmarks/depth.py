@@ -20,7 +20,7 @@ from measure import Rates, measure, report, write_csv
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
-from mmseg_siglip.api.depth import create_depth_model
+from mmseg_siglip.api import create_depth_model
 from mmseg_siglip.models.adapters.depth_anything import load_depth_anything
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
 from mmseg_siglip.precision import compute_dtype

@@ -23,7 +23,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from PIL import Image
 
-from mmseg_siglip.api.refer import Referred, ReferringSegmenter
+from mmseg_siglip.api import Referred, ReferringSegmenter
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.registry import DATASETS, TRANSFORMS
 

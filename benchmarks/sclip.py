@@ -156,7 +156,7 @@ def prediction(
 
 def trained_agreement(images: int) -> float:
     """Per cent of pixels that automatic precision labels as float32 does, on trained weights."""
-    from mmseg_siglip.api.segment import OpenVocabSegmenter
+    from mmseg_siglip.api import OpenVocabSegmenter
 
     segmenters = [
         OpenVocabSegmenter.from_pretrained('tiny_siglip_shapes', precision=p, short_side=128)

@@ -21,7 +21,7 @@ from measure import markdown, report, write_csv
 from mmengine.config import Config
 from torch.utils.data import Dataset
 
-from mmseg_siglip.api.depth import load_depth_model, predict_depth
+from mmseg_siglip.api import load_depth_model, predict_depth
 from mmseg_siglip.demo import config_folder
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator

@@ -1,6 +1,17 @@
 """Vision-language encoders (CLIP, SigLIP, SigLIP 2) for dense prediction in MMSegmentation."""
 
-from mmseg_siglip import compat  # noqa: F401  isort: skip  (mends mmcv before mmseg is imported)
-from mmseg_siglip import datasets, engine, evaluation, models, vlm  # noqa: F401
+from importlib import import_module
+from typing import Any
+
+from mmseg_siglip import compat  # noqa: F401  (mends mmcv and mmengine, whenever they come)
+from mmseg_siglip.api import OFFERED
+from mmseg_siglip.lazy import lazy
 
 __version__ = '0.1.0'
+
+PACKAGES = ('datasets', 'engine', 'evaluation', 'models', 'vlm')
+_find, __dir__, __all__ = lazy(__name__, OFFERED)
+
+
+def __getattr__(name: str) -> Any:
+    return import_module(f'{__name__}.{name}') if name in PACKAGES else _find(name)

@@ -1,14 +1,19 @@
-"""The one place that mends upstream; every mend says why, and when it can go."""
+"""The one place that mends upstream; every mend says why, and when it can go.
+
+A mend waits for the module that it is about, and comes right after that module's own code; where
+that has run already, it comes at once. So ``import mmseg_siglip`` is quick, and it makes no
+difference whether mmcv and mmengine are imported before or after it.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
-
-import yaml
 
 
 def _missing_op(name: str):
@@ -26,7 +31,12 @@ def _stand_ins(module: str, functions: Sequence[str]) -> SimpleNamespace:
     return SimpleNamespace(**{name: _missing_op(name) for name in functions})
 
 
-def supply_compiled_ops() -> bool:
+def uses_stand_ins() -> bool:
+    """Whether compiled operators are missing: True on mmcv-lite, False on the full mmcv."""
+    return importlib.util.find_spec('mmcv._ext') is None
+
+
+def supply_compiled_ops(ext_loader: ModuleType) -> None:
     """Let MMSegmentation import on mmcv-lite.
 
     Why: mmseg 1.2.2 imports names from ``mmcv.ops`` without a guard, and mmcv-lite ships the
@@ -34,32 +44,22 @@ def supply_compiled_ops() -> bool:
     replaced by one whose operators raise when called. ``mmcv._ext`` itself is left absent,
     since MMEngine asks ``pkgutil`` for it to learn whether operators exist.
     Can go: when mmseg guards those imports.
-
-    Returns:
-        True if the stand-ins are in use, False if the full mmcv is installed.
     """
-    if importlib.util.find_spec('mmcv._ext') is not None:
-        return False
-    from mmcv.utils import ext_loader
-
-    ext_loader.load_ext = _stand_ins
-    return True
+    if uses_stand_ins():
+        ext_loader.load_ext = _stand_ins
 
 
-def find_packages_without_pkg_resources() -> None:
+def find_packages_without_pkg_resources(package_utils: ModuleType) -> None:
     """Let ``_base_ = 'mmseg::...'`` and ``get_config('mmseg::...')`` work on setuptools 82.
 
     Why: MMEngine 0.10.7 looks packages up with ``pkg_resources``, which setuptools 82 removed.
     Can go: with the first MMEngine release that uses importlib (its main branch does).
     """
-    import mmengine.config.config
-    import mmengine.hub.hub
-    import mmengine.utils.package_utils
-    from mmengine.config.utils import MODULE2PACKAGE
-
-    modules = {package: module for module, package in MODULE2PACKAGE.items()}
 
     def find(package: str) -> Path | None:
+        from mmengine.config.utils import MODULE2PACKAGE
+
+        modules = {package: module for module, package in MODULE2PACKAGE.items()}
         spec = importlib.util.find_spec(modules.get(package, package))
         return Path(spec.origin) if spec is not None and spec.origin is not None else None
 
@@ -72,32 +72,67 @@ def find_packages_without_pkg_resources() -> None:
             raise ModuleNotFoundError(f'the package {package} is not installed.', name=package)
         return str(origin.parent)
 
-    for module in (
-        mmengine.utils,
-        mmengine.utils.package_utils,
-        mmengine.config.config,
-        mmengine.hub.hub,
-    ):
+    importers = ('mmengine.utils', 'mmengine.config.config', 'mmengine.hub.hub')
+    for module in (package_utils, *map(sys.modules.get, importers)):
         for function in (is_installed, get_installed_path):
             if hasattr(module, function.__name__):
                 setattr(module, function.__name__, function)
 
 
-def read_yaml_as_data() -> None:
+def read_yaml_as_data(yaml_handler: ModuleType) -> None:
     """Keep YAML files from running Python.
 
     Why: MMEngine reads YAML with a loader that obeys ``!!python/object/apply`` and its like.
     Can go: when MMEngine reads with ``yaml.safe_load``.
     """
-    from mmengine.fileio import register_handler
-    from mmengine.fileio.handlers.yaml_handler import YamlHandler
 
-    @register_handler(['yaml', 'yml'])
-    class SafeYamlHandler(YamlHandler):
-        def load_from_fileobj(self, file: Any, **kwargs) -> Any:
-            return yaml.safe_load(file)
+    def load_from_fileobj(self, file: Any, **kwargs) -> Any:
+        return yaml_handler.yaml.safe_load(file)
+
+    yaml_handler.YamlHandler.load_from_fileobj = load_from_fileobj
 
 
-USES_STAND_INS = supply_compiled_ops()
-find_packages_without_pkg_resources()
-read_yaml_as_data()
+def read_checkpoints_as_data(checkpoint: ModuleType) -> None:
+    """Keep checkpoints from running Python.
+
+    Why: MMEngine's loaders unpickle.
+    Can go: when they read with ``weights_only=True`` and execute no config of a checkpoint.
+    """
+    from mmseg_siglip.weights.schemes import replace_loaders
+
+    replace_loaders(checkpoint.CheckpointLoader)
+
+
+MENDS: dict[str, Callable[[ModuleType], None]] = {
+    'mmcv.utils.ext_loader': supply_compiled_ops,
+    'mmengine.utils.package_utils': find_packages_without_pkg_resources,
+    'mmengine.fileio.handlers.yaml_handler': read_yaml_as_data,
+    'mmengine.runner.checkpoint': read_checkpoints_as_data,
+}
+
+
+class MendingFinder:
+    """Finds the modules of `MENDS` where Python would, and mends each once its code has run."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name in MENDS else None
+        if spec is None:
+            return None
+        run = spec.loader.exec_module
+
+        def run_and_mend(module: ModuleType) -> None:
+            run(module)
+            if module.__name__ == name:  # a zip file has one loader for all of its modules
+                MENDS[name](module)
+
+        spec.loader.exec_module = run_and_mend
+        return spec
+
+
+for _name, _mend in MENDS.items():
+    if _name in sys.modules:
+        _mend(sys.modules[_name])
+sys.meta_path.insert(0, MendingFinder)

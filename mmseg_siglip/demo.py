@@ -18,7 +18,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmseg_siglip.api.results import add_legend
+from mmseg_siglip.api.drawing import add_legend
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.io.files import write_csv
 from mmseg_siglip.models.backbones.pooled import SITES

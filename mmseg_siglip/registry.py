@@ -5,19 +5,18 @@ The scope lets a name exist here and there: ``DPTHead`` is ours, ``mmseg.DPTHead
 """
 
 from mmengine.registry import Registry
-
-from mmseg_siglip import compat  # noqa: F401  isort: skip  (mends mmcv before mmseg is imported)
 from mmseg import registry as mmseg
 
 SCOPE = 'mmseg_siglip'
 
 
-def _child(parent: Registry, location: str) -> Registry:
+def _child(parent: Registry, *locations: str) -> Registry:
     parent.import_from_location()  # a child finds in its parent only what is registered already
-    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'mmseg_siglip.{location}'])
+    places = [f'mmseg_siglip.{location}' for location in locations]
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=places)
 
 
-MODELS = _child(mmseg.MODELS, 'models')
+MODELS = _child(mmseg.MODELS, 'models', 'vlm.tower', 'vlm.trainer')
 DATASETS = _child(mmseg.DATASETS, 'datasets')
 TRANSFORMS = _child(mmseg.TRANSFORMS, 'datasets')
 METRICS = _child(mmseg.METRICS, 'evaluation')

@@ -30,7 +30,7 @@ import pkgutil, warnings
 from mmcv.utils import ext_loader
 from mmseg_siglip import compat
 warnings.simplefilter('ignore')
-assert ext_loader.check_ops_exist() is not compat.USES_STAND_INS
+assert ext_loader.check_ops_exist() is not compat.uses_stand_ins()
 print('imported')
 """
     result = python(code, repository)
@@ -38,7 +38,7 @@ print('imported')
     assert result.stderr == ''
 
 
-@pytest.mark.skipif(not compat.USES_STAND_INS, reason='the full mmcv is installed')
+@pytest.mark.skipif(not compat.uses_stand_ins(), reason='the full mmcv is installed')
 def test_a_missing_operator_is_named_when_it_is_called():
     import torch
     from mmcv.ops import nms
@@ -61,7 +61,7 @@ import importlib
 spec = importlib.util.spec_from_file_location('compat', sys.argv[1])
 compat = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compat)
-print(compat.USES_STAND_INS, ext_loader.load_ext is original)
+print(compat.uses_stand_ins(), ext_loader.load_ext is original)
 """
     environment = dict(os.environ, PYTHONPATH=str(repository))
     result = subprocess.run(
@@ -102,3 +102,51 @@ def test_yaml_is_data(tmp_path, suffix):
 
 def test_the_environment_can_be_collected():
     assert {'PyTorch', 'MMEngine', 'OpenCV', 'TorchVision'} <= set(collect_env())
+
+
+def test_importing_us_imports_nothing_heavy(repository):
+    code = """
+import sys
+import mmseg_siglip
+print([name for name in ('torch', 'numpy', 'mmcv', 'mmengine', 'mmseg') if name in sys.modules])
+print(mmseg_siglip.models.__name__, 'mmseg' in sys.modules)
+"""
+    result = python(code, repository)
+    assert result.stdout == '[]\nmmseg_siglip.models True\n', result.stderr
+
+
+ATTACKS = """
+import sys, torch
+class Canary:
+    def __reduce__(self):
+        return open, (sys.argv[-1], 'w')
+torch.save({'state_dict': {}, 'x': Canary()}, 'evil.pth')
+open('evil.yml', 'w').write(f"!!python/object/apply:builtins.open ['{sys.argv[-1]}', 'w']")
+def attack():
+    for reader, file in ((mmengine.load, 'evil.yml'), (load, 'evil.pth')):
+        try:
+            reader(file)
+        except Exception as error:
+            print(' '.join(str(error).split()))
+def load(file):
+    mmengine.runner.load_checkpoint(torch.nn.Linear(1, 1), file)
+"""
+OURS_FIRST = 'import mmseg_siglip, mmengine.runner\nattack()'
+OURS_LAST = 'import mmengine.runner, mmseg_siglip\nattack()'
+
+
+@pytest.mark.parametrize('order', [OURS_FIRST, OURS_LAST])
+def test_mmengine_reads_as_data_whoever_comes_first(tmp_path, repository, order):
+    """With nothing of ours imported but the package."""
+    code = ATTACKS + order + "\nprint('mmseg_siglip.registry' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, '-c', code, str(tmp_path / 'bird')],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(repository)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert not (tmp_path / 'bird').exists(), result.stdout
+    assert 'could not determine a constructor' in result.stdout, result.stderr
+    assert 'evil.pth is refused' in result.stdout and result.stdout.endswith('False\n')

@@ -98,7 +98,7 @@ def small_timm(**sizes):
     """Whatever is built of timm's meanwhile has these sizes."""
     create = timm.create_model
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timm, 'create_model', lambda *args, **kw: create(*args, **kw, **sizes))
+        patch.setattr(timm, 'create_model', lambda *args, **kw: create(*args, **sizes | kw))
         yield
 
 

@@ -1,5 +1,7 @@
-from mmseg_siglip.cli.benchmark import main
+import sys
+
 from mmseg_siglip.cli.common import leave
+from mmseg_siglip.cli.main import main
 
 if __name__ == '__main__':
-    leave(main())
+    leave(main(['benchmark', *sys.argv[1:]]))

@@ -1,5 +1,7 @@
+import sys
+
 from mmseg_siglip.cli.common import leave
-from mmseg_siglip.cli.test import main
+from mmseg_siglip.cli.main import main
 
 if __name__ == '__main__':
-    leave(main())
+    leave(main(['test', *sys.argv[1:]]))

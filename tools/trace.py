@@ -1,6 +1,7 @@
 import sys
 
-from mmseg_siglip.cli.trace import main
+from mmseg_siglip.cli.common import leave
+from mmseg_siglip.cli.main import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    leave(main(['trace', *sys.argv[1:]]))

@@ -1,24 +1,67 @@
 """Depth of your own photographs.
 
-from mmseg_siglip.api.depth import load_depth_model, predict_depth
+from mmseg_siglip.api import DepthPredictor
 
-model = load_depth_model('configs/dpt/nyu_finetune.py', 'iter_20000.pth')
-metres = predict_depth(model, 'photo.jpg')
+predictor = DepthPredictor.from_config('configs/dpt/nyu_finetune.py', 'iter_20000.pth')
+predictor('photo.jpg').depth  # metres
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from PIL import Image
 from torch import Tensor
 
-from mmseg_siglip.api.segment import ImageLike, load_trained, read_image
+from mmseg_siglip.api.load import load_trained
+from mmseg_siglip.api.results import DepthMap
+from mmseg_siglip.api.system import System
+from mmseg_siglip.io.image import ImageLike
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
+
+
+class DepthPredictor(System):
+    """Predicts depth, metric or relative, as the model was trained: a `DepthMap`.
+
+    Args:
+        model: The estimator.
+    """
+
+    task, asks = 'depth', None
+
+    def __init__(self, model: SigLIPDepthEstimator) -> None:
+        self.model = model.eval()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Config,
+        checkpoint: str | Path | None = None,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = 'auto',
+    ) -> DepthPredictor:
+        """See `System.from_config`; a config of ``configs/dpt``."""
+        return cls(
+            load_trained(
+                SigLIPDepthEstimator, config, checkpoint, device=device, precision=precision
+            )
+        )
+
+    @property
+    def unit(self) -> str:
+        """``metre`` or ``inverse``, see `DepthMap`."""
+        return 'metre' if self.model.decode_head.predicts == 'depth' else 'inverse'
+
+    def torch(self, images: Tensor | Sequence[Tensor], prompt: None = None) -> list[Tensor]:
+        """Depth (H, W) float32 of each image, on the CPU."""
+        return [depth.cpu() for depth in self.model.predict_depth(images)]
+
+    def _result(self, rgb: np.ndarray, output: Tensor, prompt: None) -> DepthMap:
+        return DepthMap(output.numpy(), self.unit, rgb)
 
 
 def create_depth_model(
@@ -63,37 +106,27 @@ def create_depth_model(
 def load_depth_model(
     config: str | Path | Config, checkpoint: str | Path | None = None, *, device: str | None = None
 ) -> SigLIPDepthEstimator:
-    """The trained model of a config.
-
-    Args:
-        config: A config of ``configs/dpt``.
-        checkpoint: Weights written by training; the config's ``load_from`` if not given.
-        device: By default the GPU, if there is one.
-
-    Raises:
-        ValueError: There are no weights, they do not fit, or the config is of another model.
-    """
+    """`DepthPredictor.from_config`'s model, at the precision of the config."""
     return load_trained(SigLIPDepthEstimator, config, checkpoint, device=device)
 
 
 def predict_depth(
     model: SigLIPDepthEstimator, images: ImageLike | Sequence[ImageLike]
 ) -> np.ndarray | list[np.ndarray]:
-    """Depth of one image, or of each of a list.
+    """`DepthPredictor`'s call, reduced to depth (H, W) float32."""
+    found = DepthPredictor(model)(images)
+    return found.depth if isinstance(found, DepthMap) else [result.depth for result in found]
 
-    Args:
-        model: An estimator.
-        images: A path (turned upright by its EXIF orientation), a PIL image, an RGB array
-            (H, W, 3) uint8, an RGB tensor (3, H, W); or a list of them, of any sizes.
 
-    Returns:
-        (H, W) float32: metres, or inverse depth up to scale and shift of a relative model.
+def metric_depth(
+    config: str | Path | Config, checkpoint: str | Path | None = None, *, device: str | None = None
+) -> Callable[[ImageLike], np.ndarray]:
+    """A function from an image to its depth (H, W) float32, metres, at the config's precision.
 
     Raises:
-        ValueError: An image cannot be read; the message names it.
+        ValueError: See `load_trained`; or the model is a relative one.
     """
-    single = isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor))
-    pixels = [read_image(image) for image in ([images] if single else images)]
-    tensors = [torch.from_numpy(rgb).permute(2, 0, 1) for rgb in pixels]
-    depths = [depth.cpu().numpy() for depth in model.predict_depth(tensors)]
-    return depths[0] if single else depths
+    predictor = DepthPredictor(load_depth_model(config, checkpoint, device=device))
+    if predictor.unit != 'metre':
+        raise ValueError(f'{config}: expected a model of metric depth, found a relative one')
+    return lambda image: predictor(image).depth

@@ -1,6 +1,6 @@
 """What a phrase means in your own photograph.
 
-from mmseg_siglip.api.refer import ReferringSegmenter
+from mmseg_siglip.api import ReferringSegmenter
 
 segmenter = ReferringSegmenter('configs/refer_sam/rsrefseg_b.py', 'iter_76000.pth')
 found = segmenter('photo.jpg', 'the red cup left of the plate')
@@ -10,60 +10,39 @@ found.mask, found.score
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
-from PIL import Image
 from torch import Tensor
 
-from mmseg_siglip.api.results import add_legend
-from mmseg_siglip.api.segment import ImageLike, load_trained, read_image
+from mmseg_siglip.api.load import load_trained
+from mmseg_siglip.api.results import Referred
+from mmseg_siglip.api.system import System
+from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.segmentors import ReferringSegmentor
 
-COLOUR = (255, 40, 200)
-DIMMED = 0.4
+Phrases = str | Sequence[str]
 
 
-@dataclass(frozen=True)
-class Referred:
-    """What one phrase means in one image.
+class ReferringSegmenter(System):
+    """Masks of phrases: a `Referred` for one phrase, a list of them for a list.
 
-    Attributes:
-        mask: (H, W) bool.
-        score: IoU with the truth as SAM predicts it.
-        text: The phrase.
-        image: (H, W, 3) uint8, RGB.
-    """
-
-    mask: np.ndarray
-    score: float
-    text: str
-    image: np.ndarray
-
-    def plot(self) -> Image.Image:
-        """The image, dimmed and outlined where the mask is not, above the phrase."""
-        mask = self.mask.astype(np.uint8)
-        shown = np.where(self.mask[..., None], self.image, (DIMMED * self.image).astype(np.uint8))
-        shown[cv2.dilate(mask, np.ones((3, 3), np.uint8)) > mask] = COLOUR
-        return add_legend(Image.fromarray(shown), [(self.text, COLOUR)])
-
-
-class ReferringSegmenter:
-    """Masks of phrases.
+    Several phrases of an image cost one pass of the encoders.
 
     Args:
         config: A config of ``configs/refer_sam``, or a `ReferringSegmentor` that is built already.
         checkpoint: Weights written by training; the config's ``load_from`` if not given.
         device: By default the GPU, if there is one.
+        precision: See `mmseg_siglip.precision`; the config's if not given.
 
     Raises:
         ValueError: There are no weights, they do not fit, or the config is of another model.
     """
+
+    task, asks = 'refer', 'phrases'
 
     def __init__(
         self,
@@ -71,49 +50,59 @@ class ReferringSegmenter:
         checkpoint: str | Path | None = None,
         *,
         device: str | torch.device | None = None,
+        precision: str | None = None,
     ) -> None:
         if isinstance(config, ReferringSegmentor):
             if checkpoint is not None:
                 raise ValueError('ReferringSegmenter: a model that is built takes no checkpoint')
             self.model = config.eval() if device is None else config.to(device).eval()
+            self.model.precision = precision or self.model.precision
         else:
-            self.model = load_trained(ReferringSegmentor, config, checkpoint, device=device)
+            self.model = load_trained(
+                ReferringSegmentor, config, checkpoint, device=device, precision=precision
+            )
 
-    def __call__(
-        self, images: ImageLike | Sequence[ImageLike], text: str | Sequence[str]
-    ) -> Referred | list[Referred] | list[list[Referred]]:
-        """What the phrases mean; several phrases of an image cost one pass of the encoders.
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Config,
+        checkpoint: str | Path | None = None,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = 'auto',
+    ) -> ReferringSegmenter:
+        """See `System.from_config`."""
+        return cls(config, checkpoint, device=device, precision=precision)
 
-        Args:
-            images: One image or a list of them: a path (turned upright by its EXIF orientation),
-                a PIL image, an RGB array (H, W, 3) uint8, or an RGB tensor (3, H, W).
-            text: A phrase, or several to be looked for in every image.
+    def check_prompt(self, prompt: Phrases | None) -> Phrases:
+        """A phrase, or several to be looked for in every image."""
+        text = super().check_prompt(prompt)
+        phrases = check_phrases([text] if isinstance(text, str) else list(text))
+        return text if isinstance(text, str) else phrases
 
-        Returns:
-            One result for one image and one phrase; a list for several phrases; a list of them
-            for several images.
+    def torch(
+        self, images: Tensor | Sequence[Tensor], text: Phrases
+    ) -> list[tuple[Tensor, list[float]]]:
+        """Masks (P, H, W) bool of the P phrases in each image, on the CPU, and their scores."""
+        phrases = [text] if isinstance(text, str) else list(text)
+        device, found = self.model.encoder.mean.device, []
+        for image in images:
+            rgb = check_tensor(image).to(device)
+            rgb = rgb.float() / 255 if not rgb.is_floating_point() else rgb.float()
+            sample = SegDataSample(metainfo=dict(text=phrases, ori_shape=tuple(rgb.shape[-2:])))
+            (sample,) = self.model.predict([rgb], [sample])
+            found.append((sample.pred_sem_seg.data.bool().cpu(), sample.scores))
+        return found
 
-        Raises:
-            ValueError: An image or a phrase cannot be used; the message names it.
-        """
-        one_image = isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor))
-        one_phrase = isinstance(text, str)
-        phrases = check_phrases([text] if one_phrase else list(text))
-        pixels = [read_image(image) for image in ([images] if one_image else images)]
-        results = [self._segment(rgb, phrases) for rgb in pixels]
-        results = [found[0] if one_phrase else found for found in results]
-        return results[0] if one_image else results
-
-    def _segment(self, rgb: np.ndarray, phrases: list[str]) -> list[Referred]:
-        device = self.model.encoder.mean.device
-        image = torch.from_numpy(rgb).to(device).permute(2, 0, 1).float() / 255
-        sample = SegDataSample(metainfo=dict(text=phrases, ori_shape=rgb.shape[:2]))
-        (sample,) = self.model.predict([image], [sample])
-        masks = sample.pred_sem_seg.data.bool().cpu().numpy()
-        return [
-            Referred(mask, score, phrase, rgb)
-            for mask, score, phrase in zip(masks, sample.scores, phrases, strict=True)
+    def _result(
+        self, rgb: np.ndarray, output: tuple[Tensor, list[float]], prompt: Phrases
+    ) -> Referred | list[Referred]:
+        phrases = [prompt] if isinstance(prompt, str) else prompt
+        results = [
+            Referred(mask.numpy(), score, phrase, rgb)
+            for mask, score, phrase in zip(*output, phrases, strict=True)
         ]
+        return results[0] if isinstance(prompt, str) else results
 
 
 def check_phrases(phrases: Sequence[str]) -> list[str]:

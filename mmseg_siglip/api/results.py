@@ -1,17 +1,48 @@
-"""What came out for one image, and the forms that people need it in."""
+"""What came out for one image, and the forms that people need it in.
+
+Shapes: an image is (H, W, 3) uint8, RGB; a mask or map is (H, W).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 from matplotlib import colormaps
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mmseg_siglip.api.drawing import add_bar, add_legend, add_text, class_colours
+
 ALPHA = 0.55
-LEGEND_ROW = 22
+COLOUR = (255, 40, 200)
+DIMMED = 0.4
+LARGEST = 65535  # of 16 bits
+
+
+@runtime_checkable
+class Result(Protocol):
+    """What every result has.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB, as the system saw it.
+        suffix: What a file that `save` writes is called after the image's name.
+    """
+
+    image: np.ndarray
+    suffix: ClassVar[str]
+
+    def plot(self) -> Image.Image:
+        """A picture for people."""
+
+    def save(self, path: str | Path) -> None:
+        """A file for programs."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +55,8 @@ class Segmentation:
         classes: C names.
         image: (H, W, 3) uint8, RGB.
     """
+
+    suffix: ClassVar[str] = 'labels.png'
 
     labels: np.ndarray
     scores: np.ndarray
@@ -60,6 +93,14 @@ class Segmentation:
         image.putpalette(self.palette.tobytes())
         image.save(path, format='PNG')
 
+    def to_dict(self) -> dict[str, Any]:
+        """``size`` (H, W), ``classes``, and ``segments``, see `to_coco_rle`."""
+        return dict(
+            size=list(self.labels.shape),
+            classes=list(self.classes),
+            segments=self.to_coco_rle(),
+        )
+
     def to_coco_rle(self) -> list[dict]:
         """One entry for each class that occurs, in COCO's result format.
 
@@ -68,21 +109,13 @@ class Segmentation:
             RLE, counts as text), ``area`` (pixels), ``bbox`` (x, y, width, height) and ``score``
             (mean over the pixels).
         """
-        entries = []
-        for index in self.found:
-            mask = self.labels == index
-            rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-            entries.append(
-                dict(
-                    category_id=index,
-                    category=self.classes[index],
-                    segmentation=dict(size=list(mask.shape), counts=rle['counts'].decode('ascii')),
-                    area=int(mask.sum()),
-                    bbox=[float(value) for value in coco_mask.toBbox(rle)],
-                    score=float(self.scores[mask].mean()),
-                )
-            )
-        return entries
+        return [
+            dict(category_id=index, category=self.classes[index])
+            | coco_rle(mask)
+            | dict(score=float(self.scores[mask].mean()))
+            for index in self.found
+            for mask in [self.labels == index]
+        ]
 
     def to_supervision(self):
         """`supervision.Detections` with one mask for each class that occurs.
@@ -102,26 +135,157 @@ class Segmentation:
         )
 
 
-def class_colours(count: int) -> np.ndarray:
-    """`count` colours, neighbours far apart: (count, 3) uint8, RGB."""
-    golden = (np.arange(count) * 0.6180339887498949) % 1
-    return (colormaps['hsv'](golden)[:, :3] * 255).round().astype(np.uint8)
+@dataclass(frozen=True)
+class Referred:
+    """What one phrase means in one image.
+
+    Attributes:
+        mask: (H, W) bool.
+        score: IoU with the truth as SAM predicts it.
+        text: The phrase.
+        image: (H, W, 3) uint8, RGB.
+    """
+
+    suffix: ClassVar[str] = 'mask.png'
+
+    mask: np.ndarray
+    score: float
+    text: str
+    image: np.ndarray
+
+    def plot(self) -> Image.Image:
+        """The image, dimmed and outlined where the mask is not, above the phrase."""
+        mask = self.mask.astype(np.uint8)
+        shown = np.where(self.mask[..., None], self.image, (DIMMED * self.image).astype(np.uint8))
+        shown[cv2.dilate(mask, np.ones((3, 3), np.uint8)) > mask] = COLOUR
+        return add_legend(Image.fromarray(shown), [(self.text, COLOUR)])
+
+    def save(self, path: str | Path) -> None:
+        """Write the mask: a grey PNG, 255 inside and 0 outside."""
+        Image.fromarray(self.mask.astype(np.uint8) * 255).save(path, format='PNG')
+
+    def to_dict(self) -> dict[str, Any]:
+        """``size`` (H, W), ``text``, and ``segments``, see `to_coco_rle`."""
+        return dict(size=list(self.mask.shape), text=self.text, segments=self.to_coco_rle())
+
+    def to_coco_rle(self) -> list[dict]:
+        """The mask as `Segmentation.to_coco_rle` has a class: a list of one, or none if empty."""
+        if not self.mask.any():
+            return []
+        entry = dict(category_id=0, category=self.text) | coco_rle(self.mask)
+        return [entry | dict(score=float(self.score))]
 
 
-def add_legend(picture: Image.Image, entries: list[tuple[str, tuple]]) -> Image.Image:
-    """Names beside patches of their colours, in rows below the picture."""
-    font = ImageFont.load_default(size=14)
-    places, x, y = [], 6, picture.height + 4
-    for name, colour in entries:
-        width = 20 + round(font.getlength(name)) + 14
-        if x > 6 and x + width > picture.width:
-            x, y = 6, y + LEGEND_ROW
-        places.append((x, y, name, colour))
-        x += width
-    canvas = Image.new('RGB', (picture.width, y + LEGEND_ROW), 'white')
-    canvas.paste(picture)
-    draw = ImageDraw.Draw(canvas)
-    for x, y, name, colour in places:
-        draw.rectangle((x, y + 2, x + 14, y + 16), fill=tuple(int(v) for v in colour))
-        draw.text((x + 20, y + 1), name, fill='black', font=font)
-    return canvas
+@dataclass(frozen=True)
+class DepthMap:
+    """Depth of one image.
+
+    Attributes:
+        depth: (H, W) float32: metres, or inverse depth, larger where nearer, up to an unknown
+            scale and shift.
+        unit: ``metre`` or ``inverse``.
+        image: (H, W, 3) uint8, RGB.
+    """
+
+    suffix: ClassVar[str] = 'depth.png'
+
+    depth: np.ndarray
+    unit: str
+    image: np.ndarray
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The smallest and the largest finite value; None if there is none."""
+        finite = self.depth[np.isfinite(self.depth)]
+        return (float(finite.min()), float(finite.max())) if finite.size else None
+
+    def _spread(self) -> np.ndarray:
+        """(H, W) in [0, 1]: from the smallest to the largest value, 0 where there is none."""
+        low, high = self.limits or (0.0, 0.0)
+        finite = np.isfinite(self.depth)
+        return np.where(finite, self.depth - low, 0) / ((high - low) or 1.0)
+
+    def plot(self) -> Image.Image:
+        """Depth in colours, the nearest bright and the unknown black, above a bar with its ends."""
+        colours = (colormaps['magma'](np.linspace(0.1, 1, 256))[:, :3] * 255).astype(np.uint8)
+        ends = ('far', 'near')
+        if self.unit == 'metre':
+            colours = colours[::-1]
+            ends = [f'{value:.2f} m' for value in self.limits or (np.nan, np.nan)]
+        shown = colours[(255 * self._spread()).round().astype(np.uint8)]
+        shown[~np.isfinite(self.depth)] = 0
+        return add_bar(Image.fromarray(shown), colours, *ends)
+
+    def save(self, path: str | Path, *, scale: float = 1000.0) -> None:
+        """Write the map; the suffix says how.
+
+        ``.npy``: float32, as it is. ``.png``: 16 bits; `scale` units a metre, so millimetres, and
+        0 where depth is unknown. Inverse depth has no unit: its range is spread over 0 to 65535.
+
+        Raises:
+            ValueError: The suffix is another, or depth is beyond what 16 bits hold at that scale.
+        """
+        path = Path(path)
+        if path.suffix == '.npy':
+            np.save(path, self.depth)
+            return
+        if path.suffix != '.png':
+            raise ValueError(f'{path}: expected a name in .png or .npy')
+        units = LARGEST * self._spread()
+        if self.unit == 'metre':
+            units = scale * np.where(np.isfinite(self.depth), self.depth, 0)
+            if units.max() > LARGEST:
+                raise ValueError(
+                    f'{path}: expected at most {LARGEST / scale:g} m at a depth scale of '
+                    f'{scale:g}, found {self.depth.max():g} m; take a smaller scale, or .npy'
+                )
+        Image.fromarray(units.round().astype(np.uint16)).save(path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """``size`` (H, W), ``unit`` and ``limits`` (smallest, largest); `save` has the map."""
+        limits = self.limits and list(self.limits)
+        return dict(size=list(self.depth.shape), unit=self.unit, limits=limits)
+
+
+class Answer(str):
+    """The answer to a question about one image: a string that knows what it answers.
+
+    Attributes:
+        question: What was asked.
+        image: (H, W, 3) uint8, RGB.
+    """
+
+    suffix: ClassVar[str] = 'answer.txt'
+
+    question: str
+    image: np.ndarray
+
+    def __new__(cls, text: str, question: str, image: np.ndarray) -> Answer:
+        answer = super().__new__(cls, text)
+        answer.question, answer.image = question, image
+        return answer
+
+    def __getnewargs__(self) -> tuple[str, str, np.ndarray]:
+        return str(self), self.question, self.image
+
+    def plot(self) -> Image.Image:
+        """The image above question and answer."""
+        return add_text(Image.fromarray(self.image), [self.question, self])
+
+    def save(self, path: str | Path) -> None:
+        """Write the answer as text, UTF-8."""
+        Path(path).write_text(f'{self}\n', encoding='utf-8')
+
+    def to_dict(self) -> dict[str, Any]:
+        """``question`` and ``answer``."""
+        return dict(question=self.question, answer=str(self))
+
+
+def coco_rle(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W) as COCO has it: ``segmentation`` (RLE), ``area``, ``bbox``."""
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return dict(
+        segmentation=dict(size=list(mask.shape), counts=rle['counts'].decode('ascii')),
+        area=int(mask.sum()),
+        bbox=[float(value) for value in coco_mask.toBbox(rle)],
+    )

@@ -1,6 +1,6 @@
 """Your own photograph, your own words, three lines of Python.
 
-    from mmseg_siglip.api.segment import OpenVocabSegmenter
+    from mmseg_siglip.api import OpenVocabSegmenter
 
     segmenter = OpenVocabSegmenter.from_pretrained('ViT-B/16')
     segmenter('photo.jpg', ['cat', 'dog', 'grass']).plot().save('photo_segmented.png')
@@ -10,40 +10,36 @@ Shapes: an image is (H, W); C classes; D joint channels; (h, w) the grid of patc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmengine.runner import load_checkpoint
 from mmseg.structures import SegDataSample
-from PIL import Image
-from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch import Tensor, no_grad
+from torch.nn.functional import normalize
 
+from mmseg_siglip.api.images import as_tensor
+from mmseg_siglip.api.load import load_trained, read_config
 from mmseg_siglip.api.results import Segmentation
+from mmseg_siglip.api.system import System
+from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_image
+from mmseg_siglip.models.backbones.trunk import method_names
+from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import CATSegSegmentor, SCLIPSegmentor
-from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
 
-METHODS = {
-    'clip': 'vanilla',
-    'maskclip': 'maskclip',
-    'sclip': 'csa',
-    'clearclip': 'clearclip',
-    'naclip': 'naclip',
-}
+METHODS = tuple(method_names())
 RESIZE = 1.5  # short side over the encoder's image size: 336 over 224, as SCLIP has it
 
 Words = str | Path | Sequence[str] | Vocabulary
 
 
-class OpenVocabSegmenter:
-    """Segments images by words.
+class OpenVocabSegmenter(System):
+    """Segments images by words: labels and their probability for every pixel, a `Segmentation`.
 
     Args:
         model: The segmentor.
@@ -51,6 +47,8 @@ class OpenVocabSegmenter:
         background_index: The class that stands for everything else, whatever the words are. By
             default, the one that they mark.
     """
+
+    task, asks = 'segment', 'words'
 
     def __init__(
         self,
@@ -66,8 +64,8 @@ class OpenVocabSegmenter:
     @classmethod
     def from_pretrained(
         cls,
-        encoder: str,
-        method: str = 'sclip',
+        source: str | Path,
+        method: str | Mapping = 'sclip',
         *,
         device: str | torch.device | None = None,
         precision: str = 'auto',
@@ -78,9 +76,9 @@ class OpenVocabSegmenter:
         """Build a segmenter on an encoder's weights.
 
         Args:
-            encoder: Whatever `build_encoder` takes: an OpenAI or open_clip name, a transformers
+            source: Whatever `build_encoder` takes: an OpenAI or open_clip name, a transformers
                 folder or Hub id, a file, or the name of a checkpoint that ships along.
-            method: A key of `METHODS`.
+            method: One of `METHODS`, or its configuration, ``dict(type=one, ...)``.
             device: By default the GPU, if there is one.
             precision: See `mmseg_siglip.precision`.
             short_side: By default 1.5 times the encoder's image size.
@@ -90,22 +88,23 @@ class OpenVocabSegmenter:
         Raises:
             ValueError: No such method, no encoder there, or a vocabulary among the options.
         """
-        if method not in METHODS:
-            raise ValueError(f'unknown method {method!r}; expected one of {", ".join(METHODS)}')
+        if isinstance(method, str) and method not in method_names():
+            raise ValueError(
+                f'unknown method {method!r}; expected one of {", ".join(method_names())}'
+            )
         if 'vocabulary' in options:
             raise ValueError(
                 "vocabulary: expected words in the segmenter's call, "
                 f'found {options["vocabulary"]!r} here'
             )
+        device = find_device(device)
         model = SCLIPSegmentor(
-            dict(pretrained=encoder),
+            dict(pretrained=str(source)),
             [f'{BACKGROUND} object'],
-            attention=METHODS[method],
+            attention=method,
             precision=precision,
             **options,
         )
-        if device is None:
-            device = 'cuda' if torch.cuda.is_available() else 'cpu'
         side = short_side or round(RESIZE * min(model.backbone.image_size))
         return cls(model.to(device), short_side=side, background_index=background_index)
 
@@ -132,52 +131,20 @@ class OpenVocabSegmenter:
             ValueError: There are no weights, they do not fit, or the config is of another model.
         """
         config = read_config(config)
-        model = load_trained(CATSegSegmentor, config, checkpoint, device=device)
-        model.precision = precision
+        model = load_trained(
+            CATSegSegmentor, config, checkpoint, device=device, precision=precision
+        )
         return cls(model, short_side=short_side or short_side_of(config))
 
-    def __call__(
-        self, images: ImageLike | Sequence[ImageLike], words: Words
-    ) -> Segmentation | list[Segmentation]:
-        """Label every pixel with one of the words.
+    def check_prompt(self, prompt: Words | None) -> Vocabulary:
+        """Words: one class an item, synonyms after commas; or a vocabulary's name or file."""
+        vocabulary = Vocabulary.load(super().check_prompt(prompt))
+        self.use(vocabulary)
+        return vocabulary
 
-        Args:
-            images: One image or a list of them: a path (turned upright by its EXIF orientation),
-                a PIL image, an RGB array (H, W, 3) uint8, or an RGB tensor (3, H, W), uint8 or
-                float in [0, 1].
-            words: One class an item, synonyms after commas; or a vocabulary's name or file.
-
-        Returns:
-            One result for one image, a list for a list.
-
-        Raises:
-            ValueError: An image or a word cannot be used; the message names it.
-        """
-        single = isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor))
-        pixels = [read_image(image) for image in ([images] if single else images)]
-        tensors = [torch.from_numpy(rgb).permute(2, 0, 1) for rgb in pixels]
-        results = [
-            Segmentation(labels.numpy(), scores.numpy(), self.model.vocabulary.names, rgb)
-            for rgb, (labels, scores) in zip(
-                pixels, self.segment_torch(tensors, words), strict=True
-            )
-        ]
-        return results[0] if single else results
-
-    @torch.no_grad()
-    def segment_torch(
-        self, images: Tensor | Sequence[Tensor], words: Words
-    ) -> list[tuple[Tensor, Tensor]]:
-        """The same on tensors.
-
-        Args:
-            images: (B, 3, H, W), or B tensors (3, H, W) of any sizes: RGB, uint8 or float in
-                [0, 1].
-            words: As in `__call__`.
-
-        Returns:
-            For each image, on the CPU, labels (H, W) int64 and scores (H, W) float32 in [0, 1].
-        """
+    @no_grad()
+    def torch(self, images: Tensor | Sequence[Tensor], words: Words) -> list[tuple[Tensor, Tensor]]:
+        """Labels (H, W) int64 and scores (H, W) float32 in [0, 1] of each image, on the CPU."""
         self.use(words)
         images = [check_tensor(image) for image in images]
         inputs = [self._prepare(image) for image in images]
@@ -187,7 +154,15 @@ class OpenVocabSegmenter:
             (sample.pred_sem_seg.data[0].cpu(), sample.scores.data[0].cpu()) for sample in samples
         ]
 
-    @torch.no_grad()
+    segment_torch = torch
+
+    def _result(
+        self, rgb: np.ndarray, output: tuple[Tensor, Tensor], prompt: Words
+    ) -> Segmentation:
+        labels, scores = output
+        return Segmentation(labels.numpy(), scores.numpy(), self.model.vocabulary.names, rgb)
+
+    @no_grad()
     def compute_dense_similarity(self, image: ImageLike, class_names: Sequence[str]) -> Tensor:
         """Cosines between words and patches of the whole image, in one forward pass.
 
@@ -204,8 +179,7 @@ class OpenVocabSegmenter:
                 f'found a {type(self.model).__name__}'
             )
         self.use(class_names)
-        pixels = torch.from_numpy(read_image(image)).permute(2, 0, 1)
-        (features,) = self.model.extract_feat([self._prepare(pixels)])
+        (features,) = self.model.extract_feat([self._prepare(as_tensor(read_image(image)))])
         features = normalize(features, dim=0)
         cosines = torch.einsum('dhw,qd->qhw', features, self.model.text)
         return merge_words(cosines, self.model.vocabulary.query_to_class).cpu()
@@ -219,15 +193,8 @@ class OpenVocabSegmenter:
 
     def _prepare(self, rgb: Tensor) -> Tensor:
         """(3, H, W) RGB, uint8 or float in [0, 1], resized and normalised, on the device."""
-        preprocessor = self.model.data_preprocessor
         check_sides(*rgb.shape[-2:], 'an image')
-        image = rgb.to(preprocessor.mean.device).float()
-        image = image if rgb.dtype == torch.uint8 else 255 * image
-        if self.short_side is not None:
-            scale = self.short_side / min(rgb.shape[-2:])
-            size = [max(round(side * scale), 1) for side in rgb.shape[-2:]]
-            image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
-        return (image - preprocessor.mean) / preprocessor.std
+        return normalise(rgb, self.model.data_preprocessor, short_side=self.short_side)
 
 
 def short_side_of(config: Config) -> int | None:
@@ -236,54 +203,3 @@ def short_side_of(config: Config) -> int | None:
         if transform['type'] == 'Resize' and transform.get('keep_ratio'):
             return min(transform['scale'])
     return None
-
-
-def read_config(config: str | Path | Config) -> Config:
-    """A config, or that of a file.
-
-    Raises:
-        ValueError: There is no such file.
-    """
-    if isinstance(config, Config):
-        return config
-    if not Path(config).is_file():
-        raise ValueError(f'config not found: there is no file {config}.')
-    return Config.fromfile(config)
-
-
-def load_trained(
-    kind: type[nn.Module],
-    config: str | Path | Config,
-    checkpoint: str | Path | None = None,
-    *,
-    device: str | torch.device | None = None,
-) -> nn.Module:
-    """The trained model of a config, ready to predict.
-
-    Args:
-        kind: What it shall be.
-        config: A config, or its file.
-        checkpoint: Weights written by training; the config's ``load_from`` if not given.
-        device: By default the GPU, if there is one.
-
-    Raises:
-        ValueError: There are no weights, they do not fit, or the config is of another model.
-    """
-    config = read_config(config)
-    checkpoint = checkpoint or config.get('load_from')
-    if checkpoint is None or not Path(checkpoint).is_file():
-        raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
-    with DefaultScope.overwrite_default_scope(SCOPE):
-        model = MODELS.build(config.model)
-    if not isinstance(model, kind):
-        raise ValueError(
-            f'{config.filename}: expected a {kind.__name__}, found {type(model).__name__}'
-        )
-    try:
-        load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f'{checkpoint} does not fit {config.filename}: {reason}') from error
-    if device is None:
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    return model.to(device).eval()

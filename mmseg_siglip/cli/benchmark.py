@@ -1,300 +1,138 @@
-"""Several benchmarks and attentions, one table: ``tools/benchmark.py --datasets voc21 ade20k``."""
+"""Evaluate on several data sets, one table.
+
+With --datasets, configs/sclip and an encoder, with several attentions; with --referring,
+configs/refer_sam and a trained model, at several sizes.
+"""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import sys
-import time
-from collections.abc import Sequence
-from copy import deepcopy
+import re
 from pathlib import Path
-from typing import Any
 
-import yaml
-from mmengine.config import Config, DictAction
-from mmengine.dist import is_main_process
-from open_clip.pretrained import get_pretrained_cfg
+from mmseg_siglip.cli.common import (
+    OneOf,
+    UsageError,
+    add_encoder,
+    add_launcher,
+    add_overrides,
+    at_least,
+)
 
-from mmseg_siglip.cli import benchmark_referring
-from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data, run
-from mmseg_siglip.cli.encoders import add_encoder_argument, apply_encoder
-from mmseg_siglip.cli.stopwatch import Stopwatch, machine
-from mmseg_siglip.cli.test import place_checkpoint
-from mmseg_siglip.demo import config_folder
-from mmseg_siglip.io.files import write_csv
-from mmseg_siglip.models.backbones.build import find_encoder_type
-from mmseg_siglip.models.dense import build_method
-from mmseg_siglip.models.postprocessors.mask_labels import LABELS
-from mmseg_siglip.weights.source import split_name
-
-TWIN = '_siglip2'
 SAM = 'facebook/sam-vit-base'
-PLACES = ('data_root', 'data_prefix', 'indices', 'num_scenes')  # of data, and how much of them
-COLUMNS = {
-    'dataset': 'dataset',
-    'attention': 'attention',
-    'encoder': 'encoder',
-    'images': 'images',
-    'mIoU': 'mIoU',
-    'published_mIoU': 'mIoU, published',
-    'images_per_second': 'images/s',
-}
+REFERRING = dict(sizes=[None])
+DENSE = dict(
+    attention=['csa'],
+    pamr_steps=None,
+    use_sam=None,
+    sam_points=32,
+    sam_batch=64,
+    sam_label='vote',
+    sam_refine=False,
+    logit_scale=None,
+    slide_crop=None,
+    slide_stride=None,
+    save_vis=None,
+)
+"""Options that go with the one or the other, and their defaults."""
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Evaluate configs/sclip on several datasets, with several attentions.',
-        epilog='With --referring, configs/refer_sam instead: see CHECKPOINT --referring --help.',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'checkpoint', nargs='?', metavar='CHECKPOINT', help="the encoder [the configs' own]"
+        'checkpoint',
+        nargs='?',
+        metavar='CHECKPOINT',
+        help="the encoder [the configs' own]; with --referring a trained model",
     )
-    add_encoder_argument(parser)
-    parser.add_argument(
+    add_encoder(parser)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
         '--datasets',
         nargs='+',
-        required=True,
         metavar='NAME',
         help='names of configs/sclip, with - or _; for SigLIP weights their twins are taken',
     )
-    parser.add_argument('--num-samples', type=int, metavar='N', help='the first N images of each')
-    parser.add_argument('--attention', nargs='+', default=['csa'], metavar='NAME', help='[csa]')
-    parser.add_argument('--pamr-steps', type=int, metavar='N', help='refine by PAMR; 0 for none')
+    what.add_argument('--referring', nargs='+', metavar='NAME', help='names of configs/refer_sam')
     parser.add_argument(
+        '--num-samples', type=at_least(1), metavar='N', help='the first N images of each'
+    )
+    parser.add_argument('--out', type=Path, metavar='CSV', help='the table as a file')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/benchmark'))
+    add_overrides(parser)
+    add_launcher(parser)
+    referring = parser.add_argument_group('with --referring')
+    referring.add_argument(
+        '--sizes',
+        nargs='+',
+        type=size,
+        metavar='PIXELS',
+        help="what SigLIP sees: a side, or HEIGHTxWIDTH [the configs' own]",
+    )
+    dense = parser.add_argument_group('with --datasets')
+    dense.add_argument('--attention', nargs='+', metavar='NAME', help='of the last block [csa]')
+    dense.add_argument(
+        '--pamr-steps', type=at_least(0), metavar='N', help='refine by PAMR; 0 for none'
+    )
+    dense.add_argument(
         '--use-sam',
         nargs='?',
         const=SAM,
         metavar='SAM',
         help=f'let masks of SAM have one class each: a file, a folder or a Hub id [{SAM}]',
     )
-    parser.add_argument(
-        '--sam-points', type=int, default=32, metavar='N', help='clicks a side [%(default)s]'
+    dense.add_argument(
+        '--sam-points',
+        type=at_least(1),
+        default=32,
+        metavar='N',
+        help='clicks a side [%(default)s]',
     )
-    parser.add_argument(
-        '--sam-batch', type=int, default=64, metavar='N', help='prompts at a time [%(default)s]'
+    dense.add_argument(
+        '--sam-batch',
+        type=at_least(1),
+        metavar='N',
+        help='prompts at a time [%(default)s]',
     )
-    parser.add_argument(
-        '--sam-label', choices=LABELS, default='vote', help="a mask's class [%(default)s]"
+    dense.add_argument(
+        '--sam-label',
+        type=OneOf('mmseg_siglip.models.postprocessors.mask_labels:LABELS', 'vote'),
+        metavar='NAME',
+        help="a mask's class [%(default)s]",
     )
-    parser.add_argument(
+    dense.add_argument(
         '--sam-refine',
         action='store_true',
         help="prompt SAM with the dense prediction's own blobs, not with clicks",
     )
-    parser.add_argument('--logit-scale', type=float, help='factor on cosines')
-    parser.add_argument('--slide-crop', type=int, metavar='PIXELS', help='side of a window')
-    parser.add_argument('--slide-stride', type=int, metavar='PIXELS', help='between windows')
-    parser.add_argument('--save-vis', type=Path, metavar='DIR', help='painted predictions')
-    parser.add_argument('--out', type=Path, metavar='CSV', help='the table as a file')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/benchmark'))
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
-    add_launcher(parser)
-    args = parser.parse_args(argv)
-    if args.num_samples is not None and args.num_samples < 1:
-        parser.error(f'--num-samples: expected at least 1, found {args.num_samples}')
-    if args.pamr_steps is not None and args.pamr_steps < 0:
-        parser.error(f'--pamr-steps: expected 0 or more, found {args.pamr_steps}')
-    if args.encoder is not None and args.checkpoint is not None:
-        parser.error('--encoder and CHECKPOINT: expected one of them')
+    dense.add_argument('--logit-scale', type=float, help='factor on cosines')
+    dense.add_argument('--slide-crop', type=int, metavar='PIXELS', help='side of a window')
+    dense.add_argument('--slide-stride', type=int, metavar='PIXELS', help='between windows')
+    dense.add_argument('--save-vis', type=Path, metavar='DIR', help='painted predictions')
+    parser.set_defaults(**DENSE, **REFERRING)
+
+
+def size(text: str) -> tuple[int, int]:
+    """``384`` or ``256x384``."""
+    match = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', text)
+    if not match:
+        raise argparse.ArgumentTypeError(f'expected a side or HEIGHTxWIDTH, found {text!r}')
+    return int(match[1]), int(match[2] or match[1])
+
+
+def run(args: argparse.Namespace) -> None:
+    kind, others = ('--referring', DENSE) if args.referring else ('--datasets', REFERRING)
+    given = [name for name, default in others.items() if getattr(args, name) != default]
+    if given:
+        names = ', '.join(f'--{name.replace("_", "-")}' for name in given)
+        raise UsageError(f'{names}: expected nothing of the kind beside {kind}')
+    if args.datasets and args.encoder is not None and args.checkpoint is not None:
+        raise UsageError('--encoder and CHECKPOINT: expected one of them')
+    if args.referring and args.checkpoint is None:
+        raise UsageError('--referring needs a CHECKPOINT')
     if args.use_sam and args.pamr_steps:
-        parser.error('--use-sam and --pamr-steps: expected one of them')
-    if min(args.sam_points, args.sam_batch) < 1:
-        parser.error('--sam-points and --sam-batch: expected 1 or more')
-    return args
-
-
-def find_config(name: str) -> Path:
-    """The config of a dataset.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    folder = config_folder() / 'sclip'
-    path = folder / f'{name.replace("-", "_")}.py'
-    if not path.is_file():
-        known = ', '.join(sorted(file.stem.replace('_', '-') for file in folder.glob('*.py')))
-        raise ValueError(f'unknown dataset {name!r}; expected one of {known}')
-    return path
-
-
-def place_encoder(cfg: Config, args: argparse.Namespace) -> str:
-    """Put the encoder that is asked for in its place; returns its kind."""
-    if args.encoder is not None:
-        apply_encoder(cfg, args.encoder)
-    place_checkpoint(cfg, args.checkpoint)
-    if args.checkpoint is None or cfg.get('load_from') is not None:
-        return cfg.model.backbone.type
-    return find_encoder_type(cfg.model.backbone.pretrained)
-
-
-def compose(name: str, args: argparse.Namespace) -> Config:
-    """The config of a dataset with the encoder in its place.
-
-    Raises:
-        ValueError: The dataset is unknown, its data are not there, or the encoder is of a kind
-            that no config of this dataset is for.
-    """
-    path = find_config(name)
-    cfg = Config.fromfile(path)
-    own, kind = cfg.model.backbone.type, place_encoder(cfg, args)
-    twin = path.with_stem(path.stem + TWIN)
-    if kind != own and twin.is_file():
-        cfg = Config.fromfile(twin)
-        own = cfg.model.backbone.type
-        place_encoder(cfg, args)
-    if kind != own:
-        raise ValueError(f'{path} is for a {own}, {args.encoder or args.checkpoint} is a {kind}')
-    try:
-        cfg.merge_from_dict(args.cfg_options or {})
-    except (KeyError, TypeError, IndexError, AssertionError) as error:
-        raise ValueError(f'--cfg-options do not fit {cfg.filename}: {one_line(error)}') from error
-    require_data(cfg.test_dataloader.dataset)
-    return cfg
-
-
-def set_options(cfg: Config, attention: str, args: argparse.Namespace) -> None:
-    """Put the arguments where a config has them."""
-    model, dataset = cfg.model, cfg.test_dataloader.dataset
-    model.attention = attention
-    if args.logit_scale is not None:
-        model.logit_scale = args.logit_scale
-    if args.pamr_steps is not None:
-        pamr = dict(type='PAMRPostProcessor', num_iter=args.pamr_steps)
-        model.postprocessor = pamr if args.pamr_steps else None
-    if args.use_sam:
-        model.postprocessor = sam_postprocessor(args)
-    for key, side in (('crop_size', args.slide_crop), ('stride', args.slide_stride)):
-        if side is not None:
-            model.test_cfg[key] = (side, side)
-    if args.num_samples is not None:
-        if 'num_scenes' in dataset:
-            dataset.num_scenes = min(args.num_samples, dataset.num_scenes)
-        else:
-            dataset.indices = args.num_samples
-    label = f'{Path(cfg.filename).stem}-{attention}'
-    cfg.experiment_name = f'{label}-{time.time_ns()}'
-    cfg.work_dir = str(args.work_dir / label)
-    cfg.launcher, cfg.log_level = args.launcher, 'WARNING'
-    if args.save_vis is not None:
-        cfg.default_hooks.visualization.update(draw=True, interval=1)
-        cfg.visualizer.save_dir = str(args.save_vis / label)
-
-
-def sam_postprocessor(args: argparse.Namespace) -> dict[str, Any]:
-    """Configuration of the postprocessor that ``--use-sam`` asks for."""
-    proposer = dict(sam=dict(type='SAMAdapter', checkpoint=args.use_sam))
-    if args.sam_refine:
-        proposer |= dict(type='SAMComponents', prompts_per_batch=args.sam_batch)
+        raise UsageError('--use-sam and --pamr-steps: expected one of them')
+    if args.referring:
+        from mmseg_siglip.cli.jobs.benchmark_referring import benchmark
     else:
-        proposer |= dict(
-            type='SAMPointGrid', points_per_side=args.sam_points, points_per_batch=args.sam_batch
-        )
-    return dict(type='SAMProposals', proposer=proposer, label=args.sam_label)
-
-
-def is_published_encoder(source: str) -> bool:
-    """Whether weights are OpenAI's ViT-B/16: by name, or a file by its SHA-256."""
-    path = Path(source)
-    if path.is_file():
-        url = get_pretrained_cfg('ViT-B-16', 'openai')['url']
-        return hashlib.sha256(path.read_bytes()).hexdigest() in url
-    name, tag = split_name(source)
-    return (name.removesuffix('-quickgelu'), tag) == ('ViT-B-16', 'openai')
-
-
-def settings(cfg: Config) -> dict[str, Any]:
-    """What a score depends on besides the encoder and the number of images."""
-    model, evaluators = deepcopy(cfg.model.to_dict()), deepcopy(cfg.test_evaluator)
-    del model['backbone']['pretrained']
-    model.setdefault('postprocessor', None)
-    dataset = cfg.test_dataloader.dataset
-    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
-        evaluator.pop('output_dir', None)
-    return dict(
-        model=model,
-        dataset={key: value for key, value in dataset.items() if key not in PLACES},
-        evaluators=evaluators,
-    )
-
-
-def published(cfg: Config) -> tuple[float, str] | tuple[None, None]:
-    """The published mIoU and its source, if `cfg` has the settings that it was published for."""
-    path = Path(cfg.filename)
-    original = Config.fromfile(path)
-    if not is_published_encoder(cfg.model.backbone.pretrained) or cfg.get('load_from'):
-        return None, None
-    if settings(cfg) != settings(original):
-        return None, None
-    metafile = yaml.safe_load((path.parent / 'metafile.yml').read_text(encoding='utf-8'))
-    for entry in metafile['Models']:
-        for result in entry.get('Results', ()):
-            if Path(entry['Config']).stem == path.stem and result['Source'].startswith('published'):
-                return result['Metrics']['mIoU'], result['Source']
-    return None, None
-
-
-def measure(cfg: Config, attention: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Run one test; a row of the table."""
-    cfg = Config(deepcopy(cfg.to_dict()), filename=cfg.filename)
-    set_options(cfg, attention, args)
-    name = Path(cfg.filename).stem
-    figure, source = published(cfg)
-    runner = build_runner(cfg)
-    stopwatch = Stopwatch(f'{name} {attention}')
-    runner.register_hook(stopwatch)
-    metrics = runner.test()
-    images = len(runner.test_dataloader.dataset)
-    windows = runner.model.test_cfg
-    return dict(
-        dataset=name.removesuffix(TWIN),
-        attention=attention,
-        encoder=cfg.get('load_from') or cfg.model.backbone.pretrained,
-        images=images,
-        mIoU=metrics['mIoU'],
-        published_mIoU=figure,
-        published_source=source,
-        images_per_second=round(images / (stopwatch.end - stopwatch.begin), 3),
-        sam=args.use_sam or '',
-        sam_points=args.sam_points if args.use_sam and not args.sam_refine else '',
-        pamr_steps=(cfg.model.get('postprocessor') or {}).get('num_iter', 0),
-        logit_scale=round(float(runner.model.logit_scale), 3),
-        slide_crop=windows['crop_size'][0],
-        slide_stride=windows['stride'][0],
-    )
-
-
-def short_name(encoder: str) -> str:
-    return Path(encoder).name if Path(encoder).exists() else encoder
-
-
-def table(rows: Sequence[dict]) -> str:
-    """Markdown; a dash where nothing comparable is published."""
-    lines = [f'| {" | ".join(COLUMNS.values())} |', '|---|---|---|--:|--:|--:|--:|']
-    for row in rows:
-        cells = dict(row, mIoU=f'{row["mIoU"]:.2f}', encoder=short_name(row['encoder']))
-        cells['published_mIoU'] = '—' if row['published_mIoU'] is None else row['published_mIoU']
-        lines.append(f'| {" | ".join(str(cells[key]) for key in COLUMNS)} |')
-    sources = dict.fromkeys(row['published_source'] for row in rows if row['published_source'])
-    notes = [f'\nPublished figures are of whole data sets ({source}).' for source in sources]
-    return '\n'.join([*lines, *notes])
-
-
-def benchmark(argv: Sequence[str] | None) -> None:
-    args = parse(argv)
-    for attention in args.attention:
-        build_method(attention)
-    configs = [compose(name, args) for name in args.datasets]
-    rows: list[dict] = []
-    for cfg in configs:
-        for attention in args.attention:
-            rows.append(measure(cfg, attention, args))
-            if args.out is not None and is_main_process():
-                write_csv(rows, args.out)
-    if is_main_process():
-        print(f'{table(rows)}\n\n{machine()}')
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    return run(benchmark_referring.benchmark if '--referring' in argv else benchmark, argv)
+        from mmseg_siglip.cli.jobs.benchmark import benchmark
+    benchmark(args)

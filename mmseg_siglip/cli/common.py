@@ -1,4 +1,4 @@
-"""What the command lines share: arguments, the config, one-line errors."""
+"""What the commands share: arguments, one-line errors. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -7,145 +7,148 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-import torch
-from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
-
-from mmseg_siglip.api.segment import METHODS, OpenVocabSegmenter
-from mmseg_siglip.cli.encoders import add_encoder_argument, apply_encoder
-from mmseg_siglip.engine import Runner
-from mmseg_siglip.engine.processes import LAUNCHERS
-from mmseg_siglip.precision import PRECISIONS
-from mmseg_siglip.text.templates import TEMPLATES
+from mmseg_siglip.lazy import resolve
 
 TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
-TRAINING_FREE = dict(encoder='ViT-B/16', method='sclip', templates='imagenet80')
+
+T = TypeVar('T')
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that training and testing have in common, named as in MMSegmentation."""
-    parser.add_argument('config', metavar='CONFIG', help='a .py config')
-    parser.add_argument('--work-dir', help='folder of logs and results [work_dirs/<config name>]')
-    add_encoder_argument(parser)
+class UsageError(Exception):
+    """Arguments that contradict each other: exit status 2."""
+
+
+class OneOf:
+    """An argument's type: one of names that a module knows, which is imported to check it.
+
+    Args:
+        place: ``module:name`` of a container of strings.
+        default: A name that needs no check.
+    """
+
+    def __init__(self, place: str, default: str | None = None) -> None:
+        self.place, self.default = place, default
+
+    def __call__(self, text: str) -> str:
+        if text == self.default:
+            return text
+        names = resolve(self.place)
+        if text not in names:
+            raise argparse.ArgumentTypeError(f'expected one of {", ".join(names)}, found {text!r}')
+        return text
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """An argument's type: an integer of at least that."""
+
+    def check(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f'expected a number of at least {least}, found {text}')
+        return number
+
+    return check
+
+
+def positive(text: str) -> float:
+    """An argument's type: a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f'expected a positive number, found {text}')
+    return number
+
+
+class Overrides(argparse.Action):
+    """MMEngine's ``DictAction``, imported when it is used."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        from mmengine.config import DictAction
+
+        action = DictAction(self.option_strings, self.dest, nargs=self.nargs)
+        action(parser, namespace, values, option_string)
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('images', nargs='+', type=Path, help='images, or folders of images')
+
+
+def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument('--out', type=Path, default=Path(default), help='folder [%(default)s]')
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--precision',
+        type=OneOf('mmseg_siglip.precision:PRECISIONS', 'auto'),
+        default='auto',
+        metavar='NAME',
+        help='fp32, bf16, fp16, or auto, which takes what the device is fast at [%(default)s]',
+    )
+    parser.add_argument('--device', help='such as cuda:0 or cpu [a GPU, if there is one]')
+
+
+def add_depth_scale(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        '--depth-scale',
+        type=positive,
+        default=1000.0,
+        metavar='UNITS',
+        help='units of a depth map per metre [1000]',
+    )
+
+
+def add_trained(parser: argparse.ArgumentParser, *, of: str, required: bool = True) -> None:
+    """A trained model."""
+    parser.add_argument('--config', required=required, help=f'config {of}')
+    parser.add_argument('--checkpoint', help="its weights [the config's load_from]")
+
+
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--encoder',
+        metavar='NAME',
+        help="another encoder than the config's: a name of configs/_base_/encoders, or such a file",
+    )
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Overrides,
         metavar='KEY=VALUE',
         help='override settings of the config, such as model.attention=naclip',
     )
-    add_launcher(parser)
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--launcher',
-        choices=LAUNCHERS,
+        type=OneOf('mmseg_siglip.engine.processes:LAUNCHERS', 'none'),
         default='none',
-        help='who started the processes of a distributed run',
+        metavar='NAME',
+        help='who started the processes of a distributed run: pytorch, slurm or mpi',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
-def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `build_segmenter` takes."""
-    parser.add_argument(
-        '--encoder',
-        help='weights: an OpenAI or open_clip name, a folder, a file, a Hub id; '
-        'tiny_siglip_shapes ships along and knows coloured shapes only '
-        f'[{TRAINING_FREE["encoder"]}]',
-    )
-    parser.add_argument('--method', choices=METHODS, help=f'[{TRAINING_FREE["method"]}]')
-    parser.add_argument('--templates', choices=TEMPLATES, help=f'[{TRAINING_FREE["templates"]}]')
-    parser.add_argument('--config', help='of a trained CAT-Seg, instead of the three above')
-    parser.add_argument('--checkpoint', help='its weights')
-    parser.add_argument('--precision', choices=PRECISIONS, default='auto')
-    parser.add_argument('--device', help='such as cuda:0 or cpu')
-
-
-def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSegmenter:
-    """What the arguments above ask for; defaults are filled in.
-
-    Raises:
-        ValueError: They contradict each other, or there are no such weights.
-    """
-    if args.config is not None:
-        given = [f'--{name}' for name in TRAINING_FREE if getattr(args, name) is not None]
-        if given:
-            raise ValueError(f'{", ".join(given)}: expected nothing of the kind beside --config')
-        return OpenVocabSegmenter.from_config(
-            args.config, args.checkpoint, device=device, precision=args.precision
-        )
-    if args.checkpoint is not None:
-        raise ValueError('--checkpoint: expected --config, whose weights these are')
-    for name, default in TRAINING_FREE.items():
-        if getattr(args, name) is None:
-            setattr(args, name, default)
-    return OpenVocabSegmenter.from_pretrained(
-        args.encoder,
-        args.method,
-        device=device,
-        precision=args.precision,
-        templates=args.templates,
-    )
-
-
-def load_config(args: argparse.Namespace) -> Config:
-    """The config with the arguments above merged into it.
-
-    Raises:
-        ValueError: the file is missing, is not Python, cannot be parsed, or an override does not
-            fit it; or there is no such encoder.
-    """
-    path = Path(args.config)
-    if not path.is_file():
-        raise ValueError(f'config not found: there is no file {path}.')
-    if path.suffix != '.py':
-        raise ValueError(f'{path} is a {path.suffix or "nameless"} config, expected a .py file.')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:
-        raise ValueError(f'{path} cannot be read: {one_line(error)}') from error
-    if args.encoder is not None:
-        apply_encoder(cfg, args.encoder)
-    try:
-        cfg.merge_from_dict(args.cfg_options or {})
-    except (KeyError, TypeError, IndexError, AssertionError) as error:
-        raise ValueError(f'--cfg-options do not fit {path}: {one_line(error)}') from error
-    cfg.launcher = args.launcher
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    cfg.setdefault('work_dir', str(Path('work_dirs', path.stem)))
-    return cfg
-
-
-def require(cfg: Config, *fields: str) -> None:
-    """Refuse a config that lacks a field."""
-    for field in fields:
-        if cfg.get(field) is None:
-            raise ValueError(f'{cfg.filename} has no {field}.')
-
-
-def require_data(dataset: Mapping) -> None:
-    """Refuse a dataset whose local files are not there, before any model is built.
-
-    Args:
-        dataset: Its configuration. Without ``data_root``, or with a remote one, nothing is checked.
-    """
-    root = dataset.get('data_root')
-    if not root or '://' in root:
-        return
-    for path in (Path(root), Path(root, dataset.get('ann_file') or '')):
-        if not path.exists():
-            raise ValueError(
-                f'{path} is not there; prepare the data of {dataset["type"]}, or set data_root '
-                'of the dataset'
-            )
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `load_config`, named as in MMSegmentation."""
+    parser.add_argument('config', metavar='CONFIG', help='a .py config')
+    parser.add_argument('--work-dir', help='folder of logs and results [work_dirs/<config name>]')
+    add_encoder(parser)
+    add_overrides(parser)
+    add_launcher(parser)
 
 
 def refuse_inside(out: Path, images: Sequence[str | Path]) -> None:
@@ -153,11 +156,6 @@ def refuse_inside(out: Path, images: Sequence[str | Path]) -> None:
     for image in map(Path, images):
         if image.resolve() in (out.resolve(), *out.resolve().parents):
             raise ValueError(f'--out {out} lies in the images {image}: choose a folder elsewhere')
-
-
-def build_runner(cfg: Config) -> Runner:
-    """Our Runner, or the one that the config names as ``runner_type``."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
 def one_line(error: BaseException) -> str:
@@ -175,21 +173,22 @@ def _is_users(error: Exception) -> bool:
     return isinstance(error, (ValueError, OSError, KeyError, ImportError))
 
 
-def run(command: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
+def run(command: Callable[[T], None], argument: T) -> int:
     """Run a command; the user's mistakes become one line on stderr and exit status 1.
 
     With ``MMSEG_SIGLIP_TRACEBACK=1`` every error keeps its traceback.
     """
     try:
-        command(argv)
+        command(argument)
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE) == '1' or not _is_users(error):
             raise
         rank = os.environ.get('RANK')
         print(f'error: {f"(rank {rank}) " if rank else ""}{one_line(error)}', file=sys.stderr)
         return 1
-    if torch.distributed.is_initialized():  # gloo's threads abort a process that ends without this
-        torch.distributed.destroy_process_group()
+    distributed = sys.modules.get('torch.distributed')
+    if distributed and distributed.is_initialized():  # else gloo's threads abort the process
+        distributed.destroy_process_group()
     return 0
 
 

@@ -1,117 +1,53 @@
-"""Depth statistics of a folder: ``tools/export_patch_stats.py DEPTHS --out DIR --grid 27 27``."""
+"""Sum up depth under each patch of a vision-language model.
+
+Started again on the same folder, it goes on where it was.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-from tqdm import tqdm
-
-from mmseg_siglip.api.depth import load_depth_model, predict_depth
-from mmseg_siglip.cli.common import run
-from mmseg_siglip.io.files import write_atomically
-from mmseg_siglip.io.image import decode_depth, decode_rgb
-from mmseg_siglip.io.image_source import ImageEntry, ImageSource
-from mmseg_siglip.io.output_folder import OutputFolder
-from mmseg_siglip.patch_stats.export import FORMATS, Moments
-from mmseg_siglip.patch_stats.statistics import NAMES, SPACES, patch_statistics
-
-SUMMARY = 'summary.json'
+from mmseg_siglip.cli.common import OneOf, UsageError, add_depth_scale, add_trained
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Sum up depth under each patch of a vision-language model. Started again on '
-        'the same folder, it goes on where it was.'
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('inputs', nargs='+', metavar='FILES', help='depth maps, or folders of them')
     parser.add_argument('--out', type=Path, required=True, help='folder to fill')
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument('--patch-size', type=int, metavar='PIXELS')
     where.add_argument('--grid', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'))
-    parser.add_argument('--space', choices=SPACES, default='depth', help='[%(default)s]')
-    parser.add_argument('--stats', nargs='+', choices=NAMES, default=NAMES, metavar='NAME')
     parser.add_argument(
-        '--depth-scale', type=float, default=1000.0, help='units of the files per metre [1000]'
+        '--space',
+        type=OneOf('mmseg_siglip.patch_stats.statistics:SPACES', 'depth'),
+        default='depth',
+        metavar='NAME',
+        help='depth, inverse or log [%(default)s]',
     )
+    parser.add_argument(
+        '--stats',
+        nargs='+',
+        type=OneOf('mmseg_siglip.patch_stats.statistics:NAMES'),
+        metavar='NAME',
+        help='such as mean, std, min, max [all]',
+    )
+    add_depth_scale(parser)
     parser.add_argument(
         '--invalid', type=float, nargs='*', default=(), help='values of the files besides 0'
     )
-    parser.add_argument('--format', choices=FORMATS, default='npz', help='[%(default)s]')
-    parser.add_argument('--config', help='FILES are photographs: predict their depth with this')
-    parser.add_argument('--checkpoint', help='weights of --config')
-    args = parser.parse_args(argv)
-    if args.depth_scale <= 0:
-        parser.error(f'--depth-scale: expected a positive number, found {args.depth_scale}')
-    if args.checkpoint and not args.config:
-        parser.error('--checkpoint needs --config')
-    return args
-
-
-def reader(args: argparse.Namespace) -> Callable[[ImageEntry], Tensor]:
-    """A function from an entry to its depth, (H, W), metres."""
-    if args.config:
-        model = load_depth_model(args.config, args.checkpoint)
-        if model.decode_head.predicts != 'depth':
-            raise ValueError(
-                f'{args.config}: expected a model of metric depth, found a relative one'
-            )
-        return lambda entry: torch.from_numpy(
-            predict_depth(model, decode_rgb(entry.read(), entry.place))
-        )
-
-    def read(entry: ImageEntry) -> Tensor:
-        units = decode_depth(entry.read(), entry.place)
-        units[np.isin(units, list(args.invalid))] = 0
-        return torch.from_numpy(units.astype(np.float64) / args.depth_scale)
-
-    return read
-
-
-def export(argv: Sequence[str] | None) -> None:
-    args = parse(argv)
-    source = ImageSource.open(args.inputs)
-    if source.failures:
-        raise ValueError(f'{source.failures[0].path}: {source.failures[0].reason}')
-    settings = {name: value for name, value in vars(args).items() if name not in ('out', 'inputs')}
-    folder = OutputFolder(args.out)
-    folder.claim(settings)
-    try:
-        fill(args, source)
-    finally:
-        folder.close()
-
-
-def fill(args: argparse.Namespace, source: ImageSource) -> None:
-    encode, decode = FORMATS[args.format]
-    read, moments = reader(args), Moments(len(args.stats))
-    for entry in tqdm(source.entries, desc='patch statistics', unit='file'):
-        target = args.out / f'{entry.name}.{args.format}'
-        if not target.is_file():
-            statistics = patch_statistics(
-                read(entry)[None],
-                patch_size=args.patch_size,
-                grid=args.grid and tuple(args.grid),
-                space=args.space,
-                names=tuple(args.stats),
-            )
-            write_atomically(encode(statistics), target)
-        moments.add(decode(target.read_bytes()))
-    summary = dict(
-        names=list(args.stats),
-        space=args.space,
-        unit=SPACES[args.space],
-        files=len(source.entries),
-        **moments.summary(),
+    parser.add_argument(
+        '--format',
+        type=OneOf('mmseg_siglip.patch_stats.export:FORMATS', 'npz'),
+        default='npz',
+        metavar='NAME',
+        help='npz or safetensors [%(default)s]',
     )
-    write_atomically(json.dumps(summary, indent=1) + '\n', args.out / SUMMARY)
-    print(f'{len(source.entries)} files of statistics and {SUMMARY} in {args.out}')
+    add_trained(parser, of='by which depth is predicted: FILES are photographs', required=False)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return run(export, argv)
+def run(args: argparse.Namespace) -> None:
+    if args.checkpoint and not args.config:
+        raise UsageError('--checkpoint needs --config')
+    from mmseg_siglip.cli.jobs.patch_stats import export
+
+    export(args)

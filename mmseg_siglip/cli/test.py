@@ -1,36 +1,14 @@
-"""Evaluate a model: ``tools/test.py CONFIG [CHECKPOINT]``."""
+"""Evaluate a model on the test set of a config."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.logging import print_log
-
-from mmseg_siglip.api.results import class_colours
-from mmseg_siglip.cli.common import (
-    add_arguments,
-    build_runner,
-    load_config,
-    require,
-    require_data,
-    run,
-)
-from mmseg_siglip.engine import Runner, SegVisualizationHook
-from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
-from mmseg_siglip.registry import MODELS
-from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
-from mmseg_siglip.weights.checkpoint import is_mmengine_file
-from mmseg_siglip.weights.fetch import fetch
-
-_WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
+from mmseg_siglip.cli.common import add_config
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Evaluate a model on the test set of a config.')
-    add_arguments(parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
     parser.add_argument(
         'checkpoint',
         nargs='?',
@@ -53,139 +31,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "unless they are as many as the data's, without a score",
     )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    return parser.parse_args(argv)
 
 
-def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
-    """Put the weights where they belong.
+def run(args: argparse.Namespace) -> None:
+    from mmseg_siglip.cli.jobs.test import test
 
-    A checkpoint of MMEngine's Runner goes to ``load_from``. Any other is the encoder's and goes to
-    ``model.backbone.pretrained``, which only a training-free model can work with.
-
-    Raises:
-        ValueError: the file does not exist, or a model that was to be trained gets no checkpoint
-            or one that holds an encoder only.
-    """
-    model = MODELS.get(cfg.model.type)
-    if model is None:
-        raise ValueError(f'{cfg.filename}: there is no model type {cfg.model.type}.')
-    training_free = getattr(model, 'training_free', False)
-    if checkpoint is None:
-        if not training_free:
-            require_weights(cfg)
-        return
-    if '://' in checkpoint:
-        checkpoint = str(fetch(checkpoint))
-    path = Path(checkpoint).expanduser()
-    if not path.exists() and (path.suffix in _WEIGHT_SUFFIXES or not training_free):
-        raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
-    if not training_free or (path.is_file() and is_mmengine_file(path)):
-        if path.is_dir():
-            raise ValueError(f'{checkpoint} is a folder, expected a checkpoint file.')
-        cfg.load_from = str(path)
-    else:
-        cfg.model.backbone.pretrained = str(path) if path.exists() else checkpoint
-
-
-def use_classes(cfg: Config, words: str) -> None:
-    """Put the classes to look for where the model takes them.
-
-    A background that the config sets by its index was one of its own classes. The thresholds that
-    refer to it stay where the new classes have one that is marked.
-
-    Raises:
-        ValueError: the words are not usable, or the model's classes are fixed.
-    """
-    source = split_words(words)
-    vocabulary = Vocabulary.load(source)
-    model = MODELS.get(cfg.model.type)
-    if not issubclass(model, OpenVocabularySegmentor):
-        raise ValueError(f'--classes: the classes of a {cfg.model.type} are fixed by its training.')
-    cfg.model[model.words_option] = source
-    cfg.model.pop('background_index', None)
-    if vocabulary.background_index is None:
-        drop_thresholds(cfg)
-
-
-def drop_thresholds(cfg: Config) -> None:
-    """Remove what sends doubtful pixels to a background, and say so."""
-    given = {name: cfg.model.pop(name, None) for name in ('prob_thd', 'area_thd')}
-    dropped = [f'{name}={value}' for name, value in given.items() if value]
-    if dropped:
-        print_log(
-            f'--classes: no class is marked {BACKGROUND}, so {cfg.filename} is used without '
-            f'{" and ".join(dropped)}.',
-            'current',
-        )
-
-
-def leave_unscored(runner: Runner, *, saved: bool) -> None:
-    """Draw and save, but score nothing, where the words are not as many as the data's classes.
-
-    Raises:
-        ValueError: nothing is drawn or saved either.
-    """
-    model, loop = runner.model, runner.test_loop
-    while hasattr(model, 'module'):
-        model = model.module
-    words, classes = model.vocabulary.names, loop.dataloader.dataset.metainfo['classes']
-    if len(words) == len(classes):
-        return
-    what = f'--classes: {len(words)} classes cannot be scored by labels of {len(classes)}'
-    if not saved:
-        raise ValueError(f'{what}; give --out or --show-dir to see what is found.')
-    runner.logger.info(f'{what}; they are looked for without a score.')
-    for metric in loop.evaluator.metrics:
-        metric.format_only = True
-    for hook in runner.hooks:
-        if isinstance(hook, SegVisualizationHook):
-            hook.other_classes = dict(classes=words, palette=class_colours(len(words)).tolist())
-
-
-def require_weights(cfg: Config) -> None:
-    if cfg.get('load_from') is None:
-        raise ValueError(
-            f'{cfg.model.type} has to be trained: give its CHECKPOINT, or load_from in the config.'
-        )
-
-
-def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
-    """Turn the visualisation hook on."""
-    hook = cfg.get('default_hooks', {}).get('visualization')
-    if hook is None:
-        raise ValueError('--show and --show-dir need default_hooks.visualization in the config.')
-    hook.draw, hook.interval = True, 1
-    if args.show:
-        hook.show = True
-        hook.wait_time = args.wait_time
-    if args.show_dir:
-        require(cfg, 'visualizer')
-        cfg.visualizer.save_dir = args.show_dir
-
-
-def test(argv: Sequence[str] | None) -> None:
-    args = parse(argv)
-    cfg = load_config(args)
-    require(cfg, 'model', 'test_dataloader', 'test_evaluator', 'test_cfg')
-    place_checkpoint(cfg, args.checkpoint)
-    require_data(cfg.test_dataloader.dataset)
-    if args.classes is not None:
-        use_classes(cfg, args.classes)
-    if args.show or args.show_dir:
-        show_predictions(cfg, args)
-    if args.tta:
-        require(cfg, 'tta_model', 'tta_pipeline')
-        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-        cfg.model = dict(**cfg.tta_model, module=cfg.model)
-    if args.out is not None:
-        evaluators = cfg.test_evaluator
-        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
-            evaluator['output_dir'] = args.out
-    runner = build_runner(cfg)
-    if args.classes is not None:
-        leave_unscored(runner, saved=bool(args.out or args.show or args.show_dir))
-    runner.test()
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return run(test, argv)
+    test(args)

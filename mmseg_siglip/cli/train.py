@@ -1,21 +1,14 @@
-"""Train a model: ``tools/train.py CONFIG``."""
+"""Train the model of a config."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.logging import print_log
-
-from mmseg_siglip.cli.common import add_arguments, build_runner, load_config, require, run
-from mmseg_siglip.weights.checkpoint import newest_checkpoint
+from mmseg_siglip.cli.common import add_config
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train the model of a config.')
-    add_arguments(parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -24,41 +17,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help='go on from this checkpoint, or from the newest whole one in the work folder',
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
-    return parser.parse_args(argv)
 
 
-def use_amp(cfg: Config) -> None:
-    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if kind == 'OptimWrapper':
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    elif kind != 'AmpOptimWrapper':
-        raise ValueError(f'--amp needs optim_wrapper.type OptimWrapper, found {kind}.')
+def run(args: argparse.Namespace) -> None:
+    from mmseg_siglip.cli.jobs.train import train
 
-
-def resume(cfg: Config, checkpoint: str) -> None:
-    """Resume from a file; or from the work folder, where there is something to resume from."""
-    if checkpoint != 'auto':
-        if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
-            raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
-        cfg.load_from, cfg.resume = checkpoint, True
-    elif newest_checkpoint(cfg.work_dir)[0] is not None:
-        cfg.load_from, cfg.resume = None, True
-    else:
-        cfg.resume = False
-        print_log(f'There is nothing to resume in {cfg.work_dir}: starting.', logger='current')
-
-
-def train(argv: Sequence[str] | None) -> None:
-    args = parse(argv)
-    cfg = load_config(args)
-    require(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-    if args.amp:
-        use_amp(cfg)
-    if args.resume is not None:
-        resume(cfg, args.resume)
-    build_runner(cfg).train()
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return run(train, argv)
+    train(args)

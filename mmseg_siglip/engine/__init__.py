@@ -1,4 +1,3 @@
-from mmseg_siglip.engine import schemes  # noqa: F401  (replaces MMEngine's checkpoint loaders)
 from mmseg_siglip.engine.checkpoint_hook import CheckpointHook
 from mmseg_siglip.engine.optim_wrapper import AmpOptimWrapper
 from mmseg_siglip.engine.runner import Runner

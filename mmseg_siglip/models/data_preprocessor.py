@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from mmengine.model import BaseDataPreprocessor
 from mmseg.models import SegDataPreProcessor
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from mmseg_siglip.registry import MODELS
 
@@ -52,3 +55,28 @@ class UnitImagePreProcessor(BaseDataPreprocessor):
         images = [image.float() / 255 for image in data['inputs']]
         images = [image.flip(0) if self.bgr_to_rgb else image for image in images]
         return dict(inputs=images, data_samples=data.get('data_samples'))
+
+
+def normalise(
+    rgb: Tensor,
+    preprocessor: SegDataPreProcessor,
+    *,
+    short_side: int | None = None,
+    long_side: int | None = None,
+) -> Tensor:
+    """An RGB image as a model's encoder wants it, on the model's device.
+
+    Args:
+        rgb: (3, H, W), uint8 or float in [0, 1].
+        preprocessor: The model's, with mean and std.
+        short_side: Pixels that the short side becomes.
+        long_side: Pixels that the long side becomes; without either, the size stays.
+    """
+    image = rgb.to(preprocessor.mean.device).float()
+    image = image if rgb.dtype == torch.uint8 else 255 * image
+    sides = tuple(rgb.shape[-2:])
+    scale = short_side / min(sides) if short_side else long_side / max(sides) if long_side else None
+    if scale is not None:
+        size = [max(round(side * scale), 1) for side in sides]
+        image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
+    return (image - preprocessor.mean) / preprocessor.std

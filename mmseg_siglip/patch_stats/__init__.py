@@ -3,4 +3,6 @@
 from mmseg_siglip.patch_stats.fusion import PatchStatisticsFusion
 from mmseg_siglip.patch_stats.statistics import PatchStatistics, patch_statistics
 
-__all__ = ['PatchStatistics', 'PatchStatisticsFusion', 'patch_statistics']
+depth_to_patch_stats = patch_statistics
+
+__all__ = ['PatchStatistics', 'PatchStatisticsFusion', 'depth_to_patch_stats', 'patch_statistics']

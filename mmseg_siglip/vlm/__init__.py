@@ -1,24 +1,17 @@
 """SigLIP as the eyes of LLaVA-like models, with depth as an extra sense."""
 
-from mmseg_siglip.vlm.assemble import PretrainedVLM, build_llava
-from mmseg_siglip.vlm.build import CustomVisionConfig, build_vision_tower
-from mmseg_siglip.vlm.chat import VisionChat
-from mmseg_siglip.vlm.fusion import depth_statistics
-from mmseg_siglip.vlm.llava import LlavaForConditionalGeneration
-from mmseg_siglip.vlm.loader import load_pretrained_model
-from mmseg_siglip.vlm.tower import CLIPVisionTower, SigLIPVisionTower
-from mmseg_siglip.vlm.trainer import LlavaTrainer
+from mmseg_siglip.lazy import lazy
 
-__all__ = [
-    'CLIPVisionTower',
-    'CustomVisionConfig',
-    'LlavaForConditionalGeneration',
-    'LlavaTrainer',
-    'PretrainedVLM',
-    'SigLIPVisionTower',
-    'VisionChat',
-    'build_llava',
-    'build_vision_tower',
-    'depth_statistics',
-    'load_pretrained_model',
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        'mmseg_siglip.api.ask': ('VisionChat',),
+        'mmseg_siglip.vlm.assemble': ('PretrainedVLM', 'build_llava'),
+        'mmseg_siglip.vlm.build': ('CustomVisionConfig', 'build_vision_tower'),
+        'mmseg_siglip.vlm.fusion': ('depth_statistics',),
+        'mmseg_siglip.vlm.llava': ('LlavaForConditionalGeneration',),
+        'mmseg_siglip.vlm.loader': ('load_pretrained_model',),
+        'mmseg_siglip.vlm.tower': ('CLIPVisionTower', 'SigLIPVisionTower'),
+        'mmseg_siglip.vlm.trainer': ('LlavaTrainer',),
+    },
+)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor
 
+from mmseg_siglip.device import find_device
 from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.vlm.adapters import load_projector
@@ -50,7 +51,7 @@ def load_pretrained_model(
     custom_vision_config: CustomVisionConfig | Mapping | Any | None = None,
     *,
     precision: str = 'fp32',
-    device: str | None = None,
+    device: str | torch.device | None = None,
 ) -> PretrainedVLM:
     """Load or assemble a LLaVA model, and what prepares its inputs.
 
@@ -93,7 +94,11 @@ def load_pretrained_model(
     if fields.get('pretrain_mm_mlp_adapter'):
         projector = vlm.model.model.multi_modal_projector
         load_projector(projector, fields['pretrain_mm_mlp_adapter'])
-    device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    return place(vlm, find_device(device), precision)
+
+
+def place(vlm: PretrainedVLM, device: torch.device, precision: str) -> PretrainedVLM:
+    """The model on a device, its weights in what `compute_dtype` says, ready to predict."""
     vlm.model.to(device, compute_dtype(precision, device))
     if vlm.model.depth_fusion is not None:
         vlm.model.depth_fusion.float()  # centimetres are lost in bfloat16

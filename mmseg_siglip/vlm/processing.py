@@ -124,3 +124,10 @@ def has_processor(folder: str) -> bool:
     """Whether a local folder has a file of an image processor."""
     names = ('preprocessor_config.json', 'processor_config.json')
     return any(Path(folder, name).is_file() for name in names)
+
+
+def prompt_of(processor: LlavaProcessor, question: str, *, image: bool = True) -> str:
+    """The question in the model's chat template, with one ``<image>`` or without."""
+    parts = [dict(type='image')] if image else []
+    message = dict(role='user', content=[*parts, dict(type='text', text=question)])
+    return processor.apply_chat_template([message], add_generation_prompt=True)

@@ -16,9 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.assemble import build_llava, require_gradients
-from mmseg_siglip.vlm.chat import prompt_of
 from mmseg_siglip.vlm.fusion import depth_statistics
-from mmseg_siglip.vlm.processing import IMAGE_TOKEN
+from mmseg_siglip.vlm.processing import IMAGE_TOKEN, prompt_of
 
 IGNORED = -100
 

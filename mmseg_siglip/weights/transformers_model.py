@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
-from transformers import AutoModel, PretrainedConfig
+from torch import Tensor, nn
+from transformers import MODEL_MAPPING, AutoModel, PretrainedConfig
 
 from mmseg_siglip.weights.state import refuse_missing_path
 
@@ -13,39 +15,47 @@ def load_model(
     source: str,
     config: PretrainedConfig,
     *,
+    state: Mapping[str, Tensor] | None = None,
     revision: str | None = None,
     attention: str | None = None,
 ) -> nn.Module:
     """A transformers model with every weight of the checkpoint, in float32.
 
     Args:
-        source: Folder or Hub id.
+        source: Folder or Hub id; with `state`, what messages call it.
         config: Of the model.
+        state: The weights of a bare file, by the model's names or those that it is published under.
         revision: Commit of a Hub id.
         attention: transformers' name of an attention implementation; its choice by default.
 
     Raises:
-        ValueError: The checkpoint is of another kind, or lacks weights.
+        ValueError: The checkpoint is of another kind, or lacks weights, or `state` has too many.
     """
-    refuse_missing_path(source)
+    if state is None:
+        refuse_missing_path(source)
+        load, options = AutoModel.from_pretrained, dict(pretrained_model_name_or_path=source)
+    else:
+        load = MODEL_MAPPING[type(config)].from_pretrained
+        options = dict(pretrained_model_name_or_path=None, state_dict=dict(state))
     try:
-        model, report = AutoModel.from_pretrained(
-            source,
+        model, report = load(
             config=config,
             revision=revision,
             dtype=torch.float32,
             attn_implementation=attention,
             output_loading_info=True,
             trust_remote_code=False,
+            **options,
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f'{source}: weights do not load ({first_line(error)})') from error
-    missing = sorted(report['missing_keys'])
-    if missing:
-        raise ValueError(
-            f'{source}: expected all weights of a {config.model_type} model, '
-            f'{len(missing)} are missing, first {missing[0]}'
-        )
+    for found, keys in (('missing', 'missing_keys'), ('unknown', 'unexpected_keys')):
+        names = sorted(report[keys])
+        if names and (found == 'missing' or state is not None):
+            raise ValueError(
+                f'{source}: expected all weights of a {config.model_type} model, '
+                f'{len(names)} are {found}, first {names[0]}'
+            )
     return model
 
 

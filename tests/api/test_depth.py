@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmseg_siglip.api.depth import create_depth_model, load_depth_model, predict_depth
+from mmseg_siglip.api import create_depth_model, load_depth_model, predict_depth
 
 CONFIG = dict(
     model_type='siglip',

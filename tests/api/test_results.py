@@ -1,3 +1,5 @@
+import json
+import pickle
 import sys
 
 import numpy as np
@@ -5,7 +7,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mmseg_siglip.api.results import Segmentation, class_colours
+from mmseg_siglip.api.drawing import class_colours
+from mmseg_siglip.api.results import Answer, DepthMap, Referred, Segmentation
+from mmseg_siglip.io.image import decode_depth
 
 LABELS = np.array([[0, 0, 2], [0, 2, 2], [2, 2, 2]])
 
@@ -70,3 +74,95 @@ def test_colours_differ():
     colours = class_colours(200)
     assert len({tuple(colour) for colour in colours}) > 150
     assert np.abs(np.diff(class_colours(20).astype(int), axis=0)).sum(1).min() > 60
+
+
+def test_a_segmentation_in_words(result):
+    assert result.to_dict() == dict(
+        size=[3, 3], classes=['sky', 'cat', 'road'], segments=result.to_coco_rle()
+    )
+
+
+@pytest.fixture
+def mask():
+    return np.array([[0, 1, 0], [0, 1, 1]], bool)
+
+
+def test_a_phrase_as_rle_and_file(mask, tmp_path):
+    found = Referred(mask, 0.5, 'the cup', np.zeros((2, 3, 3), np.uint8))
+    (entry,) = found.to_coco_rle()
+    assert np.array_equal(coco_mask.decode(entry['segmentation']), mask)
+    assert (entry['category'], entry['area'], entry['score']) == ('the cup', 3, 0.5)
+    assert entry['bbox'] == [1, 0, 2, 2]
+    found.save(tmp_path / 'mask.png')
+    assert np.array_equal(np.array(Image.open(tmp_path / 'mask.png')), 255 * mask)
+
+
+def test_a_phrase_that_means_nothing_here():
+    found = Referred(np.zeros((2, 3), bool), 0.1, 'the cup', np.zeros((2, 3, 3), np.uint8))
+    assert found.to_coco_rle() == found.to_dict()['segments'] == []
+
+
+DEPTH = np.array([[0.5, 2.0], [np.nan, 60.1234]], np.float32)
+IMAGE = np.zeros((2, 2, 3), np.uint8)
+
+
+@pytest.mark.parametrize(('options', 'scale'), [(dict(), 1000), (dict(scale=256), 256)])
+def test_metres_come_back_from_a_png(tmp_path, options, scale):
+    DepthMap(DEPTH, 'metre', IMAGE).save(tmp_path / 'd.png', **options)
+    metres = decode_depth((tmp_path / 'd.png').read_bytes(), 'd.png') / scale
+    np.testing.assert_allclose(metres, np.nan_to_num(DEPTH), atol=0.51 / scale)
+    assert metres[1, 0] == 0
+
+
+def test_depth_that_a_png_cannot_hold_is_refused(tmp_path):
+    far = DepthMap(np.full((2, 2), 80.0, np.float32), 'metre', IMAGE)
+    with pytest.raises(ValueError, match=r'at most 65.535 m at a depth scale of 1000, found 80 m'):
+        far.save(tmp_path / 'd.png')
+    far.save(tmp_path / 'd.png', scale=256)
+    with pytest.raises(ValueError, match=r'd.jpg: expected a name in .png or .npy'):
+        far.save(tmp_path / 'd.jpg')
+
+
+def test_depth_as_it_is(tmp_path):
+    DepthMap(DEPTH, 'metre', IMAGE).save(tmp_path / 'd.npy')
+    np.testing.assert_array_equal(np.load(tmp_path / 'd.npy'), DEPTH)
+
+
+def test_inverse_depth_is_spread(tmp_path):
+    DepthMap(np.array([[-1.0, 0.0], [1.0, 3.0]], np.float32), 'inverse', IMAGE).save(
+        tmp_path / 'd.png'
+    )
+    saved = np.array(Image.open(tmp_path / 'd.png'))
+    assert saved.tolist() == [[0, 16384], [32768, 65535]]
+
+
+@pytest.mark.parametrize(('unit', 'near'), [('metre', 0), ('inverse', 1)])
+def test_what_is_near_is_bright(unit, near):
+    depth = np.array([[1.0, 4.0]], np.float32)
+    pixels = np.array(DepthMap(depth, unit, IMAGE[:1]).plot())[0].sum(1)
+    assert pixels[near] > pixels[1 - near] > 0
+
+
+def test_a_depth_map_in_words():
+    assert DepthMap(DEPTH, 'metre', IMAGE).to_dict() == dict(
+        size=[2, 2], unit='metre', limits=[0.5, pytest.approx(60.1234)]
+    )
+    unknown = DepthMap(np.full((2, 2), np.nan, np.float32), 'metre', IMAGE)
+    assert json.dumps(unknown.to_dict()) == '{"size": [2, 2], "unit": "metre", "limits": null}'
+    assert (np.array(unknown.plot())[:2, :2] == 0).all()
+
+
+def test_an_answer_is_a_string_that_knows_its_question(tmp_path):
+    answer = Answer('a cup', 'what is it?', IMAGE)
+    assert answer == 'a cup' and answer.upper() == 'A CUP'
+    assert answer.to_dict() == dict(question='what is it?', answer='a cup')
+    answer.save(tmp_path / 'a.txt')
+    assert (tmp_path / 'a.txt').read_text() == 'a cup\n'
+    again = pickle.loads(pickle.dumps(answer))
+    assert again == answer and again.question == answer.question
+    assert np.array_equal(again.image, IMAGE)
+
+
+def test_long_answers_are_broken_into_lines():
+    short, long = Answer('yes', 'why?', IMAGE), Answer('because of it ' * 20, 'why?', IMAGE)
+    assert long.plot().height > short.plot().height and long.plot().width == short.plot().width

@@ -3,10 +3,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from commands import command, parse
 from mmengine.config import Config
 
-from mmseg_siglip.cli import benchmark
-from mmseg_siglip.cli.benchmark import compose, main, published, set_options, table
+from mmseg_siglip.cli.jobs import benchmark
+from mmseg_siglip.cli.jobs.benchmark import compose, published, set_options, table
+
+main = command('benchmark')
 
 ROOTS = dict(voc21='VOCdevkit/VOC2012', coco_stuff='coco_stuff164k')
 SMALL = ['--cfg-options', 'model.templates=plain', 'test_dataloader.num_workers=0']
@@ -75,19 +78,19 @@ def test_sam(openai_file, original_sam_file, tmp_path, refine):
 
 def test_what_asks_for_sam():
     argv = ['--datasets', 'voc21', '--use-sam', '--sam-points', '8']
-    args = benchmark.parse(argv)
+    args = parse('benchmark', argv)
     cfg = compose('voc21', args)
     set_options(cfg, 'csa', args)
     grid = cfg.model.postprocessor.proposer
     assert grid.type == 'SAMPointGrid' and grid.sam.checkpoint == 'facebook/sam-vit-base'
     assert (grid.points_per_side, grid.points_per_batch) == (8, 64)
     assert published(cfg) == (None, None)
-    set_options(cfg, 'csa', benchmark.parse([*argv, '--sam-refine']))
+    set_options(cfg, 'csa', parse('benchmark', [*argv, '--sam-refine']))
     assert cfg.model.postprocessor.proposer.type == 'SAMComponents'
 
 
 def test_the_scores_are_those_of_tools_test(openai_file, tmp_path, capsys):
-    from mmseg_siglip.cli.test import main as test
+    test = command('test')
 
     assert main([openai_file, '--datasets', 'voc21', '--out', 'a.csv', *WINDOWS, *SMALL]) == 0
     with open('a.csv') as file:
@@ -184,7 +187,7 @@ def test_bad_input_is_one_line(openai_file, siglip_folder, capsys):
     line = failure(capsys, '--datasets', 'voc21', 'imagenet')
     assert "unknown dataset 'imagenet'; expected one of" in line and 'coco-stuff,' in line
     line = failure(capsys, '--datasets', 'voc21', '--attention', 'csa', 'sharp')
-    assert "unknown attention 'sharp'; expected one of vanilla" in line
+    assert "unknown attention 'sharp'; expected one of clearclip, csa" in line
     assert 'data/cityscapes is not there' in failure(capsys, '--datasets', 'voc21', 'cityscapes')
     assert 'there is no file none.pt' in failure(capsys, 'none.pt', '--datasets', 'voc21')
     line = failure(capsys, openai_file, '--datasets', 'voc21-siglip2')

@@ -2,13 +2,15 @@ import csv
 
 import pytest
 import torch
+from commands import command
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmseg_siglip.cli.benchmark import main
-from mmseg_siglip.cli.benchmark_referring import size
+from mmseg_siglip.cli.benchmark import size
 from mmseg_siglip.demo import config_folder
 from mmseg_siglip.registry import MODELS
+
+main = command('benchmark')
 
 SMALL = ['--cfg-options', 'test_dataloader.num_workers=0', 'test_dataloader.batch_size=2']
 SMALL += ['test_dataloader.persistent_workers=False']

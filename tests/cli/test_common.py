@@ -7,19 +7,13 @@ import sys
 
 import pytest
 
-from mmseg_siglip.cli.common import (
-    add_arguments,
-    load_config,
-    one_line,
-    require,
-    require_data,
-    run,
-)
+from mmseg_siglip.cli.common import add_config, one_line, run
+from mmseg_siglip.cli.jobs.config import load_config, require, require_data
 
 
 def load(*argv):
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    add_config(parser)
     return load_config(parser.parse_args([str(arg) for arg in argv]))
 
 

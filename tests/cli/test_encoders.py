@@ -7,19 +7,18 @@ import json
 import shutil
 
 import pytest
+from commands import command
 from mmengine.config import Config
 
 from mmseg_siglip import demo
-from mmseg_siglip.cli import test as test_command
-from mmseg_siglip.cli import trace as trace_command
-from mmseg_siglip.cli import train as train_command
-from mmseg_siglip.cli.common import add_arguments, load_config
-from mmseg_siglip.cli.encoders import apply_encoder, find_encoder_config
+from mmseg_siglip.cli.common import add_config
+from mmseg_siglip.cli.jobs.config import load_config
+from mmseg_siglip.cli.jobs.encoders import apply_encoder, find_encoder_config
 
 
 def load(*argv):
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    add_config(parser)
     return load_config(parser.parse_args([str(arg) for arg in argv]))
 
 
@@ -110,7 +109,7 @@ def test_evaluates_on_an_encoder_of_ones_own(repository, tmp_path, siglip_folder
     argv += ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
     argv += ['model.templates=single', 'model.test_cfg.crop_size=(64,64)']
     argv += ['model.test_cfg.stride=(64,64)']
-    assert test_command.main(argv) == 0
+    assert command('test')(argv) == 0
     (results,) = tmp_path.glob('*/*.json')
     assert 0 <= json.loads(results.read_text())['mIoU'] <= 100
     kept = Config.fromfile(tmp_path / 'voc20_siglip2.py')  # what other commands can take
@@ -125,13 +124,13 @@ def test_trains_on_an_encoder_of_ones_own(repository, tmp_path, siglip_folder):
         argv += [f'{split}_dataloader.num_workers=0', f'{split}_dataloader.dataset.num_scenes=1']
         argv += [f'{split}_dataloader.persistent_workers=False']
         argv += [f'{split}_dataloader.dataset.size=(32,48)']
-    assert train_command.main(argv) == 0
+    assert command('train')(argv) == 0
     assert (tmp_path / 'run/iter_1.pth').is_file()
 
 
-@pytest.mark.parametrize('command', [test_command, train_command, trace_command])
-def test_each_command_takes_it(repository, capsys, command):
+@pytest.mark.parametrize('name', ['test', 'train', 'trace'])
+def test_each_command_takes_it(repository, capsys, name):
     config = str(repository / 'configs/cat_seg/coco_stuff.py')
-    assert command.main([config, '--encoder', 'siglip2']) == 1
+    assert command(name)([config, '--encoder', 'siglip2']) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('error: --encoder: expected a .py file, or one of clip_b16_224, ')

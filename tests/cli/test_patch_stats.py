@@ -8,13 +8,15 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from commands import command
 from PIL import Image
 from safetensors import safe_open
 
 from mmseg_siglip.api.depth import create_depth_model
-from mmseg_siglip.cli import patch_stats
-from mmseg_siglip.cli.patch_stats import main
+from mmseg_siglip.cli.jobs import patch_stats
 from mmseg_siglip.patch_stats import PatchStatisticsFusion, patch_statistics
+
+main = command('patch-stats')
 
 ORIENTATION = 0x0112
 

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command as command_of
 from PIL import Image
 
-from mmseg_siglip.__main__ import find_images, segment
-from mmseg_siglip.api.segment import OpenVocabSegmenter
-from mmseg_siglip.cli.common import run
+from mmseg_siglip.api import OpenVocabSegmenter
+from mmseg_siglip.io.image_source import find_images
+
+segment = command_of('segment')
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def photos(tmp_path):
 def command(openai_file, tmp_path):
     def call(images, words='cat, dog, grass', *extra):
         options = ['--encoder', openai_file, '--templates', 'plain', '--out', str(tmp_path / 'out')]
-        return run(segment, [str(images), words, *options, *extra])
+        return segment([images, words, *options, *extra])
 
     return call
 
@@ -113,13 +115,13 @@ def test_images_are_sorted(photos):
 def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):
     config, checkpoint = map(str, cat_seg_files)
     argv = [str(photos), 'red star, ground', '--out', str(tmp_path / 'out'), '--precision', 'fp32']
-    assert run(segment, [*argv, '--config', config, '--checkpoint', checkpoint]) == 0
+    assert segment([*argv, '--config', config, '--checkpoint', checkpoint]) == 0
     assert '3 of 3 images segmented' in capsys.readouterr().out
     expected = OpenVocabSegmenter.from_config(config, checkpoint, precision='fp32')
     labels = np.array(Image.open(tmp_path / 'out' / 'b.png.labels.png'))
     words = ['red star', 'ground']
     np.testing.assert_array_equal(labels, expected(photos / 'b.png', words).labels)
-    assert run(segment, [*argv, '--config', config, '--method', 'sclip', '--encoder', 'x']) == 1
+    assert segment([*argv, '--config', config, '--method', 'sclip', '--encoder', 'x']) == 1
     assert '--encoder, --method: expected nothing of the kind' in capsys.readouterr().err
-    assert run(segment, [*argv, '--checkpoint', checkpoint]) == 1
+    assert segment([*argv, '--checkpoint', checkpoint]) == 1
     assert '--checkpoint: expected --config' in capsys.readouterr().err

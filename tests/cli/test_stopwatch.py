@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
-from mmseg_siglip.cli.stopwatch import Stopwatch
+from mmseg_siglip.cli.jobs.stopwatch import Stopwatch
 
 
 def test_times_the_batches_and_nothing_before_or_after(capsys):

@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import command
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
-from mmseg_siglip.cli.test import main, place_checkpoint, use_classes
+from mmseg_siglip.cli.jobs.test import place_checkpoint, use_classes
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights import checkpoint, state
+
+main = command('test')
 
 
 @pytest.fixture(autouse=True)
@@ -192,7 +195,7 @@ def test_the_first_word_is_not_the_background(repository, monkeypatch, name):
     config = repository / 'configs/sclip' / f'{name}.py'
     cfg = Config.fromfile(config)
     said = []
-    monkeypatch.setattr('mmseg_siglip.cli.test.print_log', lambda text, _: said.append(text))
+    monkeypatch.setattr('mmseg_siglip.cli.jobs.test.print_log', lambda text, _: said.append(text))
     use_classes(cfg, 'cat, dog, sky')
     assert not {'background_index', 'prob_thd', 'area_thd'} & set(cfg.model)
     (line,) = said

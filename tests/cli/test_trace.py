@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from commands import command
 
-from mmseg_siglip.cli.trace import main
+main = command('trace')
 
 OPTIONS = ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from commands import command
 
-from mmseg_siglip.cli.train import main
+main = command('train')
 
 
 @pytest.fixture

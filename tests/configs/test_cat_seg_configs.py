@@ -9,7 +9,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmseg_siglip.cli.encoders import apply_encoder
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.models.windows.views import check_views
 from mmseg_siglip.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 from mmseg_siglip.text.vocabulary import Vocabulary

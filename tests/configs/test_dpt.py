@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmseg_siglip.cli.encoders import apply_encoder
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.models.lora import lora_layers
 from mmseg_siglip.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 

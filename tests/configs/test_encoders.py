@@ -10,7 +10,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmseg_siglip.cli.encoders import apply_encoder
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.registry import MODELS
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command
 from mmengine.config import Config
 from PIL import Image
 
-from mmseg_siglip.cli.test import main
+main = command('test')
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = sorted((REPOSITORY / 'configs' / 'sclip').glob('*.py'))

@@ -7,11 +7,12 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from commands import command
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel
 
-from mmseg_siglip.cli.test import main
+main = command('test')
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'sclip'
 SIZES = {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
@@ -14,8 +15,6 @@ from PIL import Image
 from tiny_sams import SAM_CONFIG
 
 from mmseg_siglip.api.refer import ReferringSegmenter
-from mmseg_siglip.cli import test as test_command
-from mmseg_siglip.cli import train as train_command
 from mmseg_siglip.registry import DATASETS, METRICS, MODELS
 
 CONFIG = str(Path(__file__).resolve().parents[2] / 'configs/refer_sam/shapes.py')
@@ -36,14 +35,14 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp('train')
     argv = [CONFIG, '--work-dir', str(folder), '--cfg-options', 'train_cfg.max_iters=2']
     argv += ['train_cfg.val_interval=2', *SMALL]
-    assert train_command.main(argv) == 0
+    assert command('train')(argv) == 0
     return folder / 'iter_2.pth'
 
 
 def test_trained_tested_saved_and_drawn(trained, tmp_path):
     argv = [CONFIG, str(trained), '--work-dir', str(tmp_path / 'work')]
     argv += ['--out', str(tmp_path / 'masks'), '--show-dir', str(tmp_path / 'shown')]
-    assert test_command.main([*argv, '--cfg-options', *SMALL]) == 0
+    assert command('test')([*argv, '--cfg-options', *SMALL]) == 0
     found = scores(tmp_path / 'work')
     assert {'oIoU', 'mIoU', 'Pr@0.5', 'Pr@0.9'} <= set(found)
     masks = sorted((tmp_path / 'masks').rglob('*.png'))
@@ -58,11 +57,11 @@ def test_trained_tested_saved_and_drawn(trained, tmp_path):
 
 def test_mistakes_take_one_line(trained, tmp_path, capsys):
     argv = [CONFIG, str(trained), '--work-dir', str(tmp_path), '--cfg-options', *SMALL]
-    assert test_command.main([*argv, 'model.test_cfg.mode=slide']) == 1
+    assert command('test')([*argv, 'model.test_cfg.mode=slide']) == 1
     assert "expected 'whole', found 'slide'; a phrase such as" in capsys.readouterr().err
-    assert test_command.main([*argv[:4], '--tta', *argv[4:]]) == 1
+    assert command('test')([*argv[:4], '--tta', *argv[4:]]) == 1
     assert 'has no tta_model' in capsys.readouterr().err
-    assert test_command.main([CONFIG]) == 1
+    assert command('test')([CONFIG]) == 1
     assert 'has to be trained' in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tiny_sams import SAM2_CONFIG, SAM_CONFIG
 
-from mmseg_siglip.cli.encoders import apply_encoder
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.models.lora import lora_layers
 from mmseg_siglip.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 

@@ -135,10 +135,19 @@ def test_the_python_tools_start(repository, script, option):
     assert option in result.stdout
 
 
-@pytest.mark.parametrize('name', ['benchmark', 'predict', 'test', 'train'])
-def test_tools_that_take_a_launcher_leave_as_one_of_several_must(repository, monkeypatch, name):
-    left = []
+@pytest.mark.parametrize(
+    ('tool', 'command'),
+    [
+        *(('benchmark', 'benchmark'), ('predict', 'label'), ('test', 'test'), ('train', 'train')),
+        *(('trace', 'trace'), ('export_patch_stats', 'patch-stats')),
+    ],
+)
+def test_a_tool_is_a_command_and_leaves_as_one_of_several_must(
+    repository, monkeypatch, tool, command
+):
+    left, called = [], []
     monkeypatch.setattr('mmseg_siglip.cli.common.leave', left.append)
-    monkeypatch.setattr(f'mmseg_siglip.cli.{name}.main', lambda: 7)
-    runpy.run_path(str(repository / 'tools' / f'{name}.py'), run_name='__main__')
-    assert left == [7]
+    monkeypatch.setattr('mmseg_siglip.cli.main.main', lambda argv: called.extend(argv) or 7)
+    monkeypatch.setattr(sys, 'argv', [f'{tool}.py', 'a b', '--c'])
+    runpy.run_path(str(repository / 'tools' / f'{tool}.py'), run_name='__main__')
+    assert (left, called) == ([7], [command, 'a b', '--c'])

@@ -10,8 +10,8 @@ from torch.nn.functional import linear
 
 import mmseg_siglip.vlm
 from mmseg_siglip.vlm import VisionChat, load_pretrained_model
-from mmseg_siglip.vlm.chat import prompt_of
 from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration
+from mmseg_siglip.vlm.processing import prompt_of
 
 DEPTH = dict(names=('mean', 'min'), mean=(3.0, 2.0), std=(1.0, 0.5), width=5)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from commands import command
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
-from mmseg_siglip.cli.train import main as train
 from mmseg_siglip.engine import AmpOptimWrapper, Runner
 from mmseg_siglip.vlm import LlavaTrainer, load_pretrained_model
-from mmseg_siglip.vlm.chat import prompt_of
+from mmseg_siglip.vlm.processing import prompt_of
 
 DEPTH = dict(names=('mean', 'min'), width=4)
 BLOCKS = 'model.vision_tower.encoder.layers'
@@ -175,7 +175,7 @@ def test_configs_train_test_and_export(repository, tmp_path, name):
         ]
     config = repository / 'configs/vlm' / f'{name}.py'
     argv = [str(config), '--work-dir', str(tmp_path), '--cfg-options', *options]
-    assert train(argv) == 0
+    assert command('train')(argv) == 0
     cfg = Config.fromfile(next(tmp_path.glob('*.py')))
     cfg.load_from, cfg.work_dir = str(tmp_path / 'iter_2.pth'), str(tmp_path / 'test')
     cfg.experiment_name = f'{name}_{tmp_path.name}'

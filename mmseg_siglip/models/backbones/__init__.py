@@ -1,5 +1,7 @@
 from mmseg_siglip.models.backbones.build import build_encoder
 from mmseg_siglip.models.backbones.clip import CLIPBackbone
+from mmseg_siglip.models.backbones.pe import PECoreBackbone
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
+from mmseg_siglip.models.backbones.tips import TIPSBackbone
 
-__all__ = ['CLIPBackbone', 'SigLIPBackbone', 'build_encoder']
+__all__ = ['CLIPBackbone', 'PECoreBackbone', 'SigLIPBackbone', 'TIPSBackbone', 'build_encoder']

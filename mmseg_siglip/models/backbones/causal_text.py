@@ -5,6 +5,7 @@ Shapes: N prompts of L tokens, T channels of the tower, D joint channels, H head
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -117,6 +118,16 @@ class CausalText(VisionLanguageBackbone):
 
     def project_text(self, tokens: Tensor) -> Tensor:
         return tokens @ self.text_tower.text_projection
+
+    def set_logit(self, *, scale: float, bias: float) -> None:
+        own = self.model.logit_bias
+        if bias and own is None:
+            name = type(self).__name__.removesuffix('Backbone')
+            raise ValueError(f'logit_bias: expected 0, as this {name} has none, found {bias}')
+        with torch.no_grad():
+            self.model.logit_scale.fill_(math.log(scale))
+            if own is not None:
+                own.fill_(bias)
 
     @staticmethod
     def text_layers(layers: str) -> Tower:

@@ -6,7 +6,6 @@ C trunk channels, D joint channels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -145,14 +144,6 @@ class CLIPBackbone(CausalText):
             vision=Tower('visual.transformer.resblocks', vision, tuple(vision), fused=FUSED),
             text=self.text_layers('transformer.resblocks'),
         )
-
-    def set_logit(self, *, scale: float, bias: float) -> None:
-        if bias and self.model.logit_bias is None:
-            raise ValueError(f'logit_bias: expected 0, as this CLIP has none, found {bias}')
-        with torch.no_grad():
-            self.model.logit_scale.fill_(math.log(scale))
-            if self.model.logit_bias is not None:
-                self.model.logit_bias.fill_(bias)
 
     def drop_text(self) -> None:
         for name in ('transformer', 'token_embedding', 'ln_final'):

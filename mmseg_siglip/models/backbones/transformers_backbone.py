@@ -17,7 +17,6 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.weights.source import Source, bundled
-from mmseg_siglip.weights.state import load_strict
 from mmseg_siglip.weights.transformers_model import first_line, load_model
 
 OF_THE_FILE = ('_name_or_path', 'architectures', 'dtype', 'torch_dtype', 'transformers_version')
@@ -88,12 +87,11 @@ class TransformersBackbone(VisionLanguageBackbone):
         if config is None:
             config = str(source.folder) if source.is_file else source.name
         described = read_config(config, self.model_types, revision=revision)
-        if source is not None and not source.is_file:
-            self.model = load_model(source.name, described, revision=revision)
-        else:
+        if source is None:
             self.model = AutoModel.from_config(described, dtype=torch.float32)
-            if source is not None:
-                load_strict(self.model, self.rename(source.tensors), source.name)
+        else:
+            state = self.rename(source.tensors) if source.is_file else None
+            self.model = load_model(source.name, described, state=state, revision=revision)
         if tokenizer is not None:
             self.tokenizer = load_part(AutoTokenizer, tokenizer)
         if isinstance(config, Mapping):
@@ -105,7 +103,7 @@ class TransformersBackbone(VisionLanguageBackbone):
         )
 
     def rename(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The tensors of a bare file by the names that they have in the model."""
+        """The tensors of a bare file by names that transformers knows."""
         return state
 
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

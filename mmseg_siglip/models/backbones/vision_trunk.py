@@ -45,6 +45,7 @@ class VisionTrunk:
         image_size: (H, W) in pixels that the encoder was trained on.
         patch_size: Side of a patch, in pixels.
         num_prefix: P.
+        rotary: Whether a block asks where a patch lies, so that none may be left out.
         with_cp: Recompute blocks in the backward pass instead of storing their activations.
         attend: What blocks attend by where no method says otherwise.
     """
@@ -52,6 +53,7 @@ class VisionTrunk:
     image_size: tuple[int, int]
     patch_size: int
     num_prefix: int
+    rotary: bool = False
     with_cp: bool = False
     attend: Callable[[Tensor, Tensor, Tensor], Tensor] = staticmethod(attend)
 

@@ -63,6 +63,11 @@ class SigLIPPretrainer(BaseModel):
         logit_bias: float = -10.0,
     ) -> None:
         encoder = MODELS.build(backbone)
+        if max_tokens and encoder.rotary:
+            raise ValueError(
+                'max_tokens: expected an encoder that adds positions once, found a '
+                f'{type(encoder).__name__}, whose blocks ask where each patch lies'
+            )
         super().__init__(
             data_preprocessor=dict(
                 type='mmengine.ImgDataPreprocessor',

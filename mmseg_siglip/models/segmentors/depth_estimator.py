@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
 from mmseg_siglip.models.finetune import freeze_unread
@@ -222,14 +223,7 @@ class SigLIPDepthEstimator(DepthEstimator):
 
     def _prepare(self, rgb: Tensor) -> Tensor:
         """(3, H, W) RGB, resized and normalised, on the model's device."""
-        preprocessor = self.data_preprocessor
-        image = check_tensor(rgb).to(preprocessor.mean.device).float()
-        image = image if rgb.dtype == torch.uint8 else 255 * image
-        if self.image_size is not None:
-            scale = self.image_size / max(rgb.shape[-2:])
-            size = [max(round(side * scale), 1) for side in rgb.shape[-2:]]
-            image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
-        return (image - preprocessor.mean) / preprocessor.std
+        return normalise(check_tensor(rgb), self.data_preprocessor, long_side=self.image_size)
 
 
 def depth_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone):

@@ -8,7 +8,7 @@ D joint channels; n_y x n_x windows with grids of cells (h, w), n of them in a b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -173,7 +173,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     def extract_feat(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Joint-space features (D, h, w) of each whole image, not normalised."""
         whole = [Windows.of(tuple(image.shape[-2:]), dict(mode='whole')) for image in inputs]
-        return [features[0] for features in self._encoded(inputs, whole, batch=1)]
+        return [found[0] for found in self._encoded(self.encode, inputs, whole, batch=1)]
 
     def label(
         self, inputs: Sequence[Tensor], sizes: Sequence[tuple[int, int]], *, return_scores: bool
@@ -208,10 +208,14 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         return self._compiled(full, replace(surroundings, views=views))[: len(windows)]
 
     def _encoded(
-        self, images: Sequence[Tensor], windows: Sequence[Windows], *, batch: int
+        self,
+        encode: Callable[[Tensor, Surroundings], Tensor],
+        images: Sequence[Tensor],
+        windows: Sequence[Windows],
+        *,
+        batch: int,
     ) -> Iterator[Tensor]:
         """Features (n, D, h, w) of all windows of all images, batch after batch."""
-        encode = self.encode if self._compiled is None else self._encode_full
         prepare = self._prepare if self.method.prepares else None
         known = Surroundings(text=lambda: self.text, logit_scale=self.logit_scale, batch=batch)
         parts = stream(images, windows, batch=batch, scope=self.method.scope, prepare=prepare)
@@ -232,7 +236,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             return torch.cat([cosines, features[:, :kept]], dim=1)
 
         windows = [Windows.of(tuple(image.shape[-2:]), self.test_cfg) for image in images]
-        encoded = self._encoded(images, windows, batch=self.test_cfg['window_batch'])
+        encode = self.encode if self._compiled is None else self._encode_full
+        encoded = self._encoded(encode, images, windows, batch=self.test_cfg['window_batch'])
         found = by_image(map(cells, encoded), windows)
         for image, own, values in zip(images, windows, found, strict=True):
             words = len(self.vocabulary.queries)

@@ -4,7 +4,11 @@ import pytest
 import torch
 from cat_seg_oracle import PlainSwin
 
-from mmseg_siglip.models.decode_heads.cat_seg_swin import SwinBlock, SwinWindows
+from mmseg_siglip.models.decode_heads.cat_seg_swin import (
+    SpatialAggregation,
+    SwinBlock,
+    SwinWindows,
+)
 
 
 @pytest.mark.parametrize('grid', [(24, 24), (14, 14), (16, 27), (32, 5), (12, 13), (1, 1)])
@@ -44,3 +48,40 @@ def test_block_equals_attention_over_the_grid_with_a_mask(grid):
     flat = guidance.flatten(2, 3)[0].expand(3, -1, -1)
     wanted = plain(x.flatten(2, 3)[0], flat, *grid).view_as(x)
     torch.testing.assert_close(block(x, guidance), wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('grid', [(10, 10), (8, 12), (3, 4), (1, 1), (5, 9)])
+@pytest.mark.parametrize('shift', [0, 2])
+def test_no_mask_where_all_tokens_see_each_other(grid, shift):
+    """What integers say beforehand is what the mask would have said."""
+    windows = SwinWindows(grid, 4, shift)
+    mask = windows.mask(torch.device('cpu'))
+    plain = mask is None
+    assert plain == (not any(windows.shifts) and not any(n % min(n, 4) for n in grid))
+    assert plain or not mask.all()
+
+
+@pytest.fixture
+def aggregation():
+    torch.manual_seed(0)
+    data = torch.randn(1, 3, 10, 10, 16), torch.randn(1, 10, 10, 8)
+    return SpatialAggregation(16, 8, num_heads=2, window=4), data
+
+
+def test_it_trains_after_inference_mode(aggregation):
+    module, data = aggregation
+    with torch.inference_mode():
+        expected = module(*data)
+    result = module(*data)
+    torch.testing.assert_close(result, expected)
+    result.sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+
+
+@torch.no_grad()
+def test_it_exports_and_its_eager_form_survives(aggregation):
+    module, data = aggregation
+    exported = torch.export.export(module, data).module()
+    expected = module(*data)
+    assert type(expected) is torch.Tensor
+    torch.testing.assert_close(exported(*data), expected)

@@ -4,16 +4,28 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from contracts.dense_method import ENCODERS, DenseMethodContract
 from oracles import attend
+from toy_methods import Half
 
 from mmseg_siglip.models.backbones import SigLIPBackbone
 from mmseg_siglip.models.backbones.trunk import method_names
-from mmseg_siglip.models.dense import DenseMethod, build_method
+from mmseg_siglip.models.dense import build_method
 from mmseg_siglip.models.dense.naclip import gaussian_bias
 
 GRID = (3, 5)
 MIXING = ('vanilla', 'maskclip', 'csa', 'clearclip', 'naclip')
 TRUNK = SimpleNamespace(grid=GRID)
+METHODS = {type(build_method(name)): name for name in method_names()}
+
+
+class TestRegisteredMethods(DenseMethodContract):
+    cases = [
+        (name, kind)
+        for name in METHODS.values()
+        for kind in ENCODERS
+        if name != 'value_cls' or kind == 'clip'
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -84,16 +96,6 @@ def test_by_name_by_configuration_and_as_it_is(backbone):
     torch.testing.assert_close(backbone.dense(images, attention=build_method('naclip')), by_name)
 
 
-@pytest.mark.parametrize('name', MIXING)
-def test_inference_mode_poisons_no_training(backbone, name):
-    """A tensor cached under inference mode would fail in the backward pass."""
-    images = torch.randn(1, 3, 24, 40)
-    with torch.inference_mode():
-        backbone.dense(images, attention=name)
-    backbone.dense(images, attention=name).sum().backward()
-    backbone.zero_grad()
-
-
 EXPORT = """
 import sys, torch
 from mmseg_siglip.models.backbones import SigLIPBackbone
@@ -126,17 +128,6 @@ def test_every_method_exports_and_the_eager_forward_survives_it(siglip_folder):
         [sys.executable, '-c', EXPORT, siglip_folder, *MIXING], capture_output=True, text=True
     )
     assert f'exported {len(MIXING)}' in run.stdout, run.stderr[-2000:]
-
-
-class Half(DenseMethod):
-    """Twice the grid: each patch's value four times, to show that a method may choose its grid."""
-
-    def forward(self, trunk):
-        from mmseg_siglip.models.backbones.tokens import Tokens
-
-        tokens = Tokens(trunk.output(-1), trunk.grid, trunk.prefix)
-        fine = tokens.map.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        return Tokens(fine.flatten(2).transpose(1, 2), tuple(2 * n for n in trunk.grid))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Label images by the million: ``tools/predict.py IMAGES... --words WORDS --out DIR``."""
+"""Labels of any number of images, by any number of processes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from mmseg_siglip.api.segment import OpenVocabSegmenter, check_sides, read_config
-from mmseg_siglip.cli.common import (
-    add_launcher,
-    add_segmenter_arguments,
-    build_segmenter,
-    one_line,
-    refuse_inside,
-    run,
-)
+from mmseg_siglip.api.load import read_config
+from mmseg_siglip.api.segment import OpenVocabSegmenter
+from mmseg_siglip.cli.common import one_line, refuse_inside
+from mmseg_siglip.cli.segment import build_segmenter
+from mmseg_siglip.device import find_device
 from mmseg_siglip.engine.processes import start_gloo
 from mmseg_siglip.io.files import write_atomically
-from mmseg_siglip.io.image import decode_image
+from mmseg_siglip.io.image import decode_rgb
 from mmseg_siglip.io.image_source import Failure, ImageEntry, ImageSource
 from mmseg_siglip.io.label_store import STORES, LabelStore
 from mmseg_siglip.io.output_folder import OutputFolder, digest_of
@@ -42,40 +38,6 @@ PATIENCE = timedelta(days=7)  # how long a process that is done waits for the ot
 FAILURES = 'failures.jsonl'
 
 T = TypeVar('T')
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Label each pixel of many images with one of your words. Started again on the '
-        'same folder, it goes on where it was.'
-    )
-    parser.add_argument(
-        'images',
-        nargs='+',
-        metavar='IMAGES',
-        help='folders, images, text files with one path a line, or WebDataset shards such as '
-        'shard-{000..003}.tar',
-    )
-    words = parser.add_mutually_exclusive_group(required=True)
-    words.add_argument('--words', help='words between commas')
-    words.add_argument('--vocabulary', help='name or file of a vocabulary (with synonyms)')
-    parser.add_argument('--out', type=Path, required=True, help='folder to fill')
-    parser.add_argument(
-        '--format',
-        choices=STORES,
-        default='png',
-        help='label PNGs, or run-length masks in one COCO JSON [%(default)s]',
-    )
-    add_segmenter_arguments(parser)
-    parser.add_argument('--batch-size', type=int, default=8, help='images at once [%(default)s]')
-    parser.add_argument(
-        '--num-workers', type=int, default=2, help='processes that decode, for each [%(default)s]'
-    )
-    add_launcher(parser)
-    args = parser.parse_args(argv)
-    if args.batch_size < 1 or args.num_workers < 0:
-        parser.error('expected --batch-size of at least 1 and --num-workers of at least 0')
-    return args
 
 
 class Decoding(Dataset):
@@ -94,13 +56,11 @@ class Decoding(Dataset):
     def __getitem__(self, index: int) -> tuple[ImageEntry, np.ndarray] | Failure:
         entry = self.entries[index]
         try:
-            bgr = decode_image(entry.read(), entry.place, apply_exif=True)
-            check_sides(*bgr.shape[:2], entry.place)
+            return entry, decode_rgb(entry.read(), entry.place)
         except OSError as error:
             return Failure(entry.place, error.strerror or one_line(error))
         except ValueError as error:
             return Failure(entry.place, one_line(error).removeprefix(f'{entry.place} '))
-        return entry, np.ascontiguousarray(bgr[..., ::-1])
 
 
 def first(function: Callable[[], T]) -> T:
@@ -128,12 +88,10 @@ def device_for(name: str | None) -> str:
     Raises:
         ValueError: A GPU is asked for, and there is none.
     """
-    gpus = torch.cuda.device_count()
-    if name is None and not gpus:
-        return 'cpu'
-    if name and name.startswith('cuda') and not gpus:
-        raise ValueError(f'--device {name}: no GPU is found')
-    return f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % gpus}' if name in (None, 'cuda') else name
+    device = find_device(name)
+    if device.type != 'cuda' or device.index is not None:
+        return str(device)
+    return f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()}'
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -255,8 +213,7 @@ def label_all(args: argparse.Namespace) -> None:
             )
 
 
-def predict(argv: Sequence[str] | None) -> None:
-    args = parse(argv)
+def label_images(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.launcher == 'none':
         return label_all(args)
@@ -265,7 +222,3 @@ def predict(argv: Sequence[str] | None) -> None:
         label_all(args)
     finally:
         torch_dist.destroy_process_group()
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return run(predict, argv)

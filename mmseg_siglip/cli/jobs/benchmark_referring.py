@@ -1,62 +1,26 @@
-"""A referring model on several data sets and at several resolutions, one table:
-``tools/benchmark.py CHECKPOINT --referring rsrefseg_b --sizes 384 512``."""
+"""A referring model on several data sets and at several resolutions, one table."""
 
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from mmseg_siglip.cli.common import add_launcher, build_runner, one_line, require_data
-from mmseg_siglip.cli.encoders import add_encoder_argument, apply_encoder
-from mmseg_siglip.cli.stopwatch import Stopwatch, machine
-from mmseg_siglip.cli.test import place_checkpoint
+from mmseg_siglip.cli.jobs.config import build_runner, override, require_data
+from mmseg_siglip.cli.jobs.encoders import apply_encoder
+from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, machine
+from mmseg_siglip.cli.jobs.test import place_checkpoint
 from mmseg_siglip.demo import config_folder
 from mmseg_siglip.io.files import write_csv
 
 SCORES = ('oIoU', 'mIoU', 'Pr@0.5', 'Pr@0.6', 'Pr@0.7', 'Pr@0.8', 'Pr@0.9')
 COLUMNS = ('config', 'SigLIP sees', 'images', *SCORES, 'images/s')
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a trained model')
-    parser.add_argument(
-        '--referring', nargs='+', required=True, metavar='NAME', help='names of configs/refer_sam'
-    )
-    add_encoder_argument(parser)
-    parser.add_argument(
-        '--sizes',
-        nargs='+',
-        type=size,
-        default=[None],
-        metavar='PIXELS',
-        help="what SigLIP sees: a side, or HEIGHTxWIDTH [the configs' own]",
-    )
-    parser.add_argument('--num-samples', type=int, metavar='N', help='the first N images of each')
-    parser.add_argument('--out', type=Path, metavar='CSV', help='the table as a file')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/benchmark'))
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
-    add_launcher(parser)
-    args = parser.parse_args(argv)
-    if args.num_samples is not None and args.num_samples < 1:
-        parser.error(f'--num-samples: expected at least 1, found {args.num_samples}')
-    return args
-
-
-def size(text: str) -> tuple[int, int]:
-    """``384`` or ``256x384``."""
-    match = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', text)
-    if not match:
-        raise argparse.ArgumentTypeError(f'expected a side or HEIGHTxWIDTH, found {text!r}')
-    return int(match[1]), int(match[2] or match[1])
 
 
 def compose(name: str, args: argparse.Namespace) -> Config:
@@ -74,10 +38,7 @@ def compose(name: str, args: argparse.Namespace) -> Config:
     if args.encoder is not None:
         apply_encoder(cfg, args.encoder)
     place_checkpoint(cfg, args.checkpoint)
-    try:
-        cfg.merge_from_dict(args.cfg_options or {})
-    except (KeyError, TypeError, IndexError, AssertionError) as error:
-        raise ValueError(f'--cfg-options do not fit {path}: {one_line(error)}') from error
+    override(cfg, args.cfg_options)
     require_data(cfg.test_dataloader.dataset)
     return cfg
 
@@ -123,8 +84,7 @@ def table(rows: Sequence[dict]) -> str:
     return '\n'.join(lines)
 
 
-def benchmark(argv: Sequence[str] | None) -> None:
-    args = parse(argv)
+def benchmark(args: argparse.Namespace) -> None:
     rows: list[dict] = []
     for cfg in [compose(name, args) for name in args.referring]:
         for sees in args.sizes:

@@ -4,12 +4,15 @@ import tarfile
 
 import numpy as np
 import pytest
+from commands import command
 from PIL import Image
 from pycocotools.coco import COCO
 
 from mmseg_siglip.api.segment import OpenVocabSegmenter
-from mmseg_siglip.cli.predict import main, share_of, weights_digest
+from mmseg_siglip.cli.jobs.label import share_of, weights_digest
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
+
+main = command('label')
 
 WORDS = 'cat, dog, grass'
 

@@ -6,21 +6,17 @@ pixels that it is meant for.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
 
+from mmseg_siglip import demo
+from mmseg_siglip.cli.common import one_line
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.registry import MODELS
+
 WORK_DIRS = Path('work_dirs')
-
-
-def add_encoder_argument(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        '--encoder',
-        metavar='NAME',
-        help="another encoder than the config's: a name of configs/_base_/encoders, or such a file",
-    )
 
 
 def find_encoder_config(name: str) -> Path:
@@ -32,9 +28,7 @@ def find_encoder_config(name: str) -> Path:
     Raises:
         ValueError: There is neither.
     """
-    from mmseg_siglip.demo import config_folder
-
-    folder = config_folder() / '_base_/encoders'
+    folder = demo.config_folder() / '_base_/encoders'
     for path in (Path(name).expanduser(), folder / f'{name}.py'):
         if path.suffix == '.py' and path.is_file():
             return path
@@ -44,9 +38,6 @@ def find_encoder_config(name: str) -> Path:
 
 def stands_on_an_encoder(model: Mapping) -> bool:
     """Whether an encoder is the backbone of this configuration of a model."""
-    from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-    from mmseg_siglip.registry import MODELS
-
     backbone = model.get('backbone')
     if not isinstance(backbone, Mapping):
         return False
@@ -72,7 +63,7 @@ def apply_encoder(cfg: Config, name: str) -> None:
     try:
         given = Config.fromfile(path)
     except Exception as error:
-        raise ValueError(f'{path} cannot be read: {" ".join(str(error).split())}') from error
+        raise ValueError(f'{path} cannot be read: {one_line(error)}') from error
     if not isinstance(given.get('encoder'), Mapping):
         raise ValueError(f'{path}: expected encoder=dict(type=..., ...), found no such setting')
     model = cfg.get('model') or {}

@@ -1,6 +1,6 @@
 """Questions about images, one or many at a time, as text or as a stream.
 
-from mmseg_siglip.vlm import VisionChat
+from mmseg_siglip.api import VisionChat
 
 chat = VisionChat.from_pretrained('my_llava')
 answer = chat('photo.jpg', 'What is nearest?')
@@ -8,60 +8,112 @@ answer = chat('photo.jpg', 'What is nearest?')
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from PIL import Image
-from torch import Tensor
-from transformers import LlavaProcessor, TextStreamer
+from torch import Tensor, no_grad
+from transformers import TextStreamer
 
+from mmseg_siglip.api.images import is_single
+from mmseg_siglip.api.load import load_trained
+from mmseg_siglip.api.results import Answer
+from mmseg_siglip.api.system import System
+from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike, read_image
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.fusion import depth_statistics
-from mmseg_siglip.vlm.processing import IMAGE_TOKEN
+from mmseg_siglip.vlm.loader import load_pretrained_model, place
+from mmseg_siglip.vlm.processing import IMAGE_TOKEN, prompt_of
+from mmseg_siglip.vlm.trainer import LlavaTrainer
+
+Depths = Sequence[np.ndarray | Tensor]
 
 
-def prompt_of(processor: LlavaProcessor, question: str, *, image: bool = True) -> str:
-    """The question in the model's chat template, with one ``<image>`` or without."""
-    parts = [dict(type='image')] if image else []
-    message = dict(role='user', content=[*parts, dict(type='text', text=question)])
-    return processor.apply_chat_template([message], add_generation_prompt=True)
-
-
-class VisionChat:
-    """A LLaVA model to ask.
+class VisionChat(System):
+    """A LLaVA model to ask: an `Answer`, the most likely words, no sampling.
 
     Args:
         vlm: What `load_pretrained_model` or `build_llava` gave.
     """
+
+    task, asks = 'ask', 'question'
 
     def __init__(self, vlm: PretrainedVLM) -> None:
         self.vlm = vlm
         self.model = vlm.model.eval()
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str, **options) -> VisionChat:
-        """See `load_pretrained_model`."""
-        from mmseg_siglip.vlm.loader import load_pretrained_model
+    def from_pretrained(
+        cls,
+        source: str | Path | Mapping,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = 'auto',
+        **options,
+    ) -> VisionChat:
+        """See `load_pretrained_model`, which takes the options."""
+        vlm = load_pretrained_model(source, device=device, precision=precision, **options)
+        return cls(vlm)
 
-        return cls(load_pretrained_model(name_or_path, **options))
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Config,
+        checkpoint: str | Path | None = None,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = 'auto',
+    ) -> VisionChat:
+        """See `System.from_config`; a config of ``configs/vlm``."""
+        device = find_device(device)
+        trainer = load_trained(LlavaTrainer, config, checkpoint, device=device)
+        return cls(place(trainer.vlm, device, precision))
 
-    @torch.no_grad()
+    def check_prompt(self, prompt: str | None) -> str:
+        """A question, the same for all images.
+
+        Raises:
+            ValueError: It is no text, or holds ``<image>``.
+        """
+        question = super().check_prompt(prompt)
+        if not isinstance(question, str):
+            raise ValueError(f'question: expected text, found {question!r}')
+        if IMAGE_TOKEN in question:
+            raise ValueError(f'question: expected no {IMAGE_TOKEN} in it; the image comes first')
+        return question
+
     def __call__(
         self,
         images: ImageLike | Sequence[ImageLike],
+        prompt: str | None = None,
+        *,
+        depths: Depths | np.ndarray | Tensor | None = None,
+        **options,
+    ) -> Answer | list[Answer]:
+        """See `System`; of one image, `depths` is its map."""
+        if depths is not None and is_single(images):
+            depths = [depths]
+        return super().__call__(images, prompt, depths=depths, **options)
+
+    @no_grad()
+    def torch(
+        self,
+        images: Tensor | Sequence[Tensor],
         question: str,
         *,
-        depths: Sequence[np.ndarray | Tensor] | np.ndarray | Tensor | None = None,
+        depths: Depths | None = None,
         max_new_tokens: int = 256,
         on_text: Callable[[str], None] | None = None,
-    ) -> str | list[str]:
-        """The answer for an image, or for each of a list; the most likely words, no sampling.
+    ) -> list[str]:
+        """The answer about each image.
 
         Args:
-            images: See `read_image`.
+            images: (B, 3, H, W), or B tensors (3, H, W), uint8 or float in [0, 1].
             question: The same for all.
             depths: (H, W) in metres for each image, of the whole picture at any resolution; for a
                 model with depth fusion, and needed there.
@@ -72,15 +124,10 @@ class VisionChat:
             ValueError: An image or depth map does not fit, depth is missing or not wanted, the
                 question holds ``<image>``, or prompt and answer exceed the model's context.
         """
-        single = isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor))
-        images = [images] if single else list(images)
-        if depths is not None and single:
-            depths = [depths]
         if on_text is not None and len(images) > 1:
             raise ValueError(f'on_text: expected one image to stream for, found {len(images)}')
-        if IMAGE_TOKEN in question:
-            raise ValueError(f'question: expected no {IMAGE_TOKEN} in it; the image comes first')
-        if not images:
+        question = self.check_prompt(question)
+        if not len(images):
             return []
         inputs = self._inputs(images, question, depths)
         length = inputs['input_ids'].shape[1]
@@ -102,10 +149,14 @@ class VisionChat:
             streamer=streamer,
         )
         texts = tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)
-        answers = [text.strip() for text in texts]
-        return answers[0] if single else answers
+        return [text.strip() for text in texts]
 
-    def _inputs(self, images: Sequence[ImageLike], question: str, depths) -> dict[str, Tensor]:
+    def _result(self, rgb: np.ndarray, output: str, prompt: str) -> Answer:
+        return Answer(output, prompt, rgb)
+
+    def _inputs(
+        self, images: Sequence[Tensor], question: str, depths: Depths | None
+    ) -> dict[str, Any]:
         wanted = self.model.depth_fusion is not None
         if wanted and depths is None:
             raise ValueError('depths: expected a map for each image, this model fuses depth')

@@ -49,7 +49,7 @@ def test_every_scheme_of_mmengine_is_replaced():
     loaders = CheckpointLoader._schemes
     assert {'', 'http://', 'pavi://', 'open-mmlab://', 'mmcls://', 'hf://'} <= set(loaders)
     for prefix, loader in loaders.items():
-        assert loader.__module__ == 'mmseg_siglip.engine.schemes', prefix
+        assert loader.__module__ == 'mmseg_siglip.weights.schemes', prefix
 
 
 def test_local_files_that_would_run_code_are_refused(tmp_path, bird):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from commands import command, parse
 from PIL import Image
 
-from mmseg_siglip.cli.common import run
+from mmseg_siglip.cli.ask import depth_reader
 from mmseg_siglip.io.image_source import find_images
 from mmseg_siglip.vlm import VisionChat, load_pretrained_model
-from mmseg_siglip.vlm.__main__ import ask, depth_reader, parse
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def photos(tmp_path):
 
 
 def call(*argv):
-    return run(ask, [str(item) for item in (*argv, '--precision', 'fp32')])
+    return command('ask')([*argv, '--precision', 'fp32'])
 
 
 def test_one_picture(llava_folder, photos, capsys):
     assert call(llava_folder, photos / '0.png', 'how many stars?', '--max-new-tokens', 6) == 0
-    expected = VisionChat.from_pretrained(llava_folder)(
+    expected = VisionChat.from_pretrained(llava_folder, precision='fp32')(
         photos / '0.png', 'how many stars?', max_new_tokens=6
     )
     assert capsys.readouterr().out.strip() == expected
@@ -38,7 +38,7 @@ def test_many_pictures_one_of_them_broken(llava_folder, photos, capsys):
     (photos / '1.png').write_bytes(b'no picture')
     code = call(llava_folder, photos, 'what?', '--max-new-tokens', 4, '--batch-size', 2)
     printed = capsys.readouterr()
-    chat = VisionChat.from_pretrained(llava_folder)
+    chat = VisionChat.from_pretrained(llava_folder, precision='fp32')
     lines = [
         f'{photos / name}\t{" ".join(chat(photos / name, "what?", max_new_tokens=4).split())}'
         for name in ('0.png', '2.png')
@@ -97,7 +97,7 @@ def found_depth(folder, *inputs):
     """Metres of each image's map."""
     inputs = inputs or ('photos',)
     argv = ['model', *(folder / name for name in inputs), 'what?', '--depth', folder / 'maps']
-    args = parse([str(item) for item in argv])
+    args = parse('ask', argv)
     read = depth_reader(args)
     return [read(image).max() for path in args.images for image in find_images(path)]
 

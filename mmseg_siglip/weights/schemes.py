@@ -1,11 +1,12 @@
-"""MMEngine's checkpoint loaders, all replaced by the reader that runs nothing."""
+"""MMEngine's checkpoint loaders, all replaced by the reader that runs nothing.
+
+Imported while `mmengine.runner` is: nothing here may need more of it than its `checkpoint`.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Any
-
-from mmengine.runner import CheckpointLoader
 
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 from mmseg_siglip.weights.fetch import SOURCES, fetch
@@ -28,11 +29,12 @@ def load_from_mmcls(filename: str, map_location: object = None) -> dict[str, Any
     return dict(state_dict=OrderedDict(weights))
 
 
-def replace_loaders() -> None:
-    """Serve every address through :func:`fetch`; what it cannot serve is refused by name."""
-    addresses = [*CheckpointLoader._schemes, *(f'{scheme}://' for scheme in SOURCES), r'\w+://']
-    CheckpointLoader.register_scheme(addresses, load_from_safe, force=True)
-    CheckpointLoader.register_scheme('mmcls://', load_from_mmcls, force=True)
+def replace_loaders(loader: type) -> None:
+    """Serve every address through `fetch`; what it cannot serve is refused by name.
 
-
-replace_loaders()
+    Args:
+        loader: MMEngine's ``CheckpointLoader``.
+    """
+    addresses = [*loader._schemes, *(f'{scheme}://' for scheme in SOURCES), r'\w+://']
+    loader.register_scheme(addresses, load_from_safe, force=True)
+    loader.register_scheme('mmcls://', load_from_mmcls, force=True)

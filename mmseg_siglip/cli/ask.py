@@ -1,0 +1,168 @@
+"""Ask a LLaVA model about photographs.
+
+The answer about one is printed as it comes; those about several, a line each after its path and a
+tab.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmseg_siglip.cli.common import (
+    OneOf,
+    UsageError,
+    add_depth_scale,
+    add_device,
+    add_images,
+    at_least,
+)
+from mmseg_siglip.cli.photographs import answer
+from mmseg_siglip.io.image_source import find_images
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mmseg_siglip.api import Answer, VisionChat
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('model', help='a LLaVA checkpoint, or a language model with --vision')
+    add_images(parser)
+    parser.add_argument('question')
+    parser.add_argument('--out', type=Path, help='folder for answers, pictures and JSON as well')
+    parser.add_argument('--vision', help='SigLIP or CLIP to put on a language model')
+    parser.add_argument('--projector', help='file or checkpoint with the projector for --vision')
+    parser.add_argument(
+        '--encoder-type',
+        type=OneOf('mmseg_siglip.vlm.build:ENCODER_TYPES', 'auto'),
+        default='auto',
+        metavar='NAME',
+        help='what the vision tower is expected to be: siglip, siglip2, clip, or auto [auto]',
+    )
+    parser.add_argument(
+        '--image-size', type=int, nargs='+', metavar='PIXELS', help='a side, or height and width'
+    )
+    parser.add_argument('--max-new-tokens', type=at_least(1), default=256, help='[%(default)s]')
+    parser.add_argument('--batch-size', type=at_least(1), default=8, help='[%(default)s]')
+    add_device(parser)
+    depth = parser.add_argument_group('depth, for models that fuse it')
+    depth.add_argument(
+        '--depth',
+        type=Path,
+        help="map, or folder of maps with the images' names, in the same subfolders or in none",
+    )
+    add_depth_scale(depth)
+    depth.add_argument('--depth-config', help='predict depth with this config instead')
+    depth.add_argument('--depth-checkpoint', help='weights of --depth-config')
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises: UsageError: Arguments contradict each other."""
+    if args.image_size and len(args.image_size) > 2:
+        raise UsageError(f'--image-size: expected one or two numbers, found {len(args.image_size)}')
+    if args.projector and not args.vision:
+        raise UsageError('--projector needs --vision')
+    if args.depth and args.depth_config:
+        raise UsageError('--depth and --depth-config exclude each other')
+
+
+def build(args: argparse.Namespace) -> VisionChat:
+    from mmseg_siglip.api import VisionChat
+
+    config = dict(model_name_or_path=args.model)
+    if args.vision:
+        config['mm_vision_tower'] = args.vision
+    if args.projector:
+        config['pretrain_mm_mlp_adapter'] = args.projector
+    custom = None
+    if args.image_size:
+        size = args.image_size
+        custom = dict(image_size=size[0] if len(size) == 1 else tuple(size))
+    return VisionChat.from_pretrained(
+        config,
+        device=args.device,
+        precision=args.precision,
+        encoder_type=args.encoder_type,
+        custom_vision_config=custom,
+    )
+
+
+def depth_reader(args: argparse.Namespace) -> Callable[[Path], np.ndarray] | None:
+    """A function from an image's path to its depth (H, W), metres; None without depth."""
+    if args.depth_config:
+        from mmseg_siglip.api.depth import metric_depth
+
+        return metric_depth(args.depth_config, args.depth_checkpoint, device=args.device)
+    if args.depth is None:
+        return None
+
+    import numpy as np
+
+    from mmseg_siglip.io.image import decode_depth
+
+    maps = depth_maps(args.depth, args.images) if args.depth.is_dir() else {}
+
+    def read(path: Path) -> np.ndarray:
+        file = maps.get(path, args.depth)
+        if not file.is_file():
+            raise ValueError(f'{file}: no such depth map')
+        return decode_depth(file.read_bytes(), str(file)).astype(np.float64) / args.depth_scale
+
+    return read
+
+
+def depth_maps(folder: Path, arguments: Sequence[Path]) -> dict[Path, Path]:
+    """Image to map: the one at the same place below `folder` as the image below its argument, or
+    the one of the image's name in `folder` itself.
+
+    Raises:
+        ValueError: An argument is not there, or two images have one map.
+    """
+    places: dict[Path, list[Path]] = {}
+    for argument in arguments:
+        for image in find_images(argument):
+            inside = image.relative_to(argument) if argument.is_dir() else Path(image.name)
+            places.setdefault(image, []).append(folder / inside.with_suffix('.png'))
+    maps, owners = {}, {}
+    for image, files in places.items():
+        files.append(folder / f'{image.stem}.png')
+        maps[image] = file = next((file for file in files if file.is_file()), files[0])
+        other = owners.setdefault(file, image)
+        if other != image and file.is_file():
+            raise ValueError(
+                f'{file}: expected the depth map of one image, found {other} and {image}'
+            )
+    return maps
+
+
+def run(args: argparse.Namespace) -> None:
+    check(args)
+    images = {image for path in args.images for image in find_images(path)}
+    if len(images) > 1 and args.depth and not args.depth.is_dir():
+        raise ValueError(f'--depth: expected a folder for {len(images)} images, found {args.depth}')
+    read_depth = depth_reader(args)
+
+    def options(paths: Sequence[Path]) -> dict[str, Any]:
+        depths = [read_depth(path) for path in paths] if read_depth else None
+        stream = write if len(images) == 1 else None
+        return dict(depths=depths, on_text=stream, max_new_tokens=args.max_new_tokens)
+
+    def tell(path: Path, found: Answer) -> None:
+        write('\n' if len(images) == 1 else f'{path}\t{" ".join(found.split())}\n')
+
+    answer(
+        args,
+        lambda: build(args),
+        args.question,
+        done='answered',
+        batch_size=args.batch_size,
+        options=options,
+        tell=tell,
+    )
+
+
+def write(text: str) -> None:
+    print(text, end='', flush=True)

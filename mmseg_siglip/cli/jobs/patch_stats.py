@@ -1,0 +1,76 @@
+"""Depth statistics of folders."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mmseg_siglip.api.depth import metric_depth
+from mmseg_siglip.io.files import write_atomically
+from mmseg_siglip.io.image import decode_depth, decode_rgb
+from mmseg_siglip.io.image_source import ImageEntry, ImageSource
+from mmseg_siglip.io.output_folder import OutputFolder
+from mmseg_siglip.patch_stats.export import FORMATS, Moments
+from mmseg_siglip.patch_stats.statistics import NAMES, SPACES, patch_statistics
+
+SUMMARY = 'summary.json'
+
+
+def reader(args: argparse.Namespace) -> Callable[[ImageEntry], Tensor]:
+    """A function from an entry to its depth, (H, W), metres."""
+    if args.config:
+        depth_of = metric_depth(args.config, args.checkpoint)
+        return lambda entry: torch.from_numpy(depth_of(decode_rgb(entry.read(), entry.place)))
+
+    def read(entry: ImageEntry) -> Tensor:
+        units = decode_depth(entry.read(), entry.place)
+        units[np.isin(units, list(args.invalid))] = 0
+        return torch.from_numpy(units.astype(np.float64) / args.depth_scale)
+
+    return read
+
+
+def export(args: argparse.Namespace) -> None:
+    args.stats = args.stats or NAMES
+    source = ImageSource.open(args.inputs)
+    if source.failures:
+        raise ValueError(f'{source.failures[0].path}: {source.failures[0].reason}')
+    settings = {name: value for name, value in vars(args).items() if name not in ('out', 'inputs')}
+    folder = OutputFolder(args.out)
+    folder.claim(settings)
+    try:
+        fill(args, source)
+    finally:
+        folder.close()
+
+
+def fill(args: argparse.Namespace, source: ImageSource) -> None:
+    encode, decode = FORMATS[args.format]
+    read, moments = reader(args), Moments(len(args.stats))
+    for entry in tqdm(source.entries, desc='patch statistics', unit='file'):
+        target = args.out / f'{entry.name}.{args.format}'
+        if not target.is_file():
+            statistics = patch_statistics(
+                read(entry)[None],
+                patch_size=args.patch_size,
+                grid=args.grid and tuple(args.grid),
+                space=args.space,
+                names=tuple(args.stats),
+            )
+            write_atomically(encode(statistics), target)
+        moments.add(decode(target.read_bytes()))
+    summary = dict(
+        names=list(args.stats),
+        space=args.space,
+        unit=SPACES[args.space],
+        files=len(source.entries),
+        **moments.summary(),
+    )
+    write_atomically(json.dumps(summary, indent=1) + '\n', args.out / SUMMARY)
+    print(f'{len(source.entries)} files of statistics and {SUMMARY} in {args.out}')

@@ -1,0 +1,44 @@
+"""Training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from mmseg_siglip.cli.jobs.config import build_runner, load_config, require
+from mmseg_siglip.weights.checkpoint import newest_checkpoint
+
+
+def use_amp(cfg: Config) -> None:
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind == 'OptimWrapper':
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    elif kind != 'AmpOptimWrapper':
+        raise ValueError(f'--amp needs optim_wrapper.type OptimWrapper, found {kind}.')
+
+
+def resume(cfg: Config, checkpoint: str) -> None:
+    """Resume from a file; or from the work folder, where there is something to resume from."""
+    if checkpoint != 'auto':
+        if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
+            raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
+        cfg.load_from, cfg.resume = checkpoint, True
+    elif newest_checkpoint(cfg.work_dir)[0] is not None:
+        cfg.load_from, cfg.resume = None, True
+    else:
+        cfg.resume = False
+        print_log(f'There is nothing to resume in {cfg.work_dir}: starting.', logger='current')
+
+
+def train(args: argparse.Namespace) -> None:
+    cfg = load_config(args)
+    require(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    if args.amp:
+        use_amp(cfg)
+    if args.resume is not None:
+        resume(cfg, args.resume)
+    build_runner(cfg).train()

@@ -1,0 +1,75 @@
+"""``mmseg-siglip COMMAND ...``, and ``python -m mmseg_siglip`` likewise."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+import mmseg_siglip
+from mmseg_siglip.cli.common import UsageError, leave, run
+
+COMMANDS = {
+    'segment': 'label each pixel of photographs with one of your words',
+    'refer': 'find what phrases mean in photographs',
+    'depth': 'predict the depth of photographs',
+    'ask': 'ask a LLaVA model about photographs',
+    'label': 'segment any number of images, by many processes, going on after a kill',
+    'train': 'train the model of a config',
+    'test': 'evaluate a model on the test set of a config',
+    'benchmark': 'evaluate on several data sets, one table',
+    'trace': 'follow one image through a model, stage by stage',
+    'patch-stats': 'sum up depth under each patch of a vision-language model',
+}
+
+
+def overview() -> str:
+    lines = [f'  {name:<12} {what}' for name, what in COMMANDS.items()]
+    return '\n'.join(
+        [
+            'usage: mmseg-siglip COMMAND ...',
+            '',
+            *lines,
+            '',
+            '`mmseg-siglip COMMAND --help` says more. Without a command it is segment.',
+        ]
+    )
+
+
+def parser_of(command: str) -> tuple[argparse.ArgumentParser, ModuleType]:
+    """The parser of a command, and its module."""
+    module = import_module(f'mmseg_siglip.cli.{command.replace("-", "_")}')
+    parser = argparse.ArgumentParser(
+        prog=f'mmseg-siglip {command}', description=module.__doc__, allow_abbrev=True
+    )
+    module.add_arguments(parser)
+    return parser, module
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: What comes after the name of the program; without it, the process's own, which ends
+            with it.
+
+    Returns:
+        0; 1 where input could not be used. Arguments that make no sense raise ``SystemExit(2)``.
+    """
+    if argv is None:
+        leave(main(sys.argv[1:]))
+    if not argv or argv[0] in ('-h', '--help'):
+        print(overview(), file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    if argv[0] == '--version':
+        print(mmseg_siglip.__version__)
+        return 0
+    command, rest = (argv[0], argv[1:]) if argv[0] in COMMANDS else ('segment', argv)
+    parser, module = parser_of(command)
+    args = parser.parse_args(rest)
+    try:
+        return run(module.run, args)
+    except UsageError as error:
+        parser.error(str(error))

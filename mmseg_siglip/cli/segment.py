@@ -1,0 +1,85 @@
+"""Label each pixel of photographs with one of your words; write labels, pictures and JSON."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from mmseg_siglip.cli.common import OneOf, add_device, add_images, add_out, add_trained
+from mmseg_siglip.cli.photographs import answer
+
+if TYPE_CHECKING:
+    from mmseg_siglip.api import OpenVocabSegmenter
+
+TRAINING_FREE = dict(encoder='ViT-B/16', method='sclip', templates='imagenet80')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_images(parser)
+    parser.add_argument(
+        'words', help='words between commas, or the name or file of a vocabulary (with synonyms)'
+    )
+    add_out(parser, 'segmented')
+    add_segmenter(parser)
+
+
+def add_segmenter(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `build_segmenter` takes."""
+    parser.add_argument(
+        '--encoder',
+        help='weights: an OpenAI or open_clip name, a folder, a file, a Hub id; '
+        'tiny_siglip_shapes ships along and knows coloured shapes only '
+        f'[{TRAINING_FREE["encoder"]}]',
+    )
+    parser.add_argument(
+        '--method',
+        type=OneOf('mmseg_siglip.api.segment:METHODS'),
+        metavar='NAME',
+        help='how the encoder attends, such as sclip, naclip or clearclip; an unknown name gets '
+        f'the list [{TRAINING_FREE["method"]}]',
+    )
+    parser.add_argument(
+        '--templates',
+        type=OneOf('mmseg_siglip.text.templates:TEMPLATES'),
+        metavar='NAME',
+        help='sentences around words, such as imagenet80, imagenet8 or plain '
+        f'[{TRAINING_FREE["templates"]}]',
+    )
+    add_trained(parser, of='of a trained CAT-Seg, instead of the three above', required=False)
+    add_device(parser)
+
+
+def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSegmenter:
+    """What the arguments above ask for; defaults are filled in.
+
+    Raises:
+        ValueError: They contradict each other, or there are no such weights.
+    """
+    from mmseg_siglip.api import OpenVocabSegmenter
+
+    if args.config is not None:
+        given = [f'--{name}' for name in TRAINING_FREE if getattr(args, name) is not None]
+        if given:
+            raise ValueError(f'{", ".join(given)}: expected nothing of the kind beside --config')
+        return OpenVocabSegmenter.from_config(
+            args.config, args.checkpoint, device=device, precision=args.precision
+        )
+    if args.checkpoint is not None:
+        raise ValueError('--checkpoint: expected --config, whose weights these are')
+    for name, default in TRAINING_FREE.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+    return OpenVocabSegmenter.from_pretrained(
+        args.encoder,
+        args.method,
+        device=device,
+        precision=args.precision,
+        templates=args.templates,
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from mmseg_siglip.text.vocabulary import Vocabulary, split_words
+
+    words = Vocabulary.load(split_words(args.words))
+    answer(args, lambda: build_segmenter(args, args.device), words, done='segmented')

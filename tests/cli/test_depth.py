@@ -1,0 +1,76 @@
+import json
+
+import numpy as np
+import pytest
+from commands import command
+from PIL import Image
+
+from mmseg_siglip.api import DepthPredictor
+from mmseg_siglip.io.image import decode_depth
+
+depth = command('depth')
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / 'photos').mkdir()
+    for name in ('a.png', 'b.png', 'c.png'):
+        pixels = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / 'photos' / name)
+    return tmp_path / 'photos'
+
+
+@pytest.fixture
+def options(depth_files, tmp_path):
+    config, checkpoint = depth_files
+    return ['--config', config, '--checkpoint', checkpoint, '--precision', 'fp32', '--out',
+            tmp_path / 'out']  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def predictor(depth_files):
+    return DepthPredictor.from_config(*depth_files, precision='fp32')
+
+
+def test_maps_in_millimetres(photos, options, predictor, tmp_path):
+    assert depth([photos / 'a.png', photos / 'b.png', *options]) == 0
+    expected = predictor(photos / 'b.png')
+    data = (tmp_path / 'out' / 'b.png.depth.png').read_bytes()
+    np.testing.assert_allclose(decode_depth(data, 'b') / 1000, expected.depth, atol=5.1e-4)
+    assert Image.open(tmp_path / 'out' / 'b.png.picture.png').width >= 56
+    assert json.loads((tmp_path / 'out' / 'b.png.json').read_text())['unit'] == 'metre'
+
+
+def test_maps_as_they_are(photos, options, predictor, tmp_path):
+    assert depth([photos / 'a.png', *options, '--format', 'npy']) == 0
+    found = np.load(tmp_path / 'out' / 'a.png.depth.npy')
+    np.testing.assert_allclose(found, predictor(photos / 'a.png').depth, rtol=1e-5)
+
+
+def test_one_bad_file_does_not_end_the_run(photos, options, tmp_path, capsys):
+    """Neither one that is no image nor one that is too small for the model."""
+    (photos / 'b.png').write_bytes(b'not an image')
+    Image.new('RGB', (40, 4)).save(photos / 'a.png')
+    assert depth([photos, *options]) == 1
+    printed = capsys.readouterr()
+    assert '1 of 3 images measured' in printed.out
+    (line,) = printed.err.strip().splitlines()[-1:]
+    assert line.startswith('error: 2 images could not be read: ')
+    assert f'{photos / "a.png"}: ' in line and f'{photos / "b.png"} is not an image' in line
+    assert (tmp_path / 'out' / 'c.png.depth.png').is_file()
+
+
+def test_a_scale_at_which_depth_does_not_fit(photos, options, capsys):
+    assert depth([photos, *options, '--depth-scale', '1e6']) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith('error: 3 images could not be read: ')
+    assert 'expected at most 0.065535 m at a depth scale of 1e+06' in line
+
+
+def test_two_photographs_of_one_name(photos, options, tmp_path, capsys):
+    (tmp_path / 'more').mkdir()
+    Image.new('RGB', (8, 8)).save(tmp_path / 'more' / 'a.png')
+    assert depth([photos, tmp_path / 'more', *options]) == 1
+    assert 'more/a.png have one name: a.png' in capsys.readouterr().err
+    assert depth([photos / 'a.png', photos / 'a.png', *options]) == 0

@@ -1,0 +1,139 @@
+"""What every dense method keeps to, on any encoder that it works with.
+
+A method's test is
+
+    class TestMine(DenseMethodContract):
+        cases = [(dict(type='mine'), kind) for kind in ENCODERS]
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmseg.structures import SegDataSample
+from torch.nn.functional import cosine_similarity, normalize
+
+from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
+from mmseg_siglip.models.backbones.base import patch_grid
+from mmseg_siglip.models.backbones.trunk import Surroundings, View, build_method
+from mmseg_siglip.models.segmentors import SCLIPSegmentor
+
+ENCODERS = ('clip', 'siglip')
+
+
+def images(*sizes):
+    generator = torch.Generator().manual_seed(2)
+    return [torch.randn(3, *size, generator=generator) for size in sizes]
+
+
+class DenseMethodContract:
+    """Tests of `cases`.
+
+    Attributes:
+        cases: A method, as `build_method` takes it, and a kind of encoder.
+        finer: Cells that it makes of a patch's side.
+    """
+
+    cases: list[tuple] = []
+    finer = 1
+
+    def pytest_generate_tests(self, metafunc):
+        if 'spec' in metafunc.fixturenames:
+            metafunc.parametrize(('spec', 'kind'), metafunc.cls.cases)
+
+    @pytest.fixture
+    def pretrained(self, kind, openai_file, siglip_folder):
+        return dict(clip=openai_file, siglip=siglip_folder)[kind]
+
+    @pytest.fixture
+    def encoder(self, kind, pretrained):
+        return CLIPBackbone(pretrained) if kind == 'clip' else SigLIPBackbone(pretrained)
+
+    @pytest.fixture
+    def method(self, spec):
+        return build_method(copy.deepcopy(spec))
+
+    def dense(self, encoder, method, batch):
+        """(B, D, h, w) of a batch, each of whose elements is an image, or a window of one."""
+        text = normalize(torch.randn(4, encoder.embed_dim, generator=torch.Generator()), dim=1)
+        views = [
+            View(
+                0 if method.scope == 'image' else i,
+                (0, 0, *image.shape[-2:]),
+                method.prepare(encoder.to_pixels(image)),
+            )
+            for i, image in enumerate(batch)
+        ]
+        known = Surroundings(views, lambda: text, 20.0)
+        return encoder.dense(torch.stack(list(batch)), attention=method, surroundings=known)
+
+    @pytest.mark.parametrize('size', [(32, 32), (40, 72), (33, 47), (8, 8)])
+    @torch.no_grad()
+    def test_any_size_and_no_dependence_on_neighbours(self, encoder, method, size):
+        batch = images(size, size, size)
+        dense = self.dense(encoder, method, batch)
+        grid = patch_grid(size, encoder.patch_size, encoder.image_size)
+        assert dense.shape == (3, encoder.embed_dim, *(self.finer * n for n in grid))
+        assert dense.isfinite().all()
+        assert torch.equal(self.dense(encoder, method, batch), dense)
+        if method.scope == 'window':
+            for i, image in enumerate(batch):
+                alone = self.dense(encoder, method, [image])
+                torch.testing.assert_close(alone[0], dense[i], atol=1e-5, rtol=1e-4)
+
+    @torch.no_grad()
+    def test_half_precision_is_about_the_same(self, encoder, method):
+        batch = images((32, 48), (32, 48))
+        exact = self.dense(encoder, method, batch)
+        with torch.autocast('cpu', torch.bfloat16):
+            half = self.dense(encoder, method, batch)
+        assert cosine_similarity(half.float(), exact, dim=1).min() > 0.98
+
+    def test_inference_mode_and_what_is_not_read(self, encoder, method):
+        """First in inference mode: a tensor kept there would fail in the backward pass. What the
+        encoder says that it does not read gets no gradient."""
+        batch = images((24, 40), (24, 40))
+        with torch.inference_mode():
+            self.dense(encoder, method, batch)
+        self.dense(encoder, method, batch).square().sum().backward()
+        parts = encoder.unread(method)
+        unread = {id(p) for part in parts for p in part.parameters()}
+        for parameter in encoder.parameters():
+            if id(parameter) in unread:
+                assert parameter.grad is None or not parameter.grad.any()
+        assert any(p.grad is not None and p.grad.any() for p in encoder.parameters())
+
+    def test_no_weights_of_its_own_in_checkpoints(self, encoder, method):
+        assert not list(method.parameters()) and not method.state_dict()
+        names = set(encoder.state_dict())
+        encoder.method = encoder.method_for(method)
+        assert set(encoder.state_dict()) == names
+
+    @torch.no_grad()
+    def test_windows_in_a_segmentor(self, pretrained, spec):
+        """However many at once and whatever stands beside an image, it gets the same."""
+        model = SCLIPSegmentor(
+            dict(pretrained=pretrained),
+            ['cat', 'sky, grass', 'road'],
+            templates='plain',
+            attention=copy.deepcopy(spec),
+            logit_scale=20.0,
+            test_cfg=dict(crop_size=(24, 32), stride=(16, 24), return_logits=True),
+        ).eval()
+        batch, out = images((40, 56), (24, 32), (33, 45)), (50, 61)
+
+        def predict(chosen, window_batch):
+            model.test_cfg['window_batch'] = window_batch
+            samples = [SegDataSample(metainfo=dict(ori_shape=out)) for _ in chosen]
+            return [s.seg_logits.data for s in model.predict(chosen, samples)]
+
+        together = predict(batch, 3)
+        assert all(found.shape == (3, *out) for found in together)
+        others = [predict(batch, 1), predict(batch, 100), *([predict([x], 3)[0]] for x in batch)]
+        for i, wanted in enumerate(together):
+            for found in (others[0][i], others[1][i], others[2 + i][0]):
+                torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+        with pytest.raises(ValueError, match=r'at least one patch \(8x8 pixels\), found 7x40'):
+            model.predict(images((7, 40)))
