@@ -66,9 +66,9 @@ def _is_safetensors(path: Path) -> bool:
     return start[8:] == b'{' and start[:2] != b'PK'
 
 
-def _load_weights_only(path: Path) -> Any:
+def _load_weights_only(path: Path, *, mmap: bool = False) -> Any:
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
+        return torch.load(path, map_location='cpu', weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         names = _unsafe_globals(path) or _UNSUPPORTED.findall(str(error))
         if not names:
@@ -111,6 +111,20 @@ def is_mmengine_checkpoint(checkpoint: Mapping[str, Any]) -> bool:
     return isinstance(checkpoint.get('state_dict'), dict) and isinstance(
         checkpoint.get('meta'), dict
     )
+
+
+def is_mmengine_file(path: str | Path) -> bool:
+    """`is_mmengine_checkpoint` of a file, its tensors left unread (but for the format before torch
+    1.6).
+
+    Raises:
+        ValueError: See `load_checkpoint_file`.
+    """
+    path = Path(path)
+    if _is_safetensors(path) or is_torchscript(path):
+        return False
+    checkpoint = _load_weights_only(path, mmap=zipfile.is_zipfile(path))
+    return isinstance(checkpoint, dict) and is_mmengine_checkpoint(checkpoint)
 
 
 def to_plain(value: Any, *, where: str = 'checkpoint') -> Any:

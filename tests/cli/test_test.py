@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from PIL import Image
 
 from mmseg_siglip.cli.jobs.test import place_checkpoint, use_classes
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights import checkpoint, state
 
 main = command('test')
 
@@ -143,6 +146,28 @@ def test_where_the_checkpoint_of_a_training_free_model_goes(tiny_config, weights
     assert place('google/siglip2-base-patch16-224') == ('google/siglip2-base-patch16-224', None)
     with pytest.raises(ValueError, match=r'there is no file none\.safetensors'):
         place('none.safetensors')
+
+
+def test_the_file_of_an_encoder_is_read_once(openai_file, weights, monkeypatch):
+    """Who saved it, what it is and its weights are one question to the disk."""
+    read = []
+    load = state.load_checkpoint_file
+    monkeypatch.setattr(
+        state, 'load_checkpoint_file', lambda path: (read.append(path), load(path))[1]
+    )
+    monkeypatch.setattr(checkpoint, 'load_checkpoint_file', read.append)
+    init_default_scope('mmseg_siglip')
+
+    def place(path):
+        model = dict(type='SCLIPSegmentor', vocabulary=['cat'], backbone=dict(attention='csa'))
+        cfg = Config(dict(model=model))
+        place_checkpoint(cfg, str(path))
+        return cfg
+
+    model = MODELS.build(place(openai_file).model)
+    assert read == [Path(openai_file)] and type(model.backbone).__name__ == 'CLIPBackbone'
+    read.clear()
+    assert place(weights).load_from == str(weights) and not read
 
 
 def test_classes_go_where_the_model_takes_them(tmp_path):

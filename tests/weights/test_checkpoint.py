@@ -15,6 +15,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from mmseg_siglip.weights.checkpoint import (
     drop_configs,
     is_mmengine_checkpoint,
+    is_mmengine_file,
     is_whole,
     load_checkpoint_file,
     newest_checkpoint,
@@ -117,6 +118,23 @@ def test_configs_are_left_out(tmp_path):
     assert found['message_hub'] == dict(log_scalars={}, runtime_info=dict(iter=3), resumed_keys={})
     assert is_mmengine_checkpoint(found)
     assert not is_mmengine_checkpoint({'state_dict': {}})
+
+
+@pytest.mark.parametrize('new_format', [True, False])
+def test_who_saved_a_file_is_told_without_its_tensors(tmp_path, monkeypatch, new_format):
+    theirs, others = tmp_path / 'a.pth', tmp_path / 'b.pth'
+    options = dict(_use_new_zipfile_serialization=new_format)
+    torch.save(dict(state_dict={'w': torch.ones(2)}, meta={}), theirs, **options)
+    torch.save({'w': torch.ones(2)}, others, **options)
+    save_file({'state_dict': torch.ones(2), 'meta': torch.ones(2)}, tmp_path / 'c.pth')
+    with monkeypatch.context() as patch:
+        if new_format:  # whoever reads a tensor of a zip file asks it for a storage
+            patch.setattr(torch._C.PyTorchFileReader, 'get_storage_from_record', None)
+        assert is_mmengine_file(theirs) and not is_mmengine_file(str(others))
+        assert not is_mmengine_file(tmp_path / 'c.pth')
+    theirs.write_bytes(b'<html>')
+    with pytest.raises(ValueError, match=r'a\.pth is not a checkpoint'):
+        is_mmengine_file(theirs)
 
 
 @pytest.mark.parametrize('odd', [{'meta': 3}, {'meta': {}, 'message_hub': []}, {}])

@@ -14,7 +14,7 @@ from mmseg_siglip.engine import Runner, SegVisualizationHook
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
-from mmseg_siglip.weights.checkpoint import is_mmengine_checkpoint, load_checkpoint_file
+from mmseg_siglip.weights.checkpoint import is_mmengine_file
 from mmseg_siglip.weights.fetch import fetch
 
 _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
@@ -43,7 +43,7 @@ def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     path = Path(checkpoint).expanduser()
     if not path.exists() and (path.suffix in _WEIGHT_SUFFIXES or not training_free):
         raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
-    if not training_free or (path.is_file() and is_mmengine_checkpoint(load_checkpoint_file(path))):
+    if not training_free or (path.is_file() and is_mmengine_file(path)):
         if path.is_dir():
             raise ValueError(f'{checkpoint} is a folder, expected a checkpoint file.')
         cfg.load_from = str(path)
