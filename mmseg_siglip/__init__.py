@@ -1,4 +1,4 @@
-"""Vision-language encoders (CLIP, SigLIP, SigLIP 2) for dense prediction in MMSegmentation."""
+"""Vision-language encoders (CLIP, SigLIP, TIPS, PE) for dense prediction in MMSegmentation."""
 
 from importlib import import_module
 from typing import Any

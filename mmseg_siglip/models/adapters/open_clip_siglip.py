@@ -15,12 +15,13 @@ from transformers.activations import ACT2FN
 from mmseg_siglip.weights.open_clip_checkpoint import build_timm_clip
 
 PROBE = 'visual.trunk.attn_pool.latent'
+POSITION = 'vision_model.embeddings.position_embedding.weight'
 ACTIVATIONS = ('gelu', 'gelu_pytorch_tanh')
 LOGITS = ('logit_scale', 'logit_bias')
 QKV = re.compile(r'^(.*\.attn)\.(?:qkv\.|in_proj_)(weight|bias)$')
 RENAMES = (
     (r'^visual\.trunk\.patch_embed\.proj\.', 'vision_model.embeddings.patch_embedding.'),
-    (r'^visual\.trunk\.pos_embed$', 'vision_model.embeddings.position_embedding.weight'),
+    (r'^visual\.trunk\.pos_embed$', POSITION),
     (r'^visual\.trunk\.blocks\.', 'vision_model.encoder.layers.'),
     (r'^visual\.trunk\.norm\.', 'vision_model.post_layernorm.'),
     (r'^visual\.trunk\.attn_pool\.latent$', 'vision_model.head.probe'),
@@ -105,9 +106,8 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             for pattern, replacement in RENAMES:
                 new = re.sub(pattern, replacement, new)
             result[new] = part
-    position = 'vision_model.embeddings.position_embedding.weight'
-    if PROBE in state:
-        result[position] = result[position].squeeze(0)
+    if POSITION in result:
+        result[POSITION] = result[POSITION].flatten(0, -2)
     return {n: v.reshape(1) if n in LOGITS else v for n, v in result.items()}
 
 

@@ -57,7 +57,6 @@ class Turns:
                 ref_feat_shape=rope.ref_feat_shape,
                 grid_offset=rope.grid_offset,
                 grid_indexing=rope.grid_indexing,
-                rotate_half=rope.rotate_half,
                 device=device,
             )
             self.made[grid] = torch.cat(parts, dim=-1)
@@ -79,12 +78,12 @@ class PEBlock:
             split_heads(part, attention.num_heads) for part in attention.qkv(u).chunk(3, dim=-1)
         )
         turn = self.turns(grid, u.device)
-        q, k = (self._turned(x, turn, attention.rotate_half).type_as(v) for x in (q, k))
+        q, k = (self._turned(x, turn).type_as(v) for x in (q, k))
         return q, k, v
 
-    def _turned(self, x: Tensor, turn: Tensor, half: bool) -> Tensor:
+    def _turned(self, x: Tensor, turn: Tensor) -> Tensor:
         prefix, patches = x.tensor_split([self.block.attn.num_prefix_tokens], dim=2)
-        return torch.cat([prefix, apply_rot_embed_cat(patches, turn, half=half)], dim=2)
+        return torch.cat([prefix, apply_rot_embed_cat(patches, turn)], dim=2)
 
     def out(self, y: Tensor) -> Tensor:
         return self.block.attn.proj(merge_heads(y))
@@ -262,6 +261,7 @@ def is_pe_core(model: nn.Module) -> bool:
         isinstance(trunk, Eva)
         and isinstance(trunk.attn_pool, AttentionPoolLatent)
         and isinstance(trunk.rope, RotaryEmbeddingCat)
+        and not getattr(trunk.rope, 'rotate_half', False)
         and isinstance(trunk.head, nn.Linear)
         and trunk.pos_embed is not None
         and trunk.reg_token is None

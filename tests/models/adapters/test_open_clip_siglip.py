@@ -156,11 +156,13 @@ def test_saved_as_transformers_has_it(folder, stock, tmp_path):
     assert len(AutoTokenizer.from_pretrained(tmp_path)) > 10
 
 
-@pytest.mark.parametrize('lost', ['latent', 'q.weight', 'mlp.fc1.bias'])
-def test_no_part_of_the_pooling_head_is_invented(folder, tmp_path, lost):
+@pytest.mark.parametrize(
+    'lost', ['attn_pool.latent', 'attn_pool.q.weight', 'attn_pool.mlp.fc1.bias', 'pos_embed']
+)
+def test_no_weight_is_invented(folder, tmp_path, lost):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     state = load_file(tmp_path / HF_SAFE_WEIGHTS_NAME)
-    state.pop(f'visual.trunk.attn_pool.{lost}')
+    state.pop(f'visual.trunk.{lost}')
     save_file(state, tmp_path / HF_SAFE_WEIGHTS_NAME)
     with pytest.raises(ValueError, match=r'expected the .* missing'):
         build_encoder(str(tmp_path))
