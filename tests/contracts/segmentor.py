@@ -1,7 +1,6 @@
 """What every open-vocabulary segmentor keeps to.
 
-A segmentor's test is a subclass with `modes` and a fixture `build`, a function from options of the
-constructor to a model in eval mode. Its defaults are `WORDS` and one template.
+A segmentor's test is a subclass that names it.
 """
 
 from __future__ import annotations
@@ -47,13 +46,29 @@ class DensePath(nn.Module):
 
 
 class SegmentorContract:
-    """See above.
+    """Tests of one segmentor, on two encoders.
 
     Attributes:
+        segmentor: Its class.
+        options: What its constructor needs beside encoder and words.
         modes: Of ``test_cfg``.
     """
 
+    segmentor: type
+    options: dict = {}
     modes: tuple[str, ...] = ()
+
+    @pytest.fixture(params=['clip', 'siglip'])
+    def build(self, request, openai_file, siglip_folder):
+        """A function from options of the constructor to a model in eval mode."""
+        pretrained = dict(clip=openai_file, siglip=siglip_folder)[request.param]
+        defaults = dict(backbone=dict(pretrained=pretrained), vocabulary=WORDS, templates='plain')
+
+        def build(**options):
+            torch.manual_seed(0)
+            return self.segmentor(**(defaults | self.options | options)).eval()
+
+        return build
 
     @staticmethod
     def dense(model, batch, text):

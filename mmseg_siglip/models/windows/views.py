@@ -55,14 +55,12 @@ class Views:
 
     Attributes:
         images: (3, h, w) each; windows first, row by row, then the whole if it is among them.
-        size: (H, W) of the image that came in.
         canvas: (H, W) of the image that the windows were cut from.
         windows: On the canvas.
         with_whole: Whether the last view is the whole image.
     """
 
     images: list[Tensor]
-    size: tuple[int, int]
     canvas: tuple[int, int]
     windows: Windows
     with_whole: bool
@@ -70,15 +68,14 @@ class Views:
     @classmethod
     def of(cls, image: Tensor, config: Mapping) -> Views:
         """The views that `check_views` left."""
-        size = tuple(image.shape[-2:])
-        canvas = config['image_size'] or size
+        canvas = config['image_size'] or tuple(image.shape[-2:])
         squashed = _resize(image, canvas)
         windows = Windows.of(canvas, config)
         images = list(windows.crops(squashed))
         with_whole = config['mode'] == 'slide_global'
         if with_whole:
             images.append(_resize(image, windows.size))
-        return cls(images, size, canvas, windows, with_whole)
+        return cls(images, canvas, windows, with_whole)
 
     def cells(self, size: tuple[int, int]) -> int:
         """Numbers that `probabilities` holds for one word at an output of `size`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contracts import segmentor as contract
 from contracts.segmentor import SegmentorContract
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
@@ -49,25 +48,9 @@ def build(openai_file, siglip_folder):
 
 
 class TestContract(SegmentorContract):
+    segmentor = CATSegSegmentor
+    options = dict(decode_head=HEAD)
     modes = ('whole', 'slide', 'slide_global')
-
-    @pytest.fixture(params=['clip', 'siglip'])
-    def build(self, request, openai_file, siglip_folder):
-        def build(**options):
-            pretrained = openai_file if request.param == 'clip' else siglip_folder
-            options = (
-                dict(
-                    backbone=dict(pretrained=pretrained),
-                    decode_head=HEAD,
-                    vocabulary=contract.WORDS,
-                    templates='plain',
-                )
-                | options
-            )
-            torch.manual_seed(0)
-            return CATSegSegmentor(**options).eval()
-
-        return build
 
     @staticmethod
     def dense(model, batch, text):

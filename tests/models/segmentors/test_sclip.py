@@ -6,7 +6,6 @@ import open_clip
 import oracles
 import pytest
 import torch
-from contracts import segmentor as contract
 from contracts.segmentor import SegmentorContract, images, sample
 from torch._dynamo.testing import CompileCounter
 from torch.nn.functional import grid_sample, interpolate, normalize
@@ -30,24 +29,9 @@ def own_cache(tmp_path_factory):
 
 
 class TestContract(SegmentorContract):
+    segmentor = SCLIPSegmentor
+    options = dict(logit_scale=30.0)
     modes = ('slide', 'whole')
-
-    @pytest.fixture(params=['clip', 'siglip'])
-    def build(self, request, openai_file, siglip_folder):
-        def build(**options):
-            pretrained = openai_file if request.param == 'clip' else siglip_folder
-            options = (
-                dict(
-                    backbone=dict(pretrained=pretrained),
-                    vocabulary=contract.WORDS,
-                    templates='plain',
-                    logit_scale=30.0,
-                )
-                | options
-            )
-            return SCLIPSegmentor(**options).eval()
-
-        return build
 
     @staticmethod
     def dense(model, batch, text):
