@@ -20,10 +20,8 @@ from torch import Tensor, no_grad
 from transformers import TextStreamer
 
 from mmseg_siglip.api.images import is_single
-from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.api.results import Answer
 from mmseg_siglip.api.system import System
-from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike, read_image
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.fusion import depth_statistics
@@ -41,7 +39,7 @@ class VisionChat(System):
         vlm: What `load_pretrained_model` or `build_llava` gave.
     """
 
-    task, asks = 'ask', 'question'
+    task, asks, kind = 'ask', 'question', LlavaTrainer
 
     def __init__(self, vlm: PretrainedVLM) -> None:
         self.vlm = vlm
@@ -61,18 +59,8 @@ class VisionChat(System):
         return cls(vlm)
 
     @classmethod
-    def from_config(
-        cls,
-        config: str | Path | Config,
-        checkpoint: str | Path | None = None,
-        *,
-        device: str | torch.device | None = None,
-        precision: str = 'auto',
-    ) -> VisionChat:
-        """See `System.from_config`; a config of ``configs/vlm``."""
-        device = find_device(device)
-        trainer = load_trained(LlavaTrainer, config, checkpoint, device=device)
-        return cls(place(trainer.vlm, device, precision))
+    def _of_trained(cls, model: LlavaTrainer, config: Config, precision: str) -> VisionChat:
+        return cls(place(model.vlm, model.llava.device, precision))
 
     def check_prompt(self, prompt: str | None) -> str:
         """A question, the same for all images.

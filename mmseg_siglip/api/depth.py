@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from torch import Tensor
 
@@ -30,26 +29,10 @@ class DepthPredictor(System):
         model: The estimator.
     """
 
-    task, asks = 'depth', None
+    task, asks, kind = 'depth', None, SigLIPDepthEstimator
 
     def __init__(self, model: SigLIPDepthEstimator) -> None:
         self.model = model.eval()
-
-    @classmethod
-    def from_config(
-        cls,
-        config: str | Path | Config,
-        checkpoint: str | Path | None = None,
-        *,
-        device: str | torch.device | None = None,
-        precision: str = 'auto',
-    ) -> DepthPredictor:
-        """See `System.from_config`; a config of ``configs/dpt``."""
-        return cls(
-            load_trained(
-                SigLIPDepthEstimator, config, checkpoint, device=device, precision=precision
-            )
-        )
 
     @property
     def unit(self) -> str:

@@ -12,7 +12,6 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmseg_siglip.device import find_device
-from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.registry import MODELS, SCOPE
 
 Model = TypeVar('Model', bound=nn.Module)
@@ -37,7 +36,6 @@ def load_trained(
     checkpoint: str | Path | None = None,
     *,
     device: str | torch.device | None = None,
-    precision: str | None = None,
 ) -> Model:
     """The trained model of a config, ready to predict.
 
@@ -46,7 +44,6 @@ def load_trained(
         config: A config, or its file.
         checkpoint: Weights written by training; the config's ``load_from`` if not given.
         device: By default the GPU, if there is one.
-        precision: What `precision` of the model becomes; None leaves the config's.
 
     Raises:
         ValueError: There are no weights, they do not fit, or the config is of another model.
@@ -66,7 +63,4 @@ def load_trained(
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ValueError(f'{checkpoint} does not fit {config.filename}: {reason}') from error
-    if precision is not None:
-        compute_dtype(precision, device)
-        model.precision = precision
     return model.to(device).eval()

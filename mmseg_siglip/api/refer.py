@@ -36,13 +36,12 @@ class ReferringSegmenter(System):
         config: A config of ``configs/refer_sam``, or a `ReferringSegmentor` that is built already.
         checkpoint: Weights written by training; the config's ``load_from`` if not given.
         device: By default the GPU, if there is one.
-        precision: See `mmseg_siglip.precision`; the config's if not given.
 
     Raises:
         ValueError: There are no weights, they do not fit, or the config is of another model.
     """
 
-    task, asks = 'refer', 'phrases'
+    task, asks, kind = 'refer', 'phrases', ReferringSegmentor
 
     def __init__(
         self,
@@ -50,29 +49,13 @@ class ReferringSegmenter(System):
         checkpoint: str | Path | None = None,
         *,
         device: str | torch.device | None = None,
-        precision: str | None = None,
     ) -> None:
         if isinstance(config, ReferringSegmentor):
             if checkpoint is not None:
                 raise ValueError('ReferringSegmenter: a model that is built takes no checkpoint')
             self.model = config.eval() if device is None else config.to(device).eval()
-            self.model.precision = precision or self.model.precision
         else:
-            self.model = load_trained(
-                ReferringSegmentor, config, checkpoint, device=device, precision=precision
-            )
-
-    @classmethod
-    def from_config(
-        cls,
-        config: str | Path | Config,
-        checkpoint: str | Path | None = None,
-        *,
-        device: str | torch.device | None = None,
-        precision: str = 'auto',
-    ) -> ReferringSegmenter:
-        """See `System.from_config`."""
-        return cls(config, checkpoint, device=device, precision=precision)
+            self.model = load_trained(ReferringSegmentor, config, checkpoint, device=device)
 
     def check_prompt(self, prompt: Phrases | None) -> Phrases:
         """A phrase, or several to be looked for in every image."""

@@ -21,7 +21,6 @@ from torch import Tensor, no_grad
 from torch.nn.functional import normalize
 
 from mmseg_siglip.api.images import as_tensor
-from mmseg_siglip.api.load import load_trained, read_config
 from mmseg_siglip.api.results import Segmentation
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
@@ -48,7 +47,7 @@ class OpenVocabSegmenter(System):
             default, the one that they mark.
     """
 
-    task, asks = 'segment', 'words'
+    task, asks, kind = 'segment', 'words', CATSegSegmentor
 
     def __init__(
         self,
@@ -109,31 +108,16 @@ class OpenVocabSegmenter(System):
         return cls(model.to(device), short_side=side, background_index=background_index)
 
     @classmethod
-    def from_config(
+    def _of_trained(
         cls,
-        config: str | Path | Config,
-        checkpoint: str | Path | None = None,
+        model: CATSegSegmentor,
+        config: Config,
+        precision: str,
         *,
-        device: str | torch.device | None = None,
-        precision: str = 'auto',
         short_side: int | None = None,
     ) -> OpenVocabSegmenter:
-        """Build a segmenter of a trained CAT-Seg.
-
-        Args:
-            config: A config of ``configs/cat_seg``, or its file.
-            checkpoint: Weights written by training; the config's ``load_from`` if not given.
-            device: By default the GPU, if there is one.
-            precision: See `mmseg_siglip.precision`.
-            short_side: By default the one that the config resizes test images to, if it does.
-
-        Raises:
-            ValueError: There are no weights, they do not fit, or the config is of another model.
-        """
-        config = read_config(config)
-        model = load_trained(
-            CATSegSegmentor, config, checkpoint, device=device, precision=precision
-        )
+        """By default, images are resized as the config resizes test images, if it does."""
+        model.precision = precision
         return cls(model, short_side=short_side or short_side_of(config))
 
     def check_prompt(self, prompt: Words | None) -> Vocabulary:

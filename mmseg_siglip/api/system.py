@@ -37,10 +37,12 @@ class System(ABC):
         task: Its key in `SYSTEMS`.
         asks: What it wants to be told beside images: ``words``, ``phrases``, a ``question``, or
             None.
+        kind: The class of the models that are trained for it.
     """
 
     task: ClassVar[str]
     asks: ClassVar[str | None]
+    kind: ClassVar[type]
 
     @classmethod
     def from_pretrained(
@@ -68,7 +70,6 @@ class System(ABC):
         )
 
     @classmethod
-    @abstractmethod
     def from_config(
         cls,
         config: str | Path | Config,
@@ -90,6 +91,20 @@ class System(ABC):
         Raises:
             ValueError: There are no weights, they do not fit, or the config is of another model.
         """
+        from mmseg_siglip.api.load import load_trained, read_config
+        from mmseg_siglip.device import find_device
+        from mmseg_siglip.precision import compute_dtype
+
+        config, device = read_config(config), find_device(device)
+        compute_dtype(precision, device)
+        model = load_trained(cls.kind, config, checkpoint, device=device)
+        return cls._of_trained(model, config, precision, **options)
+
+    @classmethod
+    def _of_trained(cls, model: Any, config: Config, precision: str) -> System:
+        """The system of a model of `kind`."""
+        model.precision = precision
+        return cls(model)
 
     def __call__(
         self, images: ImageLike | Sequence[ImageLike], prompt: Any = None, **options

@@ -19,7 +19,7 @@ from mmseg_siglip.cli.common import (
     add_images,
     at_least,
 )
-from mmseg_siglip.cli.photographs import answer
+from mmseg_siglip.cli.photographs import answer, inside_of
 from mmseg_siglip.io.image_source import find_images
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def depth_maps(folder: Path, arguments: Sequence[Path]) -> dict[Path, Path]:
     places: dict[Path, list[Path]] = {}
     for argument in arguments:
         for image in find_images(argument):
-            inside = image.relative_to(argument) if argument.is_dir() else Path(image.name)
-            places.setdefault(image, []).append(folder / inside.with_suffix('.png'))
+            inside = inside_of(argument, image).with_suffix('.png')
+            places.setdefault(image, []).append(folder / inside)
     maps, owners = {}, {}
     for image, files in places.items():
         files.append(folder / f'{image.stem}.png')

@@ -83,7 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dense.add_argument(
         '--sam-points',
         type=at_least(1),
-        default=32,
         metavar='N',
         help='clicks a side [%(default)s]',
     )

@@ -41,9 +41,7 @@ def overview() -> str:
 def parser_of(command: str) -> tuple[argparse.ArgumentParser, ModuleType]:
     """The parser of a command, and its module."""
     module = import_module(f'mmseg_siglip.cli.{command.replace("-", "_")}')
-    parser = argparse.ArgumentParser(
-        prog=f'mmseg-siglip {command}', description=module.__doc__, allow_abbrev=True
-    )
+    parser = argparse.ArgumentParser(prog=f'mmseg-siglip {command}', description=module.__doc__)
     module.add_arguments(parser)
     return parser, module
 

@@ -109,12 +109,17 @@ def place(arguments: Sequence[Path]) -> dict[Path, Path]:
     owners: dict[Path, Path] = {}
     for argument in arguments:
         for image in find_images(argument):
-            inside = image.relative_to(argument) if argument.is_dir() else Path(image.name)
+            inside = inside_of(argument, image)
             other = owners.setdefault(inside, image)
             if other != image:
                 raise ValueError(f'{other} and {image} have one name: {inside}')
             places.setdefault(image, inside)
     return places
+
+
+def inside_of(argument: Path, image: Path) -> Path:
+    """Where an image lies below a folder; of an argument that is the image, its name."""
+    return image.relative_to(argument) if argument.is_dir() else Path(image.name)
 
 
 def keep(found: Answered, target: Path, save: Callable[[Result, Path], None]) -> None:

@@ -39,7 +39,9 @@ def load_model(
         load, options = kind.from_pretrained, dict(pretrained_model_name_or_path=source)
     else:
         load = MODEL_MAPPING[type(config)].from_pretrained
-        options = dict(pretrained_model_name_or_path=None, state_dict=dict(state))
+        # Copies, as transformers would make these very tensors the model's parameters.
+        state = {name: value.clone() for name, value in state.items()}
+        options = dict(pretrained_model_name_or_path=None, state_dict=state)
     try:
         model, report = load(
             config=config,

@@ -12,7 +12,7 @@ from commands import command
 from PIL import Image
 from safetensors import safe_open
 
-from mmseg_siglip.api.depth import create_depth_model
+from mmseg_siglip.api import DepthPredictor, create_depth_model
 from mmseg_siglip.cli.jobs import patch_stats
 from mmseg_siglip.patch_stats import PatchStatisticsFusion, patch_statistics
 
@@ -117,9 +117,8 @@ def test_depth_of_photographs_by_a_model(tmp_path, repository):
 
 
 def test_a_broken_photograph_in_a_tar_is_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        patch_stats, 'load_depth_model', lambda *_: create_depth_model('tiny_siglip_shapes')
-    )
+    predictor = DepthPredictor(create_depth_model('tiny_siglip_shapes'))
+    monkeypatch.setattr(patch_stats, 'metric_depth', lambda *_: predictor)
     (tmp_path / 'p.jpg').write_bytes(b'no picture')
     with tarfile.open(tmp_path / 'shard.tar', 'w') as tar:
         tar.add(tmp_path / 'p.jpg', 'p.jpg')

@@ -16,8 +16,8 @@ from mmseg.structures import SegDataSample
 from torch.nn.functional import cosine_similarity, normalize
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
-from mmseg_siglip.models.backbones.base import patch_grid
 from mmseg_siglip.models.backbones.trunk import Surroundings, View, build_method
+from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 
 ENCODERS = ('clip', 'siglip')

@@ -366,8 +366,12 @@ class EncoderContract:
         else:
             path = tmp_path / 'weights.safetensors'
             save_file(encoder.model.state_dict(), path)
-        again = build_encoder(str(path), **description)
+        source = Source.open(path)
+        again, other = (build_encoder(source, **description) for _ in range(2))
         assert type(again) is self.kind
+        places = {p.data_ptr() for p in again.parameters()}
+        assert places.isdisjoint(p.data_ptr() for p in other.parameters())
+        assert places.isdisjoint(value.data_ptr() for value in source.tensors.values())
         images = draw(encoder, 4, 5)
         assert_close(again.dense(images), encoder.dense(images))
         assert_close(again.encode_text(TEXTS), encoder.encode_text(TEXTS))

@@ -5,7 +5,7 @@ from mmengine.registry import DefaultScope
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
-from mmseg_siglip.cli.train import main as train
+from mmseg_siglip.cli.main import main
 from mmseg_siglip.engine import AmpOptimWrapper, optim_wrapper
 
 
@@ -92,7 +92,7 @@ def test_training_goes_on_on_another_kind_of_cpu(pretend_cpu, tiny_config, tmp_p
     argv = [str(tiny_config), '--amp', '--work-dir', str(tmp_path / 'run'), '--resume']
     for kind, iterations in ((first, 2), (second, 4)):
         pretend_cpu(kind)
-        assert train([*argv, '--cfg-options', f'train_cfg.max_iters={iterations}']) == 0
+        assert main(['train', *argv, '--cfg-options', f'train_cfg.max_iters={iterations}']) == 0
     momenta = torch.load(tmp_path / 'run/iter_4.pth')['optimizer']['state']
     assert all(state['momentum_buffer'].dtype == torch.float32 for state in momenta.values())
     assert 'resumed epoch: 0, iter: 2' in log()

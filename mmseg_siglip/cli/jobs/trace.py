@@ -120,10 +120,10 @@ def follow(trace: Trace, model: CATSegSegmentor, packed: dict) -> None:
     labels = torch.stack([sample.gt_sem_seg.data[0] for sample in samples])
     trace.add('preprocessed', images, 'normalised once, padded')
     trace.add('to the encoder', model.resize(images))
-    tokens, grid = model.backbone.tokens(model.resize(images))
-    prefix = model.backbone.num_prefix
-    trace.add('tokens', tokens, f'{prefix} CLS + {grid[0]} x {grid[1]} patches')
-    trace.add('grid', model.backbone.to_map(tokens, grid), 'row by row')
+    tokens = model.backbone.tokens(model.resize(images))
+    rows, columns = tokens.grid
+    trace.add('tokens', tokens.x, f'{tokens.prefix} CLS + {rows} x {columns} patches')
+    trace.add('grid', tokens.map, 'row by row')
     features, taps = model.extract_feat(images)
     for block, tap in zip(model.guidance_blocks, taps, strict=False):
         trace.add(f'tap after block {block}', tap)

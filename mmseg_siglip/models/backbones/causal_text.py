@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from open_clip import CLIP, SimpleTokenizer
-from open_clip.transformer import ResidualAttentionBlock, TextTransformer, text_global_pool
+from open_clip.transformer import ResidualAttentionBlock, text_global_pool
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
@@ -49,7 +49,7 @@ class CausalText(VisionLanguageBackbone):
 
     @property
     @abstractmethod
-    def text_tower(self) -> CLIP | TextTransformer:
+    def text_tower(self) -> nn.Module:
         """What holds ``token_embedding``, ``transformer``, ``ln_final`` and ``text_projection``."""
 
     def set_text(self, config: dict) -> None:
@@ -168,7 +168,7 @@ def run_causal(
     return x + block.ffn(x), k, v
 
 
-def is_causal(tower: CLIP | TextTransformer) -> bool:
+def is_causal(tower: nn.Module) -> bool:
     """Whether a text tower is what `CausalText` runs."""
     pool = tower.text_pool_type if isinstance(tower, CLIP) else tower.pool_type
     return (

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from open_clip.transformer import TextTransformer
 from timm.layers import (
     AttentionPoolLatent,
     AttentionRope,
@@ -22,7 +21,7 @@ from timm.layers import (
     apply_rot_embed_cat,
     build_rotary_pos_embed,
 )
-from timm.models.eva import Eva, EvaBlock
+from timm.models import Eva
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.block import merge_heads, split_heads
@@ -68,7 +67,7 @@ class Turns:
 class PEBlock:
     """A `Block` over a block of timm's Eva."""
 
-    def __init__(self, block: EvaBlock, turns: Turns) -> None:
+    def __init__(self, block: nn.Module, turns: Turns) -> None:
         self.block, self.turns = block, turns
 
     def norm(self, x: Tensor) -> Tensor:
@@ -171,7 +170,7 @@ class PECoreBackbone(AttentionPooled, CausalText):
         self.finish()
 
     @property
-    def text_tower(self) -> TextTransformer:
+    def text_tower(self) -> nn.Module:
         return self.model.text
 
     @classmethod
@@ -267,10 +266,9 @@ def is_pe_core(model: nn.Module) -> bool:
         and trunk.pos_embed is not None
         and trunk.reg_token is None
         and all(
-            isinstance(block, EvaBlock)
-            and isinstance(block.attn, AttentionRope)
+            isinstance(block.attn, AttentionRope)
             and block.attn.qkv is not None
-            and block.gamma_1 is None
+            and getattr(block, 'gamma_1', block) is None
             for block in trunk.blocks
         )
         and is_causal(model.text)

@@ -5,7 +5,7 @@ import torch
 from contracts.dense_method import ENCODERS, DenseMethodContract, images
 from toy_methods import ToyGuide
 
-from mmseg_siglip.cli.predict import weights_digest
+from mmseg_siglip.cli.jobs.label import weights_digest
 from mmseg_siglip.models.segmentors import CATSegSegmentor, SCLIPSegmentor
 from mmseg_siglip.registry import DENSE_METHODS
 
