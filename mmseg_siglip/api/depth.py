@@ -58,10 +58,10 @@ def create_depth_model(
     readout_type: str = 'ignore',
     **options,
 ) -> SigLIPDepthEstimator:
-    """An estimator on a SigLIP encoder's weights, its decoder untrained.
+    """An estimator on an encoder's weights, its decoder untrained.
 
     Args:
-        model_name: What `SigLIPBackbone.pretrained` takes, such as
+        model_name: What `build_encoder` takes, such as
             ``google/siglip2-so400m-patch14-384``; or a transformers configuration, for random
             weights.
         image_size: Pixels of the longer side in `predict_depth`.

@@ -21,8 +21,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from mmseg_siglip.weights.checkpoint import load_checkpoint_file
-from mmseg_siglip.weights.state import WRAPPERS, load_strict
+from mmseg_siglip.weights.state import load_strict, read_state_dict
 
 _THEIRS = re.compile(r'(?:^|\.)mm_projector\.(?:image_spatial_proj\.)?(.+)$')
 _OURS = re.compile(r'(?:^|\.)multi_modal_projector\.(.+)$')
@@ -111,12 +110,4 @@ def _read(file: Path) -> dict[str, Tensor]:
     if file.suffix == '.safetensors' and file.is_file():
         with safe_open(file, framework='pt') as tensors:
             return {key: tensors.get_tensor(key) for key in tensors.keys() if is_projector(key)}  # noqa: SIM118
-    state = load_checkpoint_file(file)
-    for key in WRAPPERS:
-        if isinstance(state.get(key), dict):
-            state = state[key]
-    return {
-        name: value
-        for name, value in state.items()
-        if isinstance(value, Tensor) and is_projector(name)
-    }
+    return {name: value for name, value in read_state_dict(file).items() if is_projector(name)}

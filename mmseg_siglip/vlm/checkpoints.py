@@ -24,8 +24,7 @@ from transformers.utils import logging
 
 from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
 from mmseg_siglip.weights.source import bundled
-from mmseg_siglip.weights.state import refuse_missing_path
-from mmseg_siglip.weights.transformers_model import first_line
+from mmseg_siglip.weights.transformers_model import load_model, load_part
 
 VISION_MODELS = {
     'siglip_vision_model': SiglipVisionModel,
@@ -57,18 +56,12 @@ def read_transformers_config(source: str, *, revision: str | None = None) -> Pre
     Raises:
         ValueError: There is none, or it needs code of its own.
     """
-    refuse_missing_path(source)
-    try:
-        with quiet():
-            return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        hint = ''
-        if source.startswith('google/siglip') and source not in RELEASED:
-            nearest = difflib.get_close_matches(source, RELEASED, n=3)
-            hint = f'; no such model was released, did you mean {" or ".join(nearest)}?'
-        raise ValueError(
-            f'{source}: no configuration that transformers knows ({first_line(error)}){hint}'
-        ) from error
+    missing = 'no configuration that transformers knows'
+    if source.startswith('google/siglip') and source not in RELEASED:
+        nearest = difflib.get_close_matches(source, RELEASED, n=3)
+        missing = f'no such model was released, did you mean {" or ".join(nearest)}?'
+    with quiet():
+        return load_part(AutoConfig, source, missing, revision=revision)
 
 
 def read_vision_config(source: str, *, revision: str | None = None) -> PretrainedConfig:
@@ -102,28 +95,6 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load(kind: type, source: str, **options) -> PreTrainedModel:
-    """``kind.from_pretrained`` without code of the checkpoint's, and with all weights found.
-
-    Raises:
-        ValueError: Weights are missing, or have another shape.
-    """
-    try:
-        with quiet():
-            model, report = kind.from_pretrained(
-                source, output_loading_info=True, trust_remote_code=False, **options
-            )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f'{source}: weights do not load ({first_line(error)})') from error
-    missing = sorted(report['missing_keys'])
-    if missing:
-        raise ValueError(
-            f'{source}: expected all weights of a {type(model).__name__}, {len(missing)} are '
-            f'missing, first {missing[0]}'
-        )
-    return model
-
-
 def load_vision_model(
     source: str,
     config: PretrainedConfig,
@@ -147,8 +118,9 @@ def load_vision_model(
         config.num_hidden_layers = num_blocks
         if hasattr(config, 'vision_use_head') or config.model_type.startswith('siglip'):
             config.vision_use_head = False
-    kind = VISION_MODELS[config.model_type]
-    model = load(kind, source, config=config, revision=revision, dtype=torch.float32)
+    with quiet():
+        kind = VISION_MODELS[config.model_type]
+        model = load_model(source, config, kind=kind, revision=revision)
     if num_blocks is not None:
         TransformersTrunk(model).drop_norm()
     return model.eval()
@@ -169,7 +141,8 @@ def load_language_model(source: str | Mapping, *, revision: str | None = None) -
         raise ValueError(
             f'{source}: expected a causal language model, found model_type {config.model_type!r}'
         )
-    return load(AutoModelForCausalLM, source, revision=revision, dtype=torch.float32).eval()
+    with quiet():
+        return load_model(source, config, kind=AutoModelForCausalLM, revision=revision).eval()
 
 
 def load_tokenizer(source: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -178,11 +151,5 @@ def load_tokenizer(source: str, *, revision: str | None = None) -> PreTrainedTok
     Raises:
         ValueError: There is none.
     """
-    try:
-        return AutoTokenizer.from_pretrained(
-            bundled(source), revision=revision, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f'{source}: expected tokenizer files, found none that load ({first_line(error)})'
-        ) from error
+    missing = 'expected tokenizer files, found none that load'
+    return load_part(AutoTokenizer, bundled(source), missing, revision=revision)

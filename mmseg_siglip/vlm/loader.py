@@ -22,7 +22,6 @@ from mmseg_siglip.vlm.assemble import (
 from mmseg_siglip.vlm.build import CustomVisionConfig, check_encoder_type, tower_options
 from mmseg_siglip.vlm.checkpoints import (
     VISION_MODELS,
-    load,
     quiet,
     read_transformers_config,
     read_vision_config,
@@ -31,7 +30,7 @@ from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_l
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN, get_size, set_size
 from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transformers
 from mmseg_siglip.vlm.vision import num_prefix, token_grid
-from mmseg_siglip.weights.transformers_model import first_line
+from mmseg_siglip.weights.transformers_model import load_model, load_part
 
 TOWER_KEYS = ('mm_vision_tower', 'mm_image_tower')
 KEYS = (
@@ -167,7 +166,8 @@ def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
         set_size(processor.image_processor, vision, size)
     rows, columns = token_grid(vision, get_size(processor.image_processor))
     config.image_seq_length = rows * columns + extra_tokens(strategy, vision)
-    model = load(DepthLlavaForConditionalGeneration, path, config=config, dtype=torch.float32)
+    with quiet():
+        model = load_model(path, config, kind=DepthLlavaForConditionalGeneration)
     return PretrainedVLM.of(model, processor)
 
 
@@ -195,14 +195,12 @@ def _llava_config(path: str) -> LlavaConfig:
 
 def _processor(path: str, config: LlavaConfig) -> LlavaProcessor:
     """The checkpoint's, counting placeholders as the model counts features."""
-    try:
-        with quiet():
-            processor = LlavaProcessor.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'{path}: expected a processor of images and text (preprocessor_config.json and '
-            f'tokenizer files) beside the weights, found none that loads ({first_line(error)})'
-        ) from error
+    missing = (
+        'expected a processor of images and text (preprocessor_config.json and tokenizer files) '
+        'beside the weights, found none that loads'
+    )
+    with quiet():
+        processor = load_part(LlavaProcessor, path, missing)
     vision = config.vision_config
     processor.patch_size = vision.patch_size
     processor.vision_feature_select_strategy = config.vision_feature_select_strategy

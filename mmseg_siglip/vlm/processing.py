@@ -15,7 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from mmseg_siglip.vlm.strategy import in_transformers
 from mmseg_siglip.vlm.vision import CLIP_TYPES, num_prefix
-from mmseg_siglip.weights.transformers_model import first_line
+from mmseg_siglip.weights.transformers_model import load_part
 
 IMAGE_TOKEN = '<image>'
 
@@ -60,15 +60,13 @@ def load_image_processor(
     Raises:
         ValueError: The checkpoint brings none.
     """
-    try:
-        processor = AutoImageProcessor.from_pretrained(
-            source, revision=revision, backend='torchvision', trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f'{source}: expected an image processor (preprocessor_config.json) beside the '
-            f'weights, found none that loads ({first_line(error)})'
-        ) from error
+    missing = (
+        'expected an image processor (preprocessor_config.json) beside the weights, found none '
+        'that loads'
+    )
+    processor = load_part(
+        AutoImageProcessor, source, missing, revision=revision, backend='torchvision'
+    )
     if config.model_type == 'siglip2_vision_model':
         processor = SiglipImageProcessor(
             resample=processor.resample,

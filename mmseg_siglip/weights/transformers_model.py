@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ def load_model(
     source: str,
     config: PretrainedConfig,
     *,
+    kind: type = AutoModel,
     state: Mapping[str, Tensor] | None = None,
     revision: str | None = None,
     attention: str | None = None,
@@ -24,6 +26,7 @@ def load_model(
     Args:
         source: Folder or Hub id; with `state`, what messages call it.
         config: Of the model.
+        kind: The class whose ``from_pretrained`` loads it.
         state: The weights of a bare file, by the model's names or those that it is published under.
         revision: Commit of a Hub id.
         attention: transformers' name of an attention implementation; its choice by default.
@@ -33,7 +36,7 @@ def load_model(
     """
     if state is None:
         refuse_missing_path(source)
-        load, options = AutoModel.from_pretrained, dict(pretrained_model_name_or_path=source)
+        load, options = kind.from_pretrained, dict(pretrained_model_name_or_path=source)
     else:
         load = MODEL_MAPPING[type(config)].from_pretrained
         # Copies, as transformers would make these very tensors the model's parameters.
@@ -59,6 +62,25 @@ def load_model(
                 f'{len(names)} are {found}, first {names[0]}'
             )
     return model
+
+
+def load_part(kind: type, source: str, missing: str, **options: Any) -> Any:
+    """What is no model: a configuration, a tokenizer, a processor.
+
+    Args:
+        kind: The class whose ``from_pretrained`` loads it, without code of the checkpoint's.
+        source: Folder or Hub id.
+        missing: What messages say where there is none.
+        options: For ``from_pretrained``.
+
+    Raises:
+        ValueError: None loads.
+    """
+    refuse_missing_path(source)
+    try:
+        return kind.from_pretrained(source, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{source}: {missing} ({first_line(error)})') from error
 
 
 def first_line(error: Exception) -> str:

@@ -346,6 +346,13 @@ class EncoderContract:
         assert torch.equal(again.x, end.x) and torch.equal(same, tap)
         if pooling:
             assert torch.equal(fresh.summary(end.x), summary)
+            fresh.dense(images)
+            return
+        for joint in (fresh.dense, fresh.encode_image):
+            with pytest.raises(
+                ValueError, match=f'{self.kind.__name__} that was reduced to its tr'
+            ):
+                joint(images)
 
     # Files and number formats
 

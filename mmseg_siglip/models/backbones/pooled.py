@@ -54,6 +54,7 @@ class AttentionPooled(VisionLanguageBackbone):
         surroundings: Surroundings | None = None,
     ) -> Tensor:
         """See `VisionLanguageBackbone`; `site` as in the constructor."""
+        self.require_pooling()
         method = self.method if attention is None else self.method_for(attention)
         readout, site = readout or self.readout, site or self.site
         self._check_dense(method, readout, site)

@@ -22,14 +22,15 @@ from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.backbones.siglip_checkpoint import read_open_clip_siglip
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import (
+    NO_PARTS,
     Described,
     TransformersBackbone,
-    load_part,
 )
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
+from mmseg_siglip.weights.transformers_model import load_part
 
 READOUTS = ('map', 'value', 'raw')
 
@@ -173,7 +174,7 @@ class SigLIPBackbone(AttentionPooled, TransformersBackbone):
         if checkpoint.state is not None:
             load_strict(self.model, self.rename(checkpoint.state), name)
         tokenizer = tokenizer or found.tokenizer
-        self.tokenizer = tokenizer and load_part(AutoTokenizer, tokenizer)
+        self.tokenizer = tokenizer and load_part(AutoTokenizer, tokenizer, NO_PARTS)
         side = described.vision_config.image_size
         mean, std = checkpoint.pixels
         self.image_processor = SiglipImageProcessor(

@@ -17,9 +17,10 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.weights.source import Source, bundled
-from mmseg_siglip.weights.transformers_model import first_line, load_model
+from mmseg_siglip.weights.transformers_model import load_model, load_part
 
 OF_THE_FILE = ('_name_or_path', 'architectures', 'dtype', 'torch_dtype', 'transformers_version')
+NO_PARTS = 'expected tokenizer and preprocessor files beside the weights, found none that load'
 Described = str | Mapping
 
 
@@ -93,13 +94,13 @@ class TransformersBackbone(VisionLanguageBackbone):
             state = self.rename(source.tensors) if source.is_file else None
             self.model = load_model(source.name, described, state=state, revision=revision)
         if tokenizer is not None:
-            self.tokenizer = load_part(AutoTokenizer, tokenizer)
+            self.tokenizer = load_part(AutoTokenizer, tokenizer, NO_PARTS)
         if isinstance(config, Mapping):
             return
         if tokenizer is None:
-            self.tokenizer = load_part(AutoTokenizer, config, revision=revision)
+            self.tokenizer = load_part(AutoTokenizer, config, NO_PARTS, revision=revision)
         self.image_processor = load_part(
-            AutoImageProcessor, config, revision=revision, backend='torchvision'
+            AutoImageProcessor, config, NO_PARTS, revision=revision, backend='torchvision'
         )
 
     def rename(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -194,27 +195,8 @@ def read_config(
         fields = dict(source)
         config = AutoConfig.for_model(fields.pop('model_type', None), **fields)
     else:
-        try:
-            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f'{source}: no configuration of a {expected} model ({first_line(error)})'
-            ) from error
+        missing = f'no configuration of a {expected} model'
+        config = load_part(AutoConfig, source, missing, revision=revision)
     if config.model_type not in model_types:
         raise ValueError(f'{source}: expected model_type {expected}, found {config.model_type!r}')
     return config
-
-
-def load_part(kind: type, source: str, **options: Any) -> Any:
-    """A tokenizer or an image processor.
-
-    Raises:
-        ValueError: None is there.
-    """
-    try:
-        return kind.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f'{source}: expected tokenizer and preprocessor files beside the weights, '
-            f'found none that load ({first_line(error)})'
-        ) from error
