@@ -6,10 +6,12 @@ FOLDER/POINT. The writes of a training are checkpoint, pointer, checkpoint, poin
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 
+import matplotlib.pyplot  # noqa: F401  # once for all processes
 from mmengine.config import Config
 
 from mmseg_siglip.engine import Runner
@@ -73,6 +75,8 @@ def before_the_removal():
 
 
 def main(config: str, folder: str, *points: str) -> None:
+    Config.pretty_text = ''  # it takes longer than the training
+    gc.freeze()
     for point in points:
         child = os.fork()
         if child == 0:
