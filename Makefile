@@ -3,12 +3,15 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench
+.PHONY: demo test test-all lint bench
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m mmseg_siglip.demo
 
 test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -n 2 -q -m 'not slow'
+
+test-all: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n 2 -q
 
 bench: $(INSTALLED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import tempfile
@@ -20,7 +21,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from layouts import LAYOUTS, write_layout  # noqa: E402
-from mmengine.config import Config  # noqa: E402
+from mmengine.config import Config, config  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -31,9 +32,17 @@ pytest_plugins = ['tiny_encoders', 'tiny_sams', 'tiny_vlm', 'tiny_systems']
 REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
 
+# Laying out a config's text takes longer than a tiny training: it stays as it is.
+config.FormatCode = lambda text, **_: (text, True)
+
 # A busy machine is no reason for a property test to fail.
 settings.register_profile('busy', deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('busy')
+
+
+def pytest_collection_finish():
+    """What was imported is not looked through by each collection of garbage."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

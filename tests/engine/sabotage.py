@@ -6,11 +6,13 @@ FOLDER/POINT. The writes of a training are checkpoint, pointer, checkpoint, poin
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot  # noqa: F401  # once for all processes
 from mmengine.config import Config
 
 from mmseg_siglip.engine import Runner
@@ -57,6 +59,8 @@ def before_the_removal():
 
 
 def main(config: str, folder: str, *points: str) -> None:
+    Config.pretty_text = ''  # it takes longer than the training
+    gc.freeze()
     for point in points:
         child = os.fork()
         if child == 0:
