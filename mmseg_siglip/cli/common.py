@@ -97,7 +97,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', help='such as cuda:0 or cpu [a GPU, if there is one]')
 
 
-def add_depth_scale(parser: argparse._ActionsContainer) -> None:
+def add_depth_scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--depth-scale',
         type=positive,
