@@ -11,7 +11,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.nn.functional import grid_sample, interpolate, normalize
 from toy_methods import Half
 
-from mmseg_siglip.models.segmentors.sclip import SCLIPSegmentor
+from mmseg_siglip.models.segmentors import OpenVocabularyTTAModel, SCLIPSegmentor
 from mmseg_siglip.text.templates import get_templates
 from mmseg_siglip.text.vocabulary import Vocabulary
 
@@ -149,6 +149,16 @@ def test_row_chunks_do_not_show(make, monkeypatch, chunk):
     result = model.predict(images((40, 72)))[0]
     torch.testing.assert_close(result.seg_logits.data, expected.seg_logits.data)
     assert torch.equal(result.pred_sem_seg.data, expected.pred_sem_seg.data)
+
+
+def test_thresholds_hold_for_a_mean_over_views(make):
+    model = make(prob_thd=0.35, background_index=1)
+    batch = images((40, 72))
+    (alone,) = model.predict(batch)
+    labels = alone.pred_sem_seg.data
+    assert not torch.equal(labels[0], alone.seg_logits.data.argmax(0))
+    (merged,) = OpenVocabularyTTAModel(model).merge_preds([model.predict(batch)])
+    assert torch.equal(merged.pred_sem_seg.data, labels)
 
 
 def test_loaded_weights_reach_the_logit_scale(make):
