@@ -8,12 +8,11 @@ from collections import defaultdict
 import pytest
 import transformers
 
-COMMANDS = {'main', 'parse'}
+COMMANDS = {'add_arguments', 'main', 'parse', 'run'}
 """Every command has these."""
 
 KNOWN = {
     'benchmark',
-    'check_test_cfg',
     'compose',
     'measure',
     'read_config',

@@ -29,7 +29,7 @@ PUBLIC_DEPTH = dict(
 )
 DOCUMENTED = {'transformers.utils.logging'}
 STANDARD = {'os'}  # os._exit is documented
-OF_PYTHON = {'_abc_impl', '_is_protocol'}
+OF_PYTHON = {'_abc_impl', '_is_protocol', '_is_runtime_protocol'}
 
 LISTED = {name for part in PARTS for name in part.names}
 

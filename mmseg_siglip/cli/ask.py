@@ -69,7 +69,7 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError('--depth and --depth-config exclude each other')
 
 
-def build(args: argparse.Namespace) -> VisionChat:
+def build_chat(args: argparse.Namespace) -> VisionChat:
     from mmseg_siglip.api import VisionChat
 
     config = dict(model_name_or_path=args.model)
@@ -155,7 +155,7 @@ def run(args: argparse.Namespace) -> None:
 
     answer(
         args,
-        lambda: build(args),
+        lambda: build_chat(args),
         args.question,
         done='answered',
         batch_size=args.batch_size,

@@ -25,7 +25,7 @@ COMMANDS = {
 }
 
 
-def overview() -> str:
+def list_commands() -> str:
     lines = [f'  {name:<12} {what}' for name, what in COMMANDS.items()]
     return '\n'.join(
         [
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         leave(main(sys.argv[1:]))
     if not argv or argv[0] in ('-h', '--help'):
-        print(overview(), file=sys.stdout if argv else sys.stderr)
+        print(list_commands(), file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2
     if argv[0] == '--version':
         print(mmseg_siglip.__version__)

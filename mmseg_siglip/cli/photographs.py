@@ -53,7 +53,7 @@ def answer(
     places = {}
     if args.out is not None:
         refuse_inside(args.out, args.images)
-        places = place(args.images)
+        places = output_places(args.images)
     system = build()
     prompt = system.check_prompt(prompt)
     broken: dict[Path, str] = {}
@@ -99,7 +99,7 @@ def outcomes(
         yield from zip(paths, found, strict=True)
 
 
-def place(arguments: Sequence[Path]) -> dict[Path, Path]:
+def output_places(arguments: Sequence[Path]) -> dict[Path, Path]:
     """Image to where its output belongs: as it lies below its folder, or by its name.
 
     Raises:

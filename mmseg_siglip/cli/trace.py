@@ -10,12 +10,12 @@ import argparse
 
 from mmseg_siglip.cli.common import add_config
 
-SPLITS = ('train', 'val', 'test')
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    parser.add_argument('--split', choices=SPLITS, help='whose data [the first that there is]')
+    parser.add_argument(
+        '--split', choices=('train', 'val', 'test'), help='whose data [the first that there is]'
+    )
     parser.add_argument('--index', type=int, default=0, help='number of the sample [%(default)s]')
 
 

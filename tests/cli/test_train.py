@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 import torch
 from commands import command
@@ -12,9 +14,11 @@ def train(tiny_config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv('RANK', raising=False)
 
+    numbers = count()  # the Runner's own names are the same within a second
+
     def run(*argv):
         capsys.readouterr()
-        options = ['--cfg-options', 'train_cfg.max_iters=4']
+        options = ['--cfg-options', 'train_cfg.max_iters=4', f'experiment_name=run{next(numbers)}']
         status = main([str(tiny_config), *options, *map(str, argv)])
         return status, capsys.readouterr().err.splitlines()
 

@@ -16,7 +16,6 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmseg_siglip.cli.jobs.config import load_config, require, require_data
-from mmseg_siglip.cli.trace import SPLITS
 from mmseg_siglip.models.decode_heads.cat_seg_aggregator import cost_volume
 from mmseg_siglip.models.segmentors import CATSegSegmentor
 from mmseg_siglip.registry import DATASETS, MODELS
@@ -152,7 +151,11 @@ def trace(args: argparse.Namespace) -> None:
     require(cfg, 'model')
     if MODELS.get(cfg.model.type) is not CATSegSegmentor:
         raise ValueError(f'tools/trace.py follows a CATSegSegmentor, found {cfg.model.type}.')
-    splits = [args.split] if args.split else [s for s in SPLITS if f'{s}_dataloader' in cfg]
+    splits = (
+        [args.split]
+        if args.split
+        else [s for s in ('train', 'val', 'test') if f'{s}_dataloader' in cfg]
+    )
     if not splits or f'{splits[0]}_dataloader' not in cfg:
         raise ValueError(f'{Path(cfg.filename)} has no data to follow.')
     loader = cfg[f'{splits[0]}_dataloader']

@@ -91,7 +91,7 @@ def siglip_config(config: Mapping, source: str) -> SiglipConfig:
     return SiglipConfig(vision_config=vision, text_config=words)
 
 
-def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_siglip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename an open_clip SigLIP's state dict to `SiglipModel`'s names; these stay as they are."""
     state, result = dict(state), {}
     for kind in ('weight', 'bias'):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 from transformers import AutoModel, AutoTokenizer, SiglipImageProcessor
 
-from mmseg_siglip.models.adapters.open_clip_siglip import PROBE, siglip_config, to_transformers
+from mmseg_siglip.models.adapters.open_clip_siglip import PROBE, siglip_config, to_siglip
 from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.pooled import AttentionPooled
 from mmseg_siglip.models.backbones.position import resize_position
@@ -182,7 +182,7 @@ class SigLIPBackbone(AttentionPooled, TransformersBackbone):
         )
 
     def rename(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return to_transformers(state)
+        return to_siglip(state)
 
     def blocks(self) -> list[SigLIPBlock]:
         return [SigLIPBlock(layer) for layer in self.model.vision_model.encoder.layers]

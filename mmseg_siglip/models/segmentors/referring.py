@@ -34,7 +34,7 @@ WHY_NO_FLIP = 'a phrase such as "the left one" means another object in a mirrore
 
 
 @dataclass(frozen=True)
-class Answer:
+class ImageAnswer:
     """What is found for the P phrases of an image.
 
     Attributes:
@@ -139,7 +139,7 @@ class ReferringSegmentor(BaseSegmentor):
 
     def answer(
         self, inputs: Sequence[Tensor], texts: Sequence[Sequence[str]]
-    ) -> tuple[list[Answer], SAMFeatures]:
+    ) -> tuple[list[ImageAnswer], SAMFeatures]:
         """Masks of every phrase of every image.
 
         Args:
@@ -151,20 +151,20 @@ class ReferringSegmentor(BaseSegmentor):
         """
         features = self.extract_feat(inputs)
         sizes = self.encoder.draw_sizes([tuple(image.shape[-2:]) for image in inputs])
-        answers: dict[int, Answer] = {}
+        answers: dict[int, ImageAnswer] = {}
         for size, images in places_by(sizes).items():
             phrases = Phrases(texts).take(images)
             self.encoder.select(size)
             image = self.encoder.encode_images([inputs[i] for i in images], size)
             found = self._decode(image, phrases, features.take(images))
             for i, patches, own in zip(images, image.patches, found, strict=True):
-                answers[i] = Answer(*own, patches, image.coverage)
+                answers[i] = ImageAnswer(*own, patches, image.coverage)
         return [answers[i] for i in range(len(inputs))], features
 
     def _decode(
         self, image: ImageFeatures, phrases: Phrases, features: SAMFeatures
     ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Masks, IoU and aspects of each image's phrases, see `Answer`."""
+        """Masks, IoU and aspects of each image's phrases, see `ImageAnswer`."""
         text, owners = self.encoder.encode_text(phrases.texts), phrases.owners
         step = len(owners) if torch.is_grad_enabled() else self.test_cfg['phrase_batch']
         found = [
