@@ -21,9 +21,7 @@ def test_writes_an_encoder_to_train_from(tmp_path, monkeypatch):
 
 
 def test_every_bundled_class_fits_the_context_in_every_template(tmp_path):
-    tokenizer = AutoTokenizer.from_pretrained(
-        SigLIPBackbone(pretrained='tiny_siglip_shapes').source
-    )
+    tokenizer = SigLIPBackbone(pretrained='tiny_siglip_shapes').tokenizer
     for path in sorted(BUNDLED.glob('*.txt')):
         queries = Vocabulary.load(path).queries
         longest = max(queries, key=lambda query: len(tokenizer.tokenize(query)))
