@@ -18,18 +18,21 @@ def encoder_kinds() -> list[type[VisionLanguageBackbone]]:
     ]
 
 
-def build_encoder(name_or_path: str | Source, **options) -> VisionLanguageBackbone:
+def build_encoder(
+    name_or_path: str | Source, *, revision: str | None = None, **options
+) -> VisionLanguageBackbone:
     """Build the backbone of a checkpoint, its kind found from what the checkpoint holds.
 
     Args:
         name_or_path: A file, a folder, a Hub id, ``NAME:TAG`` of open_clip, an OpenAI name, or
             the name of a checkpoint that ships with this package.
+        revision: Commit of a Hub id.
         options: Passed to the backbone.
 
     Raises:
         ValueError: Nothing known is there; the message lists what was looked for.
     """
-    source = Source.open(name_or_path)
+    source = Source.open(name_or_path, revision=revision)
     return find_encoder(source)(source, **options)
 
 

@@ -67,6 +67,7 @@ class TransformersBackbone(VisionLanguageBackbone):
         source = None if pretrained is None else Source.open(pretrained, revision=revision)
         if source is not None and not source.is_file and config is not None:
             raise ValueError(f'{source}: brings its own configuration; drop config')
+        revision = revision if source is None else source.revision
         self.open_model(source, bundled(config), tokenizer, revision)
         self.config = self.model.config
         vision, text = self.config.vision_config, self.config.text_config

@@ -5,7 +5,7 @@ import pytest
 import torch
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, PretrainedConfig
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone, build_encoder
 from mmseg_siglip.models.backbones.build import find_encoder_type
@@ -60,3 +60,16 @@ def test_refusals_list_what_was_looked_for(tmp_path):
             build_encoder(str(source))
     with pytest.raises(ValueError, match='no such file or folder'):
         build_encoder(str(tmp_path / 'absent.pt'))
+
+
+def test_a_commit_of_the_hub_is_asked_for_from_the_first_look_on(monkeypatch):
+    asked = []
+
+    def get_config_dict(name, **options):
+        asked.append(options.get('revision'))
+        raise OSError('no network')
+
+    monkeypatch.setattr(PretrainedConfig, 'get_config_dict', get_config_dict)
+    with pytest.raises(ValueError, match='no model of that name can be reached'):
+        build_encoder('some/model', revision='abc123')
+    assert asked == ['abc123']
