@@ -15,7 +15,6 @@ KNOWN = {
     'benchmark',
     'compose',
     'measure',
-    'read_config',
     'table',
 }
 """Public functions and classes that more than one module defines today. The set only shrinks."""

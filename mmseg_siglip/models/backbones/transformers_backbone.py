@@ -88,7 +88,7 @@ class TransformersBackbone(VisionLanguageBackbone):
         """Set the model and its processors; see `open_checkpoint`."""
         if config is None:
             config = str(source.folder) if source.is_file else source.name
-        described = read_config(config, self.model_types, revision=revision)
+        described = describe_model(config, self.model_types, revision=revision)
         if source is None:
             self.model = AutoModel.from_config(described, dtype=torch.float32)
         else:
@@ -183,7 +183,7 @@ class TransformersBackbone(VisionLanguageBackbone):
                 part.save_pretrained(folder)
 
 
-def read_config(
+def describe_model(
     source: Described, model_types: Sequence[str], *, revision: str | None = None
 ) -> PretrainedConfig:
     """A transformers configuration: a folder's, a Hub id's, or a mapping with its `model_type`.
