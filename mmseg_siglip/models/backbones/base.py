@@ -22,6 +22,7 @@ from mmseg_siglip.models.backbones.trunk import (
     Surroundings,
     block_positions,
     build_method,
+    method_name,
 )
 from mmseg_siglip.models.backbones.vision_trunk import VisionTrunk
 
@@ -112,6 +113,11 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
             One (B, C, h, w) per index, before the trunk's final norm.
         """
         return self.forward_intermediates(images, self.out_indices, stop_early=True)[1]
+
+    @property
+    def attention(self) -> str:
+        """The name of the default dense method."""
+        return method_name(self.method)
 
     def method_for(self, attention: str | dict | Method) -> Method:
         """A dense method that this encoder can work with.
