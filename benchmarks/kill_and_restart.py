@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         while (there := sum(written(out).values())) < args.kill_at * args.images:
             if run.poll() is not None:
                 sys.exit(f'error: the run ended too early:\n{run.communicate()[1][-3000:]}')
-            time.sleep(0.2)
+            time.sleep(0.02)
         killed = kill(run)
         before, marks = written(out), stamps(out)
         print(f'{killed} processes killed after {time.perf_counter() - begin:.0f} s, at {there}')

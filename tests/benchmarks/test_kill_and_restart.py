@@ -17,7 +17,7 @@ import pytest
 def test_two_processes_killed_in_the_middle_lose_and_repeat_nothing(repository, options):
     script = [str(repository / 'benchmarks' / 'kill_and_restart.py')]
     result = subprocess.run(
-        [sys.executable, *script, '--images', '40', '--sample', '10', *options],
+        [sys.executable, *script, '--images', '120', '--sample', '10', *options],
         env=dict(os.environ, PYTHONPATH=str(repository)),
         capture_output=True,
         text=True,
