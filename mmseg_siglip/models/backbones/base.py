@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         """
         self.require_pooling()
         method = self.method if attention is None else self.method_for(attention)
+        surroundings = replace(surroundings or Surroundings(), readout=readout)
         tokens, _ = self.forward_intermediates(images, method=method, surroundings=surroundings)
         return self.project(tokens, readout=readout)
 

@@ -62,7 +62,6 @@ class AttentionPooled(VisionLanguageBackbone):
             return super().dense(
                 images, attention=method, readout=readout, surroundings=surroundings
             )
-        self.require_pooling()
         trunk = Trunk(self, images, surroundings=surroundings)
         tokens = Tokens(trunk.output(-1), trunk.grid, trunk.prefix)
         mix = lambda q, k, v: method.mix(q, k, v, trunk)  # noqa: E731

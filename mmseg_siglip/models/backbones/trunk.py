@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmseg_siglip.models.backbones.block import Block, Residual, run_block
 from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
 if TYPE_CHECKING:
@@ -108,12 +109,14 @@ class Surroundings:
         text: Gives (Q, D), unit length.
         logit_scale: Factor on cosines.
         batch: Most windows that pass through a block at once; None for all.
+        readout: How tokens are projected; the encoder's setting if None.
     """
 
     views: Sequence[View] = ()
     text: Callable[[], Tensor] | None = None
     logit_scale: float | None = None
     batch: int | None = None
+    readout: str | None = None
 
 
 class Trunk:
@@ -212,7 +215,7 @@ class Trunk:
 
     def project(self, tokens: Tokens) -> Tensor:
         """Tokens into the joint space, (B, D, h, w), not normalised."""
-        return self.encoder.project(tokens)
+        return self.encoder.project(tokens, readout=self.surroundings.readout)
 
     @property
     def pixels(self) -> Tensor:
@@ -236,9 +239,10 @@ class Trunk:
         return self.surroundings.text()
 
     def cosines(self, tokens: Tokens) -> Tensor:
-        """Of tokens with the words: (B, Q, h, w)."""
+        """Of tokens with the words: (B, Q, h, w) float32, whatever the encoder computes in."""
         dense = normalize(self.project(tokens).float(), dim=1)
-        return torch.einsum('bdhw,qd->bqhw', dense, self.text)
+        with autocast('fp32', dense.device):
+            return torch.einsum('bdhw,qd->bqhw', dense, self.text)
 
     def labels(self, tokens: Tokens) -> Tensor:
         """The nearest word of each patch, for methods that look twice: (B, h, w) int64."""

@@ -5,6 +5,7 @@ from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.models.backbones.block import attend, run_block
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk, View
+from mmseg_siglip.models.dense import Vanilla
 
 
 @pytest.fixture(scope='module', params=['clip', 'siglip'])
@@ -82,3 +83,36 @@ def test_nobody_said_what_is_looked_for(backbone):
 def test_no_such_block(backbone):
     with pytest.raises(ValueError, match='expected blocks from -3 to 2, found 3'):
         Trunk(backbone, torch.randn(1, 3, 24, 40)).output(3)
+
+
+class Twice(Vanilla):
+    """Asks for labels before its answer, and keeps the cosines that they came from."""
+
+    def forward(self, trunk):
+        tokens = super().forward(trunk)
+        self.cosines = trunk.cosines(tokens)
+        return tokens
+
+
+@torch.no_grad()
+def test_a_method_reads_patches_as_the_caller_does(siglip_folder):
+    backbone, method = SigLIPBackbone(siglip_folder, readout='value'), Twice()
+    text = torch.nn.functional.normalize(torch.randn(4, backbone.embed_dim), dim=-1)
+    known, images = Surroundings(text=lambda: text), torch.randn(2, 3, 24, 40)
+    found = {}
+    for readout in ('value', 'map'):
+        dense = backbone.dense(images, attention=method, readout=readout, surroundings=known)
+        unit = torch.nn.functional.normalize(dense, dim=1)
+        found[readout] = torch.einsum('bdhw,qd->bqhw', unit, text)
+        torch.testing.assert_close(method.cosines, found[readout])
+    assert not torch.allclose(found['map'], found['value'], atol=1e-2)
+
+
+@torch.no_grad()
+def test_cosines_are_not_rounded(backbone):
+    text = torch.nn.functional.normalize(torch.randn(4, backbone.embed_dim), dim=-1)
+    trunk = Trunk(backbone, torch.randn(1, 3, 24, 40), surroundings=Surroundings(text=lambda: text))
+    with torch.autocast('cpu', torch.bfloat16):
+        assert (
+            trunk.cosines(Tokens(trunk.output(-1), trunk.grid, trunk.prefix)).dtype is torch.float32
+        )
