@@ -14,13 +14,20 @@ def resolve(place: str) -> Any:
 
 
 class LazyMapping(Mapping[str, Any]):
-    """Args: places: What `resolve` takes, by key; a value is resolved when it is looked up."""
+    """A mapping whose values are imported when they are looked up, and by nothing else.
+
+    Args:
+        places: What `resolve` takes, by key.
+    """
 
     def __init__(self, places: Mapping[str, str]) -> None:
         self._places = dict(places)
 
     def __getitem__(self, key: str) -> Any:
         return resolve(self._places[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

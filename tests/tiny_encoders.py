@@ -42,6 +42,22 @@ SIGLIP_CONFIGS = dict(
     siglip2=dict(model_type='siglip2', vision_config=dict(TOWER, num_patches=16), text_config=TEXT),
 )
 
+PE_SIZES = dict(
+    img_size=32, patch_size=8, embed_dim=48, depth=3, num_heads=2, ref_feat_shape=(4, 4)
+)
+PE_CONFIG = dict(
+    embed_dim=40,
+    vision_cfg=dict(
+        image_size=32,
+        timm_model_name='vit_pe_core_tiny_patch16_384',
+        timm_model_pretrained=False,
+        timm_pool='map',
+        timm_proj=None,
+    ),
+    text_cfg=dict(context_length=32, vocab_size=49408, width=32, heads=2, layers=2),
+    custom_text=True,
+)
+
 
 @pytest.fixture(scope='session')
 def clip_config():

@@ -5,9 +5,7 @@ import sys
 import pytest
 from contracts.system import SystemContract
 
-import mmseg_siglip
-from mmseg_siglip import apis
-from mmseg_siglip.api import OFFERED, SYSTEMS, System
+from mmseg_siglip.api import SYSTEMS
 
 PROMPTS = dict(segment=['red star', 'ground'], refer='the ring', depth=None, ask='what?')
 OPTIONS = dict(ask=dict(max_new_tokens=4))
@@ -62,21 +60,6 @@ def test_options_in_common(system_files, task, option, message):
 def test_weights_must_be_there(system_files, task, tmp_path):
     with pytest.raises(ValueError, match='checkpoint not found: there is no file .*none.pth'):
         SYSTEMS[task].from_config(system_files[task][0], tmp_path / 'none.pth')
-
-
-def test_names_old_and_new_are_the_same():
-    assert SYSTEMS.keys() == PROMPTS.keys()
-    for name in [name for names in OFFERED.values() for name in names]:
-        assert getattr(apis, name) is getattr(mmseg_siglip.api, name)
-        assert getattr(mmseg_siglip, name) is getattr(apis, name)
-    assert apis.read_image and apis.load_trained and mmseg_siglip.vlm.VisionChat is apis.VisionChat
-    assert issubclass(SYSTEMS['depth'], System) and set(OFFERED['mmseg_siglip.api.depth']) < set(
-        dir(apis)
-    )
-    with pytest.raises(AttributeError, match="'mmseg_siglip.apis' has no attribute 'nothing'"):
-        _ = apis.nothing
-    with pytest.raises(KeyError):
-        SYSTEMS['fly']
 
 
 def test_the_front_door_opens_quickly(repository):

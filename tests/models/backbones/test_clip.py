@@ -74,38 +74,6 @@ def test_quick_gelu_is_not_gelu(backbone, tiny_clip, clip_config):
     assert (backbone.dense(images) - other.dense(images)).abs().max() > 1e-3
 
 
-@torch.no_grad()
-@pytest.mark.parametrize(
-    ('texts', 'counts'),
-    [
-        (['sky'], [2, 1]),
-        (['a photo of a sky', 'a photo of a cat'], [5, 4]),
-        (['a photo of a sky', 'a photo of a cat', 'the sky'], [1, 18]),
-    ],
-    ids=['trimmed', 'shared prefix', 'nothing shared'],
-)
-def test_text_tower_runs_only_over_what_is_needed(backbone, texts, counts):
-    tokens = []
-    first = backbone.model.transformer.resblocks[0].ln_1
-    hook = first.register_forward_pre_hook(lambda module, args: tokens.append(args[0][..., 0]))
-    backbone.encode_text(texts)
-    hook.remove()
-    assert [part.numel() for part in tokens] == counts
-
-
-@torch.no_grad()
-@pytest.mark.parametrize('same', [0, 1, 5, 9])
-def test_shared_prefixes_change_nothing(backbone, tiny_clip, same):
-    """Against open_clip's own tower at its full context; ids drawn at random, end of text last."""
-    torch.manual_seed(same)
-    tokens = torch.randint(1, 1000, (4, 10))
-    tokens[:, :same] = tokens[:1, :same]
-    tokens[:, 9] = tiny_clip.vocab_size - 1
-    padded = torch.nn.functional.pad(tokens, (0, backbone.model.context_length - 10))
-    expected = tiny_clip.encode_text(padded)
-    torch.testing.assert_close(backbone.encode_tokens(tokens), expected, atol=1e-5, rtol=1e-5)
-
-
 def test_pixel_statistics_are_openais(backbone):
     assert backbone.image_size == (32, 32) and backbone.patch_size == 8
     assert backbone.mean == pytest.approx((122.771, 116.746, 104.094), abs=1e-3)

@@ -8,43 +8,30 @@ import pytest
 import torch
 from contracts.encoder import EncoderContract
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
-from tiny_encoders import open_clip_model, small_timm, write_open_clip
+from tiny_encoders import PE_CONFIG, PE_SIZES, open_clip_model, small_timm, write_open_clip
 
 from mmseg_siglip.models.backbones import PECoreBackbone, build_encoder
 from mmseg_siglip.models.backbones.block import attend, split_heads
 from mmseg_siglip.models.pretrainers.siglip_pretrainer import SigLIPPretrainer
 from mmseg_siglip.weights import open_clip_checkpoint
 
-SIZES = dict(img_size=32, patch_size=8, embed_dim=48, depth=3, num_heads=2, ref_feat_shape=(4, 4))
-CONFIG = dict(
-    embed_dim=40,
-    vision_cfg=dict(
-        image_size=32,
-        timm_model_name='vit_pe_core_tiny_patch16_384',
-        timm_model_pretrained=False,
-        timm_pool='map',
-        timm_proj=None,
-    ),
-    text_cfg=dict(context_length=32, vocab_size=49408, width=32, heads=2, layers=2),
-    custom_text=True,
-)
 TEXTS = ['A photo of a cat.', 'sky', 'a rendering of a rather long description of the sky']
 
 
 @pytest.fixture(scope='module', autouse=True)
 def small():
-    with small_timm(**SIZES):
+    with small_timm(**PE_SIZES):
         yield
 
 
 @pytest.fixture(scope='module')
 def stock(small):
-    return open_clip_model(CONFIG)
+    return open_clip_model(PE_CONFIG)
 
 
 @pytest.fixture(scope='module')
 def folder(stock, tmp_path_factory):
-    return write_open_clip(tmp_path_factory.mktemp('pe'), CONFIG, stock)
+    return write_open_clip(tmp_path_factory.mktemp('pe'), PE_CONFIG, stock)
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +48,7 @@ class TestPECore(EncoderContract):
 
     @pytest.fixture(scope='class')
     def description(self):
-        return dict(arch=CONFIG)
+        return dict(arch=PE_CONFIG)
 
 
 @torch.no_grad()
@@ -92,10 +79,10 @@ def test_equals_open_clip(backbone, stock):
 def test_other_grids_equal_timms_own(stock, folder, size, cls):
     """Without CLS and its offset, as the largest model has it."""
     form = {} if cls else dict(class_token=False, rope_grid_offset=0.0)
-    with small_timm(**SIZES, dynamic_img_size=True, **form):
-        dynamic = open_clip_model(CONFIG)
-    with small_timm(**SIZES, **form):
-        backbone = PECoreBackbone(arch=CONFIG)
+    with small_timm(**PE_SIZES, dynamic_img_size=True, **form):
+        dynamic = open_clip_model(PE_CONFIG)
+    with small_timm(**PE_SIZES, **form):
+        backbone = PECoreBackbone(arch=PE_CONFIG)
     backbone.model.load_state_dict(dynamic.state_dict())
     assert backbone.num_prefix == cls
     check(backbone, dynamic, size)
@@ -120,8 +107,8 @@ def test_sources(folder, stock, tmp_path, monkeypatch):
     bare = shutil.copy(weights, tmp_path)
     with pytest.raises(ValueError, match=f'expected {HF_CONFIG_NAME} beside the weights, or arch'):
         build_encoder(bare)
-    check(build_encoder(bare, arch=CONFIG), stock)
-    monkeypatch.setattr(open_clip_checkpoint, 'named_config', lambda name: dict(CONFIG))
+    check(build_encoder(bare, arch=PE_CONFIG), stock)
+    monkeypatch.setattr(open_clip_checkpoint, 'named_config', lambda name: dict(PE_CONFIG))
     monkeypatch.setattr(open_clip_checkpoint, 'download_pretrained', lambda found: weights)
     check(build_encoder('PE-Core-B-16:meta'), stock)
     with pytest.raises(ValueError, match='PE-Core-B-16: expected one of the weights meta; found'):
@@ -130,9 +117,9 @@ def test_sources(folder, stock, tmp_path, monkeypatch):
 
 def test_other_models_are_refused(tmp_path):
     for config in (
-        CONFIG | dict(text_cfg=dict(CONFIG['text_cfg'], pool_type='last')),
-        CONFIG | dict(vision_cfg=dict(CONFIG['vision_cfg'], timm_pool='avg')),
-        CONFIG | dict(vision_cfg=dict(CONFIG['vision_cfg'], timm_model_name=None)),
+        PE_CONFIG | dict(text_cfg=dict(PE_CONFIG['text_cfg'], pool_type='last')),
+        PE_CONFIG | dict(vision_cfg=dict(PE_CONFIG['vision_cfg'], timm_pool='avg')),
+        PE_CONFIG | dict(vision_cfg=dict(PE_CONFIG['vision_cfg'], timm_model_name=None)),
     ):
         (tmp_path / HF_CONFIG_NAME).write_text(json.dumps(config))
         with pytest.raises(ValueError, match='expected a PE-Core of open_clip'):
@@ -140,7 +127,7 @@ def test_other_models_are_refused(tmp_path):
     with pytest.raises(ValueError, match='expected pretrained or arch, found neither'):
         PECoreBackbone()
     with pytest.raises(ValueError, match='logit_bias: expected 0, as this PECore has none'):
-        PECoreBackbone(arch=CONFIG).set_logit(scale=1.0, bias=-10.0)
+        PECoreBackbone(arch=PE_CONFIG).set_logit(scale=1.0, bias=-10.0)
 
 
 def test_no_patch_can_be_left_out_of_a_turned_grid(folder):

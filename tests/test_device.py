@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from mmseg_siglip.device import find_device
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    return lambda count: monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
+
+
+@pytest.mark.parametrize(
+    ('count', 'device', 'found'),
+    [
+        (0, None, 'cpu'),
+        (2, None, 'cuda'),
+        (2, 'cpu', 'cpu'),
+        (2, 'cuda', 'cuda'),
+        (2, 'cuda:1', 'cuda:1'),
+        (0, torch.device('cpu'), 'cpu'),
+    ],
+)
+def test_found(gpus, count, device, found):
+    gpus(count)
+    assert find_device(device) == torch.device(found)
+
+
+@pytest.mark.parametrize(
+    ('count', 'device', 'message'),
+    [
+        (0, 'cuda', 'device cuda: no GPU is found'),
+        (0, 'cuda:1', 'device cuda:1: no GPU is found'),
+        (2, 'cuda:2', 'device cuda:2: expected cuda:0 to cuda:1'),
+        (0, 'gpu', "device: expected a name such as cuda:0 or cpu, found 'gpu'"),
+    ],
+)
+def test_refused(gpus, count, device, message):
+    gpus(count)
+    with pytest.raises(ValueError, match=message):
+        find_device(device)
