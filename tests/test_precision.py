@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 
-from mmseg_siglip.precision import autocast, compute_dtype, cpu_kind
+from mmseg_siglip.precision import autocast, compute_dtype, cpu_kind, training_attention
 
 CPU = torch.device('cpu')
 
@@ -30,6 +30,16 @@ def test_each_kind_of_cpu(pretend_cpu, kind):
     multiplies = kind in ('AMX', 'AVX512-BF16')
     assert compute_dtype('auto', CPU) is (torch.bfloat16 if multiplies else torch.float32)
     assert compute_dtype('bf16', CPU) is torch.bfloat16
+
+
+@pytest.mark.parametrize('kind', ['AMX', 'AVX512-BF16', 'AVX512', 'AVX2', 'aarch64'])
+@pytest.mark.parametrize('gpu', [False, True])
+def test_attention_trains_as_is_fast(monkeypatch, pretend_cpu, kind, gpu):
+    pretend_cpu(kind)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    plain = kind in ('AMX', 'AVX512-BF16') and not gpu
+    assert training_attention() == ('eager' if plain else 'sdpa')
+    assert training_attention('eager') == 'eager' and training_attention('sdpa') == 'sdpa'
 
 
 def test_no_other_file_decides(repository):

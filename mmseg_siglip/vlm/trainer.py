@@ -14,6 +14,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mmseg_siglip.precision import training_attention
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.assemble import build_llava, require_gradients
 from mmseg_siglip.vlm.fusion import depth_statistics
@@ -37,7 +38,7 @@ class LlavaTrainer(BaseModel):
             ``fusion``, ``llm``.
         depth: Options of ``add_depth_fusion``; None leaves depth out.
         use_image: Whether the model sees the image; without, it is the blind baseline.
-        attention: Implementation while training; ``eager`` is the faster one in bfloat16 on CPUs.
+        attention: Implementation while training, see `training_attention`.
         max_new_tokens: Longest answer.
 
     Raises:
@@ -56,7 +57,7 @@ class LlavaTrainer(BaseModel):
         train: Sequence[str] = ('projector', 'fusion'),
         depth: Mapping | None = None,
         use_image: bool = True,
-        attention: str = 'sdpa',
+        attention: str = 'auto',
         max_new_tokens: int = 8,
     ) -> None:
         super().__init__()
@@ -78,7 +79,7 @@ class LlavaTrainer(BaseModel):
         if depth is None and 'fusion' in train:
             train = tuple(part for part in train if part != 'fusion')
         require_gradients(self.llava, train)
-        self.llava.set_attn_implementation(attention)
+        self.llava.set_attn_implementation(training_attention(attention))
         self.train_parts, self.use_image = tuple(train), use_image
         self.max_new_tokens = max_new_tokens
 

@@ -19,6 +19,5 @@ model = dict(
     ),
     tokenizer='shapes_questions',
     train=('projector', 'llm'),
-    attention='eager',
     max_new_tokens=4,
 )

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate, normalize
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.losses import SigmoidLoss
+from mmseg_siglip.precision import training_attention
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import Vocabulary
 
@@ -76,7 +77,8 @@ class SigLIPPretrainer(BaseModel):
                 bgr_to_rgb=True,
             )
         )
-        encoder.use_plain_attention()
+        if training_attention() == 'eager':
+            encoder.use_plain_attention()
         self.backbone = encoder
         self.loss = SigmoidLoss()
         self.train_sizes = train_sizes

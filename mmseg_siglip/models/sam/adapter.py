@@ -19,6 +19,7 @@ from mmseg_siglip.models.sam import geometry
 from mmseg_siglip.models.sam.geometry import RESIZES, SAMFeatures, Size
 from mmseg_siglip.models.sam.load import load_sam
 from mmseg_siglip.models.sizes import pair
+from mmseg_siglip.precision import training_attention
 from mmseg_siglip.registry import MODELS
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -43,7 +44,8 @@ class SAMAdapter(BaseModule):
             default. For another, SAM's absolute position embeddings are resampled; the relative
             ones follow the grid by themselves.
         resize: How an image comes to that size, ``pad`` (SAM) or ``squash`` (RSRefSeg).
-        attention: ``sdpa`` or ``eager``, in transformers' terms.
+        attention: ``sdpa`` or ``eager``, in transformers' terms, or ``auto``, see
+            `training_attention`.
         with_cp: Recompute the encoder's blocks in the backward pass.
         revision: Commit of a Hub id.
 
@@ -72,7 +74,11 @@ class SAMAdapter(BaseModule):
             raise ValueError(f'unknown resize {resize!r}; expected one of {", ".join(RESIZES)}')
         self.resize = resize
         self.model, self.kind = load_sam(
-            checkpoint, kind=kind, config=config, revision=revision, attention=attention
+            checkpoint,
+            kind=kind,
+            config=config,
+            revision=revision,
+            attention=training_attention(attention),
         )
         self.is_sam2 = self.model.config.model_type == 'sam2'
         prompts = self.model.config.prompt_encoder_config

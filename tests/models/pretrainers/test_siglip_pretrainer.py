@@ -9,6 +9,8 @@ from torch.nn.functional import logsigmoid, normalize
 from torch.utils.data import default_collate
 
 from mmseg_siglip.datasets import ShapesCaptionDataset
+from mmseg_siglip.models.backbones import SigLIPBackbone
+from mmseg_siglip.models.backbones.block import attend_plainly
 from mmseg_siglip.models.pretrainers.siglip_pretrainer import (
     SigLIPPretrainer,
     caption_key,
@@ -39,6 +41,23 @@ def captioned(count: int = 5) -> dict:
 def test_starts_at_the_given_scale_and_bias(pretrainer):
     assert pretrainer.backbone.logit_scale == pytest.approx(10)
     assert pretrainer.backbone.logit_bias == pytest.approx(-10)
+
+
+@pytest.mark.parametrize(('kind', 'plain'), [('AMX', True), ('AVX2', False)])
+def test_both_towers_attend_as_is_fast(pretend_cpu, siglip_folder, kind, plain):
+    """And to the same numbers."""
+    pretend_cpu(kind)
+    model = SigLIPPretrainer(
+        dict(type='SigLIPBackbone', pretrained=siglip_folder), vocabulary=['cat']
+    )
+    own = SigLIPBackbone(siglip_folder)
+    assert (model.backbone.attend is attend_plainly) == plain
+    text = model.backbone.model.text_model.config
+    assert (text._attn_implementation == 'eager') == plain
+    images = torch.randn(2, 3, 24, 40)
+    torch.testing.assert_close(model(images), own.encode_image(images), atol=1e-5, rtol=1e-4)
+    found = model.backbone.encode_text(['a cat'])
+    torch.testing.assert_close(found, own.encode_text(['a cat']), atol=1e-5, rtol=1e-4)
 
 
 def test_equal_captions_are_positives_of_each_other():
