@@ -22,7 +22,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image, ImageDraw
 
-from mmseg_siglip.demo import config_folder
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.evaluation.depth_metric import DepthMetric
 from mmseg_siglip.registry import DATASETS, SCOPE

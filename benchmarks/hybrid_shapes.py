@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
-from mmseg_siglip.demo import config_folder
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.registry import SCOPE
 

@@ -22,7 +22,7 @@ from mmengine.config import Config
 from torch.utils.data import Dataset
 
 from mmseg_siglip.api import load_depth_model, predict_depth
-from mmseg_siglip.demo import config_folder
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
 from mmseg_siglip.registry import DATASETS

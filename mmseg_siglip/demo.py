@@ -19,20 +19,14 @@ from mmengine.logging import MMLogger
 from PIL import Image
 
 from mmseg_siglip.api.drawing import add_legend
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.io.files import write_csv
 from mmseg_siglip.models.backbones.pooled import SITES
 from mmseg_siglip.models.backbones.siglip import READOUTS
 
-PACKAGE = Path(__file__).parent
 ATTENTIONS = ('vanilla', 'maskclip', 'csa', 'clearclip', 'naclip')
 OVERVIEW = (0, 1, 2, 3)
-
-
-def config_folder() -> Path:
-    """The configs of this checkout, or those inside an installed package."""
-    checkout = PACKAGE.parent / 'configs'
-    return checkout if checkout.is_dir() else PACKAGE / '.mim' / 'configs'
 
 
 def build(name: str, out: Path, num_images: int, *, draw: bool = False) -> Runner:

@@ -67,7 +67,3 @@ def test_table():
     assert demo.table(rows).splitlines()[2] == (
         '| trunk | map | 0.00 | 1.00 | 2.00 | 3.00 | 4.00 |'
     )
-
-
-def test_configs_are_found():
-    assert (demo.config_folder() / 'sclip' / 'shapes.py').is_file()

@@ -17,6 +17,14 @@ TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
 
 T = TypeVar('T')
 
+PACKAGE = Path(__file__).parents[1]
+
+
+def config_folder() -> Path:
+    """The configs of this checkout, or those inside an installed package."""
+    checkout = PACKAGE.parent / 'configs'
+    return checkout if checkout.is_dir() else PACKAGE / '.mim' / 'configs'
+
 
 class UsageError(Exception):
     """Arguments that contradict each other: exit status 2."""

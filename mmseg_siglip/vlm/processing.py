@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from transformers import (
     AutoImageProcessor,
     LlavaProcessor,
@@ -116,12 +114,6 @@ def make_processor(
         chat_template=FLATTEN + (tokenizer.chat_template or PLAIN),
         image_token=IMAGE_TOKEN,
     )
-
-
-def has_processor(folder: str) -> bool:
-    """Whether a local folder has a file of an image processor."""
-    names = ('preprocessor_config.json', 'processor_config.json')
-    return any(Path(folder, name).is_file() for name in names)
 
 
 def prompt_of(processor: LlavaProcessor, question: str, *, image: bool = True) -> str:

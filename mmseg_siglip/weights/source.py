@@ -74,10 +74,6 @@ class Source:
         return self.path is not None and self.path.is_file()
 
     @property
-    def is_folder(self) -> bool:
-        return self.path is not None and self.path.is_dir()
-
-    @property
     def is_hub(self) -> bool:
         return self.path is None and self.open_clip_name is None
 

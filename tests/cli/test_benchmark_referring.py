@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmseg_siglip.cli.benchmark import size
-from mmseg_siglip.demo import config_folder
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.registry import MODELS
 
 main = command('benchmark')

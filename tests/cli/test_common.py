@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mmseg_siglip.cli.common import one_line, run
+from mmseg_siglip.cli.common import config_folder, one_line, run
 
 
 def fail(error):
@@ -66,3 +66,7 @@ def test_the_status_and_what_was_printed_survive_the_end(monkeypatch, rank):
         text=True,
     )
     assert (result.returncode, result.stdout) == (3, 'done')
+
+
+def test_configs_are_found():
+    assert (config_folder() / 'sclip/shapes.py').is_file()

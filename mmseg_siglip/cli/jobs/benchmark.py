@@ -15,11 +15,11 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from open_clip.pretrained import get_pretrained_cfg
 
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.config import build_runner, override, require_data
 from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, machine
 from mmseg_siglip.cli.jobs.test import place_checkpoint
-from mmseg_siglip.demo import config_folder
 from mmseg_siglip.io.files import write_csv
 from mmseg_siglip.models.backbones.build import find_encoder_type
 from mmseg_siglip.models.dense import build_method

@@ -12,11 +12,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.config import build_runner, override, require_data
 from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, machine
 from mmseg_siglip.cli.jobs.test import place_checkpoint
-from mmseg_siglip.demo import config_folder
 from mmseg_siglip.io.files import write_csv
 
 SCORES = ('oIoU', 'mIoU', 'Pr@0.5', 'Pr@0.6', 'Pr@0.7', 'Pr@0.8', 'Pr@0.9')

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmseg_siglip import demo
-from mmseg_siglip.cli.common import one_line
+from mmseg_siglip.cli.common import config_folder, one_line
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.registry import MODELS
 
@@ -28,7 +27,7 @@ def find_encoder_config(name: str) -> Path:
     Raises:
         ValueError: There is neither.
     """
-    folder = demo.config_folder() / '_base_/encoders'
+    folder = config_folder() / '_base_/encoders'
     for path in (Path(name).expanduser(), folder / f'{name}.py'):
         if path.suffix == '.py' and path.is_file():
             return path
