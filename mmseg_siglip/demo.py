@@ -22,8 +22,8 @@ from mmseg_siglip.api.drawing import add_legend
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.io.files import write_csv
-from mmseg_siglip.models.backbones.pooled import SITES
 from mmseg_siglip.models.backbones.siglip import READOUTS
+from mmseg_siglip.models.backbones.site import SITES
 
 ATTENTIONS = ('vanilla', 'maskclip', 'csa', 'clearclip', 'naclip')
 OVERVIEW = (0, 1, 2, 3)

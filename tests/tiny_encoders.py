@@ -1,6 +1,7 @@
 """Tiny encoders with random weights, in their publishers' formats."""
 
 import json
+import string
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast, SiglipImageProcessor
+from transformers.models.tipsv2.image_processing_tipsv2 import Tipsv2ImageProcessor
+from transformers.models.tipsv2.tokenization_tipsv2 import Tipsv2Tokenizer
 
 WORDS = 'a photo of the cat dog sky grass red star road person in large small'.split()
 CLIP_CONFIG = dict(
@@ -42,6 +45,17 @@ SIGLIP_CONFIGS = dict(
     siglip2=dict(model_type='siglip2', vision_config=dict(TOWER, num_patches=16), text_config=TEXT),
 )
 
+SMALL = dict(hidden_size=32, num_attention_heads=4)
+TIPS_CONFIG = dict(
+    model_type='tipsv2',
+    vision_config=dict(
+        SMALL, num_hidden_layers=3, mlp_ratio=2, image_size=32, patch_size=8, layerscale_value=0.7
+    ),
+    text_config=dict(SMALL, num_hidden_layers=2, intermediate_size=48, vocab_size=32),
+)
+LETTERS = {
+    token: i for i, token in enumerate(['<pad>', '<unk>', '\u2581', *string.ascii_lowercase])
+}
 PE_SIZES = dict(
     img_size=32, patch_size=8, embed_dim=48, depth=3, num_heads=2, ref_feat_shape=(4, 4)
 )
@@ -144,3 +158,29 @@ def siglip_folder(tmp_path_factory):
 @pytest.fixture(scope='session')
 def naflex_folder(tmp_path_factory):
     return write_siglip(tmp_path_factory.mktemp('naflex'), SIGLIP_CONFIGS['siglip2'])
+
+
+def tips_model(**vision):
+    torch.manual_seed(0)
+    fields = dict(TIPS_CONFIG, vision_config=TIPS_CONFIG['vision_config'] | vision)
+    model = AutoModel.from_config(AutoConfig.for_model(fields.pop('model_type'), **fields)).eval()
+    for name, parameter in model.requires_grad_(False).named_parameters():
+        if name != 'temperature':
+            parameter += 0.05 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture(scope='session')
+def tips_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tips')
+    tips_model().save_pretrained(folder)
+    Tipsv2Tokenizer(vocab=LETTERS).save_pretrained(folder)
+    Tipsv2ImageProcessor(size=dict(height=32, width=32)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope='session')
+def pe_folder(tmp_path_factory):
+    with small_timm(**PE_SIZES):
+        folder = tmp_path_factory.mktemp('pe')
+        return write_open_clip(folder, PE_CONFIG, open_clip_model(PE_CONFIG))

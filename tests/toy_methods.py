@@ -19,6 +19,8 @@ from mmseg_siglip.models.guides import Frozen
 class Half(DenseMethod):
     """Each patch four times, on a grid twice as fine."""
 
+    sites = ('trunk',)
+
     def forward(self, trunk: Trunk) -> Tokens:
         tokens = Tokens(trunk.output(-1), trunk.grid, trunk.prefix)
         fine = tokens.map.repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -36,6 +38,7 @@ class ToyGuide(DenseMethod):
     """
 
     reads = 'v'
+    sites = ('trunk',)
 
     def __init__(self, seed: int = 0, scope: str = 'window') -> None:
         super().__init__()

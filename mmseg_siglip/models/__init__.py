@@ -8,5 +8,6 @@ from mmseg_siglip.models import (  # noqa: F401
     postprocessors,
     pretrainers,
     sam,
+    scores,
     segmentors,
 )

@@ -13,14 +13,16 @@ import copy
 import pytest
 import torch
 from mmseg.structures import SegDataSample
+from tiny_encoders import PE_SIZES, small_timm
 from torch.nn.functional import cosine_similarity, normalize
 
-from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.models.backbones.trunk import Surroundings, View, build_method
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
+from mmseg_siglip.models.segmentors.parts import build_backbone
 
-ENCODERS = ('clip', 'siglip')
+ENCODERS = ('clip', 'siglip', 'siglip head', 'naflex', 'pe', 'pe head', 'tips')
+"""Kinds of encoder, those with a pooling head with a method on either site."""
 
 
 def images(*sizes):
@@ -32,7 +34,7 @@ class DenseMethodContract:
     """Tests of `cases`.
 
     Attributes:
-        cases: A method, as `build_method` takes it, and a kind of encoder.
+        cases: A method, as `build_method` takes it, and a kind of encoder, one of `ENCODERS`.
         finer: Cells that it makes of a patch's side.
     """
 
@@ -43,13 +45,22 @@ class DenseMethodContract:
         if 'spec' in metafunc.fixturenames:
             metafunc.parametrize(('spec', 'kind'), metafunc.cls.cases)
 
-    @pytest.fixture
-    def pretrained(self, kind, openai_file, siglip_folder):
-        return dict(clip=openai_file, siglip=siglip_folder)[kind]
+    @pytest.fixture(scope='class', autouse=True)
+    def small(self):
+        with small_timm(**PE_SIZES):
+            yield
 
     @pytest.fixture
-    def encoder(self, kind, pretrained):
-        return CLIPBackbone(pretrained) if kind == 'clip' else SigLIPBackbone(pretrained)
+    def pretrained(self, kind, request):
+        name, *site = kind.split()
+        fixture = 'openai_file' if name == 'clip' else f'{name}_folder'
+        return dict(
+            pretrained=request.getfixturevalue(fixture), **dict(zip(('site',), site, strict=False))
+        )
+
+    @pytest.fixture
+    def encoder(self, pretrained):
+        return build_backbone(pretrained)
 
     @pytest.fixture
     def method(self, spec):
@@ -91,14 +102,14 @@ class DenseMethodContract:
             half = self.dense(encoder, method, batch)
         assert cosine_similarity(half.float(), exact, dim=1).min() > 0.98
 
-    def test_inference_mode_and_what_is_not_read(self, encoder, method):
+    def test_inference_mode_and_what_is_not_read(self, encoder, method, kind):
         """First in inference mode: a tensor kept there would fail in the backward pass. What the
         encoder says that it does not read gets no gradient."""
         batch = images((24, 40), (24, 40))
         with torch.inference_mode():
             self.dense(encoder, method, batch)
         self.dense(encoder, method, batch).square().sum().backward()
-        parts = encoder.unread(method)
+        parts = encoder.unread(method) if 'head' not in kind else []
         unread = {id(p) for part in parts for p in part.parameters()}
         for parameter in encoder.parameters():
             if id(parameter) in unread:
@@ -115,7 +126,7 @@ class DenseMethodContract:
     def test_windows_in_a_segmentor(self, pretrained, spec):
         """However many at once and whatever stands beside an image, it gets the same."""
         model = SCLIPSegmentor(
-            dict(pretrained=pretrained),
+            pretrained,
             ['cat', 'sky, grass', 'road'],
             templates='plain',
             attention=copy.deepcopy(spec),

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmseg_siglip.models.backbones.block import Mix, attend_plainly
+from mmseg_siglip.models.backbones.block import attend_plainly
+from mmseg_siglip.models.backbones.site import LastBlock, Site
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.trunk import (
     Method,
     Surroundings,
+    Trunk,
     block_positions,
     build_method,
     method_name,
@@ -130,44 +132,82 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         method.check(self)
         return method
 
+    def trunk(
+        self, images: Tensor, *, surroundings: Surroundings | None = None, **reading: str | None
+    ) -> Trunk:
+        """Images (B, 3, H, W), normalised, on their way to the joint space.
+
+        Args:
+            images: The images.
+            surroundings: See `Surroundings`.
+            reading: ``readout``, and ``site`` where there is a choice; see `dense`.
+
+        Raises:
+            ValueError: The encoder reads in no such way.
+        """
+        self.require_pooling()
+        surroundings = replace(surroundings or Surroundings(), **self.reading(**reading))
+        return Trunk(self, images, surroundings=surroundings)
+
+    def reading(self, *, readout: str | None = None) -> dict[str, str]:
+        """How patches are read, by the fields of `Surroundings`: the encoder's settings, and what
+        is given in their place."""
+        return dict(readout=self.check_readout(readout or self.readouts[0]))
+
+    def site_of(self, trunk: Trunk) -> Site:
+        """See `Trunk.last`."""
+        return LastBlock(trunk)
+
+    def features_of(self, trunk: Trunk, method: Method) -> Tensor:
+        """What a method of `method_for` gives, in the joint space and not normalised, (B, D, h, w);
+        see `dense`.
+
+        Raises:
+            ValueError: The method does not work at the place that `trunk` says.
+        """
+        if trunk.surroundings.site not in method.sites:
+            raise ValueError(
+                f'site {trunk.surroundings.site!r}: {method_name(method)!r} works on '
+                f'{" or ".join(map(repr, method.sites))}'
+            )
+        found = method(trunk)
+        return trunk.project(found) if isinstance(found, Tokens) else found
+
     def dense(
         self,
         images: Tensor,
         *,
         attention: str | dict | Method | None = None,
-        readout: str | None = None,
         surroundings: Surroundings | None = None,
+        **reading: str | None,
     ) -> Tensor:
         """Patch features in the joint space, not normalised.
 
         Args:
             images: (B, 3, H, W), normalised by `mean` and `std`.
             attention: A dense method, its name or its configuration; the encoder's default if None.
-            readout: See `project`.
             surroundings: See `forward_intermediates`.
+            reading: ``readout``, see `project`, and where the encoder has a choice ``site``, see
+                `AttentionPooled`.
 
         Returns:
             (B, D, h, w). Unless the method gives another grid, (h, w) is from `patch_grid`; a patch
             covers p x p pixels from the top left, so the last row and column may reach past the
             image.
+
+        Raises:
+            ValueError: The encoder cannot do it so, or the method needs what is not there.
         """
-        self.require_pooling()
         method = self.method if attention is None else self.method_for(attention)
-        surroundings = replace(surroundings or Surroundings(), readout=readout)
-        tokens, _ = self.forward_intermediates(images, method=method, surroundings=surroundings)
-        return self.project(tokens, readout=readout)
+        return self.features_of(self.trunk(images, surroundings=surroundings, **reading), method)
 
     @abstractmethod
-    def project(
-        self, tokens: Tokens, *, readout: str | None = None, mix: Mix | None = None
-    ) -> Tensor:
-        """Tokens behind the last block into the joint space.
+    def project(self, tokens: Tokens, *, readout: str | None = None) -> Tensor:
+        """Tokens behind the last block into the joint space, each read alone.
 
         Args:
             tokens: (B, N, C), before the final norm.
             readout: One of `readouts`; the encoder's setting if None.
-            mix: How an attention pooling head mixes patches, where there is one; by default not at
-                all, so that each patch is read alone.
 
         Returns:
             (B, D, h, w), not normalised.
@@ -340,3 +380,8 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         """RGB in [0, 1] of normalised images (..., 3, H, W)."""
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return ((images * std + mean) / 255).clamp(0, 1)
+
+    def from_pixels(self, pixels: Tensor) -> Tensor:
+        """Normalised images of RGB in [0, 1] (..., 3, H, W)."""
+        mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (pixels * 255 - mean) / std

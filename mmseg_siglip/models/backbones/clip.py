@@ -107,10 +107,8 @@ class CLIPBackbone(CausalText):
     def norm(self, x: Tensor) -> Tensor:
         return self.model.visual.ln_post(x)
 
-    def project(self, tokens: Tokens, *, readout: str | None = None, mix: object = None) -> Tensor:
+    def project(self, tokens: Tokens, *, readout: str | None = None) -> Tensor:
         self.check_readout(readout or self.readouts[0])
-        if mix is not None:
-            raise ValueError('mix: expected none, as CLIP has no attention pooling head')
         return tokens.replace(self.norm(tokens.x) @ self.model.visual.proj).map
 
     def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:

@@ -11,11 +11,10 @@ from abc import abstractmethod
 from torch import Tensor
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.block import Block, Mix, run_block
+from mmseg_siglip.models.backbones.block import Block, run_block
+from mmseg_siglip.models.backbones.site import SITES, LastBlock, PoolingHead, Site
 from mmseg_siglip.models.backbones.tokens import Tokens
-from mmseg_siglip.models.backbones.trunk import Method, Surroundings, Trunk
-
-SITES = ('trunk', 'head')
+from mmseg_siglip.models.backbones.trunk import Trunk
 
 
 class AttentionPooled(VisionLanguageBackbone):
@@ -42,63 +41,35 @@ class AttentionPooled(VisionLanguageBackbone):
 
     def finish(self) -> None:
         super().finish()
-        self._check_dense(self.method, self.readout, self.site)
+        self.reading()
 
-    def dense(
-        self,
-        images: Tensor,
-        *,
-        attention: str | dict | Method | None = None,
-        readout: str | None = None,
-        site: str | None = None,
-        surroundings: Surroundings | None = None,
-    ) -> Tensor:
-        """See `VisionLanguageBackbone`; `site` as in the constructor."""
-        self.require_pooling()
-        method = self.method if attention is None else self.method_for(attention)
-        readout, site = readout or self.readout, site or self.site
-        self._check_dense(method, readout, site)
-        if site == 'trunk':
-            return super().dense(
-                images, attention=method, readout=readout, surroundings=surroundings
-            )
-        trunk = Trunk(self, images, surroundings=surroundings)
-        tokens = Tokens(trunk.output(-1), trunk.grid, trunk.prefix)
-        mix = lambda q, k, v: method.mix(q, k, v, trunk)  # noqa: E731
-        return self.project(tokens, readout=readout, mix=mix)
+    def reading(self, *, readout: str | None = None, site: str | None = None) -> dict[str, str]:
+        readout, site = self.check_readout(readout or self.readout), site or self.site
+        if site not in SITES:
+            raise ValueError(f'unknown site {site!r}; expected one of {", ".join(SITES)}')
+        if (site, readout) == ('head', 'raw'):
+            raise ValueError("readout 'raw' leaves the pooling head out, so site cannot be 'head'")
+        return dict(readout=readout, site=site)
 
-    def project(
-        self, tokens: Tokens, *, readout: str | None = None, mix: Mix | None = None
-    ) -> Tensor:
+    def site_of(self, trunk: Trunk) -> Site:
+        known = trunk.surroundings
+        return LastBlock(trunk) if known.site == 'trunk' else PoolingHead(trunk, known.readout)
+
+    def project(self, tokens: Tokens, *, readout: str | None = None) -> Tensor:
         readout = self.check_readout(readout or self.readout)
         z = self.norm(tokens.x)
         if readout != 'raw':
             z = run_block(
                 self.head_block(),
                 z,
-                mix or read_alone,
+                read_alone,
                 grid=tokens.grid,
                 residual=False,
                 ffn=readout == 'map',
             )
         return tokens.replace(self.to_joint(z)).map
 
-    def _check_dense(self, method: Method, readout: str, site: str) -> None:
-        self.check_readout(readout)
-        if site not in SITES:
-            raise ValueError(f'unknown site {site!r}; expected one of {", ".join(SITES)}')
-        if site == 'head':
-            if readout == 'raw':
-                raise ValueError(
-                    "readout 'raw' leaves the pooling head out, so site cannot be 'head'"
-                )
-            if not method.only_mixes:
-                raise ValueError(
-                    f"site 'head': expected a method that only mixes tokens, found "
-                    f'{type(method).__name__}, which works on the trunk'
-                )
-
 
 def read_alone(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The `Mix` that does not: each patch keeps its own value."""
+    """No mixing at all: each patch keeps its own value."""
     return v

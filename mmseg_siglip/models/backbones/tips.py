@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmseg_siglip.models.backbones.block import Mix, merge_heads, split_heads
+from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
@@ -110,12 +110,8 @@ class TIPSBackbone(TransformersBackbone):
     def norm(self, x: Tensor) -> Tensor:
         return self.model.vision_model.layernorm(x)
 
-    def project(
-        self, tokens: Tokens, *, readout: str | None = None, mix: Mix | None = None
-    ) -> Tensor:
+    def project(self, tokens: Tokens, *, readout: str | None = None) -> Tensor:
         self.check_readout(readout or self.readouts[0])
-        if mix is not None:
-            raise ValueError('mix: expected none, as TIPS has no attention pooling head')
         return tokens.replace(self.norm(tokens.x)).map
 
     def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:

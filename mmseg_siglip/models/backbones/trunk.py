@@ -7,7 +7,8 @@ Blocks are counted from 0; negatives count from the last. Shapes: B images or wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -22,6 +23,13 @@ from mmseg_siglip.registry import DENSE_METHODS
 
 if TYPE_CHECKING:
     from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+    from mmseg_siglip.models.backbones.site import Site
+
+
+NO_REGIONS = (
+    'expected the regions of the image: load them by the transform LoadRegions, or name what finds '
+    "them in the segmentor's regions"
+)
 
 
 class Method(Protocol):
@@ -31,7 +39,13 @@ class Method(Protocol):
     ffn: bool
     reads: str
     scope: Literal['window', 'image']
+    gives: Literal['tokens', 'features', 'cosines']
+    sites: Sequence[str]
+    normalise: bool
+    uses_regions: bool
     prepares: bool
+    scores: bool
+    whole: bool
 
     def check(self, encoder: VisionLanguageBackbone) -> None: ...
 
@@ -39,7 +53,7 @@ class Method(Protocol):
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor: ...
 
-    def __call__(self, trunk: Trunk) -> Tokens: ...
+    def __call__(self, trunk: Trunk) -> Tokens | Tensor: ...
 
 
 def build_method(spec: str | dict | Method) -> Method:
@@ -93,11 +107,14 @@ class View:
         image: Index of its image.
         box: (top, left, height, width) in it, pixels.
         prepared: What the method's ``prepare`` made of the whole image.
+        regions: Its part of the image's regions: (height, width) int64, 0 is none, or where they
+            overlap (M, height, width) bool.
     """
 
     image: int
     box: tuple[int, int, int, int]
     prepared: Any = None
+    regions: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -107,9 +124,10 @@ class Surroundings:
     Attributes:
         views: One for each element of the batch.
         text: Gives (Q, D), unit length.
-        logit_scale: Factor on cosines.
+        logit_scale: Factor on cosines; the encoder's if None.
         batch: Most windows that pass through a block at once; None for all.
         readout: How tokens are projected; the encoder's setting if None.
+        site: Which attention a method replaces, see `mmseg_siglip.models.backbones.site`.
     """
 
     views: Sequence[View] = ()
@@ -117,6 +135,7 @@ class Surroundings:
     logit_scale: float | None = None
     batch: int | None = None
     readout: str | None = None
+    site: str = 'trunk'
 
 
 class Trunk:
@@ -133,8 +152,6 @@ class Trunk:
         surroundings: See `Surroundings`.
 
     Attributes:
-        embedded: The tokens in front of the first block.
-        grid: (h, w).
         prefix: P.
         blocks: The encoder's.
     """
@@ -152,10 +169,28 @@ class Trunk:
         self.blocks: list[Block] = encoder.blocks()
         self.prefix = encoder.num_prefix
         self.surroundings = surroundings or Surroundings()
-        self.embedded = embedded or encoder.tokens(images)
-        self.grid = self.embedded.grid
-        self._keep = frozenset(keep)
-        self._held = {-1: self.embedded.x}
+        if embedded is not None:
+            self.embedded = embedded
+        self._keep = set(keep)
+        self._held: dict[int, Tensor] = {}
+
+    @cached_property
+    def embedded(self) -> Tokens:
+        """The tokens in front of the first block."""
+        return self.encoder.tokens(self.images)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w)."""
+        return self.embedded.grid
+
+    def look(self, images: Tensor) -> Trunk:
+        """The same encoder and words on other pictures (b, 3, H', W'), normalised."""
+        return Trunk(self.encoder, images, surroundings=replace(self.surroundings, views=()))
+
+    def keep(self, blocks: Sequence[int]) -> None:
+        """Hold the outputs of `blocks`, see `Trunk`."""
+        self._keep.update(map(self.index, blocks))
 
     def index(self, block: int) -> int:
         """A block's position from 0; see `block_positions`."""
@@ -170,6 +205,7 @@ class Trunk:
         return self._after(self.index(block) - 1)
 
     def _after(self, last: int) -> Tensor:
+        self._held.setdefault(-1, self.embedded.x)
         if last not in self._held:
             start = max(held for held in self._held if held < last)
             x = self._held[start]
@@ -213,6 +249,16 @@ class Trunk:
             return call(x)
         return torch.cat([call(part) for part in x.split(batch)])
 
+    @property
+    def last(self) -> Site:
+        """The attention that a method replaces; see `mmseg_siglip.models.backbones.site`."""
+        return self.encoder.site_of(self)
+
+    @property
+    def pooled(self) -> Tensor:
+        """The encoder's own vector of each element, (B, D), not normalised."""
+        return self.encoder.pool(self.output(-1))
+
     def project(self, tokens: Tokens) -> Tensor:
         """Tokens into the joint space, (B, D, h, w), not normalised."""
         return self.encoder.project(tokens, readout=self.surroundings.readout)
@@ -228,6 +274,37 @@ class Trunk:
         return [view.prepared for view in self.surroundings.views]
 
     @property
+    def extent(self) -> tuple[int, int]:
+        """(H, W) in pixels of the image that the elements are windows of, by their boxes."""
+        ends = [(y + height, x + width) for y, x, height, width in self.boxes]
+        return tuple(map(max, zip(*ends, strict=True)))
+
+    @property
+    def boxes(self) -> list[tuple[int, int, int, int]]:
+        """(top, left, height, width) of each element in its image, in pixels."""
+        whole = (0, 0, *self.images.shape[-2:])
+        return [view.box for view in self.surroundings.views] or [whole] * len(self.images)
+
+    @property
+    def regions(self) -> Tensor:
+        """(B, H, W) int64, the region that each pixel belongs to, 0 is none; or where they overlap
+        (B, M, H, W) bool.
+
+        Raises:
+            ValueError: There are none.
+        """
+        found = [view.regions for view in self.surroundings.views]
+        if not found or any(part is None for part in found):
+            raise ValueError(NO_REGIONS)
+        return torch.stack(found)
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor on cosines."""
+        known = self.surroundings.logit_scale
+        return self.encoder.logit_scale if known is None else known
+
+    @property
     def text(self) -> Tensor:
         """The words looked for, (Q, D), unit length.
 
@@ -238,12 +315,14 @@ class Trunk:
             raise ValueError('expected words, which a segmentor has and an encoder has not')
         return self.surroundings.text()
 
-    def cosines(self, tokens: Tokens) -> Tensor:
-        """Of tokens with the words: (B, Q, h, w) float32, whatever the encoder computes in."""
-        dense = normalize(self.project(tokens).float(), dim=1)
-        with autocast('fp32', dense.device):
-            return torch.einsum('bdhw,qd->bqhw', dense, self.text)
+    def cosines(self, dense: Tokens | Tensor) -> Tensor:
+        """Of tokens, or of joint features (B, D, h, w), with the words: (B, Q, h, w) float32,
+        whatever the encoder computes in."""
+        features = self.project(dense) if isinstance(dense, Tokens) else dense
+        features = normalize(features.float(), dim=1)
+        with autocast('fp32', features.device):
+            return torch.einsum('bdhw,qd->bqhw', features, self.text)
 
-    def labels(self, tokens: Tokens) -> Tensor:
+    def labels(self, tokens: Tokens | Tensor) -> Tensor:
         """The nearest word of each patch, for methods that look twice: (B, h, w) int64."""
         return self.cosines(tokens).argmax(1)

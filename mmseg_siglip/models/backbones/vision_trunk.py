@@ -102,7 +102,7 @@ class VisionTrunk:
             images: (B, 3, H, W), normalised.
             indices: Blocks from 0 or, negative, from the end.
             method: What gives the tokens at the end; the trunk as it was trained if None. It takes
-                the place of the last block, whose tap is what the method gives.
+                the place of the last block, whose tap is what the method gives. It gives tokens.
             prefix: Whether taps keep their prefix tokens, as (B, N, C); else they are maps.
             norm: Whether taps pass through the final norm.
             stop_early: Leave the blocks out that no tap needs, and with them the tokens.

@@ -1,20 +1,23 @@
 """A dense method: what an encoder does to give patch features that words can be compared with.
 
 Image-text contrastive training aligns the pooled vector with text and lets patches mix freely, so
-each patch token describes the image rather than its place. Most methods change only the last block,
-and differ in which tokens mix (`mix`) and in what is added around it (`residual`, `ffn`).
+each patch token describes the image rather than its place. Most methods change only the last
+attention, and differ in which tokens mix (`mix`) and in what is added around it (`residual`,
+`ffn`). The others override `forward`.
 
 Shapes: B images or windows, H heads, N = P + h*w tokens (P prefix tokens, such as CLS, come first),
-d per head, C channels.
+d per head, C channels, D joint channels, Q words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.block import Residual
+from mmseg_siglip.models.backbones.site import SITES
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
 
@@ -35,12 +38,25 @@ class DenseMethod(nn.Module):
         reads: Which of ``q``, ``k`` and ``v`` of the last block the result depends on.
         scope: ``'window'``: a batch holds any windows of any images. ``'image'``: a batch holds all
             windows of one image, and no other.
+        gives: What `forward` returns. ``'tokens'``: `Tokens` of the trunk, which the encoder
+            projects; ``'features'``: (B, D, h, w) of the joint space; ``'cosines'``: (B, Q, h, w),
+            where no features stand behind a pixel.
+        whole: Of a method with scope ``'image'``: whether it gives one map for the image instead of
+            one for each window, (1, ..., h, w).
+        sites: Where it can work, see `mmseg_siglip.models.backbones.site`.
+        normalise: Whether features are brought to unit length before they meet words.
+        uses_regions: Whether it asks for `Trunk.regions`.
     """
 
     residual: Residual = False
     ffn: bool = False
     reads: str = 'qkv'
     scope: Literal['window', 'image'] = 'window'
+    gives: Literal['tokens', 'features', 'cosines'] = 'tokens'
+    whole: bool = False
+    sites: Sequence[str] = SITES
+    normalise: bool = True
+    uses_regions: bool = False
 
     def check(self, encoder: VisionLanguageBackbone) -> None:
         """Refuse an encoder that lacks what the method needs.
@@ -53,13 +69,17 @@ class DenseMethod(nn.Module):
         """What is made once of a whole image (3, H, W), RGB in [0, 1]; see `Trunk.prepared`."""
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor:
-        """Three (B, H, N, d) to (B, H, N, d), in place of the last block's attention."""
+        """Three (B, H, N, d) to (B, H, N, d), in place of the last attention."""
         raise NotImplementedError(f'{type(self).__name__} replaces no attention')
 
-    def forward(self, trunk: Trunk) -> Tokens:
-        """All blocks, the last with `mix`."""
-        last = len(trunk.blocks) - 1
-        return Tokens(trunk.run(last, trunk.input(last), self), trunk.grid, trunk.prefix)
+    def forward(self, trunk: Trunk) -> Tokens | Tensor:
+        """All blocks, the last attention with `mix`; see `gives`."""
+        return trunk.last.run(self)
+
+    def score(self, cosines: Tensor, features: Tensor, trunk: Trunk) -> Tensor:
+        """What words get at last, of what they have by their cosines with features: (B, Q, h, w) to
+        the same. `features` (B, D, h, w) are not normalised; `trunk` is that of `forward`."""
+        return cosines
 
     @property
     def prepares(self) -> bool:
@@ -67,7 +87,6 @@ class DenseMethod(nn.Module):
         return type(self).prepare is not DenseMethod.prepare
 
     @property
-    def only_mixes(self) -> bool:
-        """Whether the method is all in `mix`, so that another attention than the trunk's last, such
-        as a pooling head's, can be replaced by it."""
-        return type(self).forward is DenseMethod.forward
+    def scores(self) -> bool:
+        """Whether `score` does anything."""
+        return type(self).score is not DenseMethod.score

@@ -1,3 +1,4 @@
 from mmseg_siglip.models.guides.frozen import Frozen, all_weights
+from mmseg_siglip.models.guides.guide import Guide, build_guide
 
-__all__ = ['Frozen', 'all_weights']
+__all__ = ['Frozen', 'Guide', 'all_weights', 'build_guide']

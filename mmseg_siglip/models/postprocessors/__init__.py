@@ -1,4 +1,5 @@
+from mmseg_siglip.models.postprocessors.label_step import LabelStep
 from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
 from mmseg_siglip.models.postprocessors.sam_proposals import SAMProposals
 
-__all__ = ['PAMRPostProcessor', 'SAMProposals']
+__all__ = ['LabelStep', 'PAMRPostProcessor', 'SAMProposals']

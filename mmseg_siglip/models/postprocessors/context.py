@@ -10,6 +10,12 @@ from functools import cached_property
 
 from torch import Tensor
 
+from mmseg_siglip.models.backbones.trunk import NO_REGIONS
+
+
+def no_regions() -> Sequence[Tensor]:
+    raise ValueError(NO_REGIONS)
+
 
 class Context:
     """Computes what is asked for, when it is asked for, once.
@@ -20,6 +26,7 @@ class Context:
         pixels: Gives B images (3, H', W'), RGB in [0, 1].
         features: Gives B of (D, h, w), not normalised, two cells a patch.
         text: Gives (Q, D), unit length.
+        regions: Gives B of (H, W) int64 or (M, H, W) bool, of the output's size.
     """
 
     def __init__(
@@ -30,9 +37,11 @@ class Context:
         pixels: Callable[[], Sequence[Tensor]],
         features: Callable[[], Sequence[Tensor]],
         text: Callable[[], Tensor],
+        regions: Callable[[], Sequence[Tensor]] = no_regions,
     ) -> None:
         self.query_to_class, self.logit_scale = query_to_class, logit_scale
         self._pixels, self._features, self._text = pixels, features, text
+        self._regions = regions
 
     @cached_property
     def pixels(self) -> Sequence[Tensor]:
@@ -48,3 +57,8 @@ class Context:
     def text(self) -> Tensor:
         """(Q, D), unit length."""
         return self._text()
+
+    @cached_property
+    def regions(self) -> Sequence[Tensor]:
+        """B of (H, W) int64, 0 is none, or where they overlap (M, H, W) bool."""
+        return self._regions()

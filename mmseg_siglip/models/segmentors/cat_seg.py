@@ -43,7 +43,7 @@ class CATSegSegmentor(OpenVocabularySegmentor):
         synonyms: What becomes of a class's further words: ``first``, they are left out, as in
             CAT-Seg's code; ``mean``, averaged; ``max``, each is looked for, and the class has the
             best. Training with ``max`` takes the first, too.
-        attention: A dense method that sees one window at a time, its name or
+        attention: A dense method that sees one window at a time and gives tokens, its name or
             ``dict(type=name, ...)``; see `mmseg_siglip.models.dense`. By default ``value_cls``
             where the encoder's last block is what pools, as of CLIP and as published, and
             ``vanilla`` where a pooling head follows, as of SigLIP.
@@ -107,9 +107,10 @@ class CATSegSegmentor(OpenVocabularySegmentor):
         self.synonyms, backbone = synonyms, self.backbone
         pools = bool(backbone.pooling_parts())
         self.method = backbone.method_for(attention or ('vanilla' if pools else 'value_cls'))
-        if self.method.prepares or self.method.scope != 'window':
+        method = self.method
+        if method.prepares or method.scope != 'window' or method.gives != 'tokens':
             raise ValueError(
-                'attention: expected a method that sees one window at a time, '
+                'attention: expected a method that sees one window at a time and gives tokens, '
                 f'found {method_name(self.method)!r}'
             )
         self.readout = backbone.check_readout(readout or ('map' if pools else backbone.readouts[0]))
@@ -225,7 +226,12 @@ class CATSegSegmentor(OpenVocabularySegmentor):
             super().check_image(image, name)
 
     def label(
-        self, inputs: Sequence[Tensor], sizes: Sequence[tuple[int, int]], *, return_scores: bool
+        self,
+        inputs: Sequence[Tensor],
+        samples: Sequence[SegDataSample],
+        sizes: Sequence[tuple[int, int]],
+        *,
+        return_scores: bool,
     ) -> Iterator[Labels]:
         views = [Views.of(image, self.test_cfg) for image in inputs]
         results = self._view_logits([image for own in views for image in own.images])

@@ -121,7 +121,7 @@ class OpenVocabularySegmentor(BaseSegmentor):
         for image, sample in zip(inputs, samples, strict=True):
             self.check_image(image, sample.metainfo.get('img_path', 'image'))
             sizes.append(tuple(sample.metainfo.get('ori_shape', image.shape[-2:])[:2]))
-        results = self.label(inputs, sizes, return_scores=return_scores)
+        results = self.label(inputs, samples, sizes, return_scores=return_scores)
         for sample, found in zip(samples, results, strict=True):
             axes = flipped_axes(sample)
             fields = dict(pred_sem_seg=found.labels[None], seg_logits=found.probabilities)
@@ -135,9 +135,21 @@ class OpenVocabularySegmentor(BaseSegmentor):
 
     @abstractmethod
     def label(
-        self, inputs: Sequence[Tensor], sizes: Sequence[tuple[int, int]], *, return_scores: bool
+        self,
+        inputs: Sequence[Tensor],
+        samples: Sequence[SegDataSample],
+        sizes: Sequence[tuple[int, int]],
+        *,
+        return_scores: bool,
     ) -> Iterator[Labels]:
-        """What the pixels of each image (3, H, W) get, at its output size (H_o, W_o)."""
+        """What the pixels of each image (3, H, W) get, at its output size (H_o, W_o).
+
+        Args:
+            inputs: The images.
+            samples: Of each; it may bring along more than the picture.
+            sizes: Of each output.
+            return_scores: Whether the labels' probabilities are wanted.
+        """
 
     def labels_of(self, probabilities: Tensor) -> Tensor:
         """Labels (H, W) by probabilities (C, H, W), such as a mean over several views."""

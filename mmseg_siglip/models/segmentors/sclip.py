@@ -9,13 +9,21 @@ D joint channels; n_y x n_x windows with grids of cells (h, w), n of them in a b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
-from torch import Tensor
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from mmseg_siglip.models.backbones.trunk import Method, Surroundings, method_name
+from mmseg_siglip.models.backbones.trunk import (
+    NO_REGIONS,
+    Method,
+    Surroundings,
+    Trunk,
+    method_name,
+)
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
@@ -49,8 +57,14 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             part of the foreground, by argmax.
         background_index: The class that `prob_thd` and `area_thd` refer to. By default, the one
             that the vocabulary marks.
-        postprocessor: Configuration of a module that refines cosines (B, Q, H, W), which it needs
-            at full size, on images (B, 3, H, W), and may ask a `Context` for more.
+        score_steps: Configurations of what changes the cosines of windows; see `ScoreStep`.
+        upsampler: Configuration of what makes features (n, D, h, w) of windows finer by their
+            pixels, before they meet words.
+        regions: Configuration of what finds the regions of an image (3, H, W), RGB in [0, 1], where
+            its sample brings none along.
+        postprocessor: Configuration, or several, of modules that refine cosines (B, Q, H, W), which
+            they need at full size, on images (B, 3, H, W), and may ask a `Context` for more.
+        label_steps: Configurations of what changes labels; see `LabelStep`.
         precision: Number format of the encoders (see `mmseg_siglip.precision`).
         compile_backend: Runs the encoder through ``torch.compile`` with this backend, such as
             'inductor', which needs a C++ compiler. Batches of windows are filled up to
@@ -79,7 +93,11 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         prob_thd: float = 0.0,
         area_thd: float | None = None,
         background_index: int | None = None,
-        postprocessor: Mapping | None = None,
+        score_steps: Sequence[Mapping] = (),
+        upsampler: Mapping | None = None,
+        regions: Mapping | None = None,
+        postprocessor: Mapping | Sequence[Mapping] | None = None,
+        label_steps: Sequence[Mapping] = (),
         precision: str = 'fp32',
         compile_backend: str | None = None,
         test_cfg: Mapping | None = None,
@@ -93,7 +111,10 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         )
         self.backbone.requires_grad_(False)
         self.method = attention
-        self.postprocessor = MODELS.build(postprocessor) if postprocessor else None
+        self.score_steps, self.label_steps = build_all(score_steps), build_all(label_steps)
+        self.postprocessors = build_all(postprocessor or ())
+        self.upsampler = MODELS.build(upsampler) if upsampler else None
+        self.proposer = MODELS.build(regions) if regions else None
         self._logit_scale = logit_scale
         self.prob_thd, self.area_thd = prob_thd, area_thd
         self.test_cfg = check_test_cfg(test_cfg or {}, window_defaults(self.backbone.image_size))
@@ -165,83 +186,136 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
     def _forward(self, inputs: Sequence[Tensor], data_samples=None) -> list[Tensor]:
         """Mean cosines (Q, H, W) of each image, at the size it came in."""
+        samples = data_samples or [None] * len(inputs)
         return [
-            self._stitch(cosines, windows, image.shape[-2:]).rows(0, image.shape[-2])
-            for image, windows, cosines, _ in self._look(inputs)
+            self._stitch(seen.cosines, seen.windows, seen.size).rows(0, seen.size[0])
+            for seen in self._look(inputs, samples)
         ]
 
     def extract_feat(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Joint-space features (D, h, w) of each whole image, not normalised."""
         whole = [Windows.of(tuple(image.shape[-2:]), dict(mode='whole')) for image in inputs]
-        return [found[0] for found in self._encoded(self.encode, inputs, whole, batch=1)]
+        regions = self._regions_of(inputs, [None] * len(inputs))
+        parts = self._parts(inputs, whole, regions, batch=1)
+        return [self.encode(*part)[0] for part in parts]
 
     def label(
-        self, inputs: Sequence[Tensor], sizes: Sequence[tuple[int, int]], *, return_scores: bool
+        self,
+        inputs: Sequence[Tensor],
+        samples: Sequence[SegDataSample],
+        sizes: Sequence[tuple[int, int]],
+        *,
+        return_scores: bool,
     ) -> Iterator[Labels]:
-        labeller, kept = self.labeller, self.test_cfg['return_logits']
-        seen = zip(self._look(inputs), sizes, strict=True)
-        for (image, windows, cosines, features), size in seen:
-            rows = self._stitch(cosines, windows, size).rows
-            if self.postprocessor is not None:
-                rows = self._refined(image, windows, rows, size, features)
-            yield labeller(rows, size, return_scores=return_scores, return_probabilities=kept)
+        kept = self.test_cfg['return_logits']
+        probabilities = kept or any(step.needs_probabilities for step in self.label_steps)
+        for seen, size in zip(self._look(inputs, samples), sizes, strict=True):
+            context = self._context(seen, size)
+            found = self.labeller(
+                self._refined(seen, size, context),
+                size,
+                return_scores=return_scores,
+                return_probabilities=probabilities,
+            )
+            for step in self.label_steps:
+                found = step(found, context)
+            yield found if kept else replace(found, probabilities=None)
 
     def encode(self, windows: Tensor, surroundings: Surroundings | None = None) -> Tensor:
         """Windows (n, 3, H, W), normalised, to features (n, D, h, w) of the joint space, not
-        normalised."""
-        with autocast(self.precision, windows.device):
-            features = self.backbone.dense(
-                windows, attention=self.method, surroundings=surroundings
-            )
-        return features.float()
+        normalised, or what else the method gives."""
+        return self._encode(self.backbone.trunk(windows, surroundings=surroundings))
+
+    def _encode(self, trunk: Trunk) -> Tensor:
+        with autocast(self.precision, trunk.images.device):
+            return self.backbone.features_of(trunk, self.method).float()
 
     def _encode_full(self, windows: Tensor, surroundings: Surroundings) -> Tensor:
         """`encode`, compiled, on batches that all have the same size."""
-        if self.method.scope != 'window':
+        if self.method.scope != 'window' or self.method.scores or self.score_steps:
             raise ValueError(
-                'compile_backend: expected a method that sees one window at a time, '
-                f'found {self.attention!r}'
+                'compile_backend: expected a method that sees one window at a time, without score '
+                f'steps, found {self.attention!r}'
             )
         missing = self.test_cfg['window_batch'] - len(windows)
         full = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
         views = (*surroundings.views, *surroundings.views[:1] * missing)
         return self._compiled(full, replace(surroundings, views=views))[: len(windows)]
 
-    def _encoded(
+    def _cells(self, windows: Tensor, surroundings: Surroundings) -> Tensor:
+        """Windows to their cosines and, if somebody may ask for them, features: (n, Q + D, h, w),
+        or (n, Q, h, w)."""
+        if self._compiled is not None:
+            trunk, features = None, self._encode_full(windows, surroundings)
+        else:
+            trunk = self.backbone.trunk(windows, surroundings=surroundings)
+            features = self._encode(trunk)
+        if self.method.gives == 'cosines':
+            return features
+        if self.upsampler is not None:
+            features = self.upsampler(features, self.backbone.to_pixels(windows))
+        unit = normalize(features, dim=1) if self.method.normalise else features
+        cosines = torch.einsum('bdhw,qd->bqhw', unit, self.text)
+        if trunk is not None:
+            cosines = self.method.score(cosines, features, trunk)
+            for step in self.score_steps:
+                cosines = step(cosines, features, trunk)
+        asked = self.postprocessors or self.label_steps
+        return torch.cat([cosines, features], dim=1) if asked else cosines
+
+    def _parts(
         self,
-        encode: Callable[[Tensor, Surroundings], Tensor],
         images: Sequence[Tensor],
         windows: Sequence[Windows],
+        regions: Sequence[Callable[[], Tensor]],
         *,
         batch: int,
-    ) -> Iterator[Tensor]:
-        """Features (n, D, h, w) of all windows of all images, batch after batch."""
-        prepare = self._prepare if self.method.prepares else None
+    ) -> Iterator[tuple[Tensor, Surroundings]]:
+        """Windows (n, 3, h, w) of all images, batch after batch."""
+        method = self.method
         known = Surroundings(text=lambda: self.text, logit_scale=self.logit_scale, batch=batch)
-        parts = stream(images, windows, batch=batch, scope=self.method.scope, prepare=prepare)
+        parts = stream(
+            images,
+            windows,
+            batch=batch,
+            scope=method.scope,
+            prepare=self._prepare if method.prepares else None,
+            regions=lambda i: as_large(regions[i](), images[i]) if method.uses_regions else None,
+        )
         for crops, views in parts:
-            yield encode(crops, replace(known, views=views))
+            yield crops, replace(known, views=views)
 
     def _prepare(self, image: Tensor) -> object:
         with autocast(self.precision, image.device):
             return self.method.prepare(self.backbone.to_pixels(image))
 
-    def _look(self, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, Windows, Tensor, Tensor]]:
-        """Each image, its windows, their cosines (n_y, n_x, Q, h, w) and, if a postprocessor may
-        ask for them, features (n_y, n_x, D, h, w), else none of them (n_y, n_x, 0, h, w)."""
-        kept = None if self.postprocessor is not None else 0
+    def _regions_of(
+        self, images: Sequence[Tensor], samples: Sequence[SegDataSample | None]
+    ) -> list[Callable[[], Tensor]]:
+        """What gives the regions of each image, at any size."""
 
-        def cells(features: Tensor) -> Tensor:
-            cosines = torch.einsum('bdhw,qd->bqhw', normalize(features, dim=1), self.text)
-            return torch.cat([cosines, features[:, :kept]], dim=1)
+        def find(image: Tensor, sample: SegDataSample | None) -> Tensor:
+            if sample is not None and 'regions' in sample:
+                return sample.regions.data.to(image.device).squeeze(0)
+            if self.proposer is None:
+                raise ValueError(NO_REGIONS)
+            return self.proposer(self.backbone.to_pixels(image))
 
+        pairs = zip(images, samples, strict=True)
+        return [cache(partial(find, image, sample)) for image, sample in pairs]
+
+    def _look(
+        self, images: Sequence[Tensor], samples: Sequence[SegDataSample | None]
+    ) -> Iterator[Seen]:
         windows = [Windows.of(tuple(image.shape[-2:]), self.test_cfg) for image in images]
-        encode = self.encode if self._compiled is None else self._encode_full
-        encoded = self._encoded(encode, images, windows, batch=self.test_cfg['window_batch'])
-        found = by_image(map(cells, encoded), windows)
-        for image, own, values in zip(images, windows, found, strict=True):
+        regions = self._regions_of(images, samples)
+        parts = self._parts(images, windows, regions, batch=self.test_cfg['window_batch'])
+        if self.method.whole:
+            windows = [Windows.of(tuple(im.shape[-2:]), dict(mode='whole')) for im in images]
+        found = by_image((self._cells(*part) for part in parts), windows)
+        for image, own, values, areas in zip(images, windows, found, regions, strict=True):
             words = len(self.vocabulary.queries)
-            yield image, own, values[:, :, :words], values[:, :, words:]
+            yield Seen(image, own, values[:, :, :words], values[:, :, words:], areas)
 
     def _stitch(self, cells: Tensor, windows: Windows, size: tuple[int, int]) -> Stitch:
         """(n_y, n_x, N, h, w) to (N, H_o, W_o) at `size`, a few rows at a time."""
@@ -249,26 +323,72 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         grid = patch_grid(windows.size, patch, self.backbone.image_size)
         return Stitch.over(cells, windows, tuple(n * patch for n in grid), size)
 
-    def _refined(
-        self,
-        image: Tensor,
-        windows: Windows,
-        rows: Rows,
-        size: tuple[int, int],
-        features: Tensor,
-    ) -> Rows:
-        def stitched() -> list[Tensor]:
-            patch = self.backbone.patch_size
-            grid = tuple(max(1, 2 * side // patch) for side in image.shape[-2:])
-            return [self._stitch(features, windows, grid).rows(0, grid[0])]
+    def _refined(self, seen: Seen, size: tuple[int, int], context: Context) -> Rows:
+        """Cosines of an output of `size`, behind all postprocessors."""
+        if not self.postprocessors:
+            return self._stitch(seen.cosines, seen.windows, size).rows
+        planes = None
+        for step in self.postprocessors:
+            at = size if getattr(step, 'at', 'output') == 'output' else seen.size
+            if planes is None:
+                planes = self._stitch(seen.cosines, seen.windows, at).rows(0, at[0])[None]
+            image = interpolate(seen.image[None], size=at, mode='bilinear')
+            planes = step(image, interpolate(planes, size=at, mode='bilinear'), context)
+        (refined,) = interpolate(planes, size=size, mode='bilinear')
+        return lambda first, last: refined[:, first:last]
 
-        context = Context(
+    def _context(self, seen: Seen, size: tuple[int, int]) -> Context:
+        def stitched() -> list[Tensor]:
+            if self.method.gives == 'cosines':
+                raise ValueError(f'{self.attention!r} gives scores: no features stand behind them')
+            patch = self.backbone.patch_size
+            grid = tuple(max(1, 2 * side // patch) for side in seen.size)
+            return [self._stitch(seen.features, seen.windows, grid).rows(0, grid[0])]
+
+        return Context(
             query_to_class=self.vocabulary.query_to_class,
             logit_scale=self.logit_scale,
-            pixels=lambda: [self.backbone.to_pixels(image)],
+            pixels=lambda: [self.backbone.to_pixels(seen.image)],
             features=stitched,
             text=lambda: self.text,
+            regions=lambda: [as_large(seen.regions(), size)],
         )
-        resized = interpolate(image[None], size=size, mode='bilinear')
-        refined = self.postprocessor(resized, rows(0, size[0])[None], context)[0]
-        return lambda first, last: refined[:, first:last]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an image's windows gave.
+
+    Attributes:
+        image: (3, H, W), normalised.
+        windows: Where they lie.
+        cosines: (n_y, n_x, Q, h, w).
+        features: (n_y, n_x, D, h, w), or none of them (n_y, n_x, 0, h, w).
+        regions: Gives the image's, see `Trunk.regions`.
+    """
+
+    image: Tensor
+    windows: Windows
+    cosines: Tensor
+    features: Tensor
+    regions: Callable[[], Tensor]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return tuple(self.image.shape[-2:])
+
+
+def build_all(configs: Mapping | Sequence[Mapping]) -> nn.ModuleList:
+    """Modules of one or several configurations."""
+    configs = [configs] if isinstance(configs, Mapping) else configs
+    return nn.ModuleList(MODELS.build(config) for config in configs)
+
+
+def as_large(regions: Tensor, like: Tensor | tuple[int, int]) -> Tensor:
+    """Regions (H, W) or (M, H, W) at a size, or that of an image, by the nearest pixel."""
+    size = tuple(like.shape[-2:]) if isinstance(like, Tensor) else like
+    if tuple(regions.shape[-2:]) == size:
+        return regions
+    planes = regions.reshape(1, -1, *regions.shape[-2:]).double()
+    resized = interpolate(planes, size=size, mode='nearest')[0].to(regions.dtype)
+    return resized.reshape(*regions.shape[:-2], *size)

@@ -25,6 +25,7 @@ def stream(
     batch: int,
     scope: Literal['window', 'image'] = 'window',
     prepare: Callable[[Tensor], Any] | None = None,
+    regions: Callable[[int], Tensor | None] = lambda index: None,
 ) -> Iterator[tuple[Tensor, tuple[View, ...]]]:
     """Batches of windows of one size, (n, 3, h, w), and where they come from.
 
@@ -34,9 +35,10 @@ def stream(
         batch: Most windows of a batch.
         scope: ``image``: all windows of an image are one batch, however many, and no other's.
         prepare: What is made of a whole image, once, when its first window is due.
+        regions: Gives those of an image (H, W), by its index, when its first window is due.
     """
     each = (
-        _of_image(index, image, own, prepare)
+        _of_image(index, image, own, prepare, regions(index))
         for index, (image, own) in enumerate(zip(images, windows, strict=True))
     )
     groups = each
@@ -48,11 +50,16 @@ def stream(
 
 
 def _of_image(
-    index: int, image: Tensor, windows: Windows, prepare: Callable[[Tensor], Any] | None
+    index: int,
+    image: Tensor,
+    windows: Windows,
+    prepare: Callable[[Tensor], Any] | None,
+    regions: Tensor | None,
 ) -> Iterator[tuple[Tensor, View]]:
     prepared = prepare(image) if prepare else None
-    for crop, box in zip(windows.crops(image), windows.boxes, strict=True):
-        yield crop, View(index, box, prepared)
+    parts = [None] * len(windows) if regions is None else windows.crops(regions)
+    for crop, box, part in zip(windows.crops(image), windows.boxes, parts, strict=True):
+        yield crop, View(index, box, prepared, part)
 
 
 def in_batches(

@@ -12,6 +12,7 @@ from tiny_encoders import PE_CONFIG, PE_SIZES, open_clip_model, small_timm, writ
 
 from mmseg_siglip.models.backbones import PECoreBackbone, build_encoder
 from mmseg_siglip.models.backbones.block import attend, split_heads
+from mmseg_siglip.models.dense import build_method
 from mmseg_siglip.models.pretrainers.siglip_pretrainer import SigLIPPretrainer
 from mmseg_siglip.weights import open_clip_checkpoint
 
@@ -93,8 +94,9 @@ def test_what_mixes_in_the_head(backbone, stock):
     """The probe's own attention, for every patch, is the encoder's own vector."""
     images, pool = torch.randn(2, 3, 24, 40), backbone.model.visual.trunk.attn_pool
     probe = split_heads(pool.q(pool.latent), pool.num_heads)
-    tokens = backbone.forward_intermediates(images)[0]
-    mixed = backbone.project(tokens, mix=lambda q, k, v: attend(probe.expand_as(q), k, v))
+    method = build_method('csa')
+    method.mix = lambda q, k, v, trunk: attend(probe.expand_as(q), k, v)
+    mixed = backbone.dense(images, attention=method, site='head')
     expected = backbone.encode_image(images)[..., None, None].expand_as(mixed)
     torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-4)
     alone = backbone.dense(images, attention='maskclip', site='head')

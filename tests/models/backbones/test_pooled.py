@@ -5,9 +5,8 @@ import torch
 from tiny_encoders import PE_CONFIG, PE_SIZES, open_clip_model, small_timm, write_open_clip
 
 from mmseg_siglip.models.backbones import PECoreBackbone, SigLIPBackbone
-from mmseg_siglip.models.backbones.pooled import read_alone
 from mmseg_siglip.models.backbones.tokens import Tokens
-from mmseg_siglip.models.dense import build_method
+from mmseg_siglip.models.dense import DenseMethod, build_method
 
 
 @pytest.fixture(scope='module', params=['siglip', 'pe'])
@@ -33,8 +32,17 @@ def probe_of(backbone):
     return block.qkv(head.latent)[0][0, :, 0]
 
 
+class Mixing(DenseMethod):
+    def __init__(self, rule):
+        super().__init__()
+        self.rule = rule
+
+    def mix(self, q, k, v, trunk):
+        return self.rule(q, k, v)
+
+
 @torch.no_grad()
-def test_by_the_probes_own_row_every_patch_is_the_image(backbone, tokens):
+def test_by_the_probes_own_row_every_patch_is_the_image(backbone):
     """The invariant that ties a patch's readout to the pooled vector."""
     probe = probe_of(backbone)
 
@@ -42,15 +50,15 @@ def test_by_the_probes_own_row_every_patch_is_the_image(backbone, tokens):
         weights = (probe[:, None] * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
         return (weights @ v).expand_as(v)
 
-    found = backbone.project(tokens, readout='map', mix=as_trained)
-    expected = backbone.pool(tokens.x)[:, :, None, None].expand_as(found)
+    images = torch.randn(2, 3, 24, 40)
+    found = backbone.dense(images, attention=Mixing(as_trained), readout='map', site='head')
+    expected = backbone.encode_image(images)[:, :, None, None].expand_as(found)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_a_patch_alone_is_the_head_on_one_token(backbone, tokens):
     found = backbone.project(tokens, readout='map')
-    torch.testing.assert_close(found, backbone.project(tokens, readout='map', mix=read_alone))
     for row, column in ((0, 0), (2, 4), (1, 3)):
         token = tokens.map[:, :, row, column][:, None]
         expected = backbone.pool(Tokens(token, (1, 1)).x)

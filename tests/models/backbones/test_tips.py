@@ -1,50 +1,23 @@
 """TIPS v2 against transformers' own model."""
 
-import string
-
 import pytest
 import torch
 from contracts.encoder import EncoderContract
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel
-from transformers.models.tipsv2.image_processing_tipsv2 import Tipsv2ImageProcessor
+from tiny_encoders import TIPS_CONFIG, tips_model
 from transformers.models.tipsv2.tokenization_tipsv2 import Tipsv2Tokenizer
 
 from mmseg_siglip.models.backbones import TIPSBackbone, build_encoder
 
-SMALL = dict(hidden_size=32, num_attention_heads=4)
-VISION = dict(
-    SMALL, num_hidden_layers=3, mlp_ratio=2, image_size=32, patch_size=8, layerscale_value=0.7
-)
-TEXT = dict(SMALL, num_hidden_layers=2, intermediate_size=48, vocab_size=32)
-CONFIG = dict(model_type='tipsv2', vision_config=VISION, text_config=TEXT)
-LETTERS = {
-    token: i for i, token in enumerate(['<pad>', '<unk>', '\u2581', *string.ascii_lowercase])
-}
-
-
-def build(**vision):
-    torch.manual_seed(0)
-    fields = dict(CONFIG, vision_config=VISION | vision)
-    model = AutoModel.from_config(AutoConfig.for_model(fields.pop('model_type'), **fields)).eval()
-    for name, parameter in model.requires_grad_(False).named_parameters():
-        if name != 'temperature':
-            parameter += 0.05 * torch.randn_like(parameter)
-    return model
-
 
 @pytest.fixture(scope='module')
 def stock():
-    return build()
+    return tips_model()
 
 
 @pytest.fixture(scope='module')
-def folder(stock, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('tips')
-    stock.save_pretrained(folder)
-    Tipsv2Tokenizer(vocab=LETTERS).save_pretrained(folder)
-    Tipsv2ImageProcessor(size=dict(height=32, width=32)).save_pretrained(folder)
-    return str(folder)
+def folder(tips_folder):
+    return tips_folder
 
 
 class TestTIPS(EncoderContract):
@@ -87,8 +60,10 @@ def test_images_equal_transformers(backbone, stock, size):
 @pytest.mark.parametrize('change', [dict(use_swiglu_ffn=True), dict(num_register_tokens=0)])
 @torch.no_grad()
 def test_every_architecture(change):
-    stock = build(**change)
-    backbone = TIPSBackbone(config=dict(CONFIG, vision_config=VISION | change))
+    stock = tips_model(**change)
+    backbone = TIPSBackbone(
+        config=dict(TIPS_CONFIG, vision_config=TIPS_CONFIG['vision_config'] | change)
+    )
     backbone.model.load_state_dict(stock.state_dict())
     check_images(backbone, stock, (24, 40))
     adaptable = backbone.towers()['vision'].adaptable.values()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contracts.dense_method import ENCODERS, DenseMethodContract, images
+from contracts.dense_method import DenseMethodContract, images
 from toy_methods import ToyGuide
 
 from mmseg_siglip.cli.jobs.label import weights_digest
@@ -13,7 +13,7 @@ CONFIG = dict(crop_size=(24, 24), stride=(16, 16), window_batch=4, return_logits
 
 
 class TestToyGuide(DenseMethodContract):
-    cases = [(ToyGuide(), kind) for kind in ENCODERS] + [(ToyGuide(scope='image'), 'clip')]
+    cases = [(ToyGuide(), 'clip'), (ToyGuide(), 'siglip'), (ToyGuide(scope='image'), 'clip')]
     finer = 2
 
 
@@ -110,10 +110,10 @@ def test_one_registration_makes_it_a_name(make, monkeypatch):
 
 def test_who_cannot_have_it_says_so(make, siglip_folder):
     model = make(ToyGuide(scope='image'), compile_backend='eager')
-    with pytest.raises(ValueError, match="one window at a time, found 'ToyGuide'"):
+    with pytest.raises(ValueError, match="one window at a time.* found 'ToyGuide'"):
         model.predict(images((40, 56)))
     for method in (ToyGuide(), ToyGuide(scope='image')):
-        with pytest.raises(ValueError, match="one window at a time, found 'ToyGuide'"):
+        with pytest.raises(ValueError, match="one window at a time.* found 'ToyGuide'"):
             CATSegSegmentor(
                 dict(pretrained=siglip_folder),
                 dict(type='CATSegHead'),

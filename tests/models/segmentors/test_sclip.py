@@ -133,9 +133,11 @@ def test_cells_are_as_large_as_the_method_makes_them(make, size):
 def test_windows_of_all_images_share_batches(make, monkeypatch):
     model = make()
     seen = []
-    dense = model.backbone.dense
+    features = model.backbone.features_of
     monkeypatch.setattr(
-        model.backbone, 'dense', lambda x, **kw: seen.append(len(x)) or dense(x, **kw)
+        model.backbone,
+        'features_of',
+        lambda trunk, method: seen.append(len(trunk.images)) or features(trunk, method),
     )
     model.predict(images((48, 48), (32, 64), (32, 32)))
     assert seen == [4, 4]

@@ -1,0 +1,24 @@
+"""A label step: what becomes of an image's labels once thresholds have had their say."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from mmengine.model import BaseModule
+
+from mmseg_siglip.models.labelling import Labels
+from mmseg_siglip.models.postprocessors.context import Context
+
+
+class LabelStep(BaseModule):
+    """Acts on the labels of one image; registered in ``MODELS``.
+
+    Attributes:
+        needs_probabilities: Whether it asks for ``Labels.probabilities``, (C, H, W).
+    """
+
+    needs_probabilities = False
+
+    @abstractmethod
+    def forward(self, found: Labels, context: Context) -> Labels:
+        """Labels (H, W) and their probabilities to the same; `context` is that of one image."""

@@ -1,0 +1,3 @@
+from mmseg_siglip.models.scores.step import ScoreStep
+
+__all__ = ['ScoreStep']
