@@ -1,4 +1,4 @@
-"""Recorded outputs of published code, and the seeded weights and pictures that they were made of."""
+"""Recorded outputs of published code, and the seeded weights and pictures they were made of."""
 
 from __future__ import annotations
 
