@@ -18,7 +18,6 @@ import torch
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
 from torch import Tensor, no_grad
-from torch.nn.functional import normalize
 
 from mmseg_siglip.api.images import as_tensor
 from mmseg_siglip.api.results import Segmentation
@@ -163,9 +162,7 @@ class OpenVocabSegmenter(System):
                 f'found a {type(self.model).__name__}'
             )
         self.use(class_names)
-        (features,) = self.model.extract_feat([self._prepare(as_tensor(read_image(image)))])
-        features = normalize(features, dim=0)
-        cosines = torch.einsum('dhw,qd->qhw', features, self.model.text)
+        (cosines,) = self.model.whole_cosines([self._prepare(as_tensor(read_image(image)))])
         return merge_words(cosines, self.model.vocabulary.query_to_class).cpu()
 
     def use(self, words: Words) -> None:

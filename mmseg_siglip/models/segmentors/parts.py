@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from mmseg.structures import SegDataSample
 from torch import nn
@@ -45,6 +45,12 @@ def build_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone)
             )
         config[name] = list(own)
     return MODELS.build(config)
+
+
+def build_all(configs: Mapping | Sequence[Mapping]) -> nn.ModuleList:
+    """Modules of one or several configurations."""
+    configs = [configs] if isinstance(configs, Mapping) else configs
+    return nn.ModuleList(MODELS.build(config) for config in configs)
 
 
 def check_precision(precision: str) -> str:

@@ -9,12 +9,12 @@ D joint channels; n_y x n_x windows with grids of cells (h, w), n of them in a b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 
 import torch
 from mmseg.structures import SegDataSample
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.backbones.trunk import (
@@ -28,6 +28,8 @@ from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
+from mmseg_siglip.models.segmentors.parts import build_all
+from mmseg_siglip.models.segmentors.seen import Seen, resize_regions
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Stitch
 from mmseg_siglip.models.windows.stream import by_image, stream
@@ -199,6 +201,11 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         parts = self._parts(inputs, whole, regions, batch=1)
         return [self.encode(*part)[0] for part in parts]
 
+    def whole_cosines(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """What words get at the cells of each whole image, (Q, h, w)."""
+        seen = self._look(inputs, [None] * len(inputs), dict(mode='whole'))
+        return [each.cosines[0, 0] for each in seen]
+
     def label(
         self,
         inputs: Sequence[Tensor],
@@ -280,7 +287,9 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             batch=batch,
             scope=method.scope,
             prepare=self._prepare if method.prepares else None,
-            regions=lambda i: as_large(regions[i](), images[i]) if method.uses_regions else None,
+            regions=lambda i: (
+                resize_regions(regions[i](), images[i]) if method.uses_regions else None
+            ),
         )
         for crops, views in parts:
             yield crops, replace(known, views=views)
@@ -305,9 +314,14 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         return [cache(partial(find, image, sample)) for image, sample in pairs]
 
     def _look(
-        self, images: Sequence[Tensor], samples: Sequence[SegDataSample | None]
+        self,
+        images: Sequence[Tensor],
+        samples: Sequence[SegDataSample | None],
+        config: Mapping | None = None,
     ) -> Iterator[Seen]:
-        windows = [Windows.of(tuple(image.shape[-2:]), self.test_cfg) for image in images]
+        """What the windows of each image give, by a `test_cfg` or the model's own."""
+        config = config or self.test_cfg
+        windows = [Windows.of(tuple(image.shape[-2:]), config) for image in images]
         regions = self._regions_of(images, samples)
         parts = self._parts(images, windows, regions, batch=self.test_cfg['window_batch'])
         if self.method.whole:
@@ -351,44 +365,5 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             pixels=lambda: [self.backbone.to_pixels(seen.image)],
             features=stitched,
             text=lambda: self.text,
-            regions=lambda: [as_large(seen.regions(), size)],
+            regions=lambda: [resize_regions(seen.regions(), size)],
         )
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What an image's windows gave.
-
-    Attributes:
-        image: (3, H, W), normalised.
-        windows: Where they lie.
-        cosines: (n_y, n_x, Q, h, w).
-        features: (n_y, n_x, D, h, w), or none of them (n_y, n_x, 0, h, w).
-        regions: Gives the image's, see `Trunk.regions`.
-    """
-
-    image: Tensor
-    windows: Windows
-    cosines: Tensor
-    features: Tensor
-    regions: Callable[[], Tensor]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return tuple(self.image.shape[-2:])
-
-
-def build_all(configs: Mapping | Sequence[Mapping]) -> nn.ModuleList:
-    """Modules of one or several configurations."""
-    configs = [configs] if isinstance(configs, Mapping) else configs
-    return nn.ModuleList(MODELS.build(config) for config in configs)
-
-
-def as_large(regions: Tensor, like: Tensor | tuple[int, int]) -> Tensor:
-    """Regions (H, W) or (M, H, W) at a size, or that of an image, by the nearest pixel."""
-    size = tuple(like.shape[-2:]) if isinstance(like, Tensor) else like
-    if tuple(regions.shape[-2:]) == size:
-        return regions
-    planes = regions.reshape(1, -1, *regions.shape[-2:]).double()
-    resized = interpolate(planes, size=size, mode='nearest')[0].to(regions.dtype)
-    return resized.reshape(*regions.shape[:-2], *size)
