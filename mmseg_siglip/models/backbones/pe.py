@@ -198,6 +198,10 @@ class PECoreBackbone(AttentionPooled, CausalText):
     def head_block(self) -> PoolBlock:
         return PoolBlock(self.model.visual.trunk.attn_pool)
 
+    def probe(self) -> Tensor:
+        pool = self.model.visual.trunk.attn_pool
+        return split_heads(pool.q(pool.latent), pool.num_heads)[0]
+
     def to_joint(self, x: Tensor) -> Tensor:
         return self.model.visual.trunk.head(x)
 

@@ -23,7 +23,7 @@ from mmseg_siglip.registry import DENSE_METHODS
 
 if TYPE_CHECKING:
     from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-    from mmseg_siglip.models.backbones.site import Site
+    from mmseg_siglip.models.backbones.site import PoolingHead, Site
 
 
 NO_REGIONS = (
@@ -253,6 +253,11 @@ class Trunk:
     def last(self) -> Site:
         """The attention that a method replaces; see `mmseg_siglip.models.backbones.site`."""
         return self.encoder.site_of(self)
+
+    @property
+    def head(self) -> PoolingHead | None:
+        """The attention pooling head over the trunk as it was trained, where there is one."""
+        return self.encoder.head_of(self)
 
     @property
     def pooled(self) -> Tensor:

@@ -3,11 +3,15 @@ from mmseg_siglip.models.dense.clearclip import ClearCLIP
 from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
+from mmseg_siglip.models.dense.sc_clip import SCCLIP
+from mmseg_siglip.models.dense.sfp import SFP
 from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResidual
 from mmseg_siglip.models.dense.vanilla import Vanilla
 
 __all__ = [
     'NACLIP',
+    'SCCLIP',
+    'SFP',
     'ClearCLIP',
     'CorrelativeSelfAttention',
     'DenseMethod',
