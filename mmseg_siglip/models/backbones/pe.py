@@ -199,8 +199,8 @@ class PECoreBackbone(AttentionPooled, CausalText):
         return PoolBlock(self.model.visual.trunk.attn_pool)
 
     def probe(self) -> Tensor:
-        pool = self.model.visual.trunk.attn_pool
-        return split_heads(pool.q(pool.latent), pool.num_heads)[0]
+        latent = self.model.visual.trunk.attn_pool.latent
+        return latent.reshape(1, 1, -1)
 
     def to_joint(self, x: Tensor) -> Tensor:
         return self.model.visual.trunk.head(x)

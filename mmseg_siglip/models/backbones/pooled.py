@@ -37,7 +37,7 @@ class AttentionPooled(VisionLanguageBackbone):
 
     @abstractmethod
     def probe(self) -> Tensor:
-        """The head's own queries, (H, 1, d)."""
+        """The query that the head pools by, (1, 1, C)."""
 
     def to_joint(self, x: Tensor) -> Tensor:
         """What follows the head: (B, N, C) to (B, N, D)."""

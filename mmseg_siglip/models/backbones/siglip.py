@@ -197,7 +197,7 @@ class SigLIPBackbone(AttentionPooled, TransformersBackbone):
         return HeadBlock(self.model.vision_model.head)
 
     def probe(self) -> Tensor:
-        return self.head_block().qkv(self.model.vision_model.head.probe)[0][0]
+        return self.model.vision_model.head.probe
 
     def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:
         vision = self.model.vision_model

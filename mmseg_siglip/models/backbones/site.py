@@ -112,7 +112,8 @@ class PoolingHead:
     @property
     def probe(self) -> Tensor:
         """The softmaxed row of the probe over all tokens, (B, H, 1, N) float32."""
-        q, k = self.trunk.encoder.probe().float(), self.qkv()[1].float()
+        q = self.block.qkv(self.trunk.encoder.probe(), self.trunk.grid)[0].float()
+        k = self.qkv()[1].float()
         with autocast('fp32', k.device):
             return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
 
