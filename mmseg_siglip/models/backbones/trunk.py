@@ -30,6 +30,7 @@ NO_REGIONS = (
     'expected the regions of the image: load them by the transform LoadRegions, or name what finds '
     "them in the segmentor's regions"
 )
+NO_WORDS = 'expected words, which a segmentor has and an encoder has not'
 
 
 class Method(Protocol):
@@ -124,6 +125,7 @@ class Surroundings:
     Attributes:
         views: One for each element of the batch.
         text: Gives (Q, D), unit length.
+        embed: Gives any words as `text` gives those looked for, (n, D), unit length.
         logit_scale: Factor on cosines; the encoder's if None.
         batch: Most windows that pass through a block at once; None for all.
         readout: How tokens are projected; the encoder's setting if None.
@@ -132,6 +134,7 @@ class Surroundings:
 
     views: Sequence[View] = ()
     text: Callable[[], Tensor] | None = None
+    embed: Callable[[Sequence[str]], Tensor] | None = None
     logit_scale: float | None = None
     batch: int | None = None
     readout: str | None = None
@@ -317,8 +320,18 @@ class Trunk:
             ValueError: Nobody said what is looked for.
         """
         if self.surroundings.text is None:
-            raise ValueError('expected words, which a segmentor has and an encoder has not')
+            raise ValueError(NO_WORDS)
         return self.surroundings.text()
+
+    def embed(self, words: Sequence[str]) -> Tensor:
+        """Further words, in the sentences of those looked for: (n, D), unit length.
+
+        Raises:
+            ValueError: Nobody said how.
+        """
+        if self.surroundings.embed is None:
+            raise ValueError(NO_WORDS)
+        return self.surroundings.embed(words)
 
     def cosines(self, dense: Tokens | Tensor) -> Tensor:
         """Of tokens, or of joint features (B, D, h, w), with the words: (B, Q, h, w) float32,

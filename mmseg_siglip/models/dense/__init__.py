@@ -1,6 +1,8 @@
 from mmseg_siglip.models.backbones.trunk import build_method
 from mmseg_siglip.models.dense.clearclip import ClearCLIP
+from mmseg_siglip.models.dense.clip_surgery import CLIPSurgery
 from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
+from mmseg_siglip.models.dense.gem import GEM
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
 from mmseg_siglip.models.dense.sc_clip import SCCLIP
@@ -9,6 +11,8 @@ from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResi
 from mmseg_siglip.models.dense.vanilla import Vanilla
 
 __all__ = [
+    'GEM',
+    'CLIPSurgery',
     'NACLIP',
     'SCCLIP',
     'SFP',
