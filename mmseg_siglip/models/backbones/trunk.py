@@ -6,7 +6,7 @@ Blocks are counted from 0; negatives count from the last. Shapes: B images or wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -190,6 +190,15 @@ class Trunk:
     def look(self, images: Tensor) -> Trunk:
         """The same encoder and words on other pictures (b, 3, H', W'), normalised."""
         return Trunk(self.encoder, images, surroundings=replace(self.surroundings, views=()))
+
+    def parts(self) -> Iterator[Trunk]:
+        """The same, no more than `Surroundings.batch` elements at a time."""
+        known = self.surroundings
+        step = known.batch or len(self.images)
+        for first in range(0, len(self.images), step):
+            some = slice(first, first + step)
+            surroundings = replace(known, views=known.views[some])
+            yield Trunk(self.encoder, self.images[some], surroundings=surroundings)
 
     def keep(self, blocks: Sequence[int]) -> None:
         """Hold the outputs of `blocks`, see `Trunk`."""

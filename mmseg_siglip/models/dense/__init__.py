@@ -6,6 +6,8 @@ from mmseg_siglip.models.dense.gem import GEM
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
 from mmseg_siglip.models.dense.sc_clip import SCCLIP
+from mmseg_siglip.models.dense.scga import SCGA
+from mmseg_siglip.models.dense.scra import SCRA
 from mmseg_siglip.models.dense.sfp import SFP
 from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResidual
 from mmseg_siglip.models.dense.vanilla import Vanilla
@@ -15,6 +17,8 @@ __all__ = [
     'CLIPSurgery',
     'NACLIP',
     'SCCLIP',
+    'SCGA',
+    'SCRA',
     'SFP',
     'ClearCLIP',
     'CorrelativeSelfAttention',

@@ -62,12 +62,13 @@ class Similarity:
                 parts.append((s / (s.sum(-1, keepdim=True) + EPS)) @ y.float())
             return torch.cat(parts, dim=1)
 
-    def sharpened(self, y: Tensor, sharpness: float, *, mean: Tensor | None = None) -> Tensor:
-        """softmax(sharpness (S - mean S), those below the mean left out) y, for (B, N, E).
+    def sharpened(self, y: Tensor, sharpness: float, *, centred: bool = True) -> Tensor:
+        """softmax(sharpness (S - mean S), negatives left out) y, for (B, N, E); without the mean
+        unless `centred`.
 
         A row of which nothing is above the mean, for rounding's sake, keeps its largest.
         """
-        mean = self.mean if mean is None else mean
+        mean = self.mean if centred else y.new_zeros((), dtype=torch.float32)
         with autocast('fp32', y.device):
             parts = []
             for s in self._rows():

@@ -11,8 +11,8 @@ from mmseg_siglip.registry import DENSE_METHODS
 
 @DENSE_METHODS.register_module(name='maskclip')
 class MaskCLIP(DenseMethod):
-    """W_o v alone: MaskCLIP (https://arxiv.org/abs/2112.01071) as ClearCLIP, DINOiser and the tables
-    of others read it. MaskCLIP's authors keep more of the block, see `ValueResidual`."""
+    """W_o v alone, MaskCLIP (https://arxiv.org/abs/2112.01071) as ClearCLIP and others' tables read
+    it. MaskCLIP's authors keep more of the block, see `ValueResidual`."""
 
     reads = 'v'
 

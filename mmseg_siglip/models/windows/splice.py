@@ -3,8 +3,8 @@
 Every pixel of a window carries the value of the window's cell that it belongs to, and a cell of the
 image takes the mean of what its pixels carry, over all windows. Where windows begin at multiples of
 the patch that is the mean of the windows' cells at each place, as Trident
-(https://arxiv.org/abs/2411.09219) and RADSeg have it; elsewhere cells are weighted by the area that
-they share, exactly.
+(https://arxiv.org/abs/2411.09219) and RADSeg (https://arxiv.org/abs/2511.19704) have it; elsewhere
+cells are weighted by the area that they share, exactly.
 
 Shapes: n windows of (h, w) cells, C channels; image grid (H, W).
 """
