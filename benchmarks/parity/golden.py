@@ -32,6 +32,7 @@ class Case:
         tolerance: Largest difference allowed.
         strays: Part of the rows that may differ by more, where a value lies within rounding of a
             threshold.
+        ordered: Whether it matters in which order the values stand.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Case:
     run: Callable[[], Tensor | np.ndarray]
     tolerance: float = 1e-4
     strays: float = 0.0
+    ordered: bool = True
 
 
 class Golden:
@@ -101,6 +103,8 @@ def compare(case: Case, golden: Golden) -> dict:
     found = np.asarray(case.run(), dtype=np.float64)
     if found.shape != wanted.shape:
         raise ValueError(f'{case.key}: expected shape {wanted.shape}, found {found.shape}')
+    if not case.ordered:
+        wanted, found = np.sort(wanted), np.sort(found)
     off = np.abs(found - wanted).reshape(len(wanted), -1).max(1)
     strays = float((off > case.tolerance).mean())
     return dict(

@@ -67,7 +67,8 @@ class DenseMethodContract:
         return build_method(copy.deepcopy(spec))
 
     def dense(self, encoder, method, batch):
-        """(B, D, h, w) of a batch, each of whose elements is an image, or a window of one."""
+        """(B, D, h, w) of a batch, each of whose elements is an image, or a window of one; of a
+        method that gives one map for the image, (1, D, h, w)."""
         text = normalize(torch.randn(4, encoder.embed_dim, generator=torch.Generator()), dim=1)
         views = [
             View(
@@ -86,7 +87,8 @@ class DenseMethodContract:
         batch = images(size, size, size)
         dense = self.dense(encoder, method, batch)
         grid = patch_grid(size, encoder.patch_size, encoder.image_size)
-        assert dense.shape == (3, encoder.embed_dim, *(self.finer * n for n in grid))
+        count = 1 if method.whole else 3
+        assert dense.shape == (count, encoder.embed_dim, *(self.finer * n for n in grid))
         assert dense.isfinite().all()
         assert torch.equal(self.dense(encoder, method, batch), dense)
         if method.scope == 'window':

@@ -16,7 +16,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.block import attend_plainly
-from mmseg_siglip.models.backbones.site import LastBlock, Site
+from mmseg_siglip.models.backbones.site import LastBlock, PoolingHead, Site
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.trunk import (
@@ -157,6 +157,9 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
     def site_of(self, trunk: Trunk) -> Site:
         """See `Trunk.last`."""
         return LastBlock(trunk)
+
+    def head_of(self, trunk: Trunk) -> PoolingHead | None:
+        """See `Trunk.head`."""
 
     def features_of(self, trunk: Trunk, method: Method) -> Tensor:
         """What a method of `method_for` gives, in the joint space and not normalised, (B, D, h, w);

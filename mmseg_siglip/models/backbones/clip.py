@@ -42,6 +42,8 @@ class CLIPBackbone(CausalText):
         arch: open_clip's name of the architecture, or its configuration as a mapping. Needed for
             random weights and for bare weight files whose origin is unknown.
         attention: Default of `dense`.
+        position_mode: See `resize_position`; CLIP Surgery has ``bilinear``.
+        position_antialias: See `resize_position`; GEM has it, and no offset.
         position_offset: See `resize_position`; 0.1 as in SCLIP, 0 as in CAT-Seg.
         out_indices: See `VisionLanguageBackbone`.
         with_cp: See `VisionLanguageBackbone`.
@@ -59,12 +61,16 @@ class CLIPBackbone(CausalText):
         *,
         arch: str | Mapping | None = None,
         attention: str | dict | Method = 'csa',
+        position_mode: str = 'bicubic',
+        position_antialias: bool = False,
         position_offset: float = POSITION_OFFSET,
         out_indices: Sequence[int] = (-1,),
         with_cp: bool = False,
     ) -> None:
         super().__init__(attention=attention, out_indices=out_indices, with_cp=with_cp)
-        self.position_offset = position_offset
+        self.resampling = dict(
+            mode=position_mode, antialias=position_antialias, offset=position_offset
+        )
         if pretrained is None and arch is None:
             raise ValueError('CLIPBackbone: expected pretrained or arch, found neither')
         checkpoint = read_clip_checkpoint(pretrained, arch)
@@ -101,7 +107,7 @@ class CLIPBackbone(CausalText):
         x = visual.conv1(images).flatten(2).transpose(1, 2)
         cls = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         cls_position, position = visual.positional_embedding.split([1, visual.grid_size[0] ** 2])
-        position = resize_position(position, self.native_grid, grid, offset=self.position_offset)
+        position = resize_position(position, self.native_grid, grid, **self.resampling)
         return visual.ln_pre(torch.cat([cls, x], dim=1) + torch.cat([cls_position, position]))
 
     def norm(self, x: Tensor) -> Tensor:

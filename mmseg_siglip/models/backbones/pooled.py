@@ -35,6 +35,10 @@ class AttentionPooled(VisionLanguageBackbone):
     def head_block(self) -> Block:
         """The pooling head, applied to patches instead of the probe; its `norm` does nothing."""
 
+    @abstractmethod
+    def probe(self) -> Tensor:
+        """The query that the head pools by, (1, 1, C)."""
+
     def to_joint(self, x: Tensor) -> Tensor:
         """What follows the head: (B, N, C) to (B, N, D)."""
         return x
@@ -53,7 +57,10 @@ class AttentionPooled(VisionLanguageBackbone):
 
     def site_of(self, trunk: Trunk) -> Site:
         known = trunk.surroundings
-        return LastBlock(trunk) if known.site == 'trunk' else PoolingHead(trunk, known.readout)
+        return LastBlock(trunk) if known.site == 'trunk' else self.head_of(trunk)
+
+    def head_of(self, trunk: Trunk) -> PoolingHead:
+        return PoolingHead(trunk, trunk.surroundings.readout)
 
     def project(self, tokens: Tokens, *, readout: str | None = None) -> Tensor:
         readout = self.check_readout(readout or self.readout)

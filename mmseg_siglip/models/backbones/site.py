@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmseg_siglip.models.backbones.block import Block, run_block
 from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.precision import autocast
 
 if TYPE_CHECKING:
     from mmseg_siglip.models.backbones.trunk import Method, Trunk
@@ -45,6 +46,9 @@ class Site(Protocol):
         """What `out` gave for the cells of a grid (B, M, C), to joint features (B, D, h, w), not
         normalised, without the residual."""
 
+    def end(self, y: Tensor, grid: tuple[int, int]) -> Tokens | Tensor:
+        """The same for a method's ``forward`` to return: what is left to the encoder stays so."""
+
     def run(self, method: Method) -> Tokens | Tensor:
         """The encoder with this attention replaced by ``method.mix``."""
 
@@ -67,6 +71,9 @@ class LastBlock:
 
     def read(self, y: Tensor, grid: tuple[int, int]) -> Tensor:
         return self.trunk.project(Tokens(y, grid))
+
+    def end(self, y: Tensor, grid: tuple[int, int]) -> Tokens:
+        return Tokens(y, grid)
 
     def run(self, method: Method) -> Tokens:
         trunk = self.trunk
@@ -99,6 +106,23 @@ class PoolingHead:
     def read(self, y: Tensor, grid: tuple[int, int]) -> Tensor:
         y = y + self.block.ffn(y) if self.mlp else y
         return Tokens(self.trunk.encoder.to_joint(y), grid).map
+
+    end = read
+
+    @property
+    def probe(self) -> Tensor:
+        """The softmaxed row of the probe over all tokens, (B, H, 1, N) float32."""
+        q = self.block.qkv(self.trunk.encoder.probe(), self.trunk.grid)[0].float()
+        k = self.qkv()[1].float()
+        with autocast('fp32', k.device):
+            return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
+
+    @property
+    def pooled(self) -> Tensor:
+        """The image as a patch is read, (B, D, 1, 1): where that is ``map``, the encoder's own
+        vector."""
+        v = self.qkv()[2]
+        return self.read(self.out(self.probe.to(v.dtype) @ v), (1, 1))
 
     def run(self, method: Method) -> Tensor:
         trunk = self.trunk

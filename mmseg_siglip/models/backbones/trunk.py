@@ -6,7 +6,7 @@ Blocks are counted from 0; negatives count from the last. Shapes: B images or wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -23,13 +23,14 @@ from mmseg_siglip.registry import DENSE_METHODS
 
 if TYPE_CHECKING:
     from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-    from mmseg_siglip.models.backbones.site import Site
+    from mmseg_siglip.models.backbones.site import PoolingHead, Site
 
 
 NO_REGIONS = (
     'expected the regions of the image: load them by the transform LoadRegions, or name what finds '
     "them in the segmentor's regions"
 )
+NO_WORDS = 'expected words, which a segmentor has and an encoder has not'
 
 
 class Method(Protocol):
@@ -124,6 +125,7 @@ class Surroundings:
     Attributes:
         views: One for each element of the batch.
         text: Gives (Q, D), unit length.
+        embed: Gives any words as `text` gives those looked for, (n, D), unit length.
         logit_scale: Factor on cosines; the encoder's if None.
         batch: Most windows that pass through a block at once; None for all.
         readout: How tokens are projected; the encoder's setting if None.
@@ -132,6 +134,7 @@ class Surroundings:
 
     views: Sequence[View] = ()
     text: Callable[[], Tensor] | None = None
+    embed: Callable[[Sequence[str]], Tensor] | None = None
     logit_scale: float | None = None
     batch: int | None = None
     readout: str | None = None
@@ -187,6 +190,15 @@ class Trunk:
     def look(self, images: Tensor) -> Trunk:
         """The same encoder and words on other pictures (b, 3, H', W'), normalised."""
         return Trunk(self.encoder, images, surroundings=replace(self.surroundings, views=()))
+
+    def parts(self) -> Iterator[Trunk]:
+        """The same, no more than `Surroundings.batch` elements at a time."""
+        known = self.surroundings
+        step = known.batch or len(self.images)
+        for first in range(0, len(self.images), step):
+            some = slice(first, first + step)
+            surroundings = replace(known, views=known.views[some])
+            yield Trunk(self.encoder, self.images[some], surroundings=surroundings)
 
     def keep(self, blocks: Sequence[int]) -> None:
         """Hold the outputs of `blocks`, see `Trunk`."""
@@ -255,6 +267,11 @@ class Trunk:
         return self.encoder.site_of(self)
 
     @property
+    def head(self) -> PoolingHead | None:
+        """The attention pooling head over the trunk as it was trained, where there is one."""
+        return self.encoder.head_of(self)
+
+    @property
     def pooled(self) -> Tensor:
         """The encoder's own vector of each element, (B, D), not normalised."""
         return self.encoder.pool(self.output(-1))
@@ -312,8 +329,18 @@ class Trunk:
             ValueError: Nobody said what is looked for.
         """
         if self.surroundings.text is None:
-            raise ValueError('expected words, which a segmentor has and an encoder has not')
+            raise ValueError(NO_WORDS)
         return self.surroundings.text()
+
+    def embed(self, words: Sequence[str]) -> Tensor:
+        """Further words, in the sentences of those looked for: (n, D), unit length.
+
+        Raises:
+            ValueError: Nobody said how.
+        """
+        if self.surroundings.embed is None:
+            raise ValueError(NO_WORDS)
+        return self.surroundings.embed(words)
 
     def cosines(self, dense: Tokens | Tensor) -> Tensor:
         """Of tokens, or of joint features (B, D, h, w), with the words: (B, Q, h, w) float32,

@@ -11,10 +11,8 @@ from mmseg_siglip.registry import DENSE_METHODS
 
 @DENSE_METHODS.register_module(name='maskclip')
 class MaskCLIP(DenseMethod):
-    """W_o v alone, MaskCLIP (https://arxiv.org/abs/2112.01071) as ClearCLIP reads it.
-
-    The authors' own code for ViT keeps residual and FFN; that is `ValueResidual`.
-    """
+    """W_o v alone, MaskCLIP (https://arxiv.org/abs/2112.01071) as ClearCLIP and others' tables read
+    it. MaskCLIP's authors keep more of the block, see `ValueResidual`."""
 
     reads = 'v'
 
@@ -29,9 +27,16 @@ class Value(MaskCLIP):
     ffn = True
 
 
-@DENSE_METHODS.register_module(name='value_residual')
+@DENSE_METHODS.register_module(name=['value_residual', 'maskclip_official'])
 class ValueResidual(Value):
-    """W_o v, the token's own residual, and the FFN."""
+    """W_o v, the token's own residual, and the FFN: a whole block whose tokens attend to themselves
+    alone, which is MaskCLIP (https://arxiv.org/abs/2112.01071) in its authors' code for ViT
+    (https://github.com/chongzhou96/MaskCLIP, commit 245d31f).
+
+    That code runs CLIP's weights with GELU in place of QuickGELU, norms of epsilon 1e-6 in place of
+    1e-5, and ImageNet's pixel statistics. These are the encoder's matters, and there as it was
+    trained.
+    """
 
     residual = True
 

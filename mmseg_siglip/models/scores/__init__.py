@@ -1,3 +1,4 @@
+from mmseg_siglip.models.scores.feature_surgery import FeatureSurgery
 from mmseg_siglip.models.scores.step import ScoreStep
 
-__all__ = ['ScoreStep']
+__all__ = ['FeatureSurgery', 'ScoreStep']

@@ -158,8 +158,10 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
     def embed(self) -> Tensor:
         """(Q, D), unit length, from the cache where nothing has changed."""
-        queries = self.vocabulary.queries
-        return text_bank(self.backbone, queries, self.templates, precision=self.precision)
+        return self._embed_words(self.vocabulary.queries)
+
+    def _embed_words(self, words: Sequence[str]) -> Tensor:
+        return text_bank(self.backbone, words, self.templates, precision=self.precision)
 
     @property
     def logit_scale(self) -> float:
@@ -280,7 +282,12 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     ) -> Iterator[tuple[Tensor, Surroundings]]:
         """Windows (n, 3, h, w) of all images, batch after batch."""
         method = self.method
-        known = Surroundings(text=lambda: self.text, logit_scale=self.logit_scale, batch=batch)
+        known = Surroundings(
+            text=lambda: self.text,
+            embed=self._embed_words,
+            logit_scale=self.logit_scale,
+            batch=batch,
+        )
         parts = stream(
             images,
             windows,

@@ -3,6 +3,7 @@ import pytest
 import torch
 from contracts.encoder import EncoderContract
 from oracles import clip_features
+from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.backbones.clip import CLIPBackbone
 
@@ -94,3 +95,25 @@ def test_other_architectures_are_refused(arch):
 def test_nothing_given():
     with pytest.raises(ValueError, match='expected pretrained or arch, found neither'):
         CLIPBackbone()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ('options', 'resampling'),
+    [
+        (dict(position_antialias=True, position_offset=0.0), dict(mode='bicubic', antialias=True)),
+        (dict(position_mode='bilinear', position_offset=0.0), dict(mode='bilinear')),
+    ],
+)
+def test_positions_are_resampled_as_told(openai_file, tiny_clip, options, resampling):
+    """Only what the image's size asks for: a native one is left alone."""
+    images = torch.zeros(1, 3, 24, 56)
+    visual = tiny_clip.visual
+    plane = visual.positional_embedding[1:].T.reshape(1, -1, 4, 4)
+    position = interpolate(plane, size=(3, 7), **resampling)[0].flatten(1).T
+    x = visual.class_embedding + visual.positional_embedding[0]
+    expected = visual.ln_pre(torch.cat([x[None], position]))
+    backbone = CLIPBackbone(openai_file, **options)
+    torch.testing.assert_close(backbone.tokens(images).x[0], expected)
+    native = torch.zeros(1, 3, 32, 32)
+    assert torch.equal(backbone.tokens(native).x, CLIPBackbone(openai_file).tokens(native).x)

@@ -8,7 +8,7 @@ from contracts.dense_method import ENCODERS, DenseMethodContract
 from oracles import attend
 from toy_methods import Half
 
-from mmseg_siglip.models.backbones import SigLIPBackbone
+from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.models.dense import build_method
 from mmseg_siglip.models.dense.naclip import gaussian_bias
 
@@ -63,6 +63,7 @@ def test_reduced_methods_drop_residual_and_ffn():
         'maskclip': (False, False),
         'value': (False, True),
         'value_residual': (True, True),
+        'maskclip_official': (True, True),
         'value_cls': ('cls', True),
         'csa': (True, True),
         'sclip': (True, True),
@@ -99,7 +100,7 @@ def test_by_name_by_configuration_and_as_it_is(backbone):
 
 EXPORT = """
 import sys, torch
-from mmseg_siglip.models.backbones import SigLIPBackbone
+from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 
 class Dense(torch.nn.Module):
     def __init__(self, backbone, name):
@@ -150,3 +151,18 @@ def test_a_class_token_is_asked_for_in_vain(backbone):
         ValueError, match="'value_cls' needs a CLS token, which SigLIPBackbone has not"
     ):
         backbone.dense(torch.randn(1, 3, 24, 40), attention='value_cls')
+
+
+@torch.no_grad()
+def test_maskclip_as_its_authors_have_it_and_as_others_read_it(openai_file, tiny_clip):
+    images = torch.randn(1, 3, 32, 32)
+    encoder, visual = CLIPBackbone(openai_file), tiny_clip.visual
+    x = encoder.trunk(images).input(-1)[0, 1:]
+    block = visual.transformer.resblocks[-1]
+    weight, bias = block.attn.in_proj_weight[2 * 128 :], block.attn.in_proj_bias[2 * 128 :]
+    alone = block.attn.out_proj(block.ln_1(x) @ weight.T + bias)
+    official = alone + x
+    official = official + block.mlp(block.ln_2(official))
+    for name, tokens in dict(maskclip=alone, maskclip_official=official).items():
+        expected = (visual.ln_post(tokens) @ visual.proj).T.reshape(1, -1, 4, 4)
+        torch.testing.assert_close(encoder.dense(images, attention=name), expected)

@@ -1,0 +1,82 @@
+"""Cosines of an image's patches with each other, and what they average.
+
+The matrix of all pairs never exists where it is large: it is made some rows at a time, and again
+where it is asked for again, which costs less than a hundredth of an encoder pass.
+
+Shapes: B images, N patches, C channels of what is compared, E of what is averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mmseg_siglip.models.backbones.block import CHUNK_BYTES
+from mmseg_siglip.precision import autocast
+
+EPS = 1e-6
+
+
+def chunks(rows: int, row_bytes: int) -> Iterator[slice]:
+    """Some rows at a time, as many as `CHUNK_BYTES` hold, one at the least."""
+    step = max(1, CHUNK_BYTES // max(row_bytes, 1))
+    yield from (slice(first, first + step) for first in range(0, rows, step))
+
+
+class Similarity:
+    """Cosines S of patches, in float32.
+
+    Args:
+        tokens: (B, N, C).
+        floor: Where S is lower it counts as 0; None keeps it as it is.
+    """
+
+    def __init__(self, tokens: Tensor, floor: float | None = None) -> None:
+        self.unit, self.floor = normalize(tokens.float(), dim=-1), floor
+
+    def _rows(self) -> Iterator[Tensor]:
+        """S (B, n, N), some rows after others, each free to be changed in place."""
+        batch, count, _ = self.unit.shape
+        for part in chunks(count, 4 * batch * count):
+            with autocast('fp32', self.unit.device):
+                s = self.unit[:, part] @ self.unit.transpose(1, 2)
+            yield s if self.floor is None else zero_below(s, self.floor)
+
+    @property
+    def mean(self) -> Tensor:
+        """Of all pairs of one image, (B, 1, 1)."""
+        if self.floor is None:
+            return self.unit.mean(1, keepdim=True).square().sum(-1, keepdim=True)
+        total = sum(s.sum((1, 2), keepdim=True) for s in self._rows())
+        return total / self.unit.shape[1] ** 2
+
+    def aggregate(self, y: Tensor, threshold: float) -> Tensor:
+        """Each of (B, N, E) becomes the mean of all that are at least so similar, weighted by S."""
+        with autocast('fp32', y.device):
+            parts = []
+            for s in self._rows():
+                s = zero_below(s, threshold)
+                parts.append((s / (s.sum(-1, keepdim=True) + EPS)) @ y.float())
+            return torch.cat(parts, dim=1)
+
+    def sharpened(self, y: Tensor, sharpness: float, *, centred: bool = True) -> Tensor:
+        """softmax(sharpness (S - mean S), negatives left out) y, for (B, N, E); without the mean
+        unless `centred`.
+
+        A row of which nothing is above the mean, for rounding's sake, keeps its largest.
+        """
+        mean = self.mean if centred else y.new_zeros((), dtype=torch.float32)
+        with autocast('fp32', y.device):
+            parts = []
+            for s in self._rows():
+                z = s - torch.minimum(mean, s.amax(-1, keepdim=True))
+                z = (sharpness * z).masked_fill(z < 0, float('-inf'))
+                parts.append(z.softmax(-1) @ y.float())
+            return torch.cat(parts, dim=1)
+
+
+def zero_below(s: Tensor, threshold: float) -> Tensor:
+    return s.masked_fill(s < threshold, 0)
