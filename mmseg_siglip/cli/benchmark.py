@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest='attention',
         nargs='+',
         metavar='NAME',
-        help="dense methods, or .py files of a segmentor's settings [csa]",
+        help='dense methods, names of configs/_base_/methods, or .py files like those [csa]',
     )
     dense.add_argument(
         '--encoders',

@@ -96,9 +96,8 @@ def short_name(encoder: str) -> str:
 def cells(row: Mapping[str, Any]) -> dict[str, str]:
     """What the columns of a row say; a dash where there is nothing."""
     row = dict(row, encoder=short_name(row['encoder']))
-    if row['mIoU'] is not None:
-        row['mIoU'] = f'{row["mIoU"]:.2f}'
-    for key, form in dict(flops='.2f', seconds_per_image='.3g').items():
+    forms = dict.fromkeys(('mIoU', 'mBIoU', 'aAcc', 'flops'), '.2f')
+    for key, form in dict(forms, seconds_per_image='.3g').items():
         if row.get(key) is not None:
             row[key] = format(row[key], form)
     if row.get('low') is not None:

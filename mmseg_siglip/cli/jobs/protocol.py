@@ -24,7 +24,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmseg_siglip.cli.common import one_line
+from mmseg_siglip.cli.common import config_folder, one_line
 from mmseg_siglip.models.backbones.trunk import build_method, method_names
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.registry import DENSE_METHODS, MODELS
@@ -50,11 +50,25 @@ FIXED = ('backbone', 'vocabulary', 'data_preprocessor')
 
 def method_label(name: str) -> str:
     """What a row says: the method's name, or that of its file."""
-    return Path(name).stem if is_method_file(name) else name
+    return Path(name).stem if name.endswith('.py') else name
 
 
-def is_method_file(name: str) -> bool:
-    return Path(name).suffix == '.py'
+def method_file(name: str) -> Path | None:
+    """The file of settings that a method is, if it is one: given by its path, or of
+    configs/_base_/methods.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    if name in method_names():
+        return None
+    path = Path(name).expanduser()
+    if path.suffix != '.py':
+        path = config_folder() / '_base_/methods' / f'{name}.py'
+        return path if path.is_file() else None
+    if not path.is_file():
+        raise ValueError(f'--methods: there is no file {path}')
+    return path
 
 
 def method_fields(name: str) -> Fields:
@@ -65,13 +79,11 @@ def method_fields(name: str) -> Fields:
     Raises:
         ValueError: There is no such method or file, or the file sets what is not to be set.
     """
-    if not is_method_file(name):
+    path = method_file(name)
+    if path is None:
         if name not in method_names():
             build_method(name)  # says so
         return dict(attention=name)
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise ValueError(f'--methods: there is no file {path}')
     try:
         fields = Config.fromfile(path).to_dict()
     except Exception as error:
@@ -103,7 +115,8 @@ def set_fields(cfg: Config, fields: Mapping[str, Any]) -> None:
 
 def method_data(name: str, what: str, default: Any) -> Any:
     """What the module of a method says, such as ``PUBLISHED``."""
-    return getattr(sys.modules[DENSE_METHODS.get(name).__module__], what, default)
+    kind = DENSE_METHODS.get(name)
+    return default if kind is None else getattr(sys.modules[kind.__module__], what, default)
 
 
 def dataset_name(cfg: Config) -> str:
@@ -134,21 +147,22 @@ def apply_own(cfg: Config, name: str) -> Fields:
 
     Args:
         cfg: Changed in place.
-        name: Of the method, or its file.
+        name: Of the method, or of a file, whose method's settings are taken and whose own win.
 
     Returns:
         What the method sets in the model.
     """
     fields = method_fields(name)
-    if is_method_file(name):
+    attention = fields.get('attention')
+    if attention is None:
         return fields
-    given = dict(method_data(name, 'PUBLISHED', {}).get(dataset_name(cfg), {}))
+    own = dict(type=attention) if isinstance(attention, str) else dict(attention)
+    given = dict(method_data(own['type'], 'PUBLISHED', {}).get(dataset_name(cfg), {}))
     set_geometry(cfg, {key: given[key] for key in GEOMETRY if key in given})
     if given.get('method'):
-        fields['attention'] = dict(type=name, **given['method'])
+        fields['attention'] = dict(given['method'], **own)
     left_out = (*GEOMETRY, 'method', *(() if on_clip(cfg) else CALIBRATION))
-    fields |= {key: value for key, value in given.items() if key not in left_out}
-    return fields
+    return {key: value for key, value in given.items() if key not in left_out} | fields
 
 
 def on_clip(cfg: Config) -> bool:

@@ -1,3 +1,4 @@
+from mmseg_siglip.models.scores.global_bias import GlobalBias
 from mmseg_siglip.models.scores.step import ScoreStep
 
-__all__ = ['ScoreStep']
+__all__ = ['GlobalBias', 'ScoreStep']

@@ -45,7 +45,7 @@ def test_columns_are_there_where_a_row_has_something():
     header, _, line = plain.splitlines()[:3]
     assert '| 95 % |' in header and 'boundary IoU' in header
     assert 'failed' not in header and 'difference' not in header
-    assert '| voc21 | csa | clip | 4 | 25.00 |' in line and '| 7.5 |' in line
+    assert '| voc21 | csa | clip | 4 | 25.00 |' in line and '| 7.50 |' in line
     both = table([done('csa', hits=[1, 2, 3, 4]).row, done('bad').row])
     assert both.splitlines()[3].endswith(r'| a \| b |')
     assert both.splitlines()[3].startswith('| voc21 | bad | clip | 4 | — | — |')

@@ -4,11 +4,12 @@ import pytest
 from commands import parse
 from mmengine.config import Config
 
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.benchmark import find_config, published
 from mmseg_siglip.cli.jobs.benchmark_config import prepare
 from mmseg_siglip.cli.jobs.protocol import COMMON, method_fields, method_label
-from mmseg_siglip.models.dense import DenseMethod
-from mmseg_siglip.registry import DENSE_METHODS
+from mmseg_siglip.models.dense import DenseMethod, build_method
+from mmseg_siglip.registry import DENSE_METHODS, MODELS
 
 
 def prepared(name, method, *argv):
@@ -113,9 +114,26 @@ def test_a_file_of_settings(tmp_path):
     assert cfg.model.prob_thd == 0.1 and 'naclip_pamr' in cfg.experiment_name
 
 
-def test_a_file_of_another_segmentor(tmp_path, monkeypatch):
-    from mmseg_siglip.registry import MODELS
+@pytest.mark.parametrize('path', sorted((config_folder() / '_base_/methods').glob('*.py')))
+def test_every_file_that_ships_along(path):
+    model = prepared('voc21', path.stem).model
+    assert model.backbone.type == 'CLIPBackbone' and method_label(path.stem) == path.stem
+    assert build_method(model.attention)
+    for key in ('score_steps', 'label_steps', 'postprocessor'):
+        parts = model.get(key) or ()
+        for part in [parts] if 'type' in parts else parts:
+            assert MODELS.get(part['type'])
 
+
+def test_a_file_has_the_published_settings_of_its_method():
+    cfg = prepared('voc20', 'naclip_pamr', '--protocol', 'own')
+    assert cfg.model.test_cfg.mode == 'whole' and cfg.model.postprocessor.num_iter == 10
+    assert published(cfg) == (None, None)
+    cfg = prepared('voc20', 'naclip_pamr', '--protocol', 'own', '--pamr-steps', '0')
+    assert published(cfg)[0] == 79.7
+
+
+def test_a_file_of_another_segmentor(tmp_path, monkeypatch):
     class Other:
         def __init__(self, vocabulary, prob_thd=0.0, size=3):
             pass
