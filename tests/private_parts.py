@@ -17,6 +17,9 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmseg_siglip.cli.jobs.costs import ON_CPU
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / 'docs' / 'private_parts.md'
@@ -115,6 +118,18 @@ def what_moves_a_module():
     owner = Owner()
     nn.Sequential(owner).to(torch.float64)
     assert owner.moved
+
+
+@part(
+    'torch',
+    '_scaled_dot_product_flash_attention_for_cpu',
+    why="the benchmark counts the attention that a CPU fuses, which PyTorch's counter passes over",
+)
+def attention_of_a_cpu() -> None:
+    q = torch.zeros(1, 1, 4, 8)
+    with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
+        nn.functional.scaled_dot_product_attention(q, q, q)
+    assert counter.get_total_flops() == 4 * 4 * 4 * 8
 
 
 @part('torch', '_metadata', why='versions of modules, kept when a state dict is made plain')

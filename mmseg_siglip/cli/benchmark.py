@@ -1,7 +1,9 @@
 """Evaluate on several data sets, one table.
 
-With --datasets, configs/sclip and an encoder, with several attentions; with --referring,
-configs/refer_sam and a trained model, at several sizes.
+With --datasets, configs/sclip: every method on every encoder. A row that is done is kept in
+--work-dir, and not measured again. On what ships along, without downloads:
+`mmseg-siglip benchmark --datasets shapes --methods vanilla csa naclip --baseline vanilla`.
+With --referring, configs/refer_sam and a trained model, at several sizes.
 """
 
 from __future__ import annotations
@@ -20,9 +22,15 @@ from mmseg_siglip.cli.common import (
 )
 
 SAM = 'facebook/sam-vit-base'
+PAMR_STEPS = 10
 REFERRING = dict(sizes=[None])
 DENSE = dict(
     attention=['csa'],
+    encoders=None,
+    protocol=None,
+    baseline=None,
+    markdown=None,
+    plot=None,
     pamr_steps=None,
     use_sam=None,
     sam_points=32,
@@ -69,9 +77,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what SigLIP sees: a side, or HEIGHTxWIDTH [the configs' own]",
     )
     dense = parser.add_argument_group('with --datasets')
-    dense.add_argument('--attention', nargs='+', metavar='NAME', help='of the last block [csa]')
+    dense.add_argument(
+        '--methods',
+        '--attention',
+        dest='attention',
+        nargs='+',
+        metavar='NAME',
+        help='dense methods, names of configs/_base_/methods, or .py files like those [csa]',
+    )
+    dense.add_argument(
+        '--encoders',
+        nargs='+',
+        metavar='NAME',
+        help='several, each a name of configs/_base_/encoders, such a file, or weights on disk',
+    )
+    dense.add_argument(
+        '--protocol',
+        type=OneOf('mmseg_siglip.cli.jobs.protocol:PROTOCOLS'),
+        metavar='NAME',
+        help="own: each method's published settings; common: one resolution, window and list of "
+        "words for all, nothing tuned [the configs' settings]",
+    )
+    dense.add_argument(
+        '--baseline',
+        metavar='METHOD',
+        help="what the others' mIoU is compared with: a method, or METHOD@ENCODER",
+    )
+    dense.add_argument('--markdown', type=Path, metavar='FILE', help='the table as it is printed')
+    dense.add_argument('--plot', type=Path, metavar='PNG', help='a picture of mIoU against time')
     dense.add_argument(
         '--pamr-steps', type=at_least(0), metavar='N', help='refine by PAMR; 0 for none'
+    )
+    dense.add_argument(
+        '--use-pamr',
+        dest='pamr_steps',
+        action='store_const',
+        const=PAMR_STEPS,
+        help=f'the same as --pamr-steps {PAMR_STEPS}',
     )
     dense.add_argument(
         '--use-sam',
@@ -126,6 +168,10 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f'{names}: expected nothing of the kind beside {kind}')
     if args.datasets and args.encoder is not None and args.checkpoint is not None:
         raise UsageError('--encoder and CHECKPOINT: expected one of them')
+    if args.encoders and (args.encoder or args.checkpoint):
+        raise UsageError('--encoders: expected neither --encoder nor CHECKPOINT beside it')
+    if args.plot is not None and not args.plot.suffix:
+        raise UsageError(f'--plot: expected a file such as table.png, found {args.plot}')
     if args.referring and args.checkpoint is None:
         raise UsageError('--referring needs a CHECKPOINT')
     if args.use_sam and args.pamr_steps:

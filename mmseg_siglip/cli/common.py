@@ -174,7 +174,7 @@ def one_line(error: BaseException) -> str:
     return ' '.join(text.split()) or type(error).__name__
 
 
-def _is_users(error: Exception) -> bool:
+def is_users(error: Exception) -> bool:
     """Bad input, as against a bug; a ``TypeError`` where a config's arguments fit no class."""
     if isinstance(error, TypeError):
         return re.search(r'__init__\(\) (got an unexpected|missing)', str(error)) is not None
@@ -189,7 +189,7 @@ def run(command: Callable[[T], None], argument: T) -> int:
     try:
         command(argument)
     except Exception as error:
-        if os.environ.get(TRACEBACK_VARIABLE) == '1' or not _is_users(error):
+        if os.environ.get(TRACEBACK_VARIABLE) == '1' or not is_users(error):
             raise
         rank = os.environ.get('RANK')
         print(f'error: {f"(rank {rank}) " if rank else ""}{one_line(error)}', file=sys.stderr)

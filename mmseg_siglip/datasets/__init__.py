@@ -6,6 +6,7 @@ from mmseg_siglip.datasets.coco_object import COCOObjectDataset
 from mmseg_siglip.datasets.coco_stuff import COCOStuffDataset
 from mmseg_siglip.datasets.depth import KITTIDepthDataset, RGBDDataset
 from mmseg_siglip.datasets.folder import FolderDataset
+from mmseg_siglip.datasets.grouped_folder import GroupedFolderDataset
 from mmseg_siglip.datasets.large_vocabulary import ADE20K847Dataset, PascalContext459Dataset
 from mmseg_siglip.datasets.pascal_context import PascalContext60Dataset, PascalContextDataset59
 from mmseg_siglip.datasets.referring import ReferringDataset
@@ -22,6 +23,7 @@ __all__ = [
     'COCOObjectDataset',
     'COCOStuffDataset',
     'FolderDataset',
+    'GroupedFolderDataset',
     'KITTIDepthDataset',
     'PascalContext459Dataset',
     'PascalContext60Dataset',

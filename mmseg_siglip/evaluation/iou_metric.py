@@ -40,6 +40,10 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         class_groups: Further groups, names to vocabularies of the dataset's class names.
         kwargs: Those of ``mmseg.IoUMetric``.
 
+    Attributes:
+        counts: (N, 2, C'), the intersection and the union of each of N images and each class that
+            the last mean was over, in pixels.
+
     Raises:
         ValueError: For a label or a prediction outside the dataset's classes (naming file and
             value), a model whose vocabulary has another number of classes, or an
@@ -107,6 +111,9 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
             sum(result[i] for result in results).numpy() for i in range(4)
         )
         iou = np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
+        counted = label > 0 if self.absent == 'skip' else union > 0
+        self.counts = torch.stack([torch.stack(result[:2]) for result in results]).numpy()
+        self.counts = self.counts[:, :, counted]
         metrics |= self._group_means(iou)
         if 'mIoU' in metrics:
             self._other_definition(metrics, iou, label > 0)

@@ -58,7 +58,7 @@ def evaluate(openai_file, siglip_folder, laid_out, tmp_path):
                 *('--work-dir', str(tmp_path)),
                 *extra,
                 '--cfg-options',
-                *options(laid_out(config.stem.removesuffix('_siglip2'))),
+                *options(laid_out(re.sub('_(siglip2|segearth)$', '', config.stem))),
                 *more,
             ]
         )

@@ -17,6 +17,7 @@ from mmseg_siglip import compat  # noqa: F401  isort: skip  (mends mmcv before m
 from mmseg.datasets import PascalVOCDataset
 
 VOID = -1
+WHITE = (255, 255, 255)
 VOC_PALETTE = [value for colour in PascalVOCDataset.METAINFO['palette'] for value in colour]
 
 
@@ -29,11 +30,13 @@ class Layout:
         label: Path of its label map.
         classes: Number of classes.
         stem: Name of sample number ``{index}``.
-        split: Path of the list of stems, if the benchmark has one.
+        split: Path of the list of samples, if the benchmark has one.
+        line: What the list says of a sample, with ``{stem}``.
         first: Label value of class 0; class c has ``first + c``.
         void: Label value of pixels without a class.
         wide: Whether labels are 16-bit.
         palette: Colours of an indexed label image, red green blue red ...
+        colours: Colour of each class, of labels that are RGB; white where there is none.
     """
 
     image: str
@@ -41,13 +44,17 @@ class Layout:
     classes: int
     stem: str = '{index:012d}'
     split: str | None = None
+    line: str = '{stem}'
     first: int = 0
     void: int = 255
     wide: bool = False
     palette: Sequence[int] | None = None
+    colours: Sequence[Sequence[int]] | None = None
 
     def encode(self, labels: np.ndarray) -> Image.Image:
         """Class indices (H, W), -1 where there is none, as the benchmark's label image."""
+        if self.colours is not None:
+            return Image.fromarray(np.array([*self.colours, WHITE], np.uint8)[labels])
         values = np.where(labels == VOID, self.void, labels + self.first)
         image = Image.fromarray(values.astype(np.uint16 if self.wide else np.uint8))
         if self.palette is not None:
@@ -70,6 +77,8 @@ CONTEXT = dict(
     palette=None,
 )
 COCO = dict(image='images/val2017/{stem}.jpg')
+MMSEG = dict(image='img_dir/val/{stem}.png', label='ann_dir/val/{stem}.png', stem='{index}')
+DRONE = dict(image='val/src/{stem}.JPG', label='val/gt/{stem}.png')
 DETECTRON = dict(wide=True, void=65535)
 
 LAYOUTS: Mapping[str, Layout] = dict(
@@ -119,6 +128,42 @@ LAYOUTS: Mapping[str, Layout] = dict(
         classes=11,
         void=11,
     ),
+    loveda=Layout(**MMSEG, classes=7, first=1, void=0),
+    potsdam=Layout(**MMSEG | dict(stem='2_13_{index}_0_512_512'), classes=6, first=1, void=0),
+    vaihingen=Layout(**MMSEG | dict(stem='area11_{index}_0_512_512'), classes=6, first=1, void=0),
+    isaid=Layout(
+        **MMSEG
+        | dict(label='ann_dir/val/{stem}_instance_color_RGB.png', stem='P{index:04d}_0_896_0_896'),
+        classes=16,
+    ),
+    openearthmap=Layout(
+        image='aachen/images/{stem}.tif',
+        label='aachen/labels/{stem}.tif',
+        stem='aachen_{index}',
+        split='val.txt',
+        line='{stem}.tif',
+        classes=8,
+        first=1,
+        void=0,
+    ),
+    uavid=Layout(
+        image='uavid_val/seq16/Images/{stem}.png',
+        label='uavid_val/seq16/Labels/{stem}.png',
+        stem='{index:06d}',
+        classes=8,
+        colours=[
+            (0, 0, 0),
+            (128, 0, 0),
+            (128, 64, 128),
+            (192, 0, 192),
+            (0, 128, 0),
+            (128, 128, 0),
+            (64, 64, 0),
+            (64, 0, 128),
+        ],
+    ),
+    udd5=Layout(**DRONE | dict(stem='DJI_{index:04d}'), classes=5),
+    vdd=Layout(**DRONE | dict(stem='org{index:03d}'), classes=7),
 )
 
 
@@ -157,11 +202,12 @@ def write_layout(
         ):
             path = root / template.format(stem=stem)
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path, **(dict(quality=95) if path.suffix == '.jpg' else {}))
+            picture.save(path, **(dict(quality=95) if path.suffix.lower() == '.jpg' else {}))
     if layout.split is not None:
         split = root / layout.split
         split.parent.mkdir(parents=True, exist_ok=True)
-        split.write_text(''.join(f'{stem}\n' for stem in stems), encoding='utf-8')
+        lines = [f'{layout.line.format(stem=stem)}\n' for stem in stems]
+        split.write_text(''.join(lines), encoding='utf-8')
     return root
 
 

@@ -1,12 +1,17 @@
-"""Several benchmarks and attentions, one table."""
+"""Methods, encoders and data sets: one table.
+
+Every row is measured alone, stored when it is done, and not measured again.
+"""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
-import time
-from collections.abc import Sequence
+import sys
+import traceback
 from copy import deepcopy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,130 +19,55 @@ import yaml
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from open_clip.pretrained import get_pretrained_cfg
+from tqdm import tqdm
 
-from mmseg_siglip.cli.common import config_folder
-from mmseg_siglip.cli.jobs.config import build_runner, override, require_data
-from mmseg_siglip.cli.jobs.encoders import apply_encoder
-from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, machine
-from mmseg_siglip.cli.jobs.test import place_checkpoint
-from mmseg_siglip.io.files import write_csv
-from mmseg_siglip.models.backbones.build import find_encoder_type
-from mmseg_siglip.models.dense import build_method
+from mmseg_siglip.cli.common import is_users, one_line
+from mmseg_siglip.cli.jobs.benchmark_config import (
+    OtherKind,
+    compose,
+    composed_for,
+    encoder_label,
+    encoders_of,
+    find_config,
+    prepare,
+    set_options,
+)
+from mmseg_siglip.cli.jobs.benchmark_row import measure
+from mmseg_siglip.cli.jobs.benchmark_table import BLANK, NO_COUNTS, Done, compared, plot, table
+from mmseg_siglip.cli.jobs.finished_rows import FinishedRows
+from mmseg_siglip.cli.jobs.protocol import (
+    TWIN,
+    apply_own,
+    dataset_name,
+    method_data,
+    method_fields,
+    method_label,
+    set_fields,
+)
+from mmseg_siglip.cli.jobs.stopwatch import machine
+from mmseg_siglip.io.files import write_atomically, write_csv
 from mmseg_siglip.weights.source import split_name
 
-TWIN = '_siglip2'
+__all__ = ['benchmark', 'compose', 'find_config', 'published', 'set_options', 'table']
+
 PLACES = ('data_root', 'data_prefix', 'indices', 'num_scenes')  # of data, and how much of them
-COLUMNS = {
-    'dataset': 'dataset',
-    'attention': 'attention',
-    'encoder': 'encoder',
-    'images': 'images',
-    'mIoU': 'mIoU',
-    'published_mIoU': 'mIoU, published',
-    'images_per_second': 'images/s',
-}
+PUBLISHED_ENCODER = ('ViT-B-16', 'openai')
 
 
-def find_config(name: str) -> Path:
-    """The config of a dataset.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    folder = config_folder() / 'sclip'
-    path = folder / f'{name.replace("-", "_")}.py'
-    if not path.is_file():
-        known = ', '.join(sorted(file.stem.replace('_', '-') for file in folder.glob('*.py')))
-        raise ValueError(f'unknown dataset {name!r}; expected one of {known}')
-    return path
-
-
-def place_encoder(cfg: Config, args: argparse.Namespace) -> str:
-    """Put the encoder that is asked for in its place; returns its kind."""
-    if args.encoder is not None:
-        apply_encoder(cfg, args.encoder)
-    place_checkpoint(cfg, args.checkpoint)
-    if args.checkpoint is None or cfg.get('load_from') is not None:
-        return cfg.model.backbone.type
-    return find_encoder_type(cfg.model.backbone.pretrained)
-
-
-def compose(name: str, args: argparse.Namespace) -> Config:
-    """The config of a dataset with the encoder in its place.
-
-    Raises:
-        ValueError: The dataset is unknown, its data are not there, or the encoder is of a kind
-            that no config of this dataset is for.
-    """
-    path = find_config(name)
-    cfg = Config.fromfile(path)
-    own, kind = cfg.model.backbone.type, place_encoder(cfg, args)
-    twin = path.with_stem(path.stem + TWIN)
-    if kind != own and twin.is_file():
-        cfg = Config.fromfile(twin)
-        own = cfg.model.backbone.type
-        place_encoder(cfg, args)
-    if kind != own:
-        raise ValueError(f'{path} is for a {own}, {args.encoder or args.checkpoint} is a {kind}')
-    override(cfg, args.cfg_options)
-    require_data(cfg.test_dataloader.dataset)
-    return cfg
-
-
-def set_options(cfg: Config, attention: str, args: argparse.Namespace) -> None:
-    """Put the arguments where a config has them."""
-    model, dataset = cfg.model, cfg.test_dataloader.dataset
-    model.attention = attention
-    if args.logit_scale is not None:
-        model.logit_scale = args.logit_scale
-    if args.pamr_steps is not None:
-        pamr = dict(type='PAMRPostProcessor', num_iter=args.pamr_steps)
-        model.postprocessor = pamr if args.pamr_steps else None
-    if args.use_sam:
-        model.postprocessor = sam_postprocessor(args)
-    for key, side in (('crop_size', args.slide_crop), ('stride', args.slide_stride)):
-        if side is not None:
-            model.test_cfg[key] = (side, side)
-    if args.num_samples is not None:
-        if 'num_scenes' in dataset:
-            dataset.num_scenes = min(args.num_samples, dataset.num_scenes)
-        else:
-            dataset.indices = args.num_samples
-    label = f'{Path(cfg.filename).stem}-{attention}'
-    cfg.experiment_name = f'{label}-{time.time_ns()}'
-    cfg.work_dir = str(args.work_dir / label)
-    cfg.launcher, cfg.log_level = args.launcher, 'WARNING'
-    if args.save_vis is not None:
-        cfg.default_hooks.visualization.update(draw=True, interval=1)
-        cfg.visualizer.save_dir = str(args.save_vis / label)
-
-
-def sam_postprocessor(args: argparse.Namespace) -> dict[str, Any]:
-    """Configuration of the postprocessor that ``--use-sam`` asks for."""
-    proposer = dict(sam=dict(type='SAMAdapter', checkpoint=args.use_sam))
-    if args.sam_refine:
-        proposer |= dict(type='SAMComponents', prompts_per_batch=args.sam_batch)
-    else:
-        proposer |= dict(
-            type='SAMPointGrid', points_per_side=args.sam_points, points_per_batch=args.sam_batch
-        )
-    return dict(type='SAMProposals', proposer=proposer, label=args.sam_label)
-
-
-def is_published_encoder(source: str) -> bool:
-    """Whether weights are OpenAI's ViT-B/16: by name, or a file by its SHA-256."""
+def is_published_encoder(source: str, wanted: tuple[str, str] = PUBLISHED_ENCODER) -> bool:
+    """Whether weights are those of open_clip's names: by name, or a file by its SHA-256."""
     path = Path(source)
     if path.is_file():
-        url = get_pretrained_cfg('ViT-B-16', 'openai')['url']
+        url = get_pretrained_cfg(*wanted).get('url', '')
         return hashlib.sha256(path.read_bytes()).hexdigest() in url
     name, tag = split_name(source)
-    return (name.removesuffix('-quickgelu'), tag) == ('ViT-B-16', 'openai')
+    return (name.removesuffix('-quickgelu'), tag) == wanted
 
 
 def settings(cfg: Config) -> dict[str, Any]:
     """What a score depends on besides the encoder and the number of images."""
     model, evaluators = deepcopy(cfg.model.to_dict()), deepcopy(cfg.test_evaluator)
-    del model['backbone']['pretrained']
+    model.get('backbone', {}).pop('pretrained', None)
     model.setdefault('postprocessor', None)
     dataset = cfg.test_dataloader.dataset
     for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
@@ -151,11 +81,26 @@ def settings(cfg: Config) -> dict[str, Any]:
 
 def published(cfg: Config) -> tuple[float, str] | tuple[None, None]:
     """The published mIoU and its source, if `cfg` has the settings that it was published for."""
-    path = Path(cfg.filename)
-    original = Config.fromfile(path)
-    if not is_published_encoder(cfg.model.backbone.pretrained) or cfg.get('load_from'):
+    if cfg.get('load_from') or 'backbone' not in cfg.model:
         return None, None
-    if settings(cfg) != settings(original):
+    encoder, attention = cfg.model.backbone.pretrained, cfg.model.get('attention', 'csa')
+    name = attention if isinstance(attention, str) else attention['type']
+    figure = method_data(name, 'PUBLISHED_MIOU', {}).get(dataset_name(cfg))
+    if figure is not None:
+        original = Config.fromfile(cfg.filename)
+        set_fields(original, apply_own(original, name))
+        wanted = method_data(name, 'PUBLISHED_ENCODER', PUBLISHED_ENCODER)
+        if is_published_encoder(encoder, wanted) and settings(cfg) == settings(original):
+            return figure, f'published, {method_data(name, "SOURCE", "")}'
+    return published_in_configs(cfg)
+
+
+def published_in_configs(cfg: Config) -> tuple[float, str] | tuple[None, None]:
+    """See `published`; of the method that the configs are for."""
+    path = Path(cfg.filename)
+    if not is_published_encoder(cfg.model.backbone.pretrained):
+        return None, None
+    if settings(cfg) != settings(Config.fromfile(path)):
         return None, None
     metafile = yaml.safe_load((path.parent / 'metafile.yml').read_text(encoding='utf-8'))
     for entry in metafile['Models']:
@@ -165,61 +110,99 @@ def published(cfg: Config) -> tuple[float, str] | tuple[None, None]:
     return None, None
 
 
-def measure(cfg: Config, attention: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Run one test; a row of the table."""
-    cfg = Config(deepcopy(cfg.to_dict()), filename=cfg.filename)
-    set_options(cfg, attention, args)
-    name = Path(cfg.filename).stem
-    figure, source = published(cfg)
-    runner = build_runner(cfg)
-    stopwatch = Stopwatch(f'{name} {attention}')
-    runner.register_hook(stopwatch)
-    metrics = runner.test()
-    images = len(runner.test_dataloader.dataset)
-    windows = runner.model.test_cfg
-    return dict(
-        dataset=name.removesuffix(TWIN),
-        attention=attention,
-        encoder=cfg.get('load_from') or cfg.model.backbone.pretrained,
-        images=images,
-        mIoU=metrics['mIoU'],
-        published_mIoU=figure,
-        published_source=source,
-        images_per_second=round(images / (stopwatch.end - stopwatch.begin), 3),
-        sam=args.use_sam or '',
-        sam_points=args.sam_points if args.use_sam and not args.sam_refine else '',
-        pamr_steps=(cfg.model.get('postprocessor') or {}).get('num_iter', 0),
-        logit_scale=round(float(runner.model.logit_scale), 3),
-        slide_crop=windows['crop_size'][0],
-        slide_stride=windows['stride'][0],
+def row_settings(cfg: Config, method: str, args: argparse.Namespace) -> dict[str, Any]:
+    """All that a stored row depends on."""
+    loader = cfg.test_dataloader
+    return settings(cfg) | dict(
+        row=[dataset_name(cfg), method_label(method), encoder_label(cfg, args), args.protocol],
+        backbone=cfg.model.get('backbone', {}).get('pretrained'),
+        load_from=cfg.get('load_from'),
+        places={key: loader.dataset[key] for key in PLACES if key in loader.dataset},
+        batch=loader.batch_size,
+        pictures=str(args.save_vis or ''),
     )
 
 
-def short_name(encoder: str) -> str:
-    return Path(encoder).name if Path(encoder).exists() else encoder
+def row_of(
+    composed: Config | OtherKind, method: str, args: argparse.Namespace, rows: FinishedRows
+) -> Done:
+    """A row: the stored one, or measured now and stored.
+
+    Raises:
+        Exception: It cannot be measured.
+    """
+    if isinstance(composed, OtherKind):
+        raise composed
+    cfg = prepare(composed, method, args)
+    path = rows.path(row_settings(cfg, method, args))
+    stored = rows.load(path)
+    if stored is not None:
+        tqdm.write(f'{dataset_name(cfg)} {method_label(method)}: taken from {path}', sys.stderr)
+        return Done(*stored)
+    done = measure(cfg, method, args, published(cfg))
+    if is_main_process():
+        rows.save(path, *done)
+    return done
 
 
-def table(rows: Sequence[dict]) -> str:
-    """Markdown; a dash where nothing comparable is published."""
-    lines = [f'| {" | ".join(COLUMNS.values())} |', '|---|---|---|--:|--:|--:|--:|']
-    for row in rows:
-        cells = dict(row, mIoU=f'{row["mIoU"]:.2f}', encoder=short_name(row['encoder']))
-        cells['published_mIoU'] = '—' if row['published_mIoU'] is None else row['published_mIoU']
-        lines.append(f'| {" | ".join(str(cells[key]) for key in COLUMNS)} |')
-    sources = dict.fromkeys(row['published_source'] for row in rows if row['published_source'])
-    notes = [f'\nPublished figures are of whole data sets ({source}).' for source in sources]
-    return '\n'.join([*lines, *notes])
+def failed_row(
+    name: str,
+    composed: Config | OtherKind,
+    method: str,
+    args: argparse.Namespace,
+    error: Exception,
+) -> Done:
+    """A row that says why there is none. What is no bad input shows its traceback, too."""
+    if not is_users(error):
+        traceback.print_exc(file=sys.stderr)
+    encoder = args.encoder or args.checkpoint or ''
+    row = dict(
+        BLANK,
+        dataset=name.replace('-', '_').removesuffix(TWIN),
+        attention=method_label(method),
+        encoder=encoder if isinstance(composed, OtherKind) else encoder_label(composed, args),
+        protocol=args.protocol or 'config',
+        error=one_line(error),
+    )
+    return Done(row, NO_COUNTS)
+
+
+def write_tables(done: list[Done], args: argparse.Namespace) -> str:
+    """The files that were asked for; returns the table in Markdown."""
+    rows = compared(done, args.baseline)
+    text = f'{table(rows)}\n\n{machine()}\n'
+    if args.out is not None:
+        write_csv(rows, args.out)
+    if args.markdown is not None:
+        write_atomically(text, args.markdown)
+    if args.plot is not None:
+        plot(rows, args.plot)
+    return text
 
 
 def benchmark(args: argparse.Namespace) -> None:
-    for attention in args.attention:
-        build_method(attention)
-    configs = [compose(name, args) for name in args.datasets]
-    rows: list[dict] = []
-    for cfg in configs:
-        for attention in args.attention:
-            rows.append(measure(cfg, attention, args))
-            if args.out is not None and is_main_process():
-                write_csv(rows, args.out)
+    """Measure all rows; what is missing is looked for first, so that no long run ends by a typo.
+
+    Raises:
+        ValueError: A name or data are not there, or in the end a row has failed.
+    """
+    for method in args.attention:
+        method_fields(method)
+    encoders = encoders_of(args)
+    configs = [(name, own, composed_for(name, own)) for name in args.datasets for own in encoders]
+    rows, done = FinishedRows(args.work_dir / 'rows'), []
+    for (name, own, composed), method in product(configs, args.attention):
+        try:
+            done.append(row_of(composed, method, own, rows))
+        except Exception as error:
+            done.append(failed_row(name, composed, method, own, error))
+        gc.collect()
+        if is_main_process():
+            text = write_tables(done, args)
     if is_main_process():
-        print(f'{table(rows)}\n\n{machine()}')
+        print(text)
+    failures = [row.row for row in done if row.row['error']]
+    if failures:
+        first = failures[0]
+        what = ' '.join(filter(None, (first[key] for key in ('dataset', 'attention', 'encoder'))))
+        raise ValueError(f'{len(failures)} of {len(done)} rows failed; {what}: {first["error"]}')

@@ -1,6 +1,7 @@
 """Loading that MMSegmentation's transforms build on."""
 
 from mmseg_siglip.datasets.transforms.classes import SelectClasses
+from mmseg_siglip.datasets.transforms.coloured import LoadColouredLabels
 from mmseg_siglip.datasets.transforms.depth import KBCrop, LoadDepthAnnotation, LoadShapesDepth
 from mmseg_siglip.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
 from mmseg_siglip.datasets.transforms.referring import (
@@ -15,6 +16,7 @@ from mmseg_siglip.datasets.transforms.regions import LoadShapesRegions
 __all__ = [
     'KBCrop',
     'LoadAnnotations',
+    'LoadColouredLabels',
     'LoadDepthAnnotation',
     'LoadImageFromFile',
     'LoadReferringMasks',

@@ -12,6 +12,30 @@ from mmseg_siglip.registry import DENSE_METHODS
 
 GAUSSIAN_STD = 5.0
 
+SOURCE = 'https://arxiv.org/abs/2404.08181, without PAMR'
+WHOLE = dict(short_side=336, crop_size=None, logit_scale=40)
+SLIDE = dict(short_side=336, crop_size=224, stride=112, logit_scale=40)
+PUBLISHED = dict(
+    voc21=dict(WHOLE, prob_thd=0.1, area_thd=None),
+    voc20=WHOLE,
+    context60=dict(SLIDE, prob_thd=0.1),
+    context59=SLIDE,
+    coco_object=dict(SLIDE, prob_thd=0.1),
+    coco_stuff=SLIDE,
+    cityscapes=dict(SLIDE, short_side=560),
+    ade20k=SLIDE,
+)
+PUBLISHED_MIOU = dict(
+    voc21=58.9,
+    voc20=79.7,
+    context60=32.2,
+    context59=35.2,
+    coco_object=33.2,
+    coco_stuff=23.3,
+    cityscapes=35.5,
+    ade20k=17.4,
+)
+
 
 @DENSE_METHODS.register_module(name='naclip')
 class NACLIP(DenseMethod):

@@ -1,4 +1,5 @@
 from mmseg_siglip.models.scores.feature_surgery import FeatureSurgery
+from mmseg_siglip.models.scores.global_bias import GlobalBias
 from mmseg_siglip.models.scores.step import ScoreStep
 
-__all__ = ['FeatureSurgery', 'ScoreStep']
+__all__ = ['FeatureSurgery', 'GlobalBias', 'ScoreStep']

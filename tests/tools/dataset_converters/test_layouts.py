@@ -68,6 +68,37 @@ def files(root):
         ),
         ('ade847', [0, 846, -1, 300], [0, 846, 65535, 300], None),
         ('camvid', [0, 10, -1, 5], [0, 10, 11, 5], None),
+        (
+            'loveda',
+            [0, 6, -1, 5],
+            [1, 7, 0, 6],
+            ['ann_dir/val/1.png', 'img_dir/val/1.png'],
+        ),
+        ('potsdam', [0, 5, -1, 3], [1, 6, 0, 4], None),
+        ('vaihingen', [0, 5, -1, 3], [1, 6, 0, 4], None),
+        (
+            'isaid',
+            [0, 15, -1, 5],
+            [0, 15, 255, 5],
+            [
+                'ann_dir/val/P0001_0_896_0_896_instance_color_RGB.png',
+                'img_dir/val/P0001_0_896_0_896.png',
+            ],
+        ),
+        (
+            'openearthmap',
+            [0, 7, -1, 5],
+            [1, 8, 0, 6],
+            ['aachen/images/aachen_1.tif', 'aachen/labels/aachen_1.tif', 'val.txt'],
+        ),
+        (
+            'uavid',
+            [0, 7, -1, 1],
+            [[0, 0, 0], [64, 0, 128], [255, 255, 255], [128, 0, 0]],
+            ['uavid_val/seq16/Images/000001.png', 'uavid_val/seq16/Labels/000001.png'],
+        ),
+        ('udd5', [0, 4, -1, 3], [0, 4, 255, 3], ['val/gt/DJI_0001.png', 'val/src/DJI_0001.JPG']),
+        ('vdd', [0, 6, -1, 3], [0, 6, 255, 3], ['val/gt/org001.png', 'val/src/org001.JPG']),
     ],
 )
 def test_values_and_names(tmp_path, name, values, expected, names):
@@ -76,7 +107,7 @@ def test_values_and_names(tmp_path, name, values, expected, names):
     label = next(
         tmp_path / file
         for file in files(tmp_path)
-        if 'ann' in file or 'gt' in file or 'Class' in file
+        if any(word in file for word in ('ann', 'gt', 'Class', 'abels'))
     )
     assert np.asarray(Image.open(label)).tolist() == [expected]
     if names is not None:
@@ -86,6 +117,11 @@ def test_values_and_names(tmp_path, name, values, expected, names):
 def test_every_layout_is_tested():
     marks = test_values_and_names.pytestmark[0]
     assert {row[0] for row in marks.args[1]} == set(LAYOUTS)
+
+
+def test_a_list_with_suffixes(tmp_path):
+    write_layout('openearthmap', tmp_path, [(IMAGE, np.full((2, 3), 2))] * 2)
+    assert (tmp_path / 'val.txt').read_text().split() == ['aachen_1.tif', 'aachen_2.tif']
 
 
 def test_split_file_and_palette(tmp_path):

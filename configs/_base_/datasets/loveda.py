@@ -1,0 +1,12 @@
+"""LoveDA val, background and 6 kinds of land; as prepared by MMSegmentation."""
+
+_base_ = '../pipelines/short_side.py'
+_base_.test_pipeline[1].scale = _base_.tta_pipeline[1].transforms[0][0].scale = (2048, 448)
+test_dataloader = dict(
+    dataset=dict(
+        type='LoveDADataset',
+        data_root='data/loveDA',
+        data_prefix=dict(img_path='img_dir/val', seg_map_path='ann_dir/val'),
+        pipeline=_base_.test_pipeline,
+    ),
+)

@@ -1,0 +1,183 @@
+"""By which settings methods are compared: each by its paper's, or all by the same ones.
+
+A method's module may say ``PUBLISHED``, a mapping of data sets (files of configs/sclip) to the
+settings that its paper has for them:
+
+    short_side    of an image, pixels
+    crop_size     side of a window, pixels; None for the image in one piece
+    stride        from window to window, pixels
+    logit_scale, prob_thd, area_thd    see `SCLIPSegmentor`
+    method        arguments of the method
+
+and whatever else `SCLIPSegmentor` takes. What is left out is as in the config. ``PUBLISHED_MIOU``
+are the paper's figures for these settings on the words of the config, on OpenAI's CLIP ViT-B/16 or
+what ``PUBLISHED_ENCODER`` says, a pair of names of open_clip; ``SOURCE`` is where they stand.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_siglip.cli.common import config_folder, one_line
+from mmseg_siglip.models.backbones.trunk import build_method, method_names
+from mmseg_siglip.models.segmentors import SCLIPSegmentor
+from mmseg_siglip.registry import DENSE_METHODS, MODELS
+
+Fields = dict[str, Any]
+
+COMMON = dict(
+    short_side=336,
+    crop_size=224,
+    stride=112,
+    logit_scale=None,
+    prob_thd=0.0,
+    area_thd=None,
+)
+"""One protocol for all; no threshold and no scale is tuned on a data set."""
+
+TWIN = '_siglip2'
+SCLIP_WORDS = '_sclip'
+GEOMETRY = ('short_side', 'crop_size', 'stride')
+CALIBRATION = ('logit_scale', 'prob_thd', 'area_thd')  # of CLIP's cosines
+FIXED = ('backbone', 'vocabulary', 'data_preprocessor')
+
+
+def method_label(name: str) -> str:
+    """What a row says: the method's name, or that of its file."""
+    return Path(name).stem if name.endswith('.py') else name
+
+
+def method_file(name: str) -> Path | None:
+    """The file of settings that a method is, if it is one: given by its path, or of
+    configs/_base_/methods.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    if name in method_names():
+        return None
+    path = Path(name).expanduser()
+    if path.suffix != '.py':
+        path = config_folder() / '_base_/methods' / f'{name}.py'
+        return path if path.is_file() else None
+    if not path.is_file():
+        raise ValueError(f'--methods: there is no file {path}')
+    return path
+
+
+def method_fields(name: str) -> Fields:
+    """What a method sets in a segmentor: by its name, or by a config of such settings.
+
+    A config may say ``type``, too: another segmentor, which takes ``vocabulary``.
+
+    Raises:
+        ValueError: There is no such method or file, or the file sets what is not to be set.
+    """
+    path = method_file(name)
+    if path is None:
+        if name not in method_names():
+            build_method(name)  # says so
+        return dict(attention=name)
+    try:
+        fields = Config.fromfile(path).to_dict()
+    except Exception as error:
+        raise ValueError(f'{path} cannot be read: {one_line(error)}') from error
+    kind = MODELS.get(fields.get('type', SCLIPSegmentor.__name__))
+    if kind is None:
+        raise ValueError(f'{path}: there is no model type {fields["type"]}')
+    known = set(inspect.signature(kind).parameters) - set(FIXED)
+    unknown = sorted(set(fields) - known - {'type'})
+    if unknown:
+        raise ValueError(
+            f'{path}: unknown {", ".join(unknown)}; expected settings of {kind.__name__}: '
+            f'{", ".join(sorted(known))}'
+        )
+    return fields
+
+
+def set_fields(cfg: Config, fields: Mapping[str, Any]) -> None:
+    """Put them into the model of a config; of ``test_cfg`` only what is given."""
+    if 'type' in fields:
+        known = inspect.signature(MODELS.get(fields['type'])).parameters
+        cfg.model = {key: value for key, value in cfg.model.items() if key in known}
+    for key, value in fields.items():
+        if key == 'test_cfg':
+            cfg.model.setdefault(key, {}).update(value)
+        else:
+            cfg.model[key] = value
+
+
+def method_data(name: str, what: str, default: Any) -> Any:
+    """What the module of a method says, such as ``PUBLISHED``."""
+    kind = DENSE_METHODS.get(name)
+    return default if kind is None else getattr(sys.modules[kind.__module__], what, default)
+
+
+def dataset_name(cfg: Config) -> str:
+    """That of its file, of CLIP's and SigLIP's the same."""
+    return Path(cfg.filename).stem.removesuffix(TWIN)
+
+
+def set_geometry(cfg: Config, geometry: Mapping[str, int | None]) -> None:
+    """Sizes of images and windows, where a data set brings images to a size at all; synthetic ones
+    have their own."""
+    resize = [t for t in cfg.test_dataloader.dataset.get('pipeline', ()) if t.type == 'Resize']
+    if not resize:
+        return
+    if 'short_side' in geometry:
+        resize[0].scale = (2048, geometry['short_side'])
+    crop = geometry.get('crop_size', 0)
+    if crop is None:
+        cfg.model.test_cfg = dict(cfg.model.get('test_cfg', {}), mode='whole')
+    elif crop:
+        stride = geometry['stride']
+        windows = dict(mode='slide', crop_size=(crop, crop), stride=(stride, stride))
+        cfg.model.test_cfg = dict(cfg.model.get('test_cfg', {}), **windows)
+
+
+def apply_own(cfg: Config, name: str) -> Fields:
+    """A method's published settings for the data set of a config; the config's own where it has
+    none, and for thresholds and scales on another kind of encoder than CLIP.
+
+    Args:
+        cfg: Changed in place.
+        name: Of the method, or of a file, whose method's settings are taken and whose own win.
+
+    Returns:
+        What the method sets in the model.
+    """
+    fields = method_fields(name)
+    attention = fields.get('attention')
+    if attention is None:
+        return fields
+    own = dict(type=attention) if isinstance(attention, str) else dict(attention)
+    given = dict(method_data(own['type'], 'PUBLISHED', {}).get(dataset_name(cfg), {}))
+    set_geometry(cfg, {key: given[key] for key in GEOMETRY if key in given})
+    if given.get('method'):
+        fields['attention'] = dict(given['method'], **own)
+    left_out = (*GEOMETRY, 'method', *(() if on_clip(cfg) else CALIBRATION))
+    return {key: value for key, value in given.items() if key not in left_out} | fields
+
+
+def on_clip(cfg: Config) -> bool:
+    return cfg.model.backbone.type == 'CLIPBackbone'
+
+
+def apply_common(cfg: Config, name: str) -> Fields:
+    """`COMMON`, with the corrected words of the data set; see `apply_own`."""
+    set_geometry(cfg, COMMON)
+    cfg.model.update({key: COMMON[key] for key in CALIBRATION})
+    words = cfg.model.vocabulary
+    if isinstance(words, str):
+        cfg.model.vocabulary = words.removesuffix(SCLIP_WORDS)
+    cfg.model.pop('background_index', None)
+    return method_fields(name)
+
+
+PROTOCOLS = dict(own=apply_own, common=apply_common)
