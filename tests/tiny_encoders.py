@@ -53,6 +53,9 @@ TIPS_CONFIG = dict(
     ),
     text_config=dict(SMALL, num_hidden_layers=2, intermediate_size=48, vocab_size=32),
 )
+DINO_CONFIG = dict(
+    SMALL, num_hidden_layers=3, mlp_ratio=2, image_size=32, patch_size=8, num_register_tokens=2
+)
 LETTERS = {
     token: i for i, token in enumerate(['<pad>', '<unk>', '\u2581', *string.ascii_lowercase])
 }
@@ -184,3 +187,19 @@ def pe_folder(tmp_path_factory):
     with small_timm(**PE_SIZES):
         folder = tmp_path_factory.mktemp('pe')
         return write_open_clip(folder, PE_CONFIG, open_clip_model(PE_CONFIG))
+
+
+def dino_model(kind='dinov2_with_registers', **change):
+    """A DINO of transformers; weights large enough for every part to matter."""
+    torch.manual_seed(0)
+    model = AutoModel.from_config(AutoConfig.for_model(kind, **DINO_CONFIG | change)).eval()
+    for parameter in model.requires_grad_(False).parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture(scope='session')
+def dino_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('dino')
+    dino_model(layerscale_value=0.7).save_pretrained(folder)
+    return str(folder)
