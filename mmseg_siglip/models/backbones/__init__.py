@@ -1,5 +1,6 @@
 from mmseg_siglip.models.backbones.build import build_encoder
 from mmseg_siglip.models.backbones.clip import CLIPBackbone
+from mmseg_siglip.models.backbones.dino_txt import DinoTxtBackbone
 from mmseg_siglip.models.backbones.pe import PECoreBackbone
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.models.backbones.talk2dino import Talk2DINOBackbone
@@ -7,6 +8,7 @@ from mmseg_siglip.models.backbones.tips import TIPSBackbone
 
 __all__ = [
     'CLIPBackbone',
+    'DinoTxtBackbone',
     'PECoreBackbone',
     'SigLIPBackbone',
     'TIPSBackbone',

@@ -1,4 +1,4 @@
-"""Image sides of the make of transformers' DINOv2 with registers: TIPS v2, Talk2DINO, RADIO.
+"""DINO's image sides: those of the make of transformers' DINOv2 with registers, and loading them.
 
 Shapes: B images, P = CLS and registers, N = P + h*w tokens, C channels.
 """
@@ -6,16 +6,23 @@ Shapes: B images, P = CLS and registers, N = P + h*w tokens, C channels.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModel
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
+from mmseg_siglip.models.backbones.transformers_backbone import Described, describe_model
 from mmseg_siglip.models.backbones.trunk import Method
+from mmseg_siglip.weights.transformers_model import load_model
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of pixels in 0..1."""
 
 
 class DinoBlock:
@@ -110,3 +117,19 @@ class DinoVision(VisionLanguageBackbone):
         matrices |= {name: f'mlp.{name}' for name in mlp} | dict(out_proj='attention.output.dense')
         query_value = (matrices['q_proj'], matrices['v_proj'])
         return Tower(where, matrices, ('q_proj', 'v_proj'), query_value=query_value)
+
+
+def load_dino(source: Described, kind: str) -> nn.Module:
+    """A vision model of transformers' alone, in float32.
+
+    Args:
+        source: A folder, a Hub id, or a mapping (with its `model_type`) for random weights.
+        kind: Its `model_type`.
+
+    Raises:
+        ValueError: The checkpoint is of another kind, or lacks weights.
+    """
+    config = describe_model(source, (kind,))
+    if isinstance(source, Mapping):
+        return AutoModel.from_config(config, dtype=torch.float32)
+    return load_model(source, config)

@@ -9,26 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from open_clip import CLIP
 from torch import Tensor, nn
-from transformers import AutoModel
 
 from mmseg_siglip.models.backbones.causal_text import CausalText
 from mmseg_siglip.models.backbones.clip import build_clip
 from mmseg_siglip.models.backbones.clip_checkpoint import read_clip_checkpoint
-from mmseg_siglip.models.backbones.dino import DinoVision
+from mmseg_siglip.models.backbones.dino import IMAGENET, DinoVision, load_dino
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.towers import Tower
-from mmseg_siglip.models.backbones.transformers_backbone import Described, describe_model
+from mmseg_siglip.models.backbones.transformers_backbone import Described
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
-from mmseg_siglip.weights.transformers_model import load_model
 
 PROJECTION = ('linear_layer.weight', 'hidden_layers.0.weight')
-DINO_MEAN, DINO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @MODELS.register_module()
@@ -76,7 +72,7 @@ class Talk2DINOBackbone(DinoVision, CausalText):
         text = build_clip(checkpoint.config, str(clip))
         if checkpoint.state is not None:
             load_strict(text, checkpoint.state, str(clip))
-        self.model = Talk2DINO(load_dino(dino), text)
+        self.model = Talk2DINO(load_dino(dino, 'dinov2_with_registers'), text)
         if pretrained is not None:
             source = Source.open(pretrained)
             is_whole = any(name.startswith('dino.') for name in source.tensors)
@@ -86,9 +82,7 @@ class Talk2DINOBackbone(DinoVision, CausalText):
         self.num_prefix = 1 + config.num_register_tokens
         self.image_size, self.patch_size = resolve_image_size(None, config), config.patch_size
         self.hidden_size = self.embed_dim = config.hidden_size
-        self.mean, self.std = (
-            tuple(255 * value for value in values) for values in (DINO_MEAN, DINO_STD)
-        )
+        self.mean, self.std = (tuple(255 * v for v in values) for values in IMAGENET)
         self.set_text(checkpoint.config)
         self.finish()
 
@@ -153,15 +147,3 @@ class TextToPatches(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         return self.hidden_layers[0](self.linear_layer(vectors).tanh())
-
-
-def load_dino(source: Described) -> nn.Module:
-    """DINOv2 with registers, in float32.
-
-    Raises:
-        ValueError: The checkpoint is of another kind, or lacks weights.
-    """
-    config = describe_model(source, ('dinov2_with_registers',))
-    if isinstance(source, Mapping):
-        return AutoModel.from_config(config, dtype=torch.float32)
-    return load_model(source, config)

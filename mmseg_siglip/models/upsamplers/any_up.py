@@ -15,12 +15,12 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d, normalize, pad
 from torchvision.transforms.functional import normalize as standardize
 
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
+from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.guides import Frozen
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.fetch import fetch
 from mmseg_siglip.weights.state import load_strict, read_state_dict
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CHANNELS = 128
 HEADS = 4
 KERNEL = 5

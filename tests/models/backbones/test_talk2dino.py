@@ -60,7 +60,7 @@ class TestTalk2DINO(EncoderContract):
 
 @pytest.fixture(scope='module')
 def dino():
-    return dino_model(layerscale_value=0.7)
+    return dino_model(DINO_CONFIG)
 
 
 def project(projection, vectors):
@@ -83,10 +83,10 @@ def test_patches_equal_transformers(backbone, dino, size):
 def test_swiglu(file, openai_file):
     backbone = Talk2DINOBackbone(
         file,
-        dino=dict(model_type='dinov2_with_registers', use_swiglu_ffn=True, **DINO_CONFIG),
+        dino=dict(DINO_CONFIG, use_swiglu_ffn=True),
         clip=openai_file,
     )
-    dino = dino_model(use_swiglu_ffn=True)
+    dino = dino_model(DINO_CONFIG, use_swiglu_ffn=True)
     backbone.model.dino.load_state_dict(dino.state_dict())
     images = torch.randn(2, 3, 24, 40)
     expected = dino(images).last_hidden_state[:, 3:]
@@ -126,8 +126,7 @@ def test_statistics_and_scale(backbone, tiny_clip):
 
 
 def test_random_weights():
-    dino = dict(model_type='dinov2_with_registers', **DINO_CONFIG)
-    backbone = Talk2DINOBackbone(dino=dino, clip=CLIP_CONFIG)
+    backbone = Talk2DINOBackbone(dino=DINO_CONFIG, clip=CLIP_CONFIG)
     assert backbone.embed_dim == 32 and backbone.num_prefix == 3
 
 
