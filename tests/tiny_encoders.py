@@ -62,6 +62,17 @@ DINO_SIZES = dict(
     layerscale_value=0.7,
 )
 DINO_CONFIG = dict(DINO_SIZES, model_type='dinov2_with_registers', mlp_ratio=2)
+RADIO_CONFIG = dict(
+    SMALL,
+    model_type='radio',
+    num_hidden_layers=3,
+    mlp_ratio=2.0,
+    image_size=32,
+    patch_size=8,
+    max_img_size=48,
+    num_cls_tokens=2,
+    num_registers=3,
+)
 DINO3_CONFIG = dict(DINO_SIZES, model_type='dinov3_vit', intermediate_size=48)
 LETTERS = {
     token: i for i, token in enumerate(['<pad>', '<unk>', '\u2581', *string.ascii_lowercase])
@@ -217,4 +228,11 @@ def dino_folder(tmp_path_factory):
 def dino3_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('dino3')
     dino_model(DINO3_CONFIG).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope='session')
+def radio_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('radio')
+    dino_model(RADIO_CONFIG).save_pretrained(folder)
     return str(folder)
