@@ -378,9 +378,10 @@ def sizes_of_naflex():
 @part(
     'open_clip',
     'open_clip.transformer:ResidualAttentionBlock',
+    'open_clip.transformer:TextTransformer',
     'open_clip.transformer:VisionTransformer',
     'open_clip.transformer:text_global_pool',
-    why='which CLIPs are plain ViTs, and their blocks one step at a time',
+    why='which CLIPs are plain ViTs, their blocks one step at a time, and a text tower alone',
 )
 def trunks_of_clip():
     from open_clip import CLIP, transformer
@@ -397,6 +398,9 @@ def trunks_of_clip():
         assert all(hasattr(block, name) for name in ('ln_1', 'ln_2', 'ls_1', 'ls_2', 'mlp'))
         assert block.attn.in_proj_weight.shape[0] == 3 * block.attn.embed_dim
     assert model.attn_mask is not None and model.text_pool_type == 'argmax'
+    names = [name for name in model.state_dict() if not name.startswith(('visual.', 'logit_'))]
+    tower = transformer.TextTransformer(77, 49408, width=64, heads=1, layers=2, output_dim=48)
+    assert sorted(tower.state_dict()) == sorted(names) and tower.pool_type == 'argmax'
     x, tokens = torch.arange(6.0).view(1, 3, 2), torch.tensor([[5, 9, 0]])
     assert transformer.text_global_pool(x, tokens).tolist() == [[2, 3]]
 

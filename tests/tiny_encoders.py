@@ -53,6 +53,27 @@ TIPS_CONFIG = dict(
     ),
     text_config=dict(SMALL, num_hidden_layers=2, intermediate_size=48, vocab_size=32),
 )
+DINO_SIZES = dict(
+    SMALL,
+    num_hidden_layers=3,
+    image_size=32,
+    patch_size=8,
+    num_register_tokens=2,
+    layerscale_value=0.7,
+)
+DINO_CONFIG = dict(DINO_SIZES, model_type='dinov2_with_registers', mlp_ratio=2)
+RADIO_CONFIG = dict(
+    SMALL,
+    model_type='radio',
+    num_hidden_layers=3,
+    mlp_ratio=2.0,
+    image_size=32,
+    patch_size=8,
+    max_img_size=48,
+    num_cls_tokens=2,
+    num_registers=3,
+)
+DINO3_CONFIG = dict(DINO_SIZES, model_type='dinov3_vit', intermediate_size=48)
 LETTERS = {
     token: i for i, token in enumerate(['<pad>', '<unk>', '\u2581', *string.ascii_lowercase])
 }
@@ -184,3 +205,34 @@ def pe_folder(tmp_path_factory):
     with small_timm(**PE_SIZES):
         folder = tmp_path_factory.mktemp('pe')
         return write_open_clip(folder, PE_CONFIG, open_clip_model(PE_CONFIG))
+
+
+def dino_model(config, **change):
+    """A DINO of transformers; weights large enough for every part to matter."""
+    torch.manual_seed(0)
+    fields = dict(config, **change)
+    model = AutoModel.from_config(AutoConfig.for_model(fields.pop('model_type'), **fields)).eval()
+    for parameter in model.requires_grad_(False).parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture(scope='session')
+def dino_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('dino')
+    dino_model(DINO_CONFIG).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope='session')
+def dino3_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('dino3')
+    dino_model(DINO3_CONFIG).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope='session')
+def radio_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('radio')
+    dino_model(RADIO_CONFIG).save_pretrained(folder)
+    return str(folder)

@@ -10,4 +10,5 @@ from mmseg_siglip.models import (  # noqa: F401
     sam,
     scores,
     segmentors,
+    upsamplers,
 )

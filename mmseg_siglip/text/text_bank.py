@@ -41,7 +41,7 @@ def embed_queries(
     """Embed each query word in all templates.
 
     Each prompt is L2-normalised, the templates are averaged, and the mean is L2-normalised, as in
-    CLIP (https://arxiv.org/abs/2103.00020, section 3.1.4).
+    CLIP (https://arxiv.org/abs/2103.00020, section 3.1.4), unless the encoder averages otherwise.
 
     Args:
         backbone: Any encoder with `encode_text`.
@@ -55,15 +55,17 @@ def embed_queries(
     """
     words = list(dict.fromkeys(queries))
     device = next(iter(backbone.text_parameters().values())).device
-    total = torch.zeros(len(words), backbone.embed_dim, device=device)
+    total = 0
     for batch in prompt_batches(words, templates, batch_size):
         texts, owners = zip(*batch, strict=True)
         with autocast(precision, device):
-            vectors = backbone.encode_text(texts)
-        owners = torch.tensor(owners, device=device)
-        total.index_add_(0, owners, normalize(vectors.float(), dim=-1))
+            vectors = backbone.encode_prompts(texts).float()
+        part = vectors.new_zeros(len(words), vectors.shape[1])
+        total = total + part.index_add_(0, torch.tensor(owners, device=device), vectors)
     row = {word: i for i, word in enumerate(words)}
-    return normalize(total, dim=-1)[[row[query] for query in queries]]
+    with autocast(precision, device):
+        joint = backbone.from_prompts(total / len(templates)).float()
+    return normalize(joint, dim=-1)[[row[query] for query in queries]]
 
 
 def prompt_batches(

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import zipfile
+from argparse import Namespace
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import Parameter
-from torch.serialization import get_unsafe_globals_in_checkpoint
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from mmseg_siglip.weights.torchscript import is_torchscript, read_torchscript
 
@@ -67,6 +68,12 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _load_weights_only(path: Path, *, mmap: bool = False) -> Any:
+    """What ``torch.load`` allows, and beside it the arguments of a command, which many keep."""
+    with safe_globals([Namespace]):
+        return _load_plain(path, mmap=mmap)
+
+
+def _load_plain(path: Path, *, mmap: bool) -> Any:
     try:
         return torch.load(path, map_location='cpu', weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 
-WRAPPERS = ('state_dict', 'model')
+WRAPPERS = ('state_dict_ema', 'state_dict', 'model')
 PREFIXES = ('module.', 'backbone.', 'model.')
 SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors', '.ckpt')
 
@@ -28,8 +28,9 @@ def refuse_missing_path(source: str) -> None:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a checkpoint, without the wrappers that training frameworks add.
 
-    A dictionary entry ``state_dict`` or ``model`` is opened; of an MMEngine segmentor only the
-    ``backbone.`` part is kept; a prefix that all names share is dropped.
+    A dictionary entry ``state_dict_ema``, ``state_dict`` or ``model`` is opened, the first there
+    is; of an MMEngine segmentor only the ``backbone.`` part is kept; a prefix that all names share
+    is dropped.
 
     Raises:
         ValueError: The file holds no tensors, or more than tensors may load (see `checkpoint`).

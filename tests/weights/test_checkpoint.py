@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+from argparse import Namespace
 from collections import OrderedDict, deque
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_torch_files_old_and_new(tmp_path, new_format):
     path = tmp_path / 'a.pth'
     torch.save({'w': torch.ones(2)}, path, _use_new_zipfile_serialization=new_format)
     assert torch.equal(load_checkpoint_file(str(path))['w'], torch.ones(2))
+
+
+@pytest.mark.parametrize('new_format', [True, False])
+def test_arguments_of_a_command_are_plain(tmp_path, new_format):
+    content = dict(args=Namespace(lr=0.1, names=['a']), state_dict={'w': torch.ones(2)})
+    torch.save(content, tmp_path / 'a.pth', _use_new_zipfile_serialization=new_format)
+    assert load_checkpoint_file(tmp_path / 'a.pth')['args'] == content['args']
+    torch.save(dict(args=Namespace(x=Canary(tmp_path / 'bird'))), tmp_path / 'b.pth')
+    with pytest.raises(ValueError, match=r'namely io\.open;'):
+        load_checkpoint_file(tmp_path / 'b.pth')
 
 
 @pytest.mark.parametrize('new_format', [True, False])

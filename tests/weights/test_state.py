@@ -19,6 +19,7 @@ def prefixed(prefix):
         dict(state_dict=prefixed('module.')),
         dict(meta={}, state_dict=prefixed('backbone.model.') | {'head.weight': torch.ones(1)}),
         dict(model=WEIGHTS),
+        dict(state_dict=dict(weight=torch.ones(1)), state_dict_ema=WEIGHTS),
     ],
 )
 def test_wrappers_and_prefixes(tmp_path, content):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from mmseg_siglip.models.backbones.block import attend_plainly
 from mmseg_siglip.models.backbones.site import LastBlock, PoolingHead, Site
@@ -263,6 +264,14 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         Raises:
             ValueError: A prompt does not fit the encoder's context, or the text tower is gone.
         """
+
+    def encode_prompts(self, texts: Sequence[str]) -> Tensor:
+        """What a word's templates are averaged over, (N, E): unit vectors of the joint space."""
+        return normalize(self.encode_text(texts).float(), dim=-1)
+
+    def from_prompts(self, mean: Tensor) -> Tensor:
+        """The mean of a word's `encode_prompts` (Q, E) to the joint space, (Q, D)."""
+        return mean
 
     @abstractmethod
     def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:

@@ -100,8 +100,12 @@ class CausalText(VisionLanguageBackbone):
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Token ids (N, L), L up to the context length, to vectors (N, D)."""
+        return self.project_text(self.read_end(tokens))
+
+    def read_end(self, tokens: Tensor) -> Tensor:
+        """Token ids (N, L) to what the tower makes of each row's end, (N, T)."""
         prefix, x = self._run(tokens)
-        return self.project_text(text_global_pool(x, tokens[:, prefix.shape[1] :]))
+        return text_global_pool(x, tokens[:, prefix.shape[1] :])
 
     def _run(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids (N, L) to what the tower makes of the S that all rows begin with, (1, S, T),

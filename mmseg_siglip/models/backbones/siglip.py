@@ -6,11 +6,9 @@ Shapes: B images, N = h*w tokens (SigLIP has no CLS), C channels, which is also 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from open_clip.tokenizer import canonicalize_text
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 from transformers import AutoModel, AutoTokenizer, SiglipImageProcessor
@@ -20,12 +18,9 @@ from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.pooled import AttentionPooled
 from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.backbones.siglip_checkpoint import read_open_clip_siglip
+from mmseg_siglip.models.backbones.siglip_text import SigLIPText
 from mmseg_siglip.models.backbones.towers import Tower
-from mmseg_siglip.models.backbones.transformers_backbone import (
-    NO_PARTS,
-    Described,
-    TransformersBackbone,
-)
+from mmseg_siglip.models.backbones.transformers_backbone import NO_PARTS, Described
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.source import Source
@@ -101,7 +96,7 @@ def embed_patches(vision: nn.Module, images: Tensor, grid: tuple[int, int], nati
 
 
 @MODELS.register_module()
-class SigLIPBackbone(AttentionPooled, TransformersBackbone):
+class SigLIPBackbone(AttentionPooled, SigLIPText):
     """SigLIP or SigLIP 2 as a dense encoder.
 
     Args:
@@ -227,27 +222,8 @@ class SigLIPBackbone(AttentionPooled, TransformersBackbone):
     def pooling_parts(self) -> list[nn.Module]:
         return [self.model.vision_model.head]
 
-    def clean(self, text: str) -> str:
-        """Lower-cased and without punctuation."""
-        return canonicalize_text(text)
-
-    def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """See `VisionLanguageBackbone`. The tower pools its last token, so every prompt is padded
-        to the full context."""
-        ids, real = self.tokenize(texts)
-        output = self.model.text_model(input_ids=ids)
-        return output.last_hidden_state, real, output.pooler_output
-
-    def project_text(self, tokens: Tensor) -> Tensor:
-        return self.model.text_model.head(tokens)
-
     def towers(self) -> dict[str, Tower]:
         return {name: self.layers(f'{name}_model.encoder.layers') for name in ('vision', 'text')}
-
-    def set_logit(self, *, scale: float, bias: float) -> None:
-        with torch.no_grad():
-            self.model.logit_scale.fill_(math.log(scale))
-            self.model.logit_bias.fill_(bias)
 
     def drop_pooling(self) -> None:
         self.model.vision_model.head = None

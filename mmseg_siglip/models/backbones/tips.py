@@ -12,9 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmseg_siglip.models.backbones.block import merge_heads, split_heads
-from mmseg_siglip.models.backbones.position import resize_position
-from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.models.backbones.dino import DinoVision
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import Described, TransformersBackbone
 from mmseg_siglip.models.backbones.trunk import Method
@@ -25,29 +23,8 @@ from mmseg_siglip.weights.source import Source
 REGISTERS = ('vision_encoder.register_tokens', 'vision_model.embeddings.register_tokens')
 
 
-class TIPSBlock:
-    """A `Block` over a layer of transformers' TIPS v2, its layer scales included."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer = layer
-
-    def norm(self, x: Tensor) -> Tensor:
-        return self.layer.norm1(x)
-
-    def qkv(self, u: Tensor, grid: object = None) -> tuple[Tensor, Tensor, Tensor]:
-        attention = self.layer.attention.attention
-        projections = (attention.query, attention.key, attention.value)
-        return tuple(split_heads(part(u), attention.num_attention_heads) for part in projections)
-
-    def out(self, y: Tensor) -> Tensor:
-        return self.layer.layer_scale1(self.layer.attention.output.dense(merge_heads(y)))
-
-    def ffn(self, x: Tensor) -> Tensor:
-        return self.layer.layer_scale2(self.layer.mlp(self.layer.norm2(x)))
-
-
 @MODELS.register_module()
-class TIPSBackbone(TransformersBackbone):
+class TIPSBackbone(DinoVision, TransformersBackbone):
     """TIPS v2 as a dense encoder. A patch is compared with words as it leaves the final norm.
 
     Its authors read patches by ``attention='value_residual'``, in windows of 448 pixels 336 apart,
@@ -70,10 +47,10 @@ class TIPSBackbone(TransformersBackbone):
         ValueError: The checkpoint is of another kind, or lacks weights.
     """
 
-    readouts = ('raw',)
     model_types = ('tipsv2',)
     idle = ('temperature', 'mask_token')
     pixels = ((0.0,) * 3, (1.0,) * 3)
+    position_mode = 'bilinear'
 
     def __init__(
         self,
@@ -95,49 +72,9 @@ class TIPSBackbone(TransformersBackbone):
     def recognises(cls, source: Source) -> bool:
         return any(map(source.has, REGISTERS)) or source.model_type in cls.model_types
 
-    def blocks(self) -> list[TIPSBlock]:
-        return [TIPSBlock(layer) for layer in self.model.vision_model.encoder.layer]
-
-    def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        part = self.model.vision_model.embeddings
-        x = part.patch_embeddings.projection(images).flatten(2).transpose(1, 2)
-        cls_position, position = part.position_embeddings[0].tensor_split([1])
-        resampling = dict(mode='bilinear', antialias=True)
-        x = x + resize_position(position, self.native_grid, grid, **resampling)
-        prefix = torch.cat([part.cls_token + cls_position, part.register_tokens], dim=1)
-        return torch.cat([prefix.expand(len(x), -1, -1), x], dim=1)
-
-    def norm(self, x: Tensor) -> Tensor:
-        return self.model.vision_model.layernorm(x)
-
-    def project(self, tokens: Tokens, *, readout: str | None = None) -> Tensor:
-        self.check_readout(readout or self.readouts[0])
-        return tokens.replace(self.norm(tokens.x)).map
-
-    def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:
-        layer = self.model.vision_model.encoder.layer[-1]
-        attention = layer.attention.attention
-        projections = dict(q=attention.query, k=attention.key, v=attention.value)
-        parts = [part for name, part in projections.items() if name not in method.reads]
-        return parts if method.ffn else [*parts, layer.norm2, layer.mlp, layer.layer_scale2]
-
-    def summary(self, x: Tensor) -> Tensor:
-        return self.norm(x[:, 0])
-
-    def pool(self, x: Tensor) -> Tensor:
-        return self.summary(x)
-
-    def vision_parts(
-        self, blocks: int, *, norm: bool, pooling: bool
-    ) -> list[nn.Module | nn.Parameter]:
-        vision = self.model.vision_model
-        part = vision.embeddings
-        parts = [part.patch_embeddings, part.cls_token, part.register_tokens]
-        parts += [part.position_embeddings, *vision.encoder.layer[:blocks]]
-        return parts + ([vision.layernorm] if norm or pooling else [])
-
-    def pooling_parts(self) -> list[nn.Module]:
-        return []
+    @property
+    def vision(self) -> nn.Module:
+        return self.model.vision_model
 
     def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
         """See `VisionLanguageBackbone`. Padding is masked, and a vector is the mean of the tokens
@@ -159,18 +96,10 @@ class TIPSBackbone(TransformersBackbone):
         return tokens
 
     def towers(self) -> dict[str, Tower]:
-        attention = dict(q_proj='query', k_proj='key', v_proj='value')
-        matrices = {name: f'attention.attention.{part}' for name, part in attention.items()}
-        swiglu = self.config.vision_config.use_swiglu_ffn
-        mlp = ('weights_in', 'weights_out') if swiglu else ('fc1', 'fc2')
-        matrices |= {name: f'mlp.{name}' for name in mlp} | dict(out_proj='attention.output.dense')
-        vision = Tower(
-            'vision_model.encoder.layer',
-            matrices,
-            ('q_proj', 'v_proj'),
-            query_value=(matrices['q_proj'], matrices['v_proj']),
+        return dict(
+            vision=self.vision_layers('vision_model.encoder.layer'),
+            text=self.layers('text_model.encoder.layers'),
         )
-        return dict(vision=vision, text=self.layers('text_model.encoder.layers'))
 
     def logit_parameters(self) -> tuple[Tensor, Tensor]:
         scale = 1 / self.model.temperature
@@ -181,6 +110,3 @@ class TIPSBackbone(TransformersBackbone):
             raise ValueError(f'logit_bias: expected 0, as TIPS has none, found {bias}')
         with torch.no_grad():
             self.model.temperature.fill_(1 / scale)
-
-    def drop_pooling(self) -> None:
-        """There is none to drop."""
