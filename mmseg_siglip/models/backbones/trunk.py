@@ -128,6 +128,7 @@ class Surroundings:
         batch: Most windows that pass through a block at once; None for all.
         readout: How tokens are projected; the encoder's setting if None.
         site: Which attention a method replaces, see `mmseg_siglip.models.backbones.site`.
+        query_to_class: Class of each word; each is its own if None.
     """
 
     views: Sequence[View] = ()
@@ -136,6 +137,7 @@ class Surroundings:
     batch: int | None = None
     readout: str | None = None
     site: str = 'trunk'
+    query_to_class: Sequence[int] | None = None
 
 
 class Trunk:
@@ -314,6 +316,12 @@ class Trunk:
         if self.surroundings.text is None:
             raise ValueError('expected words, which a segmentor has and an encoder has not')
         return self.surroundings.text()
+
+    @property
+    def query_to_class(self) -> Sequence[int]:
+        """Class of each word, (Q,)."""
+        known = self.surroundings.query_to_class
+        return range(len(self.text)) if known is None else known
 
     def cosines(self, dense: Tokens | Tensor) -> Tensor:
         """Of tokens, or of joint features (B, D, h, w), with the words: (B, Q, h, w) float32,

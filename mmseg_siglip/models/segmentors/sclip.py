@@ -273,7 +273,12 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     ) -> Iterator[tuple[Tensor, Surroundings]]:
         """Windows (n, 3, h, w) of all images, batch after batch."""
         method = self.method
-        known = Surroundings(text=lambda: self.text, logit_scale=self.logit_scale, batch=batch)
+        known = Surroundings(
+            text=lambda: self.text,
+            query_to_class=self.vocabulary.query_to_class,
+            logit_scale=self.logit_scale,
+            batch=batch,
+        )
         parts = stream(
             images,
             windows,
