@@ -1,5 +1,6 @@
 from mmseg_siglip.models.backbones.trunk import build_method
 from mmseg_siglip.models.dense.clearclip import ClearCLIP
+from mmseg_siglip.models.dense.cliptrase import CLIPtrase
 from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
@@ -9,6 +10,7 @@ from mmseg_siglip.models.dense.vanilla import Vanilla
 
 __all__ = [
     'NACLIP',
+    'CLIPtrase',
     'ClearCLIP',
     'CorrelativeSelfAttention',
     'DenseMethod',
