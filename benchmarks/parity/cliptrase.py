@@ -7,10 +7,11 @@ from functools import cache, partial
 from math import exp
 
 import torch
-from golden import Case, Golden
+from golden import Case, Golden, rows
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk
 from mmseg_siglip.models.dense import build_method
 from mmseg_siglip.models.dense.cliptrase import PUBLISHED, cluster_map, correlation
@@ -35,9 +36,8 @@ def cases(golden: Golden) -> Iterator[Case]:
 
     def features(picture: str) -> Tensor:
         tokens = method(vote=False)(trunk(picture))
-        clip = golden.clip()
-        joint = clip.norm(tokens.x[0]) @ clip.model.visual.proj
-        return normalize(joint, dim=-1)
+        line = Tokens(tokens.x, (1, tokens.x.shape[1]))  # CLS among them
+        return rows(golden.clip().project(line))
 
     @cache
     def points(picture: str) -> Tensor:
