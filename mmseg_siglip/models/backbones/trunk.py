@@ -130,6 +130,7 @@ class Surroundings:
         batch: Most windows that pass through a block at once; None for all.
         readout: How tokens are projected; the encoder's setting if None.
         site: Which attention a method replaces, see `mmseg_siglip.models.backbones.site`.
+        query_to_class: Class of each word; each is its own if None.
     """
 
     views: Sequence[View] = ()
@@ -139,6 +140,7 @@ class Surroundings:
     batch: int | None = None
     readout: str | None = None
     site: str = 'trunk'
+    query_to_class: Sequence[int] | None = None
 
 
 class Trunk:
@@ -341,6 +343,12 @@ class Trunk:
         if self.surroundings.embed is None:
             raise ValueError(NO_WORDS)
         return self.surroundings.embed(words)
+
+    @property
+    def query_to_class(self) -> Sequence[int]:
+        """Class of each word, (Q,)."""
+        known = self.surroundings.query_to_class
+        return range(len(self.text)) if known is None else known
 
     def cosines(self, dense: Tokens | Tensor) -> Tensor:
         """Of tokens, or of joint features (B, D, h, w), with the words: (B, Q, h, w) float32,

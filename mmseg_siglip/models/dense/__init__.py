@@ -1,10 +1,13 @@
 from mmseg_siglip.models.backbones.trunk import build_method
 from mmseg_siglip.models.dense.clearclip import ClearCLIP
 from mmseg_siglip.models.dense.clip_surgery import CLIPSurgery
+from mmseg_siglip.models.dense.cliptrase import CLIPtrase
 from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
 from mmseg_siglip.models.dense.gem import GEM
+from mmseg_siglip.models.dense.itaclip import ITACLIP
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
+from mmseg_siglip.models.dense.resclip import ResCLIP
 from mmseg_siglip.models.dense.sc_clip import SCCLIP
 from mmseg_siglip.models.dense.scga import SCGA
 from mmseg_siglip.models.dense.scra import SCRA
@@ -13,17 +16,20 @@ from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResi
 from mmseg_siglip.models.dense.vanilla import Vanilla
 
 __all__ = [
-    'GEM',
     'CLIPSurgery',
+    'CLIPtrase',
+    'ClearCLIP',
+    'CorrelativeSelfAttention',
+    'DenseMethod',
+    'GEM',
+    'ITACLIP',
+    'MaskCLIP',
     'NACLIP',
+    'ResCLIP',
     'SCCLIP',
     'SCGA',
     'SCRA',
     'SFP',
-    'ClearCLIP',
-    'CorrelativeSelfAttention',
-    'DenseMethod',
-    'MaskCLIP',
     'Value',
     'ValueCLS',
     'ValueResidual',

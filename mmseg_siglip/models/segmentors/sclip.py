@@ -285,6 +285,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         known = Surroundings(
             text=lambda: self.text,
             embed=self._embed_words,
+            query_to_class=self.vocabulary.query_to_class,
             logit_scale=self.logit_scale,
             batch=batch,
         )

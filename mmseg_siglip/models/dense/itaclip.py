@@ -1,0 +1,159 @@
+"""ITACLIP, https://arxiv.org/abs/2411.12044, its image side.
+
+Shapes: B images (H, W), H heads, N tokens, d per head, grid (h, w) of patches of p x p pixels, D
+joint channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, normalize
+
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
+from mmseg_siglip.models.dense.method import DenseMethod
+from mmseg_siglip.models.dense.rows import (
+    attend_by_rows,
+    logits_of,
+    maps_of,
+    mean_maps,
+    scaled_blocks,
+)
+from mmseg_siglip.models.dense.semantic_feedback import spanned
+from mmseg_siglip.registry import DENSE_METHODS
+
+BLOCKS = (6, 7, 9)
+GREY = (0.2989, 0.587, 0.114)
+BLUR_SIDE, BLUR_STD = 11, 5.0
+
+
+def _published(short_side: int, logit_scale: float, weight: float, **other) -> MappingProxyType:
+    method = dict(type='itaclip', views=weight)
+    return MappingProxyType(
+        dict(
+            short_side=short_side,
+            logit_scale=logit_scale,
+            method=method,
+            test_cfg=dict(mode='slide', crop_size=224, stride=28),
+            postprocessor=dict(type='PAMRPostProcessor', num_iter=10, dilations=(8, 16)),
+            **other,
+        )
+    )
+
+
+PUBLISHED = MappingProxyType(
+    dict(
+        coco_stuff=_published(448, 40.0, 0.75),
+        coco_object=_published(336, 50.0, 0.75, prob_thd=0.1),
+        context60=_published(336, 55.0, 0.75, prob_thd=0.1),
+        voc21=_published(336, 60.0, 0.7, prob_thd=0.1, area_thd=0.1),
+        cityscapes=_published(560, 40.0, 0.7),
+    )
+)
+"""Settings for CLIP B/16 by data set, https://github.com/m-arda-aydn/ITACLIP; there are none for
+L/14. The published figures also need its word lists and its text side."""
+
+
+@DENSE_METHODS.register_module(name='itaclip')
+class ITACLIP(DenseMethod):
+    """Half the last attention, softmax(q qᵀ / √d) + softmax(k kᵀ / √d), and half the mean of such
+    maps of middle blocks; with the residual, without the feed-forward part. Five views agree.
+
+    The views of a window are itself, grey, blurred, and mirrored both ways. Cosines of the first
+    three are averaged; so are those of the mirrored two, turned back; the result is c times the
+    first mean and 1 - c times the second. All of this is linear, so features of unit length are
+    added up instead, and their sum is not brought to unit length again.
+
+    Each view is a pass through the encoder. On the head, whose heads are others than the trunk's,
+    middle maps are the mean over heads, and there is no residual; nothing is published or measured
+    there. Left out: the closing of the label map, which orders classes by their number.
+
+    Args:
+        views: c; None looks at the window alone.
+        blocks: The middle ones; by default 6, 7 and 9 of 12, scaled to other depths, which is not
+            published.
+
+    Raises:
+        ValueError: `views` is no weight in [0, 1].
+    """
+
+    residual = True
+
+    def __init__(self, *, views: float | None = 0.75, blocks: Sequence[int] | None = None) -> None:
+        super().__init__()
+        if views is not None and not 0 <= views <= 1:
+            raise ValueError(f'itaclip: expected views None or a weight in [0, 1], found {views}')
+        self.views, self.blocks = views, blocks
+        if views is not None:
+            self.gives, self.normalise = 'features', False
+
+    def check(self, encoder: VisionLanguageBackbone) -> None:
+        if self.blocks is not None:
+            block_positions(self.blocks, encoder.num_layers, 'itaclip: blocks')
+
+    def forward(self, trunk: Trunk) -> Tokens | Tensor:
+        if self.views is None:
+            return self.alone(trunk)
+        whole = spanned(trunk.images, trunk.grid, trunk.encoder.patch_size)
+        plain = [trunk, trunk.look(grey(trunk.images)), trunk.look(blurred(trunk.images))]
+        total = sum(self.unit(view) for view in plain) * (self.views / 3)
+        for axis in (-2, -1):
+            mirrored = self.unit(trunk.look(whole.flip(axis))).flip(axis)
+            total = total + mirrored * ((1 - self.views) / 2)
+        return total
+
+    def unit(self, view: Trunk) -> Tensor:
+        """Features (B, D, h, w) of one view, unit length."""
+        found = self.alone(view)
+        joint = view.project(found) if isinstance(found, Tokens) else found
+        return normalize(joint.float(), dim=1)
+
+    def alone(self, trunk: Trunk) -> Tokens | Tensor:
+        """What the attention gives on one view."""
+        blocks = [trunk.index(block) for block in self.blocks or scaled_blocks(BLOCKS, trunk)]
+        trunk.keep([block - 1 for block in blocks if block])
+        return trunk.last.run(self)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor:
+        blocks = sorted(map(trunk.index, self.blocks or scaled_blocks(BLOCKS, trunk)))
+        middle = mean_maps(
+            [maps_of(trunk, block, 'qq kk') for block in blocks],
+            heads=trunk.surroundings.site == 'trunk',
+        )
+        own = [logits_of(part, part) for part in (q, k)]
+
+        def rows(chunk: slice) -> Tensor:
+            last = sum(logits(chunk).softmax(-1) for logits in own)
+            return (last + middle(chunk)) / 2
+
+        return attend_by_rows(rows, v)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Luminance of normalised images (B, 3, H, W), three times."""
+    weights = images.new_tensor(GREY)[:, None, None]
+    return (images * weights).sum(1, keepdim=True).expand_as(images)
+
+
+def blurred(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) behind a Gaussian of 11 x 11 pixels, their border mirrored."""
+    reach = BLUR_SIDE // 2
+    place = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
+    kernel = (-place.square() / (2 * BLUR_STD**2)).exp()
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+    for axis, shape in ((-1, kernel), (-2, kernel.transpose(2, 3))):
+        mirror = reflected(images.shape[axis], reach, images.device)
+        images = conv2d(images.index_select(axis, mirror), shape, groups=3)
+    return images
+
+
+def reflected(side: int, reach: int, device: torch.device) -> Tensor:
+    """Places -reach to side + reach - 1 of a side mirrored at its first and last one."""
+    period = max(2 * side - 2, 1)
+    place = torch.arange(-reach, side + reach, device=device) % period
+    return torch.minimum(place, period - place) if side > 1 else torch.zeros_like(place)

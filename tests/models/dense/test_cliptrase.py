@@ -1,0 +1,196 @@
+"""CLIPtrase: its parts against loops, and the vote of clusters in a segmentor."""
+
+import pytest
+import torch
+from contracts.dense_method import ENCODERS, DenseMethodContract, images
+from mmseg.structures import SegDataSample
+from torch.nn.functional import cosine_similarity, interpolate, normalize
+
+from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
+from mmseg_siglip.models.backbones.trunk import Surroundings
+from mmseg_siglip.models.dense import build_method
+from mmseg_siglip.models.dense.cliptrase import PUBLISHED, cluster_map, correlation, median
+from mmseg_siglip.models.segmentors import SCLIPSegmentor
+
+LOOSE = dict(type='cliptrase', eps=0.5, least=2)
+
+
+class TestCLIPtrase(DenseMethodContract):
+    cases = [(dict(type='cliptrase', vote=False), kind) for kind in ENCODERS]
+
+
+@pytest.fixture(scope='module')
+def encoders(openai_file, siglip_folder):
+    return dict(clip=CLIPBackbone(openai_file), siglip=SigLIPBackbone(siglip_folder))
+
+
+def around(encoder, count=4, **options):
+    text = torch.randn(count, encoder.embed_dim, generator=torch.Generator().manual_seed(1))
+    return Surroundings(text=lambda: normalize(text, dim=1), **options)
+
+
+def trunk_of(encoder, size=(32, 48), batch=2, **options):
+    return encoder.trunk(
+        torch.stack(images(*[size] * batch)), surroundings=around(encoder, **options)
+    )
+
+
+@torch.no_grad()
+def test_three_maps_added_up(encoders):
+    q, k, v = torch.randn(3, 1, 2, 7, 4, generator=torch.Generator().manual_seed(0))
+    expected = sum((x @ x.transpose(-1, -2) / 2).softmax(-1) for x in (q, k, v)) @ v
+    method = build_method('cliptrase')
+    torch.testing.assert_close(method.mix(q, k, v, None), expected)
+    assert method.residual and method.ffn
+
+
+@pytest.mark.parametrize('kind', ['clip', 'siglip'])
+@torch.no_grad()
+def test_correlation_equals_the_loops(encoders, kind):
+    trunk = trunk_of(encoders[kind])
+    parts = trunk.qkv(-2, trunk.output(-3))
+    heads, tokens = parts[0].shape[1:3]
+    mean = torch.zeros(2, tokens, tokens)
+    for part in parts:
+        for head in range(heads):
+            x = part[:, head]
+            mean += cosine_similarity(x[:, :, None], x[:, None], dim=-1) / (3 * heads)
+    patches = mean[:, trunk.prefix :, trunk.prefix :]
+    common = mean[:, :1, 1:] if kind == 'clip' else patches.mean(1, keepdim=True)
+    expected = (patches - common).clamp(min=0)
+    torch.testing.assert_close(correlation(trunk), expected, atol=1e-5, rtol=1e-4)
+    assert expected.any() and not expected.all()
+
+
+@pytest.mark.parametrize('size', [(9, 5), (8, 12), (4, 1)])
+def test_median_equals_the_loops(size):
+    plane = torch.rand(size, generator=torch.Generator().manual_seed(0))
+
+    def mirror(place, side):
+        while not 0 <= place < side:
+            place = -1 - place if place < 0 else 2 * side - 1 - place
+        return place
+
+    for y in range(size[0]):
+        for x in range(size[1]):
+            values = sorted(
+                plane[mirror(y + dy, size[0]), mirror(x + dx, size[1])].item()
+                for dy in range(-3, 4)
+                for dx in range(-3, 4)
+            )
+            assert median(plane)[y, x].item() == values[24]
+
+
+def test_every_pixel_joins_the_cluster_that_correlates_most_there():
+    generator = torch.Generator().manual_seed(3)
+    points, clusters = (
+        torch.rand(15, 15, generator=generator),
+        torch.tensor([0, 1, 2] * 4 + [-1] * 3),
+    )
+    planes = []
+    for cluster in range(3):
+        mean = points[clusters == cluster].mean(0).view(1, 1, 3, 5)
+        finer = median(interpolate(mean, scale_factor=4, mode='bilinear')[0, 0])
+        planes.append(interpolate(finer[None, None], size=(24, 40), mode='bilinear')[0, 0])
+    found = cluster_map(points, clusters, (3, 5), (24, 40))
+    assert torch.equal(found, torch.stack(planes).argmax(0))
+    assert found.unique().tolist() == [0, 1, 2]
+
+
+@torch.no_grad()
+def test_shares_are_counted_cluster_by_cluster(encoders):
+    trunk, owner = trunk_of(encoders['clip'], batch=1), torch.tensor([0, 1, 1, 2])
+    method = build_method(LOOSE)
+    cosines = trunk.cosines(build_method('csa')(trunk))[0]
+    group = torch.arange(24) // 8
+    points = (group[:, None] == group).float() + 0.01 * torch.rand(24, 24)
+    labels = owner[interpolate(cosines[None], size=(32, 48), mode='bilinear')[0].argmax(0)]
+    place = cluster_map(points, method.clusters(points), trunk.grid, (32, 48))
+    assert place.unique().tolist() == [0, 1, 2]
+    shares = method.shares(cosines, points, owner, 8)
+    for cluster in place.unique():
+        own = labels[place == cluster]
+        for word, kind in enumerate(owner):
+            expected = (own == kind).float().mean()
+            assert shares[word][place == cluster].sub(expected).abs().max() < 1e-6
+
+
+@torch.no_grad()
+def test_without_a_cluster_labels_stay(encoders):
+    trunk = trunk_of(encoders['clip'])
+    method = build_method(dict(type='cliptrase', eps=1e-9, least=2))
+    features = build_method(dict(type='cliptrase', vote=False))(trunk)
+    up = interpolate(trunk.cosines(features), size=(32, 48), mode='bilinear')
+    shares = method(trunk)
+    assert torch.equal(shares.argmax(1), up.argmax(1))
+    assert torch.equal(shares.sum(1), torch.ones(2, 32, 48)) and shares.unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize('kind', ['clip', 'siglip'])
+@pytest.mark.parametrize('size', [(32, 48), (33, 47), (8, 8)])
+@torch.no_grad()
+def test_batch_equals_singles(encoders, kind, size):
+    encoder, method, batch = encoders[kind], build_method(LOOSE), images(*[size] * 3)
+    together = encoder.features_of(
+        encoder.trunk(torch.stack(batch), surroundings=around(encoder)), method
+    )
+    assert together.shape[2:] == tuple(-(-side // 8) * 8 for side in size)
+    for image, found in zip(batch, together, strict=True):
+        alone = encoder.trunk(image[None], surroundings=around(encoder))
+        torch.testing.assert_close(encoder.features_of(alone, method)[0], found)
+
+
+@torch.no_grad()
+def test_words_of_a_class_vote_together_but_for_parity(encoders):
+    owner = (0, 1, 1, 0)
+    trunk = trunk_of(encoders['clip'], query_to_class=owner)
+    ours, theirs = (build_method(dict(LOOSE, parity=parity))(trunk) for parity in (False, True))
+    assert torch.equal(ours[:, 0], ours[:, 3]) and torch.equal(ours[:, 1], ours[:, 2])
+    assert not torch.equal(theirs[:, 0], theirs[:, 3])
+    torch.testing.assert_close(theirs.sum(1), torch.ones(2, 32, 48))
+
+
+@torch.no_grad()
+def test_a_constant_image_and_one_word(encoders):
+    encoder = encoders['clip']
+    trunk = encoder.trunk(torch.zeros(1, 3, 24, 40), surroundings=around(encoder, 1))
+    assert torch.equal(build_method('cliptrase')(trunk), torch.ones(1, 1, 24, 40))
+
+
+def test_in_a_segmentor(openai_file):
+    """Windows merge, a whole image has the labels of its one vote, nothing stands in the way."""
+    options = dict(templates='plain', attention=LOOSE, logit_scale=20.0)
+    model = SCLIPSegmentor(
+        dict(pretrained=openai_file),
+        ['cat', 'sky, grass', 'road'],
+        test_cfg=dict(crop_size=(24, 32), stride=(16, 24), return_logits=True),
+        **options,
+    ).eval()
+    batch = images((40, 56), (33, 45))
+    together = [sample.seg_logits.data for sample in model.predict(batch)]
+    for image, found in zip(batch, together, strict=True):
+        alone = model.predict([image])[0].seg_logits.data
+        torch.testing.assert_close(alone, found)
+        assert found.isfinite().all()
+    model.test_cfg = dict(model.test_cfg, mode='whole')
+    (sample,) = model.predict(batch[:1], [SegDataSample()])
+    with torch.no_grad():
+        trunk = model.backbone.trunk(
+            batch[0][None],
+            surroundings=Surroundings(text=lambda: model.text, query_to_class=(0, 1, 1, 2)),
+        )
+        votes = model.method(trunk)[0].argmax(0)
+    assert torch.equal(sample.pred_sem_seg.data[0], torch.tensor([0, 1, 1, 2])[votes])
+
+
+@pytest.mark.parametrize('options', [dict(eps=0), dict(least=0)])
+def test_bad_input(options):
+    with pytest.raises(ValueError, match='cliptrase: expected eps above 0 and least of at least 1'):
+        build_method(dict(type='cliptrase', **options))
+
+
+@pytest.mark.parametrize('side', PUBLISHED)
+def test_defaults_are_near_what_is_published(side):
+    points, published = torch.zeros((side // 16) ** 2, 1), PUBLISHED[side]
+    assert abs(0.05 * len(points) ** 0.5 - published['eps']) <= 0.05 + 1e-9
+    assert max(2, round(len(points) / 64)) == published['least']
