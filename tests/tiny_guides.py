@@ -1,7 +1,7 @@
 """Tiny second models with random weights that matter."""
 
 import torch
-from tiny_sams import disturb
+from tiny_sams import SAM_CONFIG, disturb
 
 from mmseg_siglip.models.guides import build_guide
 
@@ -9,6 +9,11 @@ SIZES = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, image_s
 MLP = dict(intermediate_size=48)
 GUIDES = dict(
     DINOGuide=dict(SIZES, **MLP, patch_size=8),
+    MAEGuide=dict(SIZES, **MLP, patch_size=8),
+    DINOv2Guide=dict(SIZES, mlp_ratio=2, patch_size=4, num_register_tokens=2),
+    DINOv3Guide=dict(SIZES, **MLP, patch_size=8, num_register_tokens=2),
+    SAMGuide=SAM_CONFIG
+    | dict(vision_config=SAM_CONFIG['vision_config'] | dict(global_attn_indexes=[2])),
 )
 
 

@@ -45,7 +45,6 @@ class DINOGuide(ViTGuide):
             published=vit_config,
             revision=revision,
             fields=dict(layer_norm_eps=1e-6),
-            add_pooling_layer=False,
         )
         super().__init__(model, site)
         self.position_offset = position_offset

@@ -26,10 +26,9 @@ def load_vit(
     *,
     config: Mapping | None,
     model_types: tuple[str, ...],
-    published: Callable[[Mapping[str, Tensor]], dict[str, Any]],
+    published: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None,
     revision: str | None = None,
     fields: Mapping[str, Any] | None = None,
-    **options: Any,
 ) -> nn.Module:
     """A ViT with every weight accounted for, in float32.
 
@@ -40,10 +39,10 @@ def load_vit(
         config: Fields of transformers' configuration, with its ``model_type`` if there is a choice:
             all of them for random weights, those that shapes do not tell for a file.
         model_types: The kinds that are taken, the usual one first.
-        published: The configuration that the tensors of a publisher's file tell.
+        published: The configuration that the tensors of a publisher's file tell; None where such a
+            layout is not read.
         revision: Commit of a Hub id.
         fields: Of the configuration, whatever a checkpoint says.
-        options: For the model's constructor.
 
     Raises:
         ValueError: Nothing of that kind is there, or weights do not fit.
@@ -53,7 +52,7 @@ def load_vit(
         if config is None:
             raise ValueError('expected pretrained or config of a guide, found neither')
         described = described_by(dict(config) | fields, model_types)
-        return AutoModel.from_config(described, dtype=torch.float32, **options)
+        return AutoModel.from_config(described, dtype=torch.float32, **without_pooler(described))
     source = Source.open(of_timm(pretrained), revision=revision)
     state = source.tensors if source.is_file else timm_tensors(source)
     if state is None:
@@ -61,6 +60,11 @@ def load_vit(
             raise ValueError(f'{source}: brings its own configuration; drop config')
         described = describe_model(source.name, model_types, revision=revision)
     elif MARK in state:
+        if published is None:
+            raise ValueError(
+                f"{source}: expected a {model_types[0]} model by transformers' names, found the "
+                f'layout of {MARK}'
+            )
         try:
             found = dict(model_type=model_types[0]) | published(state)
         except ValueError as error:
@@ -73,7 +77,13 @@ def load_vit(
         described = describe_model(str(source.folder), model_types)
     for name, value in fields.items():
         setattr(described, name, value)
-    return load_model(source.name, described, state=state, revision=revision, **options)
+    parts = without_pooler(described)
+    return load_model(source.name, described, state=state, revision=revision, **parts)
+
+
+def without_pooler(config: PretrainedConfig) -> dict[str, bool]:
+    """For a constructor: no pooler where it is a choice, as its weights may be missing."""
+    return dict(add_pooling_layer=False) if config.model_type == 'vit' else {}
 
 
 def described_by(config: Mapping, model_types: tuple[str, ...]) -> PretrainedConfig:
