@@ -3,6 +3,7 @@ from mmseg_siglip.models.dense.clearclip import ClearCLIP
 from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
+from mmseg_siglip.models.dense.proxyclip import ProxyCLIP
 from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResidual
 from mmseg_siglip.models.dense.vanilla import Vanilla
 
@@ -12,6 +13,7 @@ __all__ = [
     'CorrelativeSelfAttention',
     'DenseMethod',
     'MaskCLIP',
+    'ProxyCLIP',
     'Value',
     'ValueCLS',
     'ValueResidual',
