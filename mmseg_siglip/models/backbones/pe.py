@@ -198,6 +198,10 @@ class PECoreBackbone(AttentionPooled, CausalText):
     def head_block(self) -> PoolBlock:
         return PoolBlock(self.model.visual.trunk.attn_pool)
 
+    def probe(self) -> Tensor:
+        latent = self.model.visual.trunk.attn_pool.latent
+        return latent.reshape(1, 1, -1)
+
     def to_joint(self, x: Tensor) -> Tensor:
         return self.model.visual.trunk.head(x)
 

@@ -196,6 +196,9 @@ class SigLIPBackbone(AttentionPooled, TransformersBackbone):
     def head_block(self) -> HeadBlock:
         return HeadBlock(self.model.vision_model.head)
 
+    def probe(self) -> Tensor:
+        return self.model.vision_model.head.probe
+
     def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:
         vision = self.model.vision_model
         layer, head = vision.encoder.layers[-1], vision.head
