@@ -27,6 +27,7 @@ from mmseg_siglip.models.backbones.trunk import (
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
+from mmseg_siglip.models.regions import resize_regions
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Stitch
@@ -273,6 +274,10 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     ) -> Iterator[tuple[Tensor, Surroundings]]:
         """Windows (n, 3, h, w) of all images, batch after batch."""
         method = self.method
+
+        def resized(i: int) -> Tensor:
+            return resize_regions(regions[i](), tuple(images[i].shape[-2:]))
+
         known = Surroundings(text=lambda: self.text, logit_scale=self.logit_scale, batch=batch)
         parts = stream(
             images,
@@ -280,7 +285,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             batch=batch,
             scope=method.scope,
             prepare=self._prepare if method.prepares else None,
-            regions=lambda i: as_large(regions[i](), images[i]) if method.uses_regions else None,
+            regions=lambda i: resized(i) if method.uses_regions else None,
         )
         for crops, views in parts:
             yield crops, replace(known, views=views)
@@ -296,7 +301,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
         def find(image: Tensor, sample: SegDataSample | None) -> Tensor:
             if sample is not None and 'regions' in sample:
-                return sample.regions.data.to(image.device).squeeze(0)
+                held = sample.regions.data.to(image.device)
+                return held if held.dtype == torch.bool else held[0]
             if self.proposer is None:
                 raise ValueError(NO_REGIONS)
             return self.proposer(self.backbone.to_pixels(image))
@@ -351,7 +357,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             pixels=lambda: [self.backbone.to_pixels(seen.image)],
             features=stitched,
             text=lambda: self.text,
-            regions=lambda: [as_large(seen.regions(), size)],
+            regions=lambda: [resize_regions(seen.regions(), size)],
         )
 
 
@@ -382,13 +388,3 @@ def build_all(configs: Mapping | Sequence[Mapping]) -> nn.ModuleList:
     """Modules of one or several configurations."""
     configs = [configs] if isinstance(configs, Mapping) else configs
     return nn.ModuleList(MODELS.build(config) for config in configs)
-
-
-def as_large(regions: Tensor, like: Tensor | tuple[int, int]) -> Tensor:
-    """Regions (H, W) or (M, H, W) at a size, or that of an image, by the nearest pixel."""
-    size = tuple(like.shape[-2:]) if isinstance(like, Tensor) else like
-    if tuple(regions.shape[-2:]) == size:
-        return regions
-    planes = regions.reshape(1, -1, *regions.shape[-2:]).double()
-    resized = interpolate(planes, size=size, mode='nearest')[0].to(regions.dtype)
-    return resized.reshape(*regions.shape[:-2], *size)
