@@ -43,6 +43,7 @@ class Method(Protocol):
     sites: Sequence[str]
     normalise: bool
     uses_regions: bool
+    pools: bool
     prepares: bool
     scores: bool
     whole: bool

@@ -1,5 +1,6 @@
 from mmseg_siglip.models.backbones.trunk import build_method
 from mmseg_siglip.models.dense.clearclip import ClearCLIP
+from mmseg_siglip.models.dense.corrclip import CorrCLIP
 from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
@@ -10,6 +11,7 @@ from mmseg_siglip.models.dense.vanilla import Vanilla
 __all__ = [
     'NACLIP',
     'ClearCLIP',
+    'CorrCLIP',
     'CorrelativeSelfAttention',
     'DenseMethod',
     'MaskCLIP',
