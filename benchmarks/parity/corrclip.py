@@ -8,6 +8,7 @@ from functools import cache
 from golden import Case, Golden, rows
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from second_models import guide, queries, segmentor
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -42,14 +43,14 @@ def one(golden: Golden, name: str) -> Iterator[Case]:
 
     @cache
     def dense() -> Tensor:
-        regions = golden.regions(name if name in ('tiles', 'empty') else 'blobs', *size)
+        regions = label_map(golden, name if name in ('tiles', 'empty') else 'blobs', size)
         known = Surroundings([View(0, (0, 0, *size), regions=regions)])
         picture = golden.picture(seed, *size, layers=layers)
-        method = CorrCLIP(golden.dino(patch, 'q+k'), parity=True)
+        method = CorrCLIP(guide(golden, f'dino{patch}', 'q+k'), parity=True)
         return encoder.dense(picture, attention=method, surroundings=known)
 
     def cosines() -> Tensor:
-        return rows(dense()) @ golden.queries().T
+        return rows(dense()) @ queries(golden).T
 
     def up() -> Tensor:
         plane = cosines().T.unflatten(1, dense().shape[-2:])[None]
@@ -65,17 +66,23 @@ def one(golden: Golden, name: str) -> Iterator[Case]:
 
 def slide(golden: Golden) -> dict[str, Tensor]:
     """Mean cosines at the original size, their labels, and the vote of regions."""
-    model = golden.segmentor(
-        golden.clip(12),
-        attention=CorrCLIP(golden.dino(16, 'q+k'), parity=True),
+    model = segmentor(
+        golden,
+        CorrCLIP(guide(golden, 'dino16', 'q+k'), parity=True),
+        layers=12,
         logit_scale=40.0,
         label_steps=[dict(type='RegionVote', parity=True)],
         test_cfg=dict(crop_size=224, stride=112),
     )
     picture, sample = golden.picture(65, *SIZE), SegDataSample(metainfo=dict(ori_shape=ORIGINAL))
-    regions = golden.regions('blobs', *ORIGINAL)
+    regions = label_map(golden, 'blobs', ORIGINAL)
     sample.regions = PixelData(data=regions[None])
     (seen,) = model._look(picture, [sample])
     logits = model._stitch(seen.cosines, seen.windows, ORIGINAL).rows(0, ORIGINAL[0])
     (labelled,) = model.predict(picture, [sample])
     return dict(logits=logits, raw=logits.argmax(0), pred=labelled.pred_sem_seg.data[0])
+
+
+def label_map(golden: Golden, kind: str, size: tuple[int, int]) -> Tensor:
+    """Seeded regions, (H, W) int64."""
+    return golden.module('guided/tiny_guide.py').masks(kind, *size).long()

@@ -155,6 +155,7 @@ class Trunk:
     Attributes:
         prefix: P.
         blocks: The encoder's.
+        notes: What a method's ``forward`` leaves for its ``score``.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class Trunk:
         self.encoder, self.images = encoder, images
         self.blocks: list[Block] = encoder.blocks()
         self.prefix = encoder.num_prefix
+        self.notes: dict[str, Any] = {}
         self.surroundings = surroundings or Surroundings()
         if embedded is not None:
             self.embedded = embedded

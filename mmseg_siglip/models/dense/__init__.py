@@ -2,6 +2,7 @@ from mmseg_siglip.models.backbones.trunk import build_method
 from mmseg_siglip.models.dense.clearclip import ClearCLIP
 from mmseg_siglip.models.dense.corrclip import CorrCLIP
 from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
+from mmseg_siglip.models.dense.lposs import LPOSS
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
 from mmseg_siglip.models.dense.proxyclip import ProxyCLIP
@@ -9,6 +10,7 @@ from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResi
 from mmseg_siglip.models.dense.vanilla import Vanilla
 
 __all__ = [
+    'LPOSS',
     'NACLIP',
     'ClearCLIP',
     'CorrCLIP',
