@@ -21,11 +21,12 @@ LAYERS = (
     ('device', 'precision', 'io', 'weights', 'text', 'patch_stats'),
     ('models.adapters', 'models.labelling', 'models.sizes'),
     ('datasets', 'evaluation', 'engine', 'models.data_preprocessor'),
-    ('models.backbones', 'models.guides'),
+    ('models.backbones',),
     (
         'models.decode_heads',
         'models.dense',
         'models.finetune',
+        'models.guides',
         'models.lora',
         'models.losses',
         'models.postprocessors',

@@ -7,6 +7,7 @@ from mmseg_siglip.models import (  # noqa: F401
     losses,
     postprocessors,
     pretrainers,
+    regions,
     sam,
     scores,
     segmentors,

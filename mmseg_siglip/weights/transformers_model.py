@@ -20,6 +20,7 @@ def load_model(
     state: Mapping[str, Tensor] | None = None,
     revision: str | None = None,
     attention: str | None = None,
+    **parts: Any,
 ) -> nn.Module:
     """A transformers model with every weight of the checkpoint, in float32.
 
@@ -30,6 +31,7 @@ def load_model(
         state: The weights of a bare file, by the model's names or those that it is published under.
         revision: Commit of a Hub id.
         attention: transformers' name of an attention implementation; its choice by default.
+        parts: For the model's constructor, such as ``add_pooling_layer``.
 
     Raises:
         ValueError: The checkpoint is of another kind, or lacks weights, or `state` has too many.
@@ -51,6 +53,7 @@ def load_model(
             output_loading_info=True,
             trust_remote_code=False,
             **options,
+            **parts,
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f'{source}: weights do not load ({first_line(error)})') from error

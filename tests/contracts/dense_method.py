@@ -30,6 +30,14 @@ def images(*sizes):
     return [torch.randn(3, *size, generator=generator) for size in sizes]
 
 
+def quarters(pixels):
+    """Regions of an image (3, H, W): its quarters, the first of them none, the last striped."""
+    height, width = pixels.shape[-2:]
+    rows, columns = (torch.arange(n) * 2 // n for n in (height, width))
+    regions = rows[:, None] * 2 + columns
+    return torch.where(regions == 3, regions + torch.arange(height)[:, None] // 5 % 2, regions)
+
+
 class DenseMethodContract:
     """Tests of `cases`.
 
@@ -75,6 +83,7 @@ class DenseMethodContract:
                 0 if method.scope == 'image' else i,
                 (0, 0, *image.shape[-2:]),
                 method.prepare(encoder.to_pixels(image)),
+                quarters(image) if method.uses_regions else None,
             )
             for i, image in enumerate(batch)
         ]
@@ -135,6 +144,7 @@ class DenseMethodContract:
             logit_scale=20.0,
             test_cfg=dict(crop_size=(24, 32), stride=(16, 24), return_logits=True),
         ).eval()
+        model.proposer = quarters
         batch, out = images((40, 56), (24, 32), (33, 45)), (50, 61)
 
         def predict(chosen, window_batch):

@@ -12,6 +12,7 @@ from mmseg_siglip.datasets.transforms.referring import (
     ResizeReferring,
 )
 from mmseg_siglip.datasets.transforms.regions import LoadShapesRegions
+from mmseg_siglip.datasets.transforms.regions_file import LoadRegions, PackSegInputs
 
 __all__ = [
     'KBCrop',
@@ -20,9 +21,11 @@ __all__ = [
     'LoadDepthAnnotation',
     'LoadImageFromFile',
     'LoadReferringMasks',
+    'LoadRegions',
     'LoadShapesDepth',
     'LoadShapesRegions',
     'PackReferringInputs',
+    'PackSegInputs',
     'PadReferring',
     'RandomReferringFlip',
     'ResizeReferring',

@@ -16,7 +16,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mmseg_siglip.models.backbones.block import attend_plainly
+from mmseg_siglip.models.backbones.block import attend_plainly, beside, mask_bias, run_block
 from mmseg_siglip.models.backbones.site import LastBlock, PoolingHead, Site
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
@@ -241,6 +241,37 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
     @abstractmethod
     def pool(self, x: Tensor) -> Tensor:
         """Tokens behind the last block (B, N, C) to the encoder's own vector, (B, D)."""
+
+    def region_vectors(self, trunk: Trunk, masks: Tensor) -> Tensor:
+        """The encoder's own vector of parts of an image, not normalised.
+
+        Here each region has a copy of the CLS token that runs beside the blocks and sees the prefix
+        tokens and its own patches alone, not itself (CorrCLIP, https://arxiv.org/abs/2411.10086);
+        no other token sees it.
+
+        Args:
+            trunk: B images in the encoder.
+            masks: (B, R, h*w) bool, or weights in [0, 1] that its attention to a patch is
+                multiplied by. A region without patches gets the vector of all of them.
+
+        Returns:
+            (B, R, D).
+
+        Raises:
+            ValueError: The encoder has no CLS token.
+        """
+        self.require_pooling()
+        if not self.num_prefix:
+            raise ValueError(
+                'expected an encoder with a CLS token or a pooling head, found a '
+                f'{type(self).__name__}'
+            )
+        bias = mask_bias(masks, self.num_prefix, trunk.embedded.x)
+        x = trunk.embedded.x[:, :1].expand(-1, masks.shape[1], -1)
+        for i, block in enumerate(trunk.blocks):
+            _, k, v = trunk.qkv(i, trunk.input(i))
+            x = run_block(block, x, beside(k, v, bias), grid=trunk.grid)
+        return self.pool(x.flatten(0, 1)[:, None]).unflatten(0, x.shape[:2])
 
     def encode_image(self, images: Tensor) -> Tensor:
         """The encoder's own pooled vector, not normalised: (B, 3, H, W) to (B, D)."""

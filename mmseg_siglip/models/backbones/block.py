@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from mmseg_siglip.precision import compute_dtype
 
@@ -97,6 +97,27 @@ def attend_plainly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ / √d) v as it is written, for training in bfloat16 on a CPU, where it takes a
     fraction of the fused kernel's time and keeps the logits for the backward pass."""
     return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1) @ v
+
+
+def mask_bias(masks: Tensor, prefix: int, like: Tensor) -> Tensor:
+    """What attention adds so that each of R queries sees the prefix tokens and some patches.
+
+    Args:
+        masks: (B, R, h*w) bool, or weights in [0, 1]; where there is none, all are seen.
+        prefix: P.
+        like: Gives the type.
+
+    Returns:
+        (B, 1, R, P + h*w), logarithms of weights.
+    """
+    weights = masks.float()
+    weights = torch.where(weights.any(-1, keepdim=True), weights, 1.0)
+    return pad(weights.log(), (prefix, 0))[:, None].to(like.dtype)
+
+
+def beside(k: Tensor, v: Tensor, bias: Tensor) -> Mix:
+    """Attention of tokens that see others and not themselves."""
+    return lambda q, *own: attend(q, k, v, bias.to(q.dtype))
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

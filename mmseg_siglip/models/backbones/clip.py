@@ -118,6 +118,8 @@ class CLIPBackbone(CausalText):
         return tokens.replace(self.norm(tokens.x) @ self.model.visual.proj).map
 
     def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:
+        if method.pools:
+            return []
         block = self.model.visual.transformer.resblocks[-1]
         return [] if method.ffn else [block.ln_2, block.mlp, block.ls_2]
 

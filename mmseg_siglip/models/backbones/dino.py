@@ -81,6 +81,8 @@ class DinoVision(VisionLanguageBackbone):
         return tokens.replace(self.norm(tokens.x)).map
 
     def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:
+        if method.pools:
+            return []
         layer = self.vision.encoder.layer[-1]
         attention = layer.attention.attention
         projections = dict(q=attention.query, k=attention.key, v=attention.value)

@@ -206,6 +206,8 @@ class PECoreBackbone(AttentionPooled, CausalText):
         return self.model.visual.trunk.head(x)
 
     def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:
+        if method.pools:
+            return []
         trunk = self.model.visual.trunk
         block, pool = trunk.blocks[-1], trunk.attn_pool
         parts = [] if method.ffn else [block.norm2, block.mlp]

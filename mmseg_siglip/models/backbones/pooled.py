@@ -11,7 +11,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.block import Block, run_block
+from mmseg_siglip.models.backbones.block import Block, beside, mask_bias, run_block
 from mmseg_siglip.models.backbones.site import SITES, LastBlock, PoolingHead, Site
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
@@ -61,6 +61,17 @@ class AttentionPooled(VisionLanguageBackbone):
 
     def head_of(self, trunk: Trunk) -> PoolingHead:
         return PoolingHead(trunk, trunk.surroundings.readout)
+
+    def region_vectors(self, trunk: Trunk, masks: Tensor) -> Tensor:
+        """See `VisionLanguageBackbone`. The pooling head itself, whose probe sees the prefix tokens
+        and the region's patches: exact, and all patches together give `encode_image`."""
+        self.require_pooling()
+        block, z = self.head_block(), self.norm(trunk.output(-1))
+        bias = mask_bias(masks, self.num_prefix, z)
+        _, k, v = block.qkv(z, trunk.grid)
+        probe = self.probe().expand(len(z), masks.shape[1], -1)
+        pooled = run_block(block, probe, beside(k, v, bias), grid=trunk.grid, residual=False)
+        return self.to_joint(pooled)
 
     def project(self, tokens: Tokens, *, readout: str | None = None) -> Tensor:
         readout = self.check_readout(readout or self.readout)

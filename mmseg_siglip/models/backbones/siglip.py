@@ -195,6 +195,8 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         return self.model.vision_model.head.probe
 
     def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:
+        if method.pools:
+            return []
         vision = self.model.vision_model
         layer, head = vision.encoder.layers[-1], vision.head
         attention = layer.self_attn

@@ -44,6 +44,7 @@ class Method(Protocol):
     sites: Sequence[str]
     normalise: bool
     uses_regions: bool
+    pools: bool
     prepares: bool
     scores: bool
     whole: bool
@@ -159,6 +160,7 @@ class Trunk:
     Attributes:
         prefix: P.
         blocks: The encoder's.
+        notes: What a method's ``forward`` leaves for its ``score``.
     """
 
     def __init__(
@@ -173,6 +175,7 @@ class Trunk:
         self.encoder, self.images = encoder, images
         self.blocks: list[Block] = encoder.blocks()
         self.prefix = encoder.num_prefix
+        self.notes: dict[str, Any] = {}
         self.surroundings = surroundings or Surroundings()
         if embedded is not None:
             self.embedded = embedded
@@ -305,9 +308,9 @@ class Trunk:
         return [view.box for view in self.surroundings.views] or [whole] * len(self.images)
 
     @property
-    def regions(self) -> Tensor:
-        """(B, H, W) int64, the region that each pixel belongs to, 0 is none; or where they overlap
-        (B, M, H, W) bool.
+    def regions(self) -> list[Tensor]:
+        """B of (H, W) int64, the region that each pixel belongs to, 0 is none; or where they
+        overlap (M, H, W) bool.
 
         Raises:
             ValueError: There are none.
@@ -315,7 +318,12 @@ class Trunk:
         found = [view.regions for view in self.surroundings.views]
         if not found or any(part is None for part in found):
             raise ValueError(NO_REGIONS)
-        return torch.stack(found)
+        return found
+
+    def region_vectors(self, masks: Tensor) -> Tensor:
+        """The encoder's pooled vector of some of the patches, see
+        `VisionLanguageBackbone.region_vectors`: (B, R, h*w) to (B, R, D)."""
+        return self.encoder.region_vectors(self, masks)
 
     @property
     def logit_scale(self) -> float:

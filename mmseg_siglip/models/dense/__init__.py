@@ -2,11 +2,14 @@ from mmseg_siglip.models.backbones.trunk import build_method
 from mmseg_siglip.models.dense.clearclip import ClearCLIP
 from mmseg_siglip.models.dense.clip_surgery import CLIPSurgery
 from mmseg_siglip.models.dense.cliptrase import CLIPtrase
+from mmseg_siglip.models.dense.corrclip import CorrCLIP
 from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
 from mmseg_siglip.models.dense.gem import GEM
 from mmseg_siglip.models.dense.itaclip import ITACLIP
+from mmseg_siglip.models.dense.lposs import LPOSS
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
+from mmseg_siglip.models.dense.proxyclip import ProxyCLIP
 from mmseg_siglip.models.dense.resclip import ResCLIP
 from mmseg_siglip.models.dense.sc_clip import SCCLIP
 from mmseg_siglip.models.dense.scga import SCGA
@@ -19,12 +22,15 @@ __all__ = [
     'CLIPSurgery',
     'CLIPtrase',
     'ClearCLIP',
+    'CorrCLIP',
     'CorrelativeSelfAttention',
     'DenseMethod',
     'GEM',
     'ITACLIP',
+    'LPOSS',
     'MaskCLIP',
     'NACLIP',
+    'ProxyCLIP',
     'ResCLIP',
     'SCCLIP',
     'SCGA',

@@ -46,6 +46,8 @@ class DenseMethod(nn.Module):
         sites: Where it can work, see `mmseg_siglip.models.backbones.site`.
         normalise: Whether features are brought to unit length before they meet words.
         uses_regions: Whether it asks for `Trunk.regions`.
+        pools: Whether it asks for the encoder's own vector of an image or of its regions, which all
+            of the encoder is read for.
     """
 
     residual: Residual = False
@@ -57,6 +59,7 @@ class DenseMethod(nn.Module):
     sites: Sequence[str] = SITES
     normalise: bool = True
     uses_regions: bool = False
+    pools: bool = False
 
     def check(self, encoder: VisionLanguageBackbone) -> None:
         """Refuse an encoder that lacks what the method needs.

@@ -1,6 +1,15 @@
 from mmseg_siglip.models.postprocessors.label_step import LabelStep
 from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
 from mmseg_siglip.models.postprocessors.prompt_denoising import PromptDenoising
+from mmseg_siglip.models.postprocessors.propagation import PixelPropagation
+from mmseg_siglip.models.postprocessors.region_vote import RegionVote
 from mmseg_siglip.models.postprocessors.sam_proposals import SAMProposals
 
-__all__ = ['LabelStep', 'PAMRPostProcessor', 'PromptDenoising', 'SAMProposals']
+__all__ = [
+    'LabelStep',
+    'PAMRPostProcessor',
+    'PixelPropagation',
+    'PromptDenoising',
+    'RegionVote',
+    'SAMProposals',
+]

@@ -138,6 +138,23 @@ def winners(masks: Iterable[tuple[slice, Tensor]], rank: Tensor, size: tuple[int
     return index[top]
 
 
+def label_map(regions: Tensor) -> Tensor:
+    """A label map (H, W) int64 of regions in either form, 0 is none.
+
+    Args:
+        regions: A label map, which stays as it is, or masks (M, H, W) bool. Those are labelled from
+            1, and the larger one lies on top.
+    """
+    if regions.ndim == 2:
+        return regions
+    size = tuple(regions.shape[-2:])
+    if not len(regions):
+        return regions.new_zeros(size, dtype=torch.long)
+    area = regions.flatten(1).sum(1)
+    rank = paint_rank('large_on_top', area, area)
+    return winners([(slice(0, len(regions)), regions)], rank, size) + 1
+
+
 def fuse(
     logits: Tensor, top: Tensor, query: Tensor, means: Tensor, confidence: Tensor, alpha: float
 ) -> Tensor:

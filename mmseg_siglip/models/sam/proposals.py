@@ -119,7 +119,7 @@ def suppress(masks: Tensor, scores: Tensor, max_iou: float) -> Tensor:
 
 @MODELS.register_module()
 class SAMPointGrid(BaseModule):
-    """Proposals from clicks on a regular grid, three a click, the good and different ones kept.
+    """Proposals from clicks on a regular grid, the good and different ones kept.
 
     Args:
         sam: Config of a `SAMAdapter`.
@@ -130,6 +130,7 @@ class SAMPointGrid(BaseModule):
         stability_offset: See `stability`.
         max_iou: Of two masks that overlap more, the one of the lower predicted IoU goes.
         max_masks: So many, by predicted IoU, are compared with one another.
+        multimask: Three proposals a click; else SAM's one answer.
         precision: Number format of SAM.
 
     Raises:
@@ -147,6 +148,7 @@ class SAMPointGrid(BaseModule):
         stability_offset: float = 1.0,
         max_iou: float = 0.7,
         max_masks: int = 1000,
+        multimask: bool = True,
         precision: str = 'fp32',
     ) -> None:
         super().__init__()
@@ -161,7 +163,8 @@ class SAMPointGrid(BaseModule):
         self.sam = MODELS.build(sam).requires_grad_(False)
         self.points_per_side, self.points_per_batch = points_per_side, points_per_batch
         self.min_iou, self.min_stability, self.offset = min_iou, min_stability, stability_offset
-        self.max_iou, self.max_masks, self.precision = max_iou, max_masks, precision
+        self.max_iou, self.max_masks = max_iou, max_masks
+        self.multimask, self.precision = multimask, precision
 
     @torch.no_grad()
     def forward(self, pixels: Tensor, **dense) -> Proposals:
@@ -193,7 +196,7 @@ class SAMPointGrid(BaseModule):
         clicks = points[None, :, None]
         ones = torch.ones(clicks.shape[:-1], device=points.device)
         sparse = self.sam.prompt_points(clicks, ones, features)
-        logits, iou = self.sam.decode(features, sparse, multimask=True)
+        logits, iou = self.sam.decode(features, sparse, multimask=self.multimask)
         logits, iou = logits.flatten(0, 2).float(), iou.flatten().float()
         stable = stability(content(logits, features), self.offset)
         good = (iou > self.min_iou) & (stable >= self.min_stability)

@@ -27,9 +27,10 @@ from mmseg_siglip.models.backbones.trunk import (
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
+from mmseg_siglip.models.regions import resize_regions
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
 from mmseg_siglip.models.segmentors.parts import build_all
-from mmseg_siglip.models.segmentors.seen import Seen, resize_regions
+from mmseg_siglip.models.segmentors.seen import Seen
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Stitch
 from mmseg_siglip.models.windows.stream import by_image, stream
@@ -282,6 +283,10 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     ) -> Iterator[tuple[Tensor, Surroundings]]:
         """Windows (n, 3, h, w) of all images, batch after batch."""
         method = self.method
+
+        def resized(i: int) -> Tensor:
+            return resize_regions(regions[i](), tuple(images[i].shape[-2:]))
+
         known = Surroundings(
             text=lambda: self.text,
             embed=self._embed_words,
@@ -295,9 +300,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             batch=batch,
             scope=method.scope,
             prepare=self._prepare if method.prepares else None,
-            regions=lambda i: (
-                resize_regions(regions[i](), images[i]) if method.uses_regions else None
-            ),
+            regions=lambda i: resized(i) if method.uses_regions else None,
         )
         for crops, views in parts:
             yield crops, replace(known, views=views)
@@ -313,7 +316,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
         def find(image: Tensor, sample: SegDataSample | None) -> Tensor:
             if sample is not None and 'regions' in sample:
-                return sample.regions.data.to(image.device).squeeze(0)
+                held = sample.regions.data.to(image.device)
+                return held if held.dtype == torch.bool else held[0]
             if self.proposer is None:
                 raise ValueError(NO_REGIONS)
             return self.proposer(self.backbone.to_pixels(image))

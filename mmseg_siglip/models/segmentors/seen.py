@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.windows.grid import Windows
 
@@ -32,13 +31,3 @@ class Seen:
     @property
     def size(self) -> tuple[int, int]:
         return tuple(self.image.shape[-2:])
-
-
-def resize_regions(regions: Tensor, like: Tensor | tuple[int, int]) -> Tensor:
-    """Regions (H, W) or (M, H, W) at a size, or that of an image, by the nearest pixel."""
-    size = tuple(like.shape[-2:]) if isinstance(like, Tensor) else like
-    if tuple(regions.shape[-2:]) == size:
-        return regions
-    planes = regions.reshape(1, -1, *regions.shape[-2:]).double()
-    resized = interpolate(planes, size=size, mode='nearest')[0].to(regions.dtype)
-    return resized.reshape(*regions.shape[:-2], *size)

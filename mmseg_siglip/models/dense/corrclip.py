@@ -1,0 +1,194 @@
+"""CorrCLIP, https://arxiv.org/abs/2411.10086, its first version.
+
+Shapes: B windows, grid (h, w) of the encoder, (g, k) of the guide, M = g*k cells, C channels of the
+last attention, G of the guide, D joint channels, R regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor, nn
+from torch.nn.functional import normalize, pad
+
+from mmseg_siglip.models.backbones.block import CHUNK_BYTES, merge_heads, split_heads
+from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
+from mmseg_siglip.models.dense.guided import Guided, resized
+from mmseg_siglip.models.postprocessors.mask_labels import label_map
+from mmseg_siglip.models.regions import resize_regions
+from mmseg_siglip.precision import autocast
+from mmseg_siglip.registry import DENSE_METHODS
+
+GUIDE = MappingProxyType(dict(type='DINOGuide', pretrained='facebook/dino-vitb8', site='q+k'))
+MERGED = 10_000  # the label of the first region that was merged of others
+SPATIAL = MappingProxyType({12: 5, 24: 12, 32: 28})
+PUBLISHED = MappingProxyType(
+    {
+        'voc20': dict(short_side=336, crop_size=336, stride=112, logit_scale=40.0),
+        'voc21': dict(short_side=336, crop_size=336, stride=112, logit_scale=40.0, prob_thd=0.2),
+        'coco_object': dict(
+            short_side=336, crop_size=336, stride=112, logit_scale=40.0, prob_thd=0.25
+        ),
+        'coco_stuff164k': dict(short_side=336, crop_size=336, stride=112, logit_scale=40.0),
+        'pascal_context59': dict(short_side=336, crop_size=336, stride=112, logit_scale=40.0),
+        'pascal_context60': dict(
+            short_side=336, crop_size=336, stride=112, logit_scale=40.0, prob_thd=0.15
+        ),
+        'ade20k': dict(short_side=448, crop_size=336, stride=112, logit_scale=40.0),
+        'cityscapes': dict(short_side=448, crop_size=224, stride=112, logit_scale=40.0),
+    }
+)
+"""Settings of the authors' configurations on CLIP B/16, each with map correction (`RegionVote`)."""
+
+
+@DENSE_METHODS.register_module(name='corrclip')
+class CorrCLIP(Guided):
+    """Patches share their values within regions, by how alike they are to a second model.
+
+    A = softmax(t S) over the allowed pairs, S the cosines of the guide's cells. Regions whose mean
+    features are alike are one. Two cells of one region are allowed, and where either is in none,
+    those whose cosine is above the window's mean. Three parts are added in the joint space:
+
+    - A v of the last attention;
+    - A v of the same attention over the mean of middle blocks, which know best where things are;
+    - what the encoder makes of each region as a whole, see `Trunk.region_vectors`.
+
+    On CLIP the sum stands behind ``ln_post`` and the projection is linear, so both orders agree. On
+    an encoder that pools by attention all three come out of the head; there the weights, found on
+    CLIP, are unmeasured.
+
+    Args:
+        guide: A guide, see `build_guide`; CorrCLIP reads ``q+k`` of DINO B/8.
+        temperature: t.
+        merge: Regions become one if the cosine of their mean features is less than this below the
+            highest of any pair, a region with itself included; None leaves them apart.
+        spatial: Weight of the middle blocks.
+        semantic: Weight of whole regions.
+        blocks: The middle blocks, whose outputs are averaged. By default the n before the last two
+            but one, n = 5 of 12 blocks, 12 of 24, 28 of 32 and, scaled, at least one of any other
+            number L, which are L - 4.
+        parity: As published, the smallest label in a window counts as "no region", even where each
+            pixel lies in one, and one or two labels are not merged. By default that is label 0
+            alone.
+
+    Raises:
+        ValueError: There is no such guide, or it gives no numbers.
+    """
+
+    uses_regions = pools = True
+
+    def __init__(
+        self,
+        guide: str | Mapping | nn.Module = GUIDE,
+        *,
+        temperature: float = 4.0,
+        merge: float | None = 0.2,
+        spatial: float = 1.0,
+        semantic: float = 0.5,
+        blocks: Sequence[int] | None = None,
+        parity: bool = False,
+    ) -> None:
+        super().__init__(guide)
+        self.temperature, self.merge = temperature, merge
+        self.spatial, self.semantic, self.blocks = spatial, semantic, blocks
+        self.parity = parity
+
+    def check(self, encoder) -> None:
+        if self.blocks is not None:
+            block_positions(self.blocks, encoder.num_layers, 'corrclip: blocks')
+
+    def forward(self, trunk: Trunk) -> Tensor:
+        seen = self.look(trunk)
+        regions = [
+            self.merged(resize_regions(part, seen.grid).flatten(), own)
+            for part, own in zip(spanned_regions(trunk), seen.x, strict=True)
+        ]
+        vectors = self._of_regions(trunk, [part.unflatten(0, seen.grid) for part in regions])
+        values, heads = self._values(trunk, seen.grid)
+        with autocast('fp32', values.device):
+            mixed = [self._mix(*own) for own in zip(seen.x, regions, values, strict=True)]
+        parts = torch.stack(mixed).chunk(2 if self.spatial else 1, dim=-1)
+        site = trunk.last
+        joint = [site.read(site.out(split_heads(part, heads)), seen.grid) for part in parts]
+        total = joint[0] + self.spatial * joint[1] if self.spatial else joint[0]
+        return total if vectors is None else total + self.semantic * vectors
+
+    def _values(self, trunk: Trunk, grid: tuple[int, int]) -> tuple[Tensor, int]:
+        """What is mixed, (B, M, C) float32 or with middle blocks (B, M, 2 C), and the number of
+        heads in C."""
+        inputs = [trunk.last.x]
+        if self.spatial:
+            blocks = self.blocks or middle_blocks(len(trunk.blocks))
+            inputs.append(sum(trunk.output(block) for block in blocks) / len(blocks))
+        values = [trunk.last.qkv(x)[2] for x in inputs]
+        maps = [Tokens(merge_heads(v).float(), trunk.grid, trunk.prefix).map for v in values]
+        return resized(torch.cat(maps, dim=1), grid).flatten(2).mT, values[0].shape[1]
+
+    def none(self, labels: Tensor) -> Tensor:
+        """The label that means "no region"."""
+        return labels.min() if self.parity else labels.new_zeros(())
+
+    def merged(self, labels: Tensor, features: Tensor) -> Tensor:
+        """Labels (M,) of cells with features (M, G), those of like regions made equal."""
+        names, index = labels.unique(return_inverse=True)
+        regions = names != self.none(names)
+        if self.merge is None or len(names) < 3 and (self.parity or regions.sum() < 2):
+            return labels
+        sums = features.new_zeros(len(names), features.shape[1]).index_add_(0, index, features)
+        means = normalize(sums[regions], dim=-1)
+        alike = means @ means.T
+        joined = (alike.max() - alike <= self.merge).cpu().numpy()
+        found = torch.from_numpy(connected_components(joined, directed=False)[1])
+        names = names.masked_scatter(regions, found.to(names) + MERGED)
+        return names[index]
+
+    def _of_regions(self, trunk: Trunk, regions: Sequence[Tensor]) -> Tensor | None:
+        """For each cell of the guide (g, k) its region's vector, (B, D, g, k)."""
+        if not self.semantic:
+            return None
+        found = [resize_regions(part, trunk.grid).unique(return_inverse=True) for part in regions]
+        most = max(len(names) for names, _ in found)
+        numbers = torch.arange(most, device=regions[0].device)[:, None]
+        masks = torch.stack([index.flatten() == numbers for _, index in found])
+        vectors = trunk.region_vectors(masks)
+        grid = tuple(regions[0].shape)
+        cells = torch.stack([resize_regions(index, grid) for _, index in found])
+        each = torch.arange(len(cells), device=cells.device)[:, None, None]
+        return vectors[each, cells].permute(0, 3, 1, 2)
+
+    def _mix(self, features: Tensor, labels: Tensor, values: Tensor) -> Tensor:
+        """A v of one window, some rows of A at a time: unit features (M, G), labels (M,), values
+        (M, E) to (M, E)."""
+        count = len(labels)
+        mean = features.mean(0).square().sum()
+        none = labels == self.none(labels)
+        parts = []
+        for rows in torch.arange(count, device=labels.device).split(
+            max(1, CHUNK_BYTES // (4 * count))
+        ):
+            cosines = features[rows] @ features.T
+            free = none[rows, None] | none
+            allowed = torch.where(free, cosines > mean, labels[rows, None] == labels)
+            allowed[torch.arange(len(rows), device=rows.device), rows] = True
+            logits = (self.temperature * cosines).masked_fill(~allowed, -torch.inf)
+            parts.append(logits.softmax(-1) @ values)
+        return torch.cat(parts)
+
+
+def spanned_regions(trunk: Trunk) -> list[Tensor]:
+    """Label maps of what the encoder's grid spans, B of (h*p, w*p) int64: the pixels that it leaves
+    out are gone, and those that it adds are in no region."""
+    patch, (height, width) = trunk.encoder.patch_size, trunk.images.shape[-2:]
+    down, right = (n * patch - side for n, side in zip(trunk.grid, (height, width), strict=True))
+    return [pad(label_map(part), (0, right, 0, down)) for part in trunk.regions]
+
+
+def middle_blocks(count: int) -> range:
+    """The blocks whose mean knows best where things are, of `count`."""
+    before = SPATIAL.get(count, count - 4)
+    last = max(count - 2, 1)
+    return range(max(0, min(count - 2 - before, last - 1)), last)

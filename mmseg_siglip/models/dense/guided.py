@@ -1,0 +1,92 @@
+"""The core of methods with a guide: y = W_o A up(W_v x + b_v) + b_o, A by the guide's features.
+
+ProxyCLIP, https://arxiv.org/abs/2408.04883, put it first. A is shared by all heads, and rows of A
+sum to 1. Shapes: B windows, encoder's grid (h, w) and N = P + h*w tokens, guide's grid (g_h, g_w)
+and M = g_h * g_w cells, C channels of the encoder, G of the guide, H heads, d per head, D joint
+channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize, pad
+
+from mmseg_siglip.models.backbones.block import merge_heads, split_heads
+from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.models.backbones.trunk import Trunk
+from mmseg_siglip.models.dense.method import DenseMethod
+from mmseg_siglip.models.guides import Guide, build_guide
+from mmseg_siglip.precision import autocast
+
+GUIDE = dict(type='DINOGuide', pretrained='facebook/dino-vitb8')
+
+
+class Guided(DenseMethod):
+    """The last attention by what a guide sees, on the guide's grid, without residual and FFN.
+
+    Args:
+        guide: A guide's name, its configuration, or itself.
+    """
+
+    reads = 'v'
+    gives = 'features'
+
+    def __init__(self, guide: str | Mapping | nn.Module) -> None:
+        super().__init__()
+        self.guide = build_guide(guide)
+
+    def look(self, trunk: Trunk) -> Tokens:
+        """Unit features of what the encoder's grid spans, (B, M, G) float32.
+
+        Raises:
+            ValueError: The guide gives what is no number.
+        """
+        return look(self.guide, spanned_pixels(trunk), trunk.surroundings.batch)
+
+    def attend(
+        self, trunk: Trunk, grid: tuple[int, int], mix: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """What the last attention gives for the cells of a grid, (B, M, C).
+
+        Args:
+            trunk: The windows.
+            grid: (g_h, g_w), that of the guide.
+            mix: Values on it, heads side by side (B, M, C) float32, to the same shape.
+        """
+        values = trunk.last.qkv()[2][:, :, trunk.prefix :]
+        heads, maps = values.shape[1], Tokens(merge_heads(values).float(), trunk.grid).map
+        with autocast('fp32', maps.device):
+            mixed = mix(resized(maps, grid).flatten(2).transpose(1, 2))
+        return trunk.last.out(split_heads(mixed, heads))
+
+
+def spanned_pixels(trunk: Trunk) -> Tensor:
+    """RGB in [0, 1] of what the encoder's grid spans (B, 3, h*p, w*p): the pixels that it leaves
+    out are gone, and those that it adds have its mean colour."""
+    patch, (height, width) = trunk.encoder.patch_size, trunk.images.shape[-2:]
+    down, right = (n * patch - side for n, side in zip(trunk.grid, (height, width), strict=True))
+    return trunk.encoder.to_pixels(pad(trunk.images, (0, right, 0, down)))
+
+
+def look(guide: Guide, pixels: Tensor, batch: int | None = None) -> Tokens:
+    """A guide's unit features of pictures (B, 3, H, W), (B, M, G) float32, `batch` at a time.
+
+    Raises:
+        ValueError: The guide gives what is no number.
+    """
+    maps = torch.cat([guide(part).float() for part in pixels.split(batch or len(pixels))])
+    if not maps.isfinite().all():
+        raise ValueError(
+            f'expected finite features of {type(guide).__name__}, found NaN or infinity; '
+            'try another precision or guide'
+        )
+    return Tokens(normalize(maps.flatten(2).transpose(1, 2), dim=-1), tuple(maps.shape[-2:]))
+
+
+def resized(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, C, h, w) on a grid, bilinearly."""
+    same = tuple(maps.shape[-2:]) == grid
+    return maps if same else interpolate(maps, size=grid, mode='bilinear')

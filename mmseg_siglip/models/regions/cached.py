@@ -1,0 +1,72 @@
+"""Regions that are found once: a cache on disk in front of any proposer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from mmseg_siglip.io.cache import cache_folder
+from mmseg_siglip.io.files import write_atomically
+from mmseg_siglip.io.regions_file import decode_regions, encode_regions
+from mmseg_siglip.models.guides import all_weights
+from mmseg_siglip.models.regions.proposer import RegionProposer
+from mmseg_siglip.registry import MODELS
+
+FORMAT = 1
+
+
+@MODELS.register_module()
+class CachedRegions(RegionProposer):
+    """Keep what a proposer finds, under a key that changes with all that it depends on.
+
+    Args:
+        proposer: Configuration of a `RegionProposer`.
+        folder: Where the files go, ``<key>.npz``; by default ``regions`` in `cache_folder`.
+    """
+
+    def __init__(self, proposer: Mapping, *, folder: str | None = None) -> None:
+        super().__init__()
+        self.config = dict(proposer)
+        self.proposer = MODELS.build(proposer)
+        self.supervised = self.proposer.supervised
+        self.folder = Path(folder) if folder else cache_folder('regions')
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See `RegionProposer`. Two images that agree in 8 bits a channel share their regions."""
+        path = self.folder / f'{self.key(pixels)}.npz'
+        if path.is_file():
+            try:
+                held = decode_regions(path.read_bytes(), str(path))
+                return torch.from_numpy(held).to(pixels.device)
+            except (OSError, ValueError) as error:
+                print_log(f'{path}: unreadable, looking for regions again ({error})', 'current')
+        regions = self.proposer(pixels)
+        try:
+            write_atomically(encode_regions(regions.cpu().numpy()), path)
+        except OSError as error:
+            print_log(f'{path}: regions cannot be kept ({error})', 'current')
+        return regions
+
+    def key(self, pixels: Tensor) -> str:
+        """Hexadecimal digest of an image, the proposer's configuration and its weights."""
+        digest = hashlib.sha256(self._own.encode())
+        digest.update(str(tuple(pixels.shape)).encode())
+        digest.update((pixels.detach() * 255).round().byte().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def _own(self) -> str:
+        digest = hashlib.sha256(
+            json.dumps([FORMAT, self.config], sort_keys=True, default=str).encode()
+        )
+        for name, value in sorted(all_weights(self.proposer).items()):
+            digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()

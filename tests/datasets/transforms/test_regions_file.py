@@ -1,0 +1,105 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmseg_siglip.datasets.transforms import LoadRegions, PackSegInputs
+from mmseg_siglip.io.regions_file import encode_regions
+from mmseg_siglip.registry import TRANSFORMS
+
+
+@pytest.fixture
+def labels():
+    return np.arange(6 * 8).reshape(6, 8) // 5 * 100
+
+
+def write(path, array):
+    if path.suffix == '.png':
+        Image.fromarray(array.astype(np.uint16)).save(path)
+    elif path.suffix == '.npy':
+        np.save(path, array)
+    else:
+        np.savez(path, any_name=array)
+
+
+@pytest.mark.parametrize('suffix', ['.npz', '.npy', '.png'])
+def test_a_label_map_beside_the_image(tmp_path, labels, suffix):
+    write(tmp_path / f'a{suffix}', labels)
+    found = LoadRegions(suffix=suffix)(dict(img_path=str(tmp_path / 'a.jpg')))['regions']
+    assert found.dtype == np.int64 and (found == labels).all() and labels.max() > 255
+
+
+@pytest.mark.parametrize('kind', [bool, np.uint8])
+def test_masks_in_another_folder(tmp_path, kind):
+    masks = np.random.default_rng(0).random((3, 6, 8)) < 0.5
+    (tmp_path / 'masks').mkdir()
+    write(tmp_path / 'masks' / 'a.npz', masks.astype(kind))
+    load = LoadRegions(folder=str(tmp_path / 'masks'))
+    found = load(dict(img_path=str(tmp_path / 'a.jpg'), ori_shape=(6, 8)))['regions']
+    assert found.dtype == bool and (found == masks).all()
+
+
+def test_a_path_that_the_data_set_knows(tmp_path, labels):
+    (tmp_path / 'any').write_bytes(encode_regions(labels))
+    found = LoadRegions()(dict(img_path='gone.jpg', regions_path=str(tmp_path / 'any')))
+    assert (found['regions'] == labels).all()
+
+
+@pytest.mark.parametrize(
+    ('array', 'sentence'),
+    [
+        (np.zeros((6, 8), np.float32), r'found float32 of shape \(6, 8\)'),
+        (np.full((6, 8), -1), r'integers from 0 .* found int64 of shape \(6, 8\)'),
+        (np.full((2, 6, 8), 2), r'masks \(M, H, W\) of 0 and 1, found int64'),
+        (np.zeros(5, np.int64), r'found int64 of shape \(5,\)'),
+        (np.array([[None]]), 'cannot be read as regions: Object arrays'),
+        (np.zeros((6, 9), np.int64), r'a.npy is 6 x 9 .*a.jpg is 6 x 8'),
+    ],
+)
+def test_bad_arrays(tmp_path, array, sentence):
+    write(tmp_path / 'a.npy', array)
+    with pytest.raises(ValueError, match=sentence) as found:
+        LoadRegions(suffix='.npy')(dict(img_path=str(tmp_path / 'a.jpg'), ori_shape=(6, 8)))
+    assert 'a.npy' in str(found.value) and '\n' not in str(found.value)
+
+
+def test_bad_files(tmp_path, labels):
+    results = dict(img_path=str(tmp_path / 'a.jpg'))
+    with pytest.raises(ValueError, match='a.npz cannot be read: No such file'):
+        LoadRegions()(results)
+    data = encode_regions(labels)
+    for part in (data[:40], b'nonsense', b''):
+        (tmp_path / 'a.npz').write_bytes(part)
+        with pytest.raises(ValueError, match='a.npz'):
+            LoadRegions()(results)
+    file = io.BytesIO()
+    np.savez(file, one=labels, two=labels)
+    (tmp_path / 'a.npz').write_bytes(file.getvalue())
+    with pytest.raises(ValueError, match='expected one array of regions, found one, two'):
+        LoadRegions()(results)
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match='a.png is a label map with mode RGB'):
+        LoadRegions(suffix='.png')(results)
+
+
+def pack(regions, size=(6, 8), **more):
+    results = dict(img=np.zeros((*size, 3), np.uint8), img_path='a.jpg', regions=regions, **more)
+    return TRANSFORMS.build(dict(type='PackSegInputs', meta_keys=()))(results)
+
+
+def test_regions_survive_packing(labels):
+    packed = pack(labels)['data_samples'].regions.data
+    assert packed.dtype == torch.int64 and packed.tolist() == [labels.tolist()]
+    masks = labels[None] > 300
+    packed = pack(masks, size=(12, 17))['data_samples'].regions.data
+    assert packed.dtype == torch.bool and packed.tolist() == masks.tolist()
+    without = PackSegInputs()(dict(img=np.zeros((6, 8, 3), np.uint8)))
+    assert 'regions' not in without['data_samples']
+
+
+@pytest.mark.parametrize('more', [dict(flip=True), dict(size=(6, 20))])
+def test_regions_that_were_left_behind(labels, more):
+    with pytest.raises(ValueError, match='a.jpg: expected an image that was merely resized'):
+        pack(labels, **more)
