@@ -1,6 +1,7 @@
 from mmseg_siglip.models.backbones.trunk import build_method
 from mmseg_siglip.models.dense.clearclip import ClearCLIP
 from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
+from mmseg_siglip.models.dense.gla_clip import GLACLIP
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
 from mmseg_siglip.models.dense.proxyclip import ProxyCLIP
@@ -8,6 +9,7 @@ from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResi
 from mmseg_siglip.models.dense.vanilla import Vanilla
 
 __all__ = [
+    'GLACLIP',
     'NACLIP',
     'ClearCLIP',
     'CorrelativeSelfAttention',
