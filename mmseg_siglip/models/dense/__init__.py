@@ -5,6 +5,7 @@ from mmseg_siglip.models.dense.cliptrase import CLIPtrase
 from mmseg_siglip.models.dense.corrclip import CorrCLIP
 from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
 from mmseg_siglip.models.dense.gem import GEM
+from mmseg_siglip.models.dense.gla_clip import GLACLIP
 from mmseg_siglip.models.dense.itaclip import ITACLIP
 from mmseg_siglip.models.dense.lposs import LPOSS
 from mmseg_siglip.models.dense.method import DenseMethod
@@ -26,6 +27,7 @@ __all__ = [
     'CorrelativeSelfAttention',
     'DenseMethod',
     'GEM',
+    'GLACLIP',
     'ITACLIP',
     'LPOSS',
     'MaskCLIP',
