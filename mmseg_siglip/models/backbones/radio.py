@@ -56,7 +56,7 @@ class RADIOBackbone(DinoVision, SigLIPText):
         siglip: SigLIP 2, whose words are taken: a folder, a Hub id, or a mapping for random
             weights.
         tokenizer: SigLIP 2's, where it is not beside the weights.
-        adaptor: The name of the adaptor in the file.
+        adaptor: The name of the adaptor in the file, or in older ones its number.
         summary_token: Which of the CLS tokens is the adaptor's, from 0.
         attention: Default of `dense`.
         out_indices: See `VisionLanguageBackbone`.
