@@ -257,7 +257,7 @@ class DinoTxtBackbone(CausalText):
 
     def unread(self, method: Method, *, readout: str | None = None) -> list[nn.Module]:
         block = self.model.head['blocks'][-1]
-        return [] if method.ffn else [block.norm2, block.mlp, block.ls2]
+        return [] if method.ffn or method.pools else [block.norm2, block.mlp, block.ls2]
 
     def summary(self, x: Tensor) -> Tensor:
         return self.norm(x[:, 0])

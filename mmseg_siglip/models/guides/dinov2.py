@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmseg_siglip.models.adapters.timm_vit import dinov2_config
-from mmseg_siglip.models.backbones.tips import TIPSBlock
+from mmseg_siglip.models.backbones.dino import DinoBlock
 from mmseg_siglip.models.guides.dino import POSITION_OFFSET
 from mmseg_siglip.models.guides.load import load_vit
 from mmseg_siglip.models.guides.vit import ViTGuide, ViTTrunk
@@ -32,9 +32,9 @@ class DINOv2Trunk(ViTTrunk):
         super().__init__(model, offset=offset, antialias=with_registers)
         self.num_prefix = 1 + (self.registers.shape[1] if with_registers else 0)
 
-    def blocks(self) -> list[TIPSBlock]:
+    def blocks(self) -> list[DinoBlock]:
         # TIPS v2's layers have the same parts by the same names.
-        return [TIPSBlock(layer) for layer in self.model.encoder.layer]
+        return [DinoBlock(layer) for layer in self.model.encoder.layer]
 
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         x = super().embed(images, grid)
