@@ -161,12 +161,15 @@ def apply_own(cfg: Config, name: str) -> Fields:
     set_geometry(cfg, {key: given[key] for key in GEOMETRY if key in given})
     if given.get('method'):
         fields['attention'] = dict(given['method'], **own)
-    left_out = (*GEOMETRY, 'method', *(() if on_clip(cfg) else CALIBRATION))
+    left_out = (*GEOMETRY, 'method', *(() if at_home(cfg) else CALIBRATION))
     return {key: value for key, value in given.items() if key not in left_out} | fields
 
 
-def on_clip(cfg: Config) -> bool:
-    return cfg.model.backbone.type == 'CLIPBackbone'
+def at_home(cfg: Config) -> bool:
+    """Whether the encoder is of the kind that the data set's thresholds were found on."""
+    path = Path(cfg.filename)
+    original = Config.fromfile(path.with_stem(dataset_name(cfg)))
+    return cfg.model.backbone.type == original.model.backbone.type
 
 
 def apply_common(cfg: Config, name: str) -> Fields:

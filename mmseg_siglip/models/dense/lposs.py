@@ -103,7 +103,7 @@ class LPOSS(Guided):
     def score(self, cosines: Tensor, features: Tensor, trunk: Trunk) -> Tensor:
         nodes = trunk.notes['nodes']
         with autocast('fp32', cosines.device):
-            edges = self.edges(nodes.x.flatten(0, 1), places(trunk, nodes.grid))
+            edges = self.edges(nodes.x.flatten(0, 1), cell_centres(trunk, nodes.grid))
             y = cosines.permute(1, 0, 2, 3).flatten(1).double()
             x = conjugate_gradients(
                 lambda x: x - self.alpha * torch.sparse.mm(edges, x.T).T, y, self.steps
@@ -144,7 +144,7 @@ def filled(trunk: Trunk) -> Tensor:
     return trunk.encoder.from_pixels(pixels) if down or right else trunk.images
 
 
-def places(trunk: Trunk, grid: tuple[int, int]) -> Tensor:
+def cell_centres(trunk: Trunk, grid: tuple[int, int]) -> Tensor:
     """Centres of all windows' cells in their image, (N, 2) float64 in pixels."""
     patch = trunk.encoder.patch_size
     boxes = torch.tensor(trunk.boxes, dtype=torch.float64, device=trunk.images.device)

@@ -8,9 +8,9 @@ D joint channels; n_y x n_x windows with grids of cells (h, w), n of them in a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
 import torch
 from mmseg.structures import SegDataSample
@@ -27,10 +27,9 @@ from mmseg_siglip.models.backbones.trunk import (
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
-from mmseg_siglip.models.regions import resize_regions
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
 from mmseg_siglip.models.segmentors.parts import build_all
-from mmseg_siglip.models.segmentors.seen import Seen
+from mmseg_siglip.models.segmentors.seen import RegionsOfImage, Seen
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Stitch
 from mmseg_siglip.models.windows.stream import by_image, stream
@@ -277,15 +276,15 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         self,
         images: Sequence[Tensor],
         windows: Sequence[Windows],
-        regions: Sequence[Callable[[], Tensor]],
+        regions: Sequence[RegionsOfImage],
         *,
         batch: int,
     ) -> Iterator[tuple[Tensor, Surroundings]]:
         """Windows (n, 3, h, w) of all images, batch after batch."""
         method = self.method
 
-        def resized(i: int) -> Tensor:
-            return resize_regions(regions[i](), tuple(images[i].shape[-2:]))
+        def regions_at(i: int) -> Tensor | None:
+            return regions[i].at(tuple(images[i].shape[-2:])) if method.uses_regions else None
 
         known = Surroundings(
             text=lambda: self.text,
@@ -300,7 +299,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             batch=batch,
             scope=method.scope,
             prepare=self._prepare if method.prepares else None,
-            regions=lambda i: resized(i) if method.uses_regions else None,
+            regions=regions_at,
         )
         for crops, views in parts:
             yield crops, replace(known, views=views)
@@ -311,8 +310,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
     def _regions_of(
         self, images: Sequence[Tensor], samples: Sequence[SegDataSample | None]
-    ) -> list[Callable[[], Tensor]]:
-        """What gives the regions of each image, at any size."""
+    ) -> list[RegionsOfImage]:
+        """Those of each image, of its sample or of the proposer."""
 
         def find(image: Tensor, sample: SegDataSample | None) -> Tensor:
             if sample is not None and 'regions' in sample:
@@ -323,7 +322,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             return self.proposer(self.backbone.to_pixels(image))
 
         pairs = zip(images, samples, strict=True)
-        return [cache(partial(find, image, sample)) for image, sample in pairs]
+        return [RegionsOfImage(partial(find, image, sample)) for image, sample in pairs]
 
     def _look(
         self,
@@ -377,5 +376,5 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             pixels=lambda: [self.backbone.to_pixels(seen.image)],
             features=stitched,
             text=lambda: self.text,
-            regions=lambda: [resize_regions(seen.regions(), size)],
+            regions=lambda: [seen.regions.at(size)],
         )

@@ -105,7 +105,7 @@ class AnyUpNetwork(nn.Module):
         queries = adaptive_avg_pool2d(self.query_encoder(seen), size)
         keys = adaptive_avg_pool2d(self.key_encoder(seen), features.shape[-2:])
         unified = self.key_features_encoder(normalize(features, dim=1))
-        keys = self.aggregation(reflected(torch.cat([keys, unified], dim=1)))
+        keys = self.aggregation(mirror_border(torch.cat([keys, unified], dim=1)))
         return self.cross_decode(queries, keys, features)
 
 
@@ -212,7 +212,7 @@ def encoder(first: nn.Module) -> nn.Sequential:
     return nn.Sequential(first, Residual1x1(), Residual1x1())
 
 
-def reflected(x: Tensor) -> Tensor:
+def mirror_border(x: Tensor) -> Tensor:
     """(n, C, h, w) with a border of one cell, mirrored, or repeated where a side is one cell."""
     for side, border in ((-2, (0, 0, 1, 1)), (-1, (1, 1, 0, 0))):
         x = pad(x, border, mode='reflect' if x.shape[side] > 1 else 'replicate')

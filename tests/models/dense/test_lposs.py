@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.models.backbones.trunk import Surroundings, View
 from mmseg_siglip.models.dense import LPOSS
-from mmseg_siglip.models.dense.lposs import filled, places
+from mmseg_siglip.models.dense.lposs import cell_centres, filled
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 
 BOXES = [(0, 0, 24, 32), (8, 16, 24, 32)]
@@ -95,7 +95,7 @@ def test_one_word_is_the_same_alone(trunk):
 
 
 def test_places_are_centres_in_the_image(trunk):
-    found = places(trunk, (3, 4)).reshape(2, 3, 4, 2)
+    found = cell_centres(trunk, (3, 4)).reshape(2, 3, 4, 2)
     assert found[0, 0, 0].tolist() == [4, 4] and found[0, 2, 3].tolist() == [20, 28]
     assert (found[1] - found[0]).reshape(-1, 2).unique(dim=0).tolist() == [[8, 16]]
 
