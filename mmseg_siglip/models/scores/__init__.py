@@ -1,4 +1,5 @@
 from mmseg_siglip.models.scores.key_smoothing import KeySmoothing
 from mmseg_siglip.models.scores.step import ScoreStep
+from mmseg_siglip.models.scores.template_experts import TemplateExperts
 
-__all__ = ['KeySmoothing', 'ScoreStep']
+__all__ = ['KeySmoothing', 'ScoreStep', 'TemplateExperts']

@@ -275,7 +275,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         method = self.method
         known = Surroundings(
             text=lambda: self.text,
-            query_to_class=self.vocabulary.query_to_class,
+            vocabulary=self.vocabulary,
+            bank=lambda: self.bank,
             logit_scale=self.logit_scale,
             batch=batch,
         )
