@@ -20,13 +20,14 @@ COMMANDS = {
     'train': 'train the model of a config',
     'test': 'evaluate a model on the test set of a config',
     'benchmark': 'evaluate on several data sets, one table',
+    'rank-templates': 'choose prompt templates for each class by images without labels',
     'trace': 'follow one image through a model, stage by stage',
     'patch-stats': 'sum up depth under each patch of a vision-language model',
 }
 
 
 def list_commands() -> str:
-    lines = [f'  {name:<12} {what}' for name, what in COMMANDS.items()]
+    lines = [f'  {name:<14} {what}' for name, what in COMMANDS.items()]
     return '\n'.join(
         [
             'usage: mmseg-siglip COMMAND ...',

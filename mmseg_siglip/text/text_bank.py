@@ -85,28 +85,43 @@ def prompt_batches(
             yield prompts[start : start + batch_size]
 
 
-def text_bank(
+def embed_each(
     backbone: VisionLanguageBackbone,
     queries: Sequence[str],
     templates: Sequence[str],
     *,
     precision: str = 'fp32',
 ) -> Tensor:
-    """`embed_queries`, kept on disk under a key that changes with all that it depends on.
+    """Like `embed_queries`, but each template by itself: (Q, T, D) float32, unit length."""
+    alone = (embed_queries(backbone, queries, [t], precision=precision) for t in templates)
+    return torch.stack(list(alone), dim=1)
+
+
+def text_bank(
+    backbone: VisionLanguageBackbone,
+    queries: Sequence[str],
+    templates: Sequence[str],
+    *,
+    precision: str = 'fp32',
+    each: bool = False,
+) -> Tensor:
+    """`embed_queries`, or of each template `embed_each`, kept on disk under a key that changes with
+    all that it depends on.
 
     Returns:
-        (Q, D) float32 on the backbone's device, unit length.
+        (Q, D) or (Q, T, D) float32 on the backbone's device, unit length.
     """
     device = next(iter(backbone.text_parameters().values())).device
     dtype = compute_dtype(precision, device)
-    key = bank_key(backbone, queries, templates, dtype)
+    key = bank_key(backbone, queries, templates, dtype, each=each)
     path = cache_folder('text_bank') / f'{key}.safetensors'
     if path.is_file():
         try:
             return load_file(path, device=str(device))['embeddings']
         except (OSError, SafetensorError, KeyError) as error:
             print_log(f'{path}: unreadable, embedding the words again ({error})', 'current')
-    embeddings = embed_queries(backbone, queries, templates, precision=precision)
+    embed = embed_each if each else embed_queries
+    embeddings = embed(backbone, queries, templates, precision=precision)
     try:
         write_atomically(save(dict(embeddings=embeddings.cpu())), path)
     except OSError as error:
@@ -119,11 +134,13 @@ def bank_key(
     queries: Sequence[str],
     templates: Sequence[str],
     dtype: torch.dtype,
+    *,
+    each: bool = False,
 ) -> str:
     """Hexadecimal digest of words, templates, number format, and the text tower as it is set up."""
     digest = hashlib.sha256()
     header = [FORMAT, type(backbone).__name__, list(queries), list(templates), str(dtype)]
-    header += [backbone.text_settings(), backbone.tokenizer_state()]
+    header += [backbone.text_settings(), backbone.tokenizer_state(), *['each'] * each]
     digest.update(json.dumps(header, sort_keys=True).encode())
     for name, value in sorted(backbone.text_parameters().items()):
         digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())

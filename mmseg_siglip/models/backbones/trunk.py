@@ -24,6 +24,7 @@ from mmseg_siglip.registry import DENSE_METHODS
 if TYPE_CHECKING:
     from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
     from mmseg_siglip.models.backbones.site import PoolingHead, Site
+    from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 NO_REGIONS = (
@@ -131,7 +132,8 @@ class Surroundings:
         batch: Most windows that pass through a block at once; None for all.
         readout: How tokens are projected; the encoder's setting if None.
         site: Which attention a method replaces, see `mmseg_siglip.models.backbones.site`.
-        query_to_class: Class of each word; each is its own if None.
+        vocabulary: The words and their classes; without it each word is a class.
+        bank: Gives (Q, T, D), each word in each template alone, unit length.
     """
 
     views: Sequence[View] = ()
@@ -141,7 +143,8 @@ class Surroundings:
     batch: int | None = None
     readout: str | None = None
     site: str = 'trunk'
-    query_to_class: Sequence[int] | None = None
+    vocabulary: Vocabulary | None = None
+    bank: Callable[[], Tensor] | None = None
 
 
 class Trunk:
@@ -355,8 +358,8 @@ class Trunk:
     @property
     def query_to_class(self) -> Sequence[int]:
         """Class of each word, (Q,)."""
-        known = self.surroundings.query_to_class
-        return range(len(self.text)) if known is None else known
+        known = self.surroundings.vocabulary
+        return range(len(self.text)) if known is None else known.query_to_class
 
     def cosines(self, dense: Tokens | Tensor) -> Tensor:
         """Of tokens, or of joint features (B, D, h, w), with the words: (B, Q, h, w) float32,

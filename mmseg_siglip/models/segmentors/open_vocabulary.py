@@ -23,6 +23,7 @@ from mmseg_siglip.models.segmentors.parts import (
     flipped_axes,
 )
 from mmseg_siglip.text.templates import get_templates
+from mmseg_siglip.text.text_bank import text_bank
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 
@@ -60,6 +61,7 @@ class OpenVocabularySegmentor(BaseSegmentor):
         self.templates = get_templates(templates)
         self.precision = check_precision(precision)
         self.register_buffer('_text', None, persistent=False)
+        self.register_buffer('_bank', None, persistent=False)
         self.register_load_state_dict_post_hook(lambda *_: self.forget_text())
 
     @abstractmethod
@@ -78,7 +80,7 @@ class OpenVocabularySegmentor(BaseSegmentor):
         """
 
     def forget_text(self) -> None:
-        self._text = None
+        self._text = self._bank = None
 
     @property
     def text(self) -> Tensor:
@@ -87,6 +89,17 @@ class OpenVocabularySegmentor(BaseSegmentor):
             with to_be_kept():
                 self._text = self.embed()
         return self._text
+
+    @property
+    def bank(self) -> Tensor:
+        """Embeddings of the words in each template alone, (Q, T, D), computed likewise."""
+        if self._bank is None:
+            queries, templates = self.vocabulary.queries, self.templates
+            with to_be_kept():
+                self._bank = text_bank(
+                    self.backbone, queries, templates, precision=self.precision, each=True
+                )
+        return self._bank
 
     @abstractmethod
     def embed(self) -> Tensor:

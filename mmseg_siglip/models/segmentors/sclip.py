@@ -289,7 +289,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         known = Surroundings(
             text=lambda: self.text,
             embed=self._embed_words,
-            query_to_class=self.vocabulary.query_to_class,
+            vocabulary=self.vocabulary,
+            bank=lambda: self.bank,
             logit_scale=self.logit_scale,
             batch=batch,
         )

@@ -1,5 +1,7 @@
 """CLIPtrase: its parts against loops, and the vote of clusters in a segmentor."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from contracts.dense_method import ENCODERS, DenseMethodContract, images
@@ -143,7 +145,7 @@ def test_batch_equals_singles(encoders, kind, size):
 @torch.no_grad()
 def test_words_of_a_class_vote_together_but_for_parity(encoders):
     owner = (0, 1, 1, 0)
-    trunk = trunk_of(encoders['clip'], query_to_class=owner)
+    trunk = trunk_of(encoders['clip'], vocabulary=SimpleNamespace(query_to_class=owner))
     ours, theirs = (build_method(dict(LOOSE, parity=parity))(trunk) for parity in (False, True))
     assert torch.equal(ours[:, 0], ours[:, 3]) and torch.equal(ours[:, 1], ours[:, 2])
     assert not torch.equal(theirs[:, 0], theirs[:, 3])
@@ -174,11 +176,9 @@ def test_in_a_segmentor(openai_file):
         assert found.isfinite().all()
     model.test_cfg = dict(model.test_cfg, mode='whole')
     (sample,) = model.predict(batch[:1], [SegDataSample()])
+    known = Surroundings(text=lambda: model.text, vocabulary=model.vocabulary)
     with torch.no_grad():
-        trunk = model.backbone.trunk(
-            batch[0][None],
-            surroundings=Surroundings(text=lambda: model.text, query_to_class=(0, 1, 1, 2)),
-        )
+        trunk = model.backbone.trunk(batch[0][None], surroundings=known)
         votes = model.method(trunk)[0].argmax(0)
     assert torch.equal(sample.pred_sem_seg.data[0], torch.tensor([0, 1, 1, 2])[votes])
 

@@ -1,6 +1,7 @@
 """ResCLIP: both ideas against loops that are written as the paper has them."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -218,12 +219,17 @@ def test_without_both_ideas_it_is_its_host(clip):
 
 @torch.no_grad()
 def test_words_of_one_class_are_one_region_but_for_parity(clip):
-    image = torch.randn(1, 3, 32, 48)
-    text = normalize(torch.randn(4, clip.embed_dim), dim=1)
+    image = torch.randn(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    patches = clip.dense(image, attention='naclip').flatten(2)[0].T
+    text = normalize(patches[[0, 7, 13, 20]] - patches.mean(0), dim=1)
 
     def dense(owner, **options):
-        known = Surroundings(text=lambda: text, logit_scale=20.0, query_to_class=owner)
-        method = dict(type='resclip', temp_thd=0.0, blocks=(1,), **options)
+        known = Surroundings(
+            text=lambda: text,
+            logit_scale=20.0,
+            vocabulary=owner and SimpleNamespace(query_to_class=owner),
+        )
+        method = dict(type='resclip', temp_thd=0.0, blocks=(1,), pamr=0, **options)
         return clip.dense(image, attention=method, surroundings=known)
 
     one, own = dense((0,) * 4), dense(None)
