@@ -27,7 +27,9 @@ from mmseg_siglip.models.backbones.trunk import (
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
+from mmseg_siglip.models.sam.proposals import propose
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
+from mmseg_siglip.models.segmentors.parts import background_of
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Stitch
 from mmseg_siglip.models.windows.stream import by_image, stream
@@ -140,17 +142,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         self, words: str | Sequence[str] | Vocabulary, background_index: int | None = None
     ) -> None:
         vocabulary = Vocabulary.load(words)
-        if background_index is None:
-            background_index = vocabulary.background_index
-        elif not 0 <= background_index < len(vocabulary):
-            raise ValueError(
-                f'background_index: expected 0 to {len(vocabulary) - 1}, found {background_index}'
-            )
-        if background_index is None and (self.prob_thd or self.area_thd):
-            raise ValueError(
-                'prob_thd and area_thd need a background: mark a class in the vocabulary, '
-                'or set background_index'
-            )
+        thresholds = dict(prob_thd=self.prob_thd, area_thd=self.area_thd)
+        background_index = background_of(vocabulary, background_index, thresholds=thresholds)
         self.vocabulary, self.background_index = vocabulary, background_index
         self.forget_text()
 
@@ -299,7 +292,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
                 return sample.regions.data.to(image.device).squeeze(0)
             if self.proposer is None:
                 raise ValueError(NO_REGIONS)
-            return self.proposer(self.backbone.to_pixels(image))
+            return propose(self.proposer, self.backbone.to_pixels(image), self.vocabulary)
 
         pairs = zip(images, samples, strict=True)
         return [cache(partial(find, image, sample)) for image, sample in pairs]
@@ -351,6 +344,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             pixels=lambda: [self.backbone.to_pixels(seen.image)],
             features=stitched,
             text=lambda: self.text,
+            words=self.vocabulary.queries,
             regions=lambda: [as_large(seen.regions(), size)],
         )
 
@@ -389,6 +383,8 @@ def as_large(regions: Tensor, like: Tensor | tuple[int, int]) -> Tensor:
     size = tuple(like.shape[-2:]) if isinstance(like, Tensor) else like
     if tuple(regions.shape[-2:]) == size:
         return regions
+    if not regions.numel():
+        return regions.new_zeros(*regions.shape[:-2], *size)
     planes = regions.reshape(1, -1, *regions.shape[-2:]).double()
     resized = interpolate(planes, size=size, mode='nearest')[0].to(regions.dtype)
     return resized.reshape(*regions.shape[:-2], *size)
