@@ -43,7 +43,7 @@ def load_sam3(
     if source is not None and not source.is_file and config is not None:
         raise ValueError(f'{source}: brings its own configuration; drop config')
     fields = source.config if config is None else config
-    settings = settings_of(fields, str(source or 'config'))
+    settings = image_settings(fields, str(source or 'config'))
     set_image_size(settings, image_size)
     if source is None:
         model = AutoModel.from_config(settings, dtype=torch.float32, attn_implementation=attention)
@@ -64,7 +64,7 @@ def load_sam3(
     return model, own, statistics_of(where, revision=revision)
 
 
-def settings_of(fields: Mapping, name: str) -> PretrainedConfig:
+def image_settings(fields: Mapping, name: str) -> PretrainedConfig:
     """transformers' configuration of the image model.
 
     SAM 3 is published as a video model, of which it is the detector.

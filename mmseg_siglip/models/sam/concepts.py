@@ -102,6 +102,10 @@ class SAM3Adapter(BaseModule):
     def init_weights(self) -> None:
         """Do nothing: weights were set at construction (transformers' would draw them anew)."""
 
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
     def to_pixels(self, image: Tensor) -> Tensor:
         """RGB in [0, 1] of a normalised image (3, H, W)."""
         mean, std = (image.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
@@ -160,7 +164,7 @@ class SAM3Adapter(BaseModule):
             max_length=CONTEXT,
             return_attention_mask=True,
             return_tensors='pt',
-        ).to(self.model.device)
+        ).to(self.device)
         found = self.model.get_text_features(
             input_ids=batch['input_ids'], attention_mask=batch['attention_mask']
         )

@@ -123,7 +123,7 @@ class SAM3Segmentor(OpenVocabularySegmentor):
     @torch.no_grad()
     def embed(self) -> Tensor:
         """(Q, L, C), token by token, see `SAM3Adapter.encode_text`."""
-        with autocast(self.precision, self.backbone.model.device):
+        with autocast(self.precision, self.backbone.device):
             return self.backbone.encode_text(self.vocabulary.queries)
 
     def check_image(self, image: Tensor, name: str) -> None:
