@@ -1,15 +1,24 @@
 """Tiny SAMs with random weights that matter, in their publishers' formats."""
 
+from copy import deepcopy
 from functools import partial
 
 import pytest
 import torch
+from open_clip import SimpleTokenizer
 from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
     PromptEncoder,
     Sam,
     TwoWayTransformer,
+)
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    CLIPTokenizer,
+    Sam3ImageProcessor,
+    Sam3Processor,
 )
 
 SIDE, PATCH, WIDTH = 64, 8, 32
@@ -49,6 +58,44 @@ SAM2_CONFIG = dict(
     ),
     prompt_encoder_config=dict(hidden_size=WIDTH, image_size=64, patch_size=16),
     mask_decoder_config=dict(hidden_size=WIDTH, mlp_dim=48, iou_head_hidden_dim=32),
+)
+
+NARROW = dict(hidden_size=32, num_attention_heads=4)
+LAYERS = dict(NARROW, intermediate_size=48, num_layers=2)
+BYTES, VOCABULARY = 512, 1024
+TEXT = dict(
+    NARROW,
+    intermediate_size=48,
+    projection_dim=16,
+    max_position_embeddings=32,
+    vocab_size=VOCABULARY,
+)
+SAM3_PARTS = dict(
+    vision_config=dict(
+        model_type='sam3_vision_model',
+        backbone_config=dict(
+            NARROW,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            image_size=56,
+            patch_size=14,
+            window_size=2,
+            global_attn_indexes=[1],
+            pretrain_image_size=28,
+        ),
+        fpn_hidden_size=32,
+    ),
+    geometry_encoder_config=dict(LAYERS, num_layers=1, roi_size=3),
+    detr_encoder_config=LAYERS,
+    detr_decoder_config=dict(LAYERS, num_queries=5),
+    mask_decoder_config=NARROW,
+)
+CLIP_TEXT = dict(TEXT, model_type='clip_text_model', hidden_act='gelu')
+SAM3_CONFIGS = dict(
+    sam3=dict(SAM3_PARTS, model_type='sam3', text_config=dict(CLIP_TEXT, num_hidden_layers=2)),
+    sam3_lite_text=dict(
+        SAM3_PARTS, model_type='sam3_lite_text', text_config=dict(TEXT, num_hidden_layers=3)
+    ),
 )
 
 
@@ -98,3 +145,39 @@ def original_sam_file(original_sam, tmp_path_factory):
     path = tmp_path_factory.mktemp('sam') / 'sam_vit_tiny.pth'
     torch.save(original_sam.state_dict(), path)
     return str(path)
+
+
+def write_sam3(kind, folder):
+    """A SAM 3 with weights large enough to matter, as transformers publishes it."""
+    fields = deepcopy(SAM3_CONFIGS[kind])
+    torch.manual_seed(0)
+    model = AutoModel.from_config(AutoConfig.for_model(fields.pop('model_type'), **fields))
+    disturb(model, scale=0.1)
+    # What words differ by, and places.
+    model.text_projection.weight *= 10
+    model.mask_decoder.mask_embedder.layers[-1].weight *= 10
+    model.mask_decoder.semantic_projection.weight *= 20
+    model.detr_decoder.presence_head.layer3.bias -= 1
+    model.save_pretrained(folder)
+    write_sam3_processor(folder)
+    return str(folder)
+
+
+def write_sam3_processor(folder):
+    """SAM 3's, with the commonest of CLIP's word pieces."""
+    simple = SimpleTokenizer()
+    words = [*list(simple.encoder)[: VOCABULARY - 2], '<|startoftext|>', '<|endoftext|>']
+    merges = sorted(simple.bpe_ranks, key=simple.bpe_ranks.get)[: VOCABULARY - 2 - BYTES]
+    tokenizer = CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=merges)
+    images = Sam3ImageProcessor(size=dict(height=56, width=56))
+    Sam3Processor(images, tokenizer).save_pretrained(folder)
+
+
+@pytest.fixture(scope='session')
+def sam3_folder(tmp_path_factory):
+    return write_sam3('sam3', tmp_path_factory.mktemp('sam3'))
+
+
+@pytest.fixture(scope='session')
+def sam3_lite_folder(tmp_path_factory):
+    return write_sam3('sam3_lite_text', tmp_path_factory.mktemp('sam3_lite_text'))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from mmseg_siglip.device import find_device
 from mmseg_siglip.registry import MODELS, SCOPE
+from mmseg_siglip.weights.checkpoint import is_mmengine_file
 
 Model = TypeVar('Model', bound=nn.Module)
 
@@ -37,27 +39,36 @@ def load_trained(
     *,
     device: str | torch.device | None = None,
 ) -> Model:
-    """The trained model of a config, ready to predict.
+    """The model of a config, ready to predict.
 
     Args:
         kind: What it shall be.
         config: A config, or its file.
-        checkpoint: Weights written by training; the config's ``load_from`` if not given.
+        checkpoint: Weights written by training; the config's ``load_from`` if not given. Of a
+            training-free model also, or nothing, its encoder's: a file, folder or Hub id.
         device: By default the GPU, if there is one.
 
     Raises:
         ValueError: There are no weights, they do not fit, or the config is of another model.
     """
     config, device = read_config(config), find_device(device)
-    checkpoint = checkpoint or config.get('load_from')
-    if checkpoint is None or not Path(checkpoint).is_file():
+    checkpoint, described = checkpoint or config.get('load_from'), deepcopy(config.model)
+    is_file = checkpoint is not None and Path(checkpoint).is_file()
+    free = getattr(MODELS.get(described.type), 'training_free', False)
+    trained = not free or (is_file and is_mmengine_file(checkpoint))
+    if trained and not is_file:
         raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
+    if not trained and checkpoint is not None:
+        described.backbone.pretrained = str(checkpoint)
     with DefaultScope.overwrite_default_scope(SCOPE):
-        model = MODELS.build(config.model)
+        model = MODELS.build(described)
     if not isinstance(model, kind):
+        article = 'an' if kind.__name__[0] in 'AEIO' else 'a'
         raise ValueError(
-            f'{config.filename}: expected a {kind.__name__}, found {type(model).__name__}'
+            f'{config.filename}: expected {article} {kind.__name__}, found {type(model).__name__}'
         )
+    if not trained:
+        return model.to(device).eval()
     try:
         load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
     except RuntimeError as error:

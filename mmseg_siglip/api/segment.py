@@ -27,7 +27,7 @@ from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_ima
 from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.labelling import merge_words
-from mmseg_siglip.models.segmentors import CATSegSegmentor, SCLIPSegmentor
+from mmseg_siglip.models.segmentors import OpenVocabularySegmentor, SCLIPSegmentor
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
 
 METHODS = tuple(method_names())
@@ -46,11 +46,11 @@ class OpenVocabSegmenter(System):
             default, the one that they mark.
     """
 
-    task, asks, kind = 'segment', 'words', CATSegSegmentor
+    task, asks, kind = 'segment', 'words', OpenVocabularySegmentor
 
     def __init__(
         self,
-        model: SCLIPSegmentor | CATSegSegmentor,
+        model: OpenVocabularySegmentor,
         *,
         short_side: int | None,
         background_index: int | None = None,
@@ -109,7 +109,7 @@ class OpenVocabSegmenter(System):
     @classmethod
     def _of_trained(
         cls,
-        model: CATSegSegmentor,
+        model: OpenVocabularySegmentor,
         config: Config,
         precision: str,
         *,

@@ -45,7 +45,9 @@ def add_segmenter(parser: argparse.ArgumentParser) -> None:
         help='sentences around words, such as imagenet80, imagenet8 or plain '
         f'[{TRAINING_FREE["templates"]}]',
     )
-    add_trained(parser, of='of a trained CAT-Seg, instead of the three above', required=False)
+    add_trained(
+        parser, of='of a trained CAT-Seg or of SAM 3, instead of the three above', required=False
+    )
     add_device(parser)
 
 

@@ -144,9 +144,22 @@ def test_configs_and_weights_that_do_not_fit(cat_seg_files, repository, tmp_path
         OpenVocabSegmenter.from_config('none.py', cat_seg_files[1])
     with pytest.raises(ValueError, match='checkpoint not found: there is no file none.pth'):
         OpenVocabSegmenter.from_config(cat_seg_files[0], 'none.pth')
-    other = repository / 'configs/sclip/shapes.py'
-    with pytest.raises(ValueError, match='expected a CATSegSegmentor, found SCLIPSegmentor'):
+    other = repository / 'configs/dpt/shapes_frozen.py'
+    sentence = 'expected an OpenVocabularySegmentor, found SigLIPDepthEstimator'
+    with pytest.raises(ValueError, match=sentence):
         OpenVocabSegmenter.from_config(other, cat_seg_files[1])
+
+
+def test_a_config_of_a_training_free_model(openai_file, photo, repository):
+    """It needs no checkpoint; one of an encoder takes the place of the config's own."""
+    config = repository / 'configs/sclip/shapes.py'
+    found = OpenVocabSegmenter.from_config(config, precision='fp32')(photo, WORDS)
+    same = OpenVocabSegmenter.from_pretrained('tiny_siglip_shapes', precision='fp32')
+    assert found.labels.shape == same(photo, WORDS).labels.shape
+    other = OpenVocabSegmenter.from_config(config, openai_file)
+    assert type(other.model.backbone).__name__ == 'CLIPBackbone'
+    with pytest.raises(ValueError, match='none.pth: no such file'):
+        OpenVocabSegmenter.from_config(config, './none.pth')
 
 
 def test_unknown_method(openai_file):

@@ -3,6 +3,7 @@ from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
 from mmseg_siglip.models.postprocessors.prompt_denoising import PromptDenoising
 from mmseg_siglip.models.postprocessors.propagation import PixelPropagation
 from mmseg_siglip.models.postprocessors.region_vote import RegionVote
+from mmseg_siglip.models.postprocessors.sam3_vote import SAM3Vote
 from mmseg_siglip.models.postprocessors.sam_proposals import SAMProposals
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     'PixelPropagation',
     'PromptDenoising',
     'RegionVote',
+    'SAM3Vote',
     'SAMProposals',
 ]

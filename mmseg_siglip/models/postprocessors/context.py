@@ -26,6 +26,7 @@ class Context:
         pixels: Gives B images (3, H', W'), RGB in [0, 1].
         features: Gives B of (D, h, w), not normalised, two cells a patch.
         text: Gives (Q, D), unit length.
+        words: The Q words themselves.
         regions: Gives B of (H, W) int64 or (M, H, W) bool, of the output's size.
     """
 
@@ -37,9 +38,10 @@ class Context:
         pixels: Callable[[], Sequence[Tensor]],
         features: Callable[[], Sequence[Tensor]],
         text: Callable[[], Tensor],
+        words: Sequence[str] = (),
         regions: Callable[[], Sequence[Tensor]] = no_regions,
     ) -> None:
-        self.query_to_class, self.logit_scale = query_to_class, logit_scale
+        self.query_to_class, self.logit_scale, self.words = query_to_class, logit_scale, words
         self._pixels, self._features, self._text = pixels, features, text
         self._regions = regions
 

@@ -37,7 +37,8 @@ class SAMProposals(BaseModule):
     Args:
         proposer: Config of what finds masks: `SAMPointGrid`, clicks on a grid;
             `SegmentAnythingGrid`, the same by the package segment-anything; `SAMComponents`, the
-            dense prediction's own blobs, outlined, each of which keeps its class.
+            dense prediction's own blobs, outlined, each of which keeps its class; `SAM3Regions`,
+            what words found, likewise.
         label: How a mask gets its class: the one of most of its pixels (``vote``), of the highest
             mean cosine (``mean_logit``), or nearest to its mean feature (``pooled_feature``).
         order: Which of several masks counts at a pixel: ``score`` (of about equal ones the
@@ -91,6 +92,7 @@ class SAMProposals(BaseModule):
                 logits=dense,
                 query_to_class=context.query_to_class,
                 logit_scale=context.logit_scale,
+                words=context.words,
             )
             refined.append(self._fused(dense, proposals, context, index))
         return torch.stack(refined)

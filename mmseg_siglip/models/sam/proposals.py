@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmseg_siglip.models.sam.geometry import SAMFeatures, Size, to_image
 from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 CHUNK_BYTES = 128 * 2**20
 
@@ -61,6 +62,20 @@ class Proposals:
             labels=labels,
             origins=None,
         )
+
+
+def propose(proposer: nn.Module, pixels: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Regions (H, W) or (M, H, W) that a module finds in an image (3, H, W), RGB in [0, 1]; it is
+    told the words if it asks for them."""
+    told = {}
+    if getattr(proposer, 'asks_words', False):
+        told = dict(words=vocabulary.queries, query_to_class=vocabulary.query_to_class)
+    found = proposer(pixels, **told)
+    if not isinstance(found, Proposals):
+        return found
+    size = tuple(pixels.shape[-2:])
+    none = torch.zeros(0, *size, dtype=torch.bool, device=pixels.device)
+    return torch.cat([none, *(masks for _, masks in found.masks(size))])
 
 
 def placed(features: SAMFeatures) -> Callable[[Tensor, Size], Tensor]:

@@ -11,6 +11,7 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import build_encoder
 from mmseg_siglip.precision import PRECISIONS
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 def build_backbone(config: Mapping, **defaults) -> VisionLanguageBackbone:
@@ -51,6 +52,32 @@ def build_all(configs: Mapping | Sequence[Mapping]) -> nn.ModuleList:
     """Modules of one or several configurations."""
     configs = [configs] if isinstance(configs, Mapping) else configs
     return nn.ModuleList(MODELS.build(config) for config in configs)
+
+
+def background_of(
+    vocabulary: Vocabulary, index: int | None, *, thresholds: Mapping[str, float | None]
+) -> int | None:
+    """The class that doubtful pixels go to: `index`, or else the one that the vocabulary marks.
+
+    Args:
+        vocabulary: What is looked for.
+        index: What a user gave.
+        thresholds: What decides that a pixel is doubtful, by the names of options.
+
+    Raises:
+        ValueError: There is no such class, or none where a threshold needs one.
+    """
+    if index is None:
+        index = vocabulary.background_index
+    elif not 0 <= index < len(vocabulary):
+        raise ValueError(f'background_index: expected 0 to {len(vocabulary) - 1}, found {index}')
+    if index is None and any(thresholds.values()):
+        verb = 'needs' if len(thresholds) == 1 else 'need'
+        raise ValueError(
+            f'{" and ".join(thresholds)} {verb} a background: mark a class in the vocabulary, '
+            'or set background_index'
+        )
+    return index
 
 
 def check_precision(precision: str) -> str:

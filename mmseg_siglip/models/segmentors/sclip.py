@@ -27,8 +27,9 @@ from mmseg_siglip.models.backbones.trunk import (
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
+from mmseg_siglip.models.sam.proposals import propose
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
-from mmseg_siglip.models.segmentors.parts import build_all
+from mmseg_siglip.models.segmentors.parts import background_of, build_all
 from mmseg_siglip.models.segmentors.seen import RegionsOfImage, Seen
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Stitch
@@ -142,17 +143,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         self, words: str | Sequence[str] | Vocabulary, background_index: int | None = None
     ) -> None:
         vocabulary = Vocabulary.load(words)
-        if background_index is None:
-            background_index = vocabulary.background_index
-        elif not 0 <= background_index < len(vocabulary):
-            raise ValueError(
-                f'background_index: expected 0 to {len(vocabulary) - 1}, found {background_index}'
-            )
-        if background_index is None and (self.prob_thd or self.area_thd):
-            raise ValueError(
-                'prob_thd and area_thd need a background: mark a class in the vocabulary, '
-                'or set background_index'
-            )
+        thresholds = dict(prob_thd=self.prob_thd, area_thd=self.area_thd)
+        background_index = background_of(vocabulary, background_index, thresholds=thresholds)
         self.vocabulary, self.background_index = vocabulary, background_index
         self.forget_text()
 
@@ -320,7 +312,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
                 return held if held.dtype == torch.bool else held[0]
             if self.proposer is None:
                 raise ValueError(NO_REGIONS)
-            return self.proposer(self.backbone.to_pixels(image))
+            return propose(self.proposer, self.backbone.to_pixels(image), self.vocabulary)
 
         pairs = zip(images, samples, strict=True)
         return [RegionsOfImage(partial(find, image, sample)) for image, sample in pairs]
@@ -377,5 +369,6 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             pixels=lambda: [self.backbone.to_pixels(seen.image)],
             features=stitched,
             text=lambda: self.text,
+            words=self.vocabulary.queries,
             regions=lambda: [seen.regions.at(size)],
         )
