@@ -3,12 +3,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from commands import parse
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from other_device import OnAnotherDevice
 from PIL import Image
 
 from mmseg_siglip import demo
+from mmseg_siglip.cli.jobs.protocol import method_fields
 from mmseg_siglip.models.backbones import SigLIPBackbone
 
 
@@ -41,6 +43,22 @@ def test_the_default_is_good(output):
 def test_pictures(output):
     assert Image.open(output / 'overview.png').size[0] == 3 * 192 * 2
     assert len(list((output / 'pictures').rglob('*.png'))) == 6
+
+
+def test_what_the_pictures_show(tmp_path):
+    fields = method_fields(demo.BEST) | dict(postprocessor=demo.REFINED)
+    model = demo.build('shapes', tmp_path, 1, fields=fields).model
+    assert model.attention == demo.BEST
+    assert [type(step).__name__ for step in model.postprocessors] == ['PAMRPostProcessor']
+    plain = demo.build('shapes', tmp_path, 1).model
+    assert plain.attention == 'csa' and not plain.postprocessors
+
+
+def test_the_other_command_is_one():
+    command, *argv = demo.MORE.split()[1:]
+    args = parse(command, argv)
+    assert args.datasets == ['shapes'] and args.baseline in args.attention
+    assert all(method_fields(name) for name in args.attention)
 
 
 class Scenes(list):

@@ -70,6 +70,7 @@ def test_one_table(openai_file, siglip_folder, capsys):
     argv = ['--datasets', 'voc21', '--encoders', openai_file, siglip_folder, *SMALL]
     argv += ['--methods', 'vanilla', 'squares', 'broken', 'naclip', '--baseline', 'vanilla']
     argv += ['--out', 'table.csv', '--markdown', 'table.md', '--plot', 'table.png']
+    argv[:0] = ['--save-vis', 'vis']
     assert main(argv) == 1
     output = capsys.readouterr()
     assert 'error: 4 of 8 rows failed; voc21 squares' in output.err
@@ -95,6 +96,8 @@ def test_one_table(openai_file, siglip_folder, capsys):
     assert float(found[4]['difference']) == 0
     assert Path('table.md').read_text().strip() in output.out
     assert Image.open('table.png').width > 300
+    for name in (openai_file, siglip_folder):
+        assert len(list(Path('vis', Path(name).stem).rglob('*.png'))) == 2 * 2
 
 
 def test_what_is_done_is_not_done_again(openai_file, measured):
@@ -113,14 +116,15 @@ def test_what_is_done_is_not_done_again(openai_file, measured):
     assert len(seen) == 4 + 3 + 3
 
 
-def test_other_weights_are_another_row(openai_file, measured):
+def test_other_weights_in_the_same_file_are_another_row(openai_file, measured):
     seen, _ = measured
-    argv = [openai_file, '--datasets', 'voc21', '--methods', 'csa', *SMALL]
+    weights = Path('weights.pt')
+    weights.write_bytes(Path(openai_file).read_bytes())
+    argv = [str(weights), '--datasets', 'voc21', '--methods', 'csa', *SMALL]
     assert main(argv) == 0 and main(argv) == 0
     assert seen == ['csa']
-    other = Path('other.pt')
-    other.write_bytes(Path(openai_file).read_bytes() + b'\0')
-    assert main([str(other), *argv[1:]]) == 0
+    weights.write_bytes(weights.read_bytes() + b'\0')
+    assert main(argv) == 0
     assert seen == ['csa', 'csa']
 
 

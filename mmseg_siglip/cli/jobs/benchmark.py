@@ -115,8 +115,7 @@ def row_settings(cfg: Config, method: str, args: argparse.Namespace) -> dict[str
     loader = cfg.test_dataloader
     return settings(cfg) | dict(
         row=[dataset_name(cfg), method_label(method), encoder_label(cfg, args), args.protocol],
-        backbone=cfg.model.get('backbone', {}).get('pretrained'),
-        load_from=cfg.get('load_from'),
+        weights=[cfg.model.get('backbone', {}).get('pretrained'), cfg.get('load_from')],
         places={key: loader.dataset[key] for key in PLACES if key in loader.dataset},
         batch=loader.batch_size,
         pictures=str(args.save_vis or ''),

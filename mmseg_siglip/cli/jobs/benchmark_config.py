@@ -136,6 +136,8 @@ def encoders_of(args: argparse.Namespace) -> list[argparse.Namespace]:
     found = []
     for name in args.encoders:
         one, place = copy(args), Path(name).expanduser()
+        one.work_dir = args.work_dir / place.stem
+        one.save_vis = args.save_vis and args.save_vis / place.stem
         if place.exists() and place.suffix != '.py':
             one.checkpoint = name
         else:
@@ -157,6 +159,11 @@ def encoder_label(cfg: Config, args: argparse.Namespace) -> str:
 def prepare(cfg: Config, method: str, args: argparse.Namespace) -> Config:
     """The config of a row; `cfg` stays."""
     cfg = Config(deepcopy(cfg.to_dict()), filename=cfg.filename)
-    fields = PROTOCOLS[args.protocol](cfg, method) if args.protocol else None
+    fields = None
+    if args.protocol:
+        fields = PROTOCOLS[args.protocol](cfg, method)
+        set_fields(cfg, fields)
+        override(cfg, args.cfg_options)  # what a user says goes before what a paper says
+        fields = {key: value for key, value in fields.items() if key == 'attention'}
     set_options(cfg, method, args, fields)
     return cfg

@@ -21,8 +21,10 @@ def with_boundaries(cfg: Config) -> None:
     """Let a test measure boundaries, too."""
     evaluators = cfg.test_evaluator
     evaluators = list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
-    ignored = evaluators[0].get('ignore_index', 255)
-    cfg.test_evaluator = [*evaluators, dict(type='BoundaryIoUMetric', ignore_index=ignored)]
+    boundaries = dict(type='BoundaryIoUMetric')
+    if not any(evaluator['type'] == boundaries['type'] for evaluator in evaluators):
+        boundaries['ignore_index'] = evaluators[0].get('ignore_index', 255)
+        cfg.test_evaluator = [*evaluators, boundaries]
 
 
 def measure(

@@ -141,6 +141,9 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for name, panel in zip(datasets, panels, strict=True):
         panel.set(title=name, xscale='log', xlabel='seconds for an image', ylabel='mIoU, %')
         panel.grid(alpha=0.3)
+        panel.margins(x=0.2)
+        for axis in (panel.xaxis.set_major_formatter, panel.xaxis.set_minor_formatter):
+            axis('{x:g}')
         for row in measured:
             if row['dataset'] != name:
                 continue

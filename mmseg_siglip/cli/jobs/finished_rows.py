@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import mmseg_siglip
+from mmseg_siglip.cli.common import PACKAGE
 from mmseg_siglip.cli.jobs.stopwatch import machine
 from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.io.output_folder import digest_of
 
 Row = dict[str, Any]
+CODE = ('.py', '.txt')
 PART = 2**24  # bytes read at a time
 
 
@@ -31,10 +32,11 @@ class FinishedRows:
         self.folder = folder
 
     def path(self, settings: Mapping[str, Any]) -> Path:
-        """The file of a row: by its settings, the contents of what its model names, the release of
-        this package and the kind of machine."""
-        named = {name: contents(path) for name, path in sorted(files_in(settings['model']))}
-        depends = dict(settings=settings, files=named, version=mmseg_siglip.__version__)
+        """The file of a row: by its settings, the contents of what its ``model`` and ``weights``
+        name, the code of this package and the kind of machine."""
+        places = files_in([settings['model'], settings['weights']])
+        named = {name: contents(path) for name, path in sorted(places)}
+        depends = dict(settings=settings, files=named, code=contents(PACKAGE, CODE))
         return self.folder / f'{digest_of(dict(depends, machine=machine()))}.npz'
 
     def load(self, path: Path) -> tuple[Row, np.ndarray] | None:
@@ -67,9 +69,10 @@ def files_in(settings: object) -> Iterator[tuple[str, Path]]:
             yield settings, path
 
 
-def contents(path: Path) -> str:
-    """A digest of a file, or of all files of a folder."""
+def contents(path: Path, suffixes: Sequence[str] = ()) -> str:
+    """A digest of a file, or of all files of a folder, or of those that end so."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob('*') if p.is_file())
+    files = [file for file in files if not suffixes or file.suffix in suffixes]
     digest = hashlib.sha256()
     for file in files:
         status = file.stat()

@@ -11,7 +11,7 @@ def rows(tmp_path):
 
 
 def test_a_row_comes_back(rows):
-    path = rows.path(dict(model=dict(a=1)))
+    path = rows.path(dict(model=dict(a=1), weights=[]))
     assert rows.load(path) is None
     counts = np.arange(12).reshape(2, 2, 3)
     rows.save(path, dict(mIoU=3.5, published_mIoU=None), counts)
@@ -23,13 +23,22 @@ def test_another_setting_or_other_weights_are_another_row(rows, tmp_path, monkey
     weights = tmp_path / 'weights'
     weights.mkdir()
     (weights / 'a.bin').write_bytes(b'one')
-    given = dict(model=dict(parts=[dict(pretrained=str(weights))], scale=40), images=3)
+    given = dict(model=dict(parts=[dict(checkpoint=str(weights))]), weights=[None], images=3)
     paths = [rows.path(given), rows.path(given | dict(images=4))]
     (weights / 'a.bin').write_bytes(b'another')
     paths.append(rows.path(given))
+    (tmp_path / 'encoder.pt').write_bytes(b'one')
+    other = given | dict(weights=[str(tmp_path / 'encoder.pt'), None])
+    paths.append(rows.path(other))
+    (tmp_path / 'encoder.pt').write_bytes(b'another')
+    paths.append(rows.path(other))
     monkeypatch.setattr(finished_rows, 'machine', lambda: 'another machine')
     paths.append(rows.path(given))
-    assert len(set(paths)) == 4 and paths[-1] == rows.path(given)
+    monkeypatch.setattr(finished_rows, 'PACKAGE', weights)
+    paths.append(rows.path(given))
+    (weights / 'b.py').touch()
+    paths.append(rows.path(given))
+    assert len(set(paths)) == 8 and paths[-1] == rows.path(given)
 
 
 def test_what_is_no_file(tmp_path):

@@ -80,6 +80,9 @@ def test_an_option_outdoes_the_protocol(mine):
     cfg = prepared('voc21', 'mine', '--protocol', 'own', *options)
     assert cfg.model.logit_scale == 7 and cfg.model.test_cfg.crop_size == (64, 64)
     assert cfg.model.postprocessor is None
+    options = ['--cfg-options', 'model.prob_thd=0.7', 'model.attention=naclip']
+    model = prepared('voc21', 'mine', '--protocol', 'own', *options).model
+    assert model.prob_thd == 0.7 and model.attention.type == 'mine'
     assert prepared('voc21', 'csa', '--use-pamr').model.postprocessor.num_iter == 10
 
 
