@@ -67,7 +67,8 @@ class DenseMethodContract:
         return build_method(copy.deepcopy(spec))
 
     def dense(self, encoder, method, batch):
-        """(B, D, h, w) of a batch, each of whose elements is an image, or a window of one."""
+        """(B, D, h, w) of a batch, each of whose elements is an image, or a window of one; of a
+        method that gives one map for the image, (1, D, h, w)."""
         text = normalize(torch.randn(4, encoder.embed_dim, generator=torch.Generator()), dim=1)
         views = [
             View(
@@ -80,13 +81,18 @@ class DenseMethodContract:
         known = Surroundings(views, lambda: text, 20.0)
         return encoder.dense(torch.stack(list(batch)), attention=method, surroundings=known)
 
+    def grid_of(self, size, encoder):
+        """(h, w) of what it gives for a window of `size` (H, W)."""
+        grid = patch_grid(size, encoder.patch_size, encoder.image_size)
+        return tuple(self.finer * n for n in grid)
+
     @pytest.mark.parametrize('size', [(32, 32), (40, 72), (33, 47), (8, 8)])
     @torch.no_grad()
     def test_any_size_and_no_dependence_on_neighbours(self, encoder, method, size):
         batch = images(size, size, size)
         dense = self.dense(encoder, method, batch)
-        grid = patch_grid(size, encoder.patch_size, encoder.image_size)
-        assert dense.shape == (3, encoder.embed_dim, *(self.finer * n for n in grid))
+        count = 1 if method.whole else 3
+        assert dense.shape == (count, encoder.embed_dim, *self.grid_of(size, encoder))
         assert dense.isfinite().all()
         assert torch.equal(self.dense(encoder, method, batch), dense)
         if method.scope == 'window':
