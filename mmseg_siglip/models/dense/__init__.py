@@ -5,6 +5,7 @@ from mmseg_siglip.models.dense.gla_clip import GLACLIP
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
 from mmseg_siglip.models.dense.proxyclip import ProxyCLIP
+from mmseg_siglip.models.dense.stitched import Stitched
 from mmseg_siglip.models.dense.trident import Trident
 from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResidual
 from mmseg_siglip.models.dense.vanilla import Vanilla
@@ -17,6 +18,7 @@ __all__ = [
     'DenseMethod',
     'MaskCLIP',
     'ProxyCLIP',
+    'Stitched',
     'Trident',
     'Value',
     'ValueCLS',

@@ -16,9 +16,8 @@ from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.dense.correlation import mean_cosine, proxy, share_values
-from mmseg_siglip.models.dense.guided import Guided, resized
+from mmseg_siglip.models.dense.guided import Guided, pictured
 from mmseg_siglip.models.guides import SAMAttention, build_guide
-from mmseg_siglip.models.windows.splice import splice
 from mmseg_siglip.models.windows.stitch import resize_matrix
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
@@ -137,14 +136,7 @@ class Trident(Guided):
             return proxy(cosines, mean, beta=self.beta, gamma=self.gamma, first=queries.start)
 
         y = self.attend(trunk, seen.grid, lambda values: share_values(seen.x, values, weigh))
-        patch = trunk.encoder.patch_size
-        finer = round(seen.grid[1] / trunk.grid[1])
-        finer = max(n for n in range(1, max(1, finer) + 1) if patch % n == 0)
-        maps = y.transpose(1, 2).unflatten(2, seen.grid)
-        maps = resized(maps, tuple(finer * n for n in trunk.grid))
-        grid = patch_grid(trunk.extent, patch, trunk.encoder.image_size)
-        grid = tuple(finer * n for n in grid)
-        return splice(maps, trunk.boxes, patch // finer, trunk.extent, grid=grid)
+        return pictured(y.transpose(1, 2).unflatten(2, seen.grid), trunk)
 
     def by_sam(self, seen: SAMAttention, cells: Tensor) -> Tensor:
         """Cells (1, C, n_h, n_w) mixed by SAM, some queries at a time."""
