@@ -90,14 +90,18 @@ class DenseMethodContract:
         known = Surroundings(views, lambda: text, 20.0)
         return encoder.dense(torch.stack(list(batch)), attention=method, surroundings=known)
 
+    def grid_of(self, size, encoder):
+        """(h, w) of what it gives for a window of `size` (H, W)."""
+        grid = patch_grid(size, encoder.patch_size, encoder.image_size)
+        return tuple(self.finer * n for n in grid)
+
     @pytest.mark.parametrize('size', [(32, 32), (40, 72), (33, 47), (8, 8)])
     @torch.no_grad()
     def test_any_size_and_no_dependence_on_neighbours(self, encoder, method, size):
         batch = images(size, size, size)
         dense = self.dense(encoder, method, batch)
-        grid = patch_grid(size, encoder.patch_size, encoder.image_size)
         count = 1 if method.whole else 3
-        assert dense.shape == (count, encoder.embed_dim, *(self.finer * n for n in grid))
+        assert dense.shape == (count, encoder.embed_dim, *self.grid_of(size, encoder))
         assert dense.isfinite().all()
         assert torch.equal(self.dense(encoder, method, batch), dense)
         if method.scope == 'window':

@@ -16,6 +16,8 @@ from mmseg_siglip.models.dense.sc_clip import SCCLIP
 from mmseg_siglip.models.dense.scga import SCGA
 from mmseg_siglip.models.dense.scra import SCRA
 from mmseg_siglip.models.dense.sfp import SFP
+from mmseg_siglip.models.dense.stitched import Stitched
+from mmseg_siglip.models.dense.trident import Trident
 from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResidual
 from mmseg_siglip.models.dense.vanilla import Vanilla
 
@@ -38,6 +40,8 @@ __all__ = [
     'SCGA',
     'SCRA',
     'SFP',
+    'Stitched',
+    'Trident',
     'Value',
     'ValueCLS',
     'ValueResidual',

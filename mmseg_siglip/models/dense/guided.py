@@ -17,8 +17,10 @@ from torch.nn.functional import interpolate, normalize, pad
 from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
+from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.guides import Guide, build_guide
+from mmseg_siglip.models.windows.splice import splice
 from mmseg_siglip.precision import autocast
 
 GUIDE = dict(type='DINOGuide', pretrained='facebook/dino-vitb8')
@@ -56,11 +58,28 @@ class Guided(DenseMethod):
             grid: (g_h, g_w), that of the guide.
             mix: Values on it, heads side by side (B, M, C) float32, to the same shape.
         """
-        values = trunk.last.qkv()[2][:, :, trunk.prefix :]
-        heads, maps = values.shape[1], Tokens(merge_heads(values).float(), trunk.grid).map
+        maps, heads = values_of(trunk)
         with autocast('fp32', maps.device):
             mixed = mix(resized(maps, grid).flatten(2).transpose(1, 2))
         return trunk.last.out(split_heads(mixed, heads))
+
+
+def values_of(trunk: Trunk) -> tuple[Tensor, int]:
+    """Values of the last attention, heads side by side, (B, C, h, w) float32, and H."""
+    values = trunk.last.qkv()[2][:, :, trunk.prefix :]
+    return Tokens(merge_heads(values).float(), trunk.grid).map, values.shape[1]
+
+
+def pictured(maps: Tensor, trunk: Trunk) -> Tensor:
+    """Maps of all windows of a picture (n, C, g_h, g_w) as one (1, C, h_s, w_s), which spans the
+    encoder's patches of the picture: a whole number of cells to a patch's side, as many as come
+    near the windows' own and divide it."""
+    patch, wanted = trunk.encoder.patch_size, round(maps.shape[-1] / trunk.grid[1])
+    finer = max(n for n in range(1, max(1, wanted) + 1) if patch % n == 0)
+    maps = resized(maps, tuple(finer * n for n in trunk.grid))
+    grid = patch_grid(trunk.extent, patch, trunk.encoder.image_size)
+    grid = tuple(finer * n for n in grid)
+    return splice(maps, trunk.boxes, patch // finer, trunk.extent, grid=grid)
 
 
 def spanned_pixels(trunk: Trunk) -> Tensor:

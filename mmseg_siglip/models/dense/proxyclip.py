@@ -58,7 +58,7 @@ class ProxyCLIP(Guided):
         seen = self.look(trunk)
         mean = mean_cosine(seen.x)
         if self.parity:
-            mean = mean_cosine(seen.x.flatten(0, 1)[None]).expand_as(mean)
+            mean = mean.mean(0, keepdim=True).expand_as(mean)
 
         def weigh(cosines: Tensor, windows: slice, queries: slice) -> Tensor:
             first = None if self.parity else queries.start

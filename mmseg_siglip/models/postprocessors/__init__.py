@@ -5,6 +5,7 @@ from mmseg_siglip.models.postprocessors.propagation import PixelPropagation
 from mmseg_siglip.models.postprocessors.region_vote import RegionVote
 from mmseg_siglip.models.postprocessors.sam3_vote import SAM3Vote
 from mmseg_siglip.models.postprocessors.sam_proposals import SAMProposals
+from mmseg_siglip.models.postprocessors.sam_refine import SAMRefine
 
 __all__ = [
     'LabelStep',
@@ -14,4 +15,5 @@ __all__ = [
     'RegionVote',
     'SAM3Vote',
     'SAMProposals',
+    'SAMRefine',
 ]

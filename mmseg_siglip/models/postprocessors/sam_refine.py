@@ -1,0 +1,156 @@
+"""Trident's refinement of labels by SAM, https://arxiv.org/abs/2411.09219.
+
+Shapes: C classes, labels (H, W) and half of that (h, w), M blobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mmseg_siglip.models.labelling import Labels
+from mmseg_siglip.models.postprocessors.context import Context
+from mmseg_siglip.models.postprocessors.label_step import LabelStep
+from mmseg_siglip.models.sam.components import components
+from mmseg_siglip.models.sam.geometry import SAMFeatures
+from mmseg_siglip.precision import PRECISIONS, autocast
+from mmseg_siglip.registry import MODELS
+
+SOFT_FACTOR = 0.005
+"""Of a class's probabilities where they are a prompt."""
+
+
+@MODELS.register_module()
+class SAMRefine(LabelStep):
+    """Every blob of the labels asks SAM for its outline, and outlines compete by probability.
+
+    All at half the size. A blob, of pixels that touch by sides or corners, prompts by its box, its
+    likeliest pixel and its class's probabilities. Where an outline is believed, its pixels have the
+    class with sigmoid of SAM's logit times the class's probability; a blob whose outline is not
+    believed competes with its own pixels' probability. The best wins; other pixels keep their
+    labels. Was read in the published code, not run against it.
+
+    Args:
+        sam: Config of a `SAMAdapter`.
+        coarse_thd: Pixels whose best probability is lower are in no blob; see `trident.PUBLISHED`.
+        min_pixels: Smaller blobs, in pixels of half the size, do not ask.
+        min_iou: An outline is believed above this IoU, as SAM predicts it.
+        prompts_per_batch: Blobs decoded at a time.
+        precision: Number format of SAM's image encoder; its decoder runs in float32.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    needs_probabilities = True
+
+    def __init__(
+        self,
+        sam: Mapping,
+        *,
+        coarse_thd: float = 0.2,
+        min_pixels: int = 225,
+        min_iou: float = 0.8,
+        prompts_per_batch: int = 32,
+        precision: str = 'fp32',
+    ) -> None:
+        super().__init__()
+        for name, part in (('coarse_thd', coarse_thd), ('min_iou', min_iou)):
+            if not 0 <= part <= 1:
+                raise ValueError(f'SAMRefine: expected {name} in [0, 1], found {part}')
+        for name, count in (('min_pixels', min_pixels), ('prompts_per_batch', prompts_per_batch)):
+            if count < 1:
+                raise ValueError(f'SAMRefine: expected {name} of 1 or more, found {count}')
+        if precision not in PRECISIONS:
+            raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
+        self.sam = MODELS.build(sam).requires_grad_(False)
+        self.coarse_thd, self.min_pixels, self.min_iou = coarse_thd, min_pixels, min_iou
+        self.prompts_per_batch, self.precision = prompts_per_batch, precision
+
+    @torch.no_grad()
+    def forward(self, found: Labels, context: Context) -> Labels:
+        size = tuple(found.labels.shape)
+        half = tuple(max(1, side // 2) for side in size)
+        chances = interpolate(found.probabilities[None], size=half, mode='bilinear')[0]
+        labels = as_size(found.labels, half)
+        labels = torch.where(chances.amax(0) < self.coarse_thd, -1, labels)
+        parts, classes = components(labels.cpu().numpy(), self.min_pixels)
+        asking = [index for index, label in enumerate(classes) if label >= 0]
+        if not asking:
+            return found
+        blobs = torch.from_numpy(parts).to(labels.device)
+        best, winner = self._compete(context.pixels[0], chances, blobs, classes, asking)
+        taken = as_size(torch.where(best > 0, winner, -1), size)
+        refined = torch.where(taken >= 0, taken, found.labels)
+        scores = found.scores
+        if scores is not None:
+            scores = found.probabilities.gather(0, refined[None])[0]
+        return replace(found, labels=refined, scores=scores)
+
+    def _compete(
+        self, pixels: Tensor, chances: Tensor, blobs: Tensor, classes: list[int], asking: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """The highest bid for each pixel, 0 for none, and its class: two (h, w)."""
+        with autocast(self.precision, pixels.device):
+            features = self.sam.encode(pixels[None])
+        best, winner = torch.zeros_like(chances[0]), torch.full_like(blobs, -1, dtype=torch.long)
+        with autocast('fp32', pixels.device):
+            features = replace(
+                features,
+                embeddings=features.embeddings.float(),
+                high_resolution=tuple(x.float() for x in features.high_resolution),
+            )
+            for first in range(0, len(asking), self.prompts_per_batch):
+                some = asking[first : first + self.prompts_per_batch]
+                for index, logits, iou in zip(
+                    some, *self._ask(features, chances, blobs, classes, some), strict=True
+                ):
+                    chance = chances[classes[index]]
+                    if iou > self.min_iou:
+                        bid = torch.where(logits > 0, logits.sigmoid() * chance, 0)
+                    else:
+                        bid = torch.where(blobs == index, chance, 0)
+                    winner = torch.where(bid > best, classes[index], winner)
+                    best = torch.maximum(bid, best)
+        return best, winner
+
+    def _ask(
+        self,
+        features: SAMFeatures,
+        chances: Tensor,
+        blobs: Tensor,
+        classes: list[int],
+        indices: list[int],
+    ) -> tuple[Tensor, list[float]]:
+        """SAM's answers to some blobs, logits (m, h, w), and the IoU that it predicts of each."""
+        boxes, points = [], []
+        for index in indices:
+            rows, columns = np.nonzero((blobs == index).cpu().numpy())
+            boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            inside = chances[classes[index]].masked_fill(blobs != index, -1)
+            row, column = divmod(int(inside.argmax()), inside.shape[1])
+            points.append([column + 0.5, row + 0.5])
+        size = tuple(chances.shape[1:])
+        own = features.sizes[0]
+        scale = chances.new_tensor([own[1] / size[1], own[0] / size[0]])
+        points = chances.new_tensor(points)[None, :, None] * scale
+        boxes = chances.new_tensor(np.array(boxes, np.float32))[None] * scale.repeat(2)
+        ones = torch.ones(points.shape[:-1], device=points.device)
+        # As SAM has it, a box takes the place of the token "not a point".
+        click = self.sam.prompt_points(points, ones, features)[:, :, :-1]
+        sparse = torch.cat([click, self.sam.prompt_boxes(boxes, features)], dim=2)
+        soft = torch.stack([chances[classes[index]] for index in indices])[None]
+        soft = self.sam.from_image(soft, features, self.sam.mask_size)
+        soft = torch.where(soft > self.coarse_thd, soft * SOFT_FACTOR, 0)
+        logits, iou = self.sam.decode(features, sparse, self.sam.prompt_masks(soft))
+        return self.sam.to_image(logits[:, :, 0], features, size)[0], iou[0, :, 0].tolist()
+
+
+def as_size(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels (H, W) at a size, by the nearest pixel."""
+    return interpolate(labels[None, None].double(), size=size, mode='nearest')[0, 0].long()
