@@ -8,6 +8,7 @@ from mmseg_siglip.models.dense.gem import GEM
 from mmseg_siglip.models.dense.gla_clip import GLACLIP
 from mmseg_siglip.models.dense.itaclip import ITACLIP
 from mmseg_siglip.models.dense.lposs import LPOSS
+from mmseg_siglip.models.dense.mask_crop import MaskCrop
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
 from mmseg_siglip.models.dense.proxyclip import ProxyCLIP
@@ -17,6 +18,7 @@ from mmseg_siglip.models.dense.scga import SCGA
 from mmseg_siglip.models.dense.scra import SCRA
 from mmseg_siglip.models.dense.sfp import SFP
 from mmseg_siglip.models.dense.stitched import Stitched
+from mmseg_siglip.models.dense.textregion import TextRegion
 from mmseg_siglip.models.dense.trident import Trident
 from mmseg_siglip.models.dense.value import MaskCLIP, Value, ValueCLS, ValueResidual
 from mmseg_siglip.models.dense.vanilla import Vanilla
@@ -33,6 +35,7 @@ __all__ = [
     'ITACLIP',
     'LPOSS',
     'MaskCLIP',
+    'MaskCrop',
     'NACLIP',
     'ProxyCLIP',
     'ResCLIP',
@@ -41,6 +44,7 @@ __all__ = [
     'SCRA',
     'SFP',
     'Stitched',
+    'TextRegion',
     'Trident',
     'Value',
     'ValueCLS',
