@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk
 from mmseg_siglip.models.dense import build_method
-from mmseg_siglip.models.dense.cliptrase import PUBLISHED, cluster_map, correlation
+from mmseg_siglip.models.dense.cliptrase import CLUSTERS, cluster_map, correlation
 
 FILE = 'cliptrase_tiny12'
 PICTURES = dict(native=(31, 224, 224), wide=(32, 224, 336))
@@ -29,7 +29,7 @@ def cases(golden: Golden) -> Iterator[Case]:
         return golden.clip().trunk(golden.picture(*PICTURES[picture]), surroundings=known)
 
     def method(size: int = 224, **options):
-        found = PUBLISHED[size]
+        found = CLUSTERS[size]
         return build_method(
             dict(type='cliptrase', eps=found['eps'], least=found['least'], parity=True, **options)
         )
@@ -67,7 +67,7 @@ def cases(golden: Golden) -> Iterator[Case]:
     for picture in PICTURES:
         yield Case('cliptrase', FILE, f'feat_{picture}', partial(features, picture))
         yield Case('cliptrase', FILE, f'corr_{picture}', lambda p=picture: points(p)[::7])
-        for size, found in PUBLISHED.items():
+        for size, found in CLUSTERS.items():
             key = f'labels_{picture}_{found["eps"]}_{found["least"]}'
             yield Case('cliptrase', FILE, key, partial(labels, picture, size))
         for key, of in (('pred_before', before), ('cluster', places), ('pred_after', after)):

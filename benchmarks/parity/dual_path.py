@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.backbones.trunk import Surroundings
-from mmseg_siglip.models.dense.clip_surgery import PUBLISHED as SURGERY
-from mmseg_siglip.models.dense.gem import PUBLISHED
+from mmseg_siglip.models.dense.clip_surgery import SETTINGS as SURGERY
+from mmseg_siglip.models.dense.gem import SETTINGS as GEM
 from mmseg_siglip.models.scores.feature_surgery import feature_surgery
 
 PICTURES = dict(native=(31, 224, 224), wide=(32, 224, 336))
@@ -34,12 +34,12 @@ def cases(golden: Golden) -> Iterator[Case]:
     for name, picture in PICTURES.items():
         for variant, options in VARIANTS.items():
             for key in {f'gem_{name}{variant}', f'gem{variant}_{name}'}:
-                yield gem_case(key, lambda p=picture, o=options: gem(p, o, PUBLISHED['backbone']))
+                yield gem_case(key, lambda p=picture, o=options: gem(p, o, GEM['backbone']))
         yield gem_case(f'gem_ori_{name}', lambda p=picture: ordinary(golden, p))
     yield gem_case('gem_wide_offsetpos', lambda: gem(PICTURES['wide'], {}, {}))
     yield gem_case('gem_text', lambda: words(golden))
     yield gem_case(
-        'gem_heat_native', lambda: heat(gem(PICTURES['native'], {}, PUBLISHED['backbone']), golden)
+        'gem_heat_native', lambda: heat(gem(PICTURES['native'], {}, GEM['backbone']), golden)
     )
 
     native = PICTURES['native']
@@ -55,12 +55,12 @@ def gem_case(key: str, run) -> Case:
 
 
 def ordinary(golden: Golden, picture: tuple) -> Tensor:
-    encoder = golden.clip(**PUBLISHED['backbone'])
+    encoder = golden.clip(**GEM['backbone'])
     return rows(encoder.dense(golden.picture(*picture), attention='vanilla'))
 
 
 def words(golden: Golden) -> Tensor:
-    prompts = [PUBLISHED['template'].format(name) for name in NAMES]
+    prompts = [GEM['template'].format(name) for name in NAMES]
     return normalize(golden.clip().encode_text(prompts), dim=-1)
 
 

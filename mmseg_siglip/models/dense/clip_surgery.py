@@ -15,7 +15,7 @@ from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.scores.feature_surgery import feature_surgery
 from mmseg_siglip.registry import DENSE_METHODS
 
-PUBLISHED = dict(
+SETTINGS = dict(
     image_sizes=((224, 224), (512, 512)),
     backbone=dict(position_mode='bilinear', position_offset=0.0),
 )

@@ -24,7 +24,7 @@ from mmseg_siglip.registry import DENSE_METHODS
 FINER = 4
 MEDIAN = 7
 
-PUBLISHED = MappingProxyType(
+CLUSTERS = MappingProxyType(
     {
         224: MappingProxyType(dict(short_side=224, eps=0.7, least=3)),
         336: MappingProxyType(dict(short_side=336, eps=1.1, least=7)),

@@ -26,21 +26,22 @@ from mmseg_siglip.registry import DENSE_METHODS
 GUIDE = MappingProxyType(dict(type='DINOGuide', pretrained='facebook/dino-vitb8', site='q+k'))
 MERGED = 10_000  # the label of the first region that was merged of others
 SPATIAL = MappingProxyType({12: 5, 24: 12, 32: 28})
-PUBLISHED = MappingProxyType(
-    {
-        'voc20': dict(short_side=336, crop_size=336, stride=112, logit_scale=40.0),
-        'voc21': dict(short_side=336, crop_size=336, stride=112, logit_scale=40.0, prob_thd=0.2),
-        'coco_object': dict(
-            short_side=336, crop_size=336, stride=112, logit_scale=40.0, prob_thd=0.25
-        ),
-        'coco_stuff164k': dict(short_side=336, crop_size=336, stride=112, logit_scale=40.0),
-        'pascal_context59': dict(short_side=336, crop_size=336, stride=112, logit_scale=40.0),
-        'pascal_context60': dict(
-            short_side=336, crop_size=336, stride=112, logit_scale=40.0, prob_thd=0.15
-        ),
-        'ade20k': dict(short_side=448, crop_size=336, stride=112, logit_scale=40.0),
-        'cityscapes': dict(short_side=448, crop_size=224, stride=112, logit_scale=40.0),
-    }
+SLIDE = dict(
+    short_side=336,
+    crop_size=336,
+    stride=112,
+    logit_scale=40,
+    label_steps=[dict(type='RegionVote')],
+)
+PUBLISHED = dict(
+    voc21=dict(SLIDE, prob_thd=0.2, area_thd=None),
+    voc20=SLIDE,
+    context60=dict(SLIDE, prob_thd=0.15),
+    context59=SLIDE,
+    coco_object=dict(SLIDE, prob_thd=0.25),
+    coco_stuff=SLIDE,
+    cityscapes=dict(SLIDE, short_side=448, crop_size=224),
+    ade20k=dict(SLIDE, short_side=448),
 )
 """Settings of the authors' configurations on CLIP B/16, each with map correction (`RegionVote`)."""
 

@@ -15,7 +15,7 @@ from mmseg_siglip.models.dense.dual_path import DUAL_BLOCKS, check_dual_blocks, 
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.registry import DENSE_METHODS
 
-PUBLISHED = dict(
+SETTINGS = dict(
     image_size=(448, 448),
     template='a photo of a {}.',
     backbone=dict(position_antialias=True, position_offset=0.0),

@@ -17,12 +17,16 @@ from mmseg_siglip.models.dense.correlation import mean_cosine, proxy, share_valu
 from mmseg_siglip.models.dense.guided import GUIDE, Guided
 from mmseg_siglip.registry import DENSE_METHODS
 
+SLIDE = dict(short_side=336, crop_size=224, stride=112, method=dict(rho=0.55))
 PUBLISHED = dict(
-    common=dict(encoder='ViT-B/16', short_side=336, crop_size=224, stride=112, rho=0.55),
-    cityscapes=dict(short_side=560),
-    voc21=dict(prob_thd=0.1),
-    context60=dict(prob_thd=0.1),
-    coco_object=dict(prob_thd=0.1),
+    voc21=dict(SLIDE, prob_thd=0.1),
+    voc20=SLIDE,
+    context60=dict(SLIDE, prob_thd=0.1),
+    context59=SLIDE,
+    coco_object=dict(SLIDE, prob_thd=0.1),
+    coco_stuff=SLIDE,
+    cityscapes=dict(SLIDE, short_side=560),
+    ade20k=SLIDE,
 )
 """Settings of its repository; its scripts say rho 0.6, as its text does, and run with 0.55."""
 

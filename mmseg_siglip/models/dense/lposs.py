@@ -22,16 +22,21 @@ from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
 GUIDE = MappingProxyType(dict(type='DINOGuide', pretrained='facebook/dino-vitb16', site='v'))
-PUBLISHED = MappingProxyType(
-    dict(
-        short_side=448,
-        crop_size=224,
-        stride=112,
-        position_offset=0.0,
-        pretrained='ViT-B-16:laion2b_s34b_b88k',
-    )
+SLIDE = dict(short_side=448, crop_size=224, stride=112, prob_thd=0.0, area_thd=None)
+PUBLISHED = dict.fromkeys(
+    (
+        'voc21',
+        'voc20',
+        'context60',
+        'context59',
+        'coco_object',
+        'coco_stuff',
+        'cityscapes',
+        'ade20k',
+    ),
+    SLIDE,
 )
-"""The settings of all eight data sets; no scale, no threshold."""
+"""The same for all; on open_clip's ``ViT-B-16:laion2b_s34b_b88k``, with ``position_offset=0``."""
 
 
 @DENSE_METHODS.register_module(name='lposs')

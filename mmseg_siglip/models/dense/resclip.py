@@ -50,6 +50,17 @@ PUBLISHED = MappingProxyType(
         ),
     )
 )
+PUBLISHED_MIOU = dict(
+    voc21=61.1,
+    context60=33.5,
+    coco_object=35.0,
+    voc20=86.0,
+    cityscapes=35.9,
+    context59=36.8,
+    ade20k=18.0,
+    coco_stuff=24.7,
+)
+SOURCE = 'https://github.com/yvhangyang/ResCLIP, on NACLIP'
 """Settings for CLIP B/16 by data set, https://github.com/yvhangyang/ResCLIP. None are published for
 L/14."""
 

@@ -17,7 +17,7 @@ from mmseg_siglip.registry import DENSE_METHODS
 SHARPNESS = 10.0
 
 WINDOWS = dict(crop_size=336, stride=224, logit_scale=100)
-PUBLISHED = dict(
+RESOLUTIONS = dict(
     low=WINDOWS | dict(short_side=336, crop_size=224, stride=112),
     mid=WINDOWS | dict(short_side=576),
     high=WINDOWS | dict(short_side=672),

@@ -6,8 +6,6 @@ make a grid (h, w), M = h*w; R regions, C channels, D joint channels, Q words.
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
@@ -21,19 +19,18 @@ from mmseg_siglip.models.dense.region_masks import paint, region_masks, whole_im
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
-PUBLISHED = MappingProxyType(
-    {
-        'voc20': dict(short_side=672, logit_scale=50.0),
-        'voc21': dict(short_side=672, logit_scale=50.0, prob_thd=0.4),
-        'coco_object': dict(short_side=672, logit_scale=50.0, prob_thd=0.5),
-        'coco_stuff164k': dict(short_side=896, logit_scale=50.0),
-        'pascal_context59': dict(short_side=672, logit_scale=50.0),
-        'pascal_context60': dict(short_side=672, logit_scale=50.0, prob_thd=0.35),
-        'ade20k': dict(short_side=672, logit_scale=50.0),
-        'cityscapes': dict(short_side=1344, logit_scale=50.0, wholes=2),
-    }
+WHOLE = dict(short_side=672, crop_size=None, logit_scale=50, method=dict(side=336))
+PUBLISHED = dict(
+    voc21=dict(WHOLE, prob_thd=0.4, area_thd=None),
+    voc20=WHOLE,
+    context60=dict(WHOLE, prob_thd=0.35),
+    context59=WHOLE,
+    coco_object=dict(WHOLE, prob_thd=0.5),
+    coco_stuff=dict(WHOLE, short_side=896),
+    cityscapes=dict(WHOLE, short_side=1344, method=dict(side=336, wholes=2)),
+    ade20k=WHOLE,
 )
-"""Settings of the authors' configurations, all with ``side=336`` and ``test_cfg.mode='whole'``."""
+"""Settings of the authors' configurations."""
 
 
 @DENSE_METHODS.register_module(name='textregion')

@@ -25,30 +25,34 @@ from mmseg_siglip.registry import DENSE_METHODS
 DINO = dict(type='DINOGuide', pretrained='facebook/dino-vitb16')
 SAM = dict(type='SAMGuide', pretrained='facebook/sam-vit-base')
 MOST, FLOOR = 0.9, 0.6
+SLIDE = dict(crop_size=336, stride=224, logit_scale=40, method=dict(sharpness=1.2, negative=True))
+POSITIVE = dict(sharpness=1.2, negative=False)
 PUBLISHED = dict(
-    common=dict(
-        encoder='ViT-B/16',
-        crop_size=336,
-        stride=224,
-        logit_scale=40.0,
-        sharpness=1.2,
-        negative=True,
-    ),
-    voc21=dict(short_side=448, coarse_thd=0.2, prob_thd=0.2, miou=67.1),
-    voc20=dict(short_side=336, stride=112, sharpness=0.0, coarse_thd=0.2, miou=84.5),
-    coco_object=dict(short_side=448, coarse_thd=0.25, prob_thd=0.25, miou=41.1),
-    coco_stuff=dict(short_side=448, coarse_thd=0.05, miou=28.3),
-    context60=dict(short_side=576, coarse_thd=0.15, prob_thd=0.15, miou=38.6),
-    context59=dict(short_side=576, coarse_thd=0.15, miou=42.2),
-    ade20k=dict(short_side=576, negative=False, coarse_thd=0.05, miou=21.9),
-    cityscapes=dict(
-        short_side=688, sharpness=3.0, negative=False, columns=2, coarse_thd=0.1, miou=42.9
-    ),
-    ade847=dict(short_side=448, coarse_thd=0.2),
-    pascal459=dict(short_side=448, coarse_thd=0.2),
+    voc21=dict(SLIDE, short_side=448, prob_thd=0.2, area_thd=None),
+    voc20=dict(SLIDE, short_side=336, stride=112, method=dict(sharpness=0.0, negative=True)),
+    context60=dict(SLIDE, short_side=576, prob_thd=0.15),
+    context59=dict(SLIDE, short_side=576),
+    coco_object=dict(SLIDE, short_side=448, prob_thd=0.25),
+    coco_stuff=dict(SLIDE, short_side=448),
+    cityscapes=dict(SLIDE, short_side=688, method=dict(sharpness=3.0, negative=False, columns=2)),
+    ade20k=dict(SLIDE, short_side=576, method=POSITIVE),
+    ade847=dict(SLIDE, short_side=448),
+    context459=dict(SLIDE, short_side=448),
 )
-"""Settings of https://github.com/YuHengsss/Trident and its mIoU with OpenAI's B/16, DINO B/16 and
-SAM-B, refined; `coarse_thd` is that of `SAMRefine`."""
+"""Settings of https://github.com/YuHengsss/Trident for OpenAI's B/16, DINO B/16 and SAM-B."""
+COARSE_THD = dict(
+    voc21=0.2,
+    voc20=0.2,
+    context60=0.15,
+    context59=0.15,
+    coco_object=0.25,
+    coco_stuff=0.05,
+    cityscapes=0.1,
+    ade20k=0.05,
+    ade847=0.2,
+    context459=0.2,
+)
+"""``coarse_thd`` of `SAMRefine` for each data set."""
 
 
 @DENSE_METHODS.register_module(name='trident')

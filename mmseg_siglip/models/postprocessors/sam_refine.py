@@ -37,7 +37,7 @@ class SAMRefine(LabelStep):
 
     Args:
         sam: Config of a `SAMAdapter`.
-        coarse_thd: Pixels whose best probability is lower are in no blob; see `trident.PUBLISHED`.
+        coarse_thd: Pixels whose best probability is lower are in no blob; see `trident.COARSE_THD`.
         min_pixels: Smaller blobs, in pixels of half the size, do not ask.
         min_iou: An outline is believed above this IoU, as SAM predicts it.
         prompts_per_batch: Blobs decoded at a time.

@@ -1,3 +1,4 @@
+import inspect
 import sys
 
 import pytest
@@ -7,8 +8,16 @@ from mmengine.config import Config
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.benchmark import find_config, published
 from mmseg_siglip.cli.jobs.benchmark_config import prepare
-from mmseg_siglip.cli.jobs.protocol import COMMON, method_fields, method_label
+from mmseg_siglip.cli.jobs.protocol import (
+    COMMON,
+    GEOMETRY,
+    method_data,
+    method_fields,
+    method_label,
+)
+from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.dense import DenseMethod, build_method
+from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.registry import DENSE_METHODS, MODELS
 
 
@@ -37,6 +46,22 @@ def mine(monkeypatch):
     Mine.__module__ = module.__name__
     monkeypatch.setitem(DENSE_METHODS.module_dict, 'mine', Mine)
     return module
+
+
+@pytest.mark.parametrize('name', method_names())
+def test_what_methods_publish_is_of_data_sets_that_there_are(name):
+    """And says what the protocol, the method and the segmentor understand."""
+    kind = DENSE_METHODS.get(name)
+    settings = method_data(name, 'PUBLISHED', {})
+    assert set(method_data(name, 'PUBLISHED_MIOU', {})) <= set(settings)
+    known = {*GEOMETRY, 'method', *inspect.signature(SCLIPSegmentor).parameters}
+    arguments = {
+        argument for base in kind.__mro__ for argument in inspect.signature(base).parameters
+    }
+    for dataset, given in settings.items():
+        assert find_config(dataset).is_file()
+        assert set(given) <= known
+        assert set(given.get('method', {})) <= arguments | {'type'}
 
 
 def scale(cfg):

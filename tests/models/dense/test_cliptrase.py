@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity, interpolate, normalize
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.models.backbones.trunk import Surroundings
 from mmseg_siglip.models.dense import build_method
-from mmseg_siglip.models.dense.cliptrase import PUBLISHED, cluster_map, correlation, median
+from mmseg_siglip.models.dense.cliptrase import CLUSTERS, cluster_map, correlation, median
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 
 LOOSE = dict(type='cliptrase', eps=0.5, least=2)
@@ -189,8 +189,8 @@ def test_bad_input(options):
         build_method(dict(type='cliptrase', **options))
 
 
-@pytest.mark.parametrize('side', PUBLISHED)
+@pytest.mark.parametrize('side', CLUSTERS)
 def test_defaults_are_near_what_is_published(side):
-    points, published = torch.zeros((side // 16) ** 2, 1), PUBLISHED[side]
+    points, published = torch.zeros((side // 16) ** 2, 1), CLUSTERS[side]
     assert abs(0.05 * len(points) ** 0.5 - published['eps']) <= 0.05 + 1e-9
     assert max(2, round(len(points) / 64)) == published['least']
