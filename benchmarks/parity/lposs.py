@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.dense.guided import look
-from mmseg_siglip.models.dense.lposs import LPOSS
+from mmseg_siglip.models.dense.lposs import LPOSS, LPOSSPlus
 
 FILE = 'lposs_tiny'
 NAMES = ('native', 'wide', 'slide', 'slide_bg', 'plus_native', 'plus_wide', 'plus_slide')
@@ -35,11 +35,11 @@ def one(golden: Golden, name: str) -> Iterator[Case]:
 
     size, original = (tuple(map(int, told(field))) for field in ('hw', 'ori'))
     slides, plus = 'slide' in name, name.startswith('plus')
-    method = LPOSS(guide(golden, 'dino16', 'v'), neighbours=int(told('k', 400)), parity=True)
+    kind = LPOSSPlus if plus else LPOSS
+    method = kind(guide=guide(golden, 'dino16', 'v'), neighbours=int(told('k', 400)), parity=True)
     model = segmentor(
         golden,
         method,
-        postprocessor=dict(type='PixelPropagation') if plus else None,
         test_cfg=dict(crop_size=224, stride=112) if slides else dict(crop_size=size, stride=size),
     )
     model.backbone.position_offset = 0.0

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
@@ -45,6 +45,7 @@ class Method(Protocol):
     sites: Sequence[str]
     normalise: bool
     uses_regions: bool
+    refiners: Sequence[nn.Module]
     pools: bool
     prepares: bool
     scores: bool

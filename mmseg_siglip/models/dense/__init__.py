@@ -7,7 +7,7 @@ from mmseg_siglip.models.dense.csa import CorrelativeSelfAttention
 from mmseg_siglip.models.dense.gem import GEM
 from mmseg_siglip.models.dense.gla_clip import GLACLIP
 from mmseg_siglip.models.dense.itaclip import ITACLIP
-from mmseg_siglip.models.dense.lposs import LPOSS
+from mmseg_siglip.models.dense.lposs import LPOSS, LPOSSPlus
 from mmseg_siglip.models.dense.mask_crop import MaskCrop
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.naclip import NACLIP
@@ -34,6 +34,7 @@ __all__ = [
     'GLACLIP',
     'ITACLIP',
     'LPOSS',
+    'LPOSSPlus',
     'MaskCLIP',
     'MaskCrop',
     'NACLIP',

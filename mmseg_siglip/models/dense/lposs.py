@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.dense.guided import Guided, look, resized, spanned_pixels
-from mmseg_siglip.models.postprocessors.propagation import conjugate_gradients
+from mmseg_siglip.models.postprocessors.propagation import PixelPropagation, conjugate_gradients
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
@@ -51,8 +52,7 @@ class LPOSS(Guided):
     pixels; a pair that chose one another counts twice. With W the normalised weights, (I - a W) x =
     y is solved by `steps` of conjugate gradients, in float64 and for all words at once.
 
-    With `PixelPropagation` as postprocessor it is LPOSS+. CLIP's positions are resampled without
-    an offset there, ``position_offset=0``.
+    CLIP's positions are resampled without an offset there, ``position_offset=0``.
 
     Args:
         guide: A guide, see `build_guide`; LPOSS reads ``v`` of DINO B/16.
@@ -139,6 +139,20 @@ class LPOSS(Guided):
         both = torch.cat([weights, weights])
         shape = (count, count)
         return torch.sparse_coo_tensor(pairs, both, shape, check_invariants=False).coalesce()
+
+
+@DENSE_METHODS.register_module(name='lposs_plus')
+class LPOSSPlus(LPOSS):
+    """LPOSS, whose merged scores spread over the pixels of the image, too.
+
+    Args:
+        pixels: Arguments of `PixelPropagation`.
+        options: See `LPOSS`.
+    """
+
+    def __init__(self, *, pixels: Mapping | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.refiners = nn.ModuleList([PixelPropagation(**pixels or {})])
 
 
 def filled(trunk: Trunk) -> Tensor:

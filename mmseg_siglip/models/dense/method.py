@@ -46,6 +46,7 @@ class DenseMethod(nn.Module):
         sites: Where it can work, see `mmseg_siglip.models.backbones.site`.
         normalise: Whether features are brought to unit length before they meet words.
         uses_regions: Whether it asks for `Trunk.regions`.
+        refiners: Postprocessors that are part of it, in front of all others.
         pools: Whether it asks for the encoder's own vector of an image or of its regions, which all
             of the encoder is read for.
     """
@@ -60,6 +61,10 @@ class DenseMethod(nn.Module):
     normalise: bool = True
     uses_regions: bool = False
     pools: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refiners = nn.ModuleList()
 
     def check(self, encoder: VisionLanguageBackbone) -> None:
         """Refuse an encoder that lacks what the method needs.

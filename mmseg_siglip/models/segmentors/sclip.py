@@ -14,7 +14,7 @@ from functools import partial
 
 import torch
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.backbones.trunk import (
@@ -261,7 +261,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             cosines = self.method.score(cosines, features, trunk)
             for step in self.score_steps:
                 cosines = step(cosines, features, trunk)
-        asked = self.postprocessors or self.label_steps
+        asked = self._refining or self.label_steps
         return torch.cat([cosines, features], dim=1) if asked else cosines
 
     def _parts(
@@ -341,12 +341,16 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         grid = patch_grid(windows.size, patch, self.backbone.image_size)
         return Stitch.over(cells, windows, tuple(n * patch for n in grid), size)
 
+    @property
+    def _refining(self) -> list[nn.Module]:
+        return [*self.method.refiners, *self.postprocessors]
+
     def _refined(self, seen: Seen, size: tuple[int, int], context: Context) -> Rows:
         """Cosines of an output of `size`, behind all postprocessors."""
-        if not self.postprocessors:
+        if not self._refining:
             return self._stitch(seen.cosines, seen.windows, size).rows
         planes = None
-        for step in self.postprocessors:
+        for step in self._refining:
             at = size if getattr(step, 'at', 'output') == 'output' else seen.size
             if planes is None:
                 planes = self._stitch(seen.cosines, seen.windows, at).rows(0, at[0])[None]

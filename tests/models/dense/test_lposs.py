@@ -10,6 +10,7 @@ from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.models.backbones.trunk import Surroundings, View
 from mmseg_siglip.models.dense import LPOSS
 from mmseg_siglip.models.dense.lposs import cell_centres, filled
+from mmseg_siglip.models.postprocessors import PixelPropagation
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 
 BOXES = [(0, 0, 24, 32), (8, 16, 24, 32)]
@@ -142,14 +143,19 @@ def test_lposs_plus_in_a_segmentor(openai_file):
         dict(pretrained=openai_file),
         ['cat', 'sky'],
         templates='plain',
-        attention=dict(type='lposs', guide=tiny_guide(site='v')),
-        postprocessor=dict(type='PixelPropagation', radius=2),
+        attention=dict(type='lposs_plus', guide=tiny_guide(site='v'), pixels=dict(radius=2)),
         test_cfg=dict(crop_size=(24, 32), stride=(16, 24)),
     ).eval()
     images = [torch.randn(3, 33, 45), torch.randn(3, 24, 40)]
     (first, second), (alone,) = model.predict(images), model.predict(images[:1])
     assert torch.equal(first.pred_sem_seg.data, alone.pred_sem_seg.data)
     assert second.pred_sem_seg.data.shape == (1, 24, 40)
+    before = model._forward(images[:1])[0]
+    seen = next(model._look(images[:1], [None]))
+    context = model._context(seen, seen.size)
+    (wanted,) = PixelPropagation(radius=2)(None, before[None], context)
+    assert_close(model._refined(seen, seen.size, context)(0, 33), wanted)
+    assert (wanted - before).abs().max() > 1e-3
 
 
 def test_bad_input():
