@@ -56,8 +56,8 @@ class SAM3Adapter(BaseModule):
         tokenizer: Folder or Hub id of the tokenizer, where it is not beside the weights.
         image_size: Side in pixels of the square that images are stretched to; the checkpoint's own
             by default (1008). Cost of the encoder grows with its square.
-        words_per_batch: Words that are looked for at a time. At full size each needs about 1 GB in
-            float32 meanwhile.
+        words_per_batch: Words that callers of `find` ask for at a time. At full size each needs
+            about 0.5 GB in float32 meanwhile.
         attention: ``sdpa`` or ``eager``, in transformers' terms.
         revision: Commit of a Hub id.
 

@@ -201,7 +201,7 @@ def segmentor(siglip_folder, **postprocessor):
         )
     )
     if postprocessor:
-        sam = disturb(model.postprocessor.proposer.sam.model)
+        sam = disturb(model.postprocessors[0].proposer.sam.model)
         sam.mask_decoder.iou_prediction_head.proj_out.bias.fill_(1.0)  # random masks, but trusted
     return model.eval()
 
@@ -239,7 +239,7 @@ def test_what_the_segmentor_gives(siglip_folder, sam_config, monkeypatch):
         seen.update(images=images, context=context)
         return logits
 
-    monkeypatch.setattr(model.postprocessor, 'forward', spy)
+    monkeypatch.setattr(model.postprocessors[0], 'forward', spy)
     raw = torch.randint(0, 256, (3, 40, 56)).float()
     mean, std = (torch.tensor(v)[:, None, None] for v in (model.backbone.mean, model.backbone.std))
     predictions(model, [(raw - mean) / std])

@@ -9,6 +9,8 @@ from mmseg.structures import SegDataSample
 from torch import nn
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.models.dense import DenseMethod
 from mmseg_siglip.models.postprocessors import SAM3Vote
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.sam import SAM3Regions
@@ -206,6 +208,42 @@ def test_weights_and_nothing_found(dense, found):
 def test_refusals_of_the_vote(found, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         SAM3Vote(dict(type='FixedRegions', found=found), **options)
+
+
+class Seeing(DenseMethod):
+    """The encoder's own tokens; notes which regions it was given."""
+
+    sites, uses_regions = ('trunk',), True
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, trunk):
+        self.seen += trunk.regions
+        return Tokens(trunk.output(-1), trunk.grid, trunk.prefix)
+
+
+@pytest.mark.parametrize('least', ['middle', 1.0])
+def test_as_the_regions_of_a_method(siglip_folder, sam, middle, least):
+    """Also where nothing is found."""
+    least = middle if least == 'middle' else least
+    method = Seeing()
+    model = MODELS.build(
+        dict(
+            type='SCLIPSegmentor',
+            backbone=dict(type='SigLIPBackbone', pretrained=siglip_folder),
+            vocabulary=['cat', 'dog', 'sky, grass'],
+            templates='plain',
+            regions=dict(type='SAM3Regions', sam=sam, min_score=least),
+            test_cfg=dict(crop_size=(32, 32), stride=(32, 32)),
+        )
+    ).eval()
+    model.method = method
+    model.predict([torch.randn(3, 32, 64)])
+    assert [tuple(regions.shape[-2:]) for regions in method.seen] == [(32, 32)] * 2
+    assert all(regions.dtype == torch.bool for regions in method.seen)
+    assert all(bool(len(regions)) == (least == middle) for regions in method.seen)
 
 
 def test_in_a_segmentor(siglip_folder, sam, middle):
