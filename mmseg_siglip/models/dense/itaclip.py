@@ -14,16 +14,11 @@ from torch import Tensor
 from torch.nn.functional import conv2d, normalize
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.block import attend
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
 from mmseg_siglip.models.dense.method import DenseMethod
-from mmseg_siglip.models.dense.rows import (
-    attend_by_rows,
-    logits_of,
-    maps_of,
-    mean_maps,
-    scaled_blocks,
-)
+from mmseg_siglip.models.dense.middle import attend_as, keep_inputs, scaled_blocks
 from mmseg_siglip.models.dense.semantic_feedback import spanned
 from mmseg_siglip.registry import DENSE_METHODS
 
@@ -115,23 +110,13 @@ class ITACLIP(DenseMethod):
 
     def alone(self, trunk: Trunk) -> Tokens | Tensor:
         """What the attention gives on one view."""
-        blocks = [trunk.index(block) for block in self.blocks or scaled_blocks(BLOCKS, trunk)]
-        trunk.keep([block - 1 for block in blocks if block])
+        keep_inputs(trunk, self.blocks or scaled_blocks(BLOCKS, trunk))
         return trunk.last.run(self)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor:
-        blocks = sorted(map(trunk.index, self.blocks or scaled_blocks(BLOCKS, trunk)))
-        middle = mean_maps(
-            [maps_of(trunk, block, 'qq kk') for block in blocks],
-            heads=trunk.surroundings.site == 'trunk',
-        )
-        own = [logits_of(part, part) for part in (q, k)]
-
-        def rows(chunk: slice) -> Tensor:
-            last = sum(logits(chunk).softmax(-1) for logits in own)
-            return (last + middle(chunk)) / 2
-
-        return attend_by_rows(rows, v)
+        blocks = self.blocks or scaled_blocks(BLOCKS, trunk)
+        middle = attend_as(trunk, blocks, v, ('qq', 'kk'))
+        return (attend(q, q, v) + attend(k, k, v) + middle) / 2
 
 
 def grey(images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """ResCLIP, https://arxiv.org/abs/2411.15851.
 
-Shapes: B images, H heads, N tokens, M queries of a chunk, d per head, Q words, grid (h, w).
+Shapes: B images, H heads, N tokens, d per head, Q words, grid (h, w).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.block import Residual
+from mmseg_siglip.models.backbones.block import Residual, attend
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
 from mmseg_siglip.models.dense.method import DenseMethod
+from mmseg_siglip.models.dense.middle import keep_inputs, scaled_blocks
 from mmseg_siglip.models.dense.naclip import gaussian_bias
 from mmseg_siglip.models.dense.residual_cross import ResidualCross
-from mmseg_siglip.models.dense.rows import RowsOf, attend_by_rows, logits_of, scaled_blocks
 from mmseg_siglip.models.dense.semantic_feedback import feedback, patch_labels
 from mmseg_siglip.registry import DENSE_METHODS
 
@@ -139,12 +139,13 @@ class ResCLIP(DenseMethod):
         mask = feedback(self.first_labels(first, trunk), trunk.prefix, parity=self.parity)
         return trunk.last.run(replace(look, mask=mask))
 
-    def middle(self, trunk: Trunk) -> RowsOf | None:
-        """Rows of what middle blocks attend to, where it is wanted."""
+    def middle(self, trunk: Trunk) -> Tensor | None:
+        """What middle blocks' maps make of the last attention's values, where it is wanted."""
         if self.rcs is None:
             return None
-        published = BLOCKS if self.parity else scaled_blocks(BLOCKS, trunk)
-        return self.rcs.middle(trunk, self.blocks or published)
+        blocks = self.blocks or (BLOCKS if self.parity else scaled_blocks(BLOCKS, trunk))
+        keep_inputs(trunk, blocks)
+        return self.rcs.middle(trunk, blocks)
 
     @torch.no_grad()
     def first_labels(self, first: Tokens | Tensor, trunk: Trunk) -> Tensor:
@@ -161,21 +162,17 @@ class ResCLIP(DenseMethod):
             owner=None if self.parity else trunk.query_to_class,
         )
 
-    def own(self, q: Tensor, k: Tensor, trunk: Trunk, mask: Tensor | None) -> RowsOf:
-        """Rows of the host's attention, with the `mask` (B, 1, N, N) of a second look."""
-        meeting = [dict(q=q, k=k)[name] for name in HOSTS[self.host]]
-        logits = [logits_of(part, part) for part in meeting]
-        bias = None
+    def own(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk, mask: Tensor | None) -> Tensor:
+        """The host's attention, with the `mask` (B, 1, N, N) of a second look."""
+        factor, bias = 1.0, None
         if self.host == 'naclip':
-            bias = gaussian_bias(trunk.grid, trunk.prefix, device=q.device)
-
-        def one(z: Tensor, chunk: slice) -> Tensor:
-            if mask is not None:
-                tau, weight = self.sfr
-                z = tau * ((1 - weight) * z + weight * mask[:, :, chunk])
-            return (z if bias is None else z + bias[chunk]).softmax(-1)
-
-        return lambda chunk: sum(one(rows(chunk), chunk) for rows in logits)
+            bias = gaussian_bias(trunk.grid, trunk.prefix, device=q.device).to(q.dtype)
+        if mask is not None:
+            tau, weight = self.sfr
+            factor, regions = tau * (1 - weight), (tau * weight * mask).to(q.dtype)
+            bias = regions if bias is None else regions + bias
+        meeting = [dict(q=q, k=k)[name] for name in HOSTS[self.host]]
+        return sum(attend(factor * part, part, v, bias) for part in meeting)
 
 
 @dataclass(frozen=True)
@@ -184,12 +181,12 @@ class Look:
 
     Attributes:
         of: The method.
-        middle: Rows of what middle blocks attend to.
+        middle: What middle blocks' maps make of the values, (B, H, N, d).
         mask: The regions of an earlier look, (B, 1, N, N).
     """
 
     of: ResCLIP
-    middle: RowsOf | None
+    middle: Tensor | None
     mask: Tensor | None = None
 
     @property
@@ -201,7 +198,5 @@ class Look:
         return self.of.ffn
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor:
-        rows = self.of.own(q, k, trunk, self.mask)
-        if self.middle is not None:
-            rows = self.of.rcs.mixed(rows, self.middle)
-        return attend_by_rows(rows, v)
+        own = self.of.own(q, k, v, trunk, self.mask)
+        return own if self.middle is None else self.of.rcs.mixed(own, self.middle)

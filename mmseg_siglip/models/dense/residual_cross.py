@@ -1,6 +1,6 @@
 """Residual cross-correlation self-attention (RCS), https://arxiv.org/abs/2411.15851.
 
-Shapes: B images, H heads, N tokens, M queries of a chunk.
+Shapes: B images, H heads, N tokens, d per head.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mmseg_siglip.models.backbones.trunk import Trunk
-from mmseg_siglip.models.dense.rows import RowsOf, maps_of, mean_maps
+from mmseg_siglip.models.dense.middle import attend_as
 
 
 @dataclass(frozen=True)
 class ResidualCross:
     """What middle blocks attend to, mixed into the weights of the last attention.
 
-    A becomes τ ((1 - λ) A + λ R), R the mean of the blocks' own maps. Head j takes head j; in the
-    pooling head, whose heads are others than the trunk's, each takes the mean of all.
+    A becomes τ ((1 - λ) A + λ R), R the mean of the blocks' own maps; see `attend_as`. Values are
+    multiplied first, so no weights are held.
 
     Attributes:
         tau: τ.
@@ -29,15 +29,10 @@ class ResidualCross:
     tau: float
     weight: float
 
-    def middle(self, trunk: Trunk, blocks: Sequence[int]) -> RowsOf:
-        """Rows of R."""
-        maps = [maps_of(trunk, block) for block in blocks]
-        return mean_maps(maps, heads=trunk.surroundings.site == 'trunk')
+    def middle(self, trunk: Trunk, blocks: Sequence[int]) -> Tensor:
+        """R v of the last attention's values, (B, H, N, d)."""
+        return attend_as(trunk, blocks, trunk.last.qkv()[2])
 
-    def mixed(self, own: RowsOf, middle: RowsOf) -> RowsOf:
-        """Rows of the mixture of A and R."""
-
-        def rows(chunk: slice) -> Tensor:
-            return self.tau * ((1 - self.weight) * own(chunk) + self.weight * middle(chunk))
-
-        return rows
+    def mixed(self, own: Tensor, middle: Tensor) -> Tensor:
+        """τ ((1 - λ) A v + λ R v)."""
+        return self.tau * ((1 - self.weight) * own + self.weight * middle)

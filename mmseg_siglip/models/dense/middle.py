@@ -1,0 +1,61 @@
+"""What blocks in the middle of an encoder attend to, in the place of its last attention.
+
+Shapes: B images, H heads, N tokens, d per head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmseg_siglip.models.backbones.block import CHUNK_BYTES, attend
+from mmseg_siglip.models.backbones.trunk import Trunk
+
+
+def scaled_blocks(blocks: Sequence[int], trunk: Trunk) -> tuple[int, ...]:
+    """Middle blocks that were published for 12, from 0, at the same depth of another encoder, in
+    front of its last; those that fall together count once."""
+    count = len(trunk.blocks)
+    return tuple(sorted({min(round(block * count / 12), max(count - 2, 0)) for block in blocks}))
+
+
+def keep_inputs(trunk: Trunk, blocks: Sequence[int]) -> None:
+    """Hold what `blocks` take, as `attend_as` asks for it behind later ones."""
+    trunk.keep([block - 1 for block in map(trunk.index, blocks) if block])
+
+
+def attend_as(
+    trunk: Trunk, blocks: Sequence[int], v: Tensor, pairs: Sequence[str] = ('qk',)
+) -> Tensor:
+    """The mean of several blocks' maps, times values (B, H, N, d) of the last attention.
+
+    Head j takes the maps of head j. The pooling head's are others than the trunk's: there each
+    takes the mean over all.
+
+    Args:
+        trunk: Gives the blocks' queries and keys.
+        blocks: The blocks.
+        v: The values.
+        pairs: What meets what in a block, such as ``qk``; the maps of several are added up.
+    """
+    total = 0
+    for block in sorted(map(trunk.index, blocks)):
+        parts = dict(zip('qkv', trunk.qkv(block, trunk.input(block)), strict=True))
+        for query, key in pairs:
+            if trunk.surroundings.site == 'trunk':
+                total = total + attend(parts[query], parts[key], v)
+            else:
+                total = total + attend_by_mean(parts[query], parts[key], v)
+    return total / len(blocks)
+
+
+def attend_by_mean(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The mean over heads of softmax(q kᵀ / √d), times the values of other heads (B, H, N, d); some
+    queries at a time."""
+    step = max(1, CHUNK_BYTES // (4 * q[..., 0].numel()))
+    keys, parts = k.transpose(-1, -2), []
+    for part in (q * q.shape[-1] ** -0.5).split(step, dim=-2):
+        parts.append((part @ keys).softmax(-1).mean(1, keepdim=True).to(v.dtype) @ v)
+    return torch.cat(parts, dim=-2)
