@@ -96,13 +96,16 @@ def look(guide: Guide, pixels: Tensor, batch: int | None = None) -> Tokens:
     Raises:
         ValueError: The guide gives what is no number.
     """
-    maps = torch.cat([guide(part).float() for part in pixels.split(batch or len(pixels))])
-    if not maps.isfinite().all():
-        raise ValueError(
-            f'expected finite features of {type(guide).__name__}, found NaN or infinity; '
-            'try another precision or guide'
-        )
-    return Tokens(normalize(maps.flatten(2).transpose(1, 2), dim=-1), tuple(maps.shape[-2:]))
+    parts = []
+    for part in pixels.split(batch or len(pixels)):
+        maps = guide(part).float()
+        if not maps.isfinite().all():
+            raise ValueError(
+                f'expected finite features of {type(guide).__name__}, found NaN or infinity; '
+                'try another precision or guide'
+            )
+        parts.append(normalize(maps.flatten(2).transpose(1, 2), dim=-1))
+    return Tokens(torch.cat(parts), tuple(maps.shape[-2:]))
 
 
 def resized(maps: Tensor, grid: tuple[int, int]) -> Tensor:

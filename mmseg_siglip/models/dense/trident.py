@@ -112,6 +112,11 @@ class Trident(Guided):
         return [self.sam.attention(pixels[..., start : start + part]) for start in starts]
 
     def forward(self, trunk: Trunk) -> Tensor:
+        if not trunk.prepared:
+            raise ValueError(
+                'trident: expected the whole image beside its windows, which a segmentor has; '
+                "without it use 'proxyclip'"
+            )
         spliced = self.spliced(trunk)
         parts: Sequence[SAMAttention] = trunk.prepared[0]
         grid = parts[0].grid[0], sum(part.grid[1] for part in parts)

@@ -29,6 +29,7 @@ def load_vit(
     published: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None,
     revision: str | None = None,
     fields: Mapping[str, Any] | None = None,
+    unread: tuple[str, ...] = (),
 ) -> nn.Module:
     """A ViT with every weight accounted for, in float32.
 
@@ -43,6 +44,7 @@ def load_vit(
             layout is not read.
         revision: Commit of a Hub id.
         fields: Of the configuration, whatever a checkpoint says.
+        unread: How the names of tensors begin that a file may hold and a guide never reads.
 
     Raises:
         ValueError: Nothing of that kind is there, or weights do not fit.
@@ -55,6 +57,8 @@ def load_vit(
         return AutoModel.from_config(described, dtype=torch.float32, **without_pooler(described))
     source = Source.open(of_timm(pretrained), revision=revision)
     state = source.tensors if source.is_file else timm_tensors(source)
+    if state is not None:
+        state = {name: value for name, value in state.items() if not name.startswith(unread)}
     if state is None:
         if config is not None:
             raise ValueError(f'{source}: brings its own configuration; drop config')

@@ -41,6 +41,7 @@ class MAEGuide(ViTGuide):
             published=vit_config,
             revision=revision,
             fields=dict(layer_norm_eps=1e-6),
+            unread=('decoder', 'mask_token'),
         )
         super().__init__(model, site)
 

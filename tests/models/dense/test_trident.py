@@ -113,7 +113,11 @@ def test_parts_side_by_side_are_seen_one_at_a_time(clip):
     assert method(windows_of(clip, method, x, [(0, 0, 32, 64)])).shape[-2:] == (8, 16)
 
 
-def test_bad_input():
+def test_bad_input(clip):
+    with pytest.raises(
+        ValueError, match="expected the whole image beside its windows.*'proxyclip'"
+    ):
+        clip.dense(image(24, 40)[None], attention=Trident(DINO, SAM))
     with pytest.raises(ValueError, match='expected sam a SAMGuide, found DINOGuide'):
         Trident(DINO, DINO)
     with pytest.raises(ValueError, match='expected columns of 1 or more, found 0'):

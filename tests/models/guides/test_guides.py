@@ -1,5 +1,10 @@
+import json
+import re
+
 import pytest
 import torch
+from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 from tiny_guides import GUIDES, tiny_guide
 from tiny_sams import SAM2_CONFIG, SAM_CONFIG
 from torch.nn.functional import interpolate
@@ -160,6 +165,48 @@ def test_folders_of_transformers(tmp_path):
         torch.testing.assert_close(loaded(x), guide(x))
     with pytest.raises(ValueError, match='expected model_type dinov3_vit, found'):
         DINOv3Guide(str(tmp_path / 'MAEGuide'))
+
+
+OLD = (
+    (r'^layers', 'encoder.layer'),
+    (r'attention\.q_proj', 'attention.attention.query'),
+    (r'attention\.k_proj', 'attention.attention.key'),
+    (r'attention\.v_proj', 'attention.attention.value'),
+    (r'attention\.o_proj', 'attention.output.dense'),
+    (r'mlp\.fc1', 'intermediate.dense'),
+    (r'mlp\.fc2', 'output.dense'),
+)
+"""transformers' names as most files on the Hub have them."""
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind', 'prefix'), [('DINOGuide', 'vit', ''), ('MAEGuide', 'vit_mae', 'vit.')]
+)
+def test_files_of_the_hub_with_older_names(name, kind, prefix, tmp_path):
+    guide, x, state = tiny_guide(name), pixels(24, 40), {}
+    for key, value in guide.model.state_dict().items():
+        for pattern, old in OLD:
+            key = re.sub(pattern, old, key)
+        state[prefix + key] = value.contiguous()
+    if kind == 'vit_mae':
+        state['decoder.mask_token'] = torch.zeros(1, 1, 8)
+    save_file(state, tmp_path / 'model.safetensors')
+    fields = dict(GUIDES[name], model_type=kind, layer_norm_eps=1e-12)
+    (tmp_path / 'config.json').write_text(json.dumps(fields))
+    for source in (tmp_path, tmp_path / 'model.safetensors'):
+        found = build_guide(dict(type=name, pretrained=str(source)))
+        assert torch.equal(found(x), guide(x))
+
+
+@torch.no_grad()
+def test_positions_of_mae_are_timms():
+    guide, x = tiny_guide('MAEGuide'), pixels(24, 40)
+    twin = tiny_guide('MAEGuide').model
+    own = twin.embeddings.position_embeddings
+    moved = resample_abs_pos_embed(own, new_size=[3, 5], num_prefix_tokens=1)
+    twin.embeddings.interpolate_pos_encoding = lambda *_: moved
+    wanted = twin(normalised(x), interpolate_pos_encoding=True).last_hidden_state[:, 1:]
+    torch.testing.assert_close(rows(guide(x)), wanted, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
