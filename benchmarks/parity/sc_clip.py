@@ -20,7 +20,7 @@ def cases(golden: Golden) -> Iterator[Case]:
         for key in (f'scclip_{name}', f'scclip_asis_{name}'):
             yield Case('sc_clip', 'scclip_tiny12', key, look.features(SCCLIP()), 1e-5)
         yield Case('sc_clip', 'scclip_tiny12', f'scclip_outliers_{name}', look.outliers(SCCLIP()))
-        yield Case('sc_clip', 'scclip_tiny12', f'scclip_lof_{name}', look.factor, 1e-5)
+        yield Case('sc_clip', 'scclip_tiny12', f'scclip_lof_{name}', look.factor)
         for detector in ('som', 'l2', 'lof'):
             method, key = SFP(detector=detector, parity=True), f'sfp_{detector}'
             yield Case('sfp', 'sfp_tiny12', f'{key}_{name}', look.features(method), 1e-5)

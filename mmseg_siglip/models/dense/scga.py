@@ -67,12 +67,15 @@ class SCGA(DenseMethod):
     def forward(self, trunk: Trunk) -> Tensor:
         encoder = trunk.encoder
         maps = torch.cat([encoder.features_of(part, self.host) for part in trunk.parts()])
-        if tuple(maps.shape[-2:]) != trunk.grid:
+        grid, own = (
+            patch_grid(size, encoder.patch_size, encoder.image_size)
+            for size in (trunk.extent, tuple(trunk.images.shape[-2:]))
+        )
+        if tuple(maps.shape[-2:]) != own:
             raise ValueError(
-                f'{method_name(self.host)!r}: expected a cell for each patch, {trunk.grid}, found '
+                f'{method_name(self.host)!r}: expected a cell for each patch, {own}, found '
                 f'{tuple(maps.shape[-2:])}'
             )
-        grid = patch_grid(trunk.extent, encoder.patch_size, encoder.image_size)
         whole = splice(maps, trunk.boxes, encoder.patch_size, trunk.extent, grid=grid)
         cells = whole.flatten(2).transpose(1, 2)
         shared = Similarity(cells).sharpened(cells, SHARPNESS)

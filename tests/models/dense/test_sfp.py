@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from contracts.dense_method import ENCODERS, DenseMethodContract
 from sc_clip_oracle import average, cosines, last_block, mend, outputs, sharpen
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
-from mmseg_siglip.models.dense import SFP, build_method
+from mmseg_siglip.models.dense import SFP, build_method, similarity
 from mmseg_siglip.models.dense.sfp import attention_paid
 
 BLOCKS = dict(similar_block=1, post_block=0, levels=(0, 1), threshold=0.5, cls_weight=0.2)
@@ -42,7 +43,9 @@ def full_map(trunk, block):
 
 
 @torch.no_grad()
-def test_what_cls_pays(backbone, image):
+@pytest.mark.parametrize('chunk_bytes', [2**20, 4 * 2 * 2 * 41 * 7])
+def test_what_cls_pays(backbone, image, monkeypatch, chunk_bytes):
+    monkeypatch.setattr(similarity, 'CHUNK_BYTES', chunk_bytes)
     trunk = backbone.trunk(torch.stack([image, image.flip(1)]))
     paid, kept = attention_paid(trunk)
     wanted = full_map(backbone.trunk(trunk.images), 1)
@@ -108,3 +111,14 @@ def test_bad_input():
     with pytest.raises(ValueError, match="unknown detector 'dbscan'; expected one of som, l2, lof"):
         build_method(dict(type='sfp', detector='dbscan'))
     assert SFP().settings(24)['similar_block'] == 16
+
+
+@pytest.mark.parametrize('name', ['sc_clip', 'sfp'])
+def test_what_an_encoder_must_have(name):
+    one_block = SimpleNamespace(num_layers=1, num_prefix=1)
+    with pytest.raises(ValueError, match="expected at least 2 blocks, found 1; 'clearclip' needs"):
+        build_method(name).check(one_block)
+    bare = SimpleNamespace(num_layers=2, num_prefix=0, pooling_parts=list)
+    with pytest.raises(ValueError, match="detector 'som' needs a CLS token or .* 'lof' and 'l2'"):
+        build_method('sfp').check(bare)
+    build_method(dict(type='sfp', detector='lof')).check(bare)
