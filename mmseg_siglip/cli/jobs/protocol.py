@@ -143,7 +143,7 @@ def set_geometry(cfg: Config, geometry: Mapping[str, int | None]) -> None:
 
 def apply_own(cfg: Config, name: str) -> Fields:
     """A method's published settings for the data set of a config; the config's own where it has
-    none, and for thresholds and scales on another kind of encoder than CLIP.
+    none, and for thresholds and scales on an encoder of another kind.
 
     Args:
         cfg: Changed in place.
@@ -166,7 +166,8 @@ def apply_own(cfg: Config, name: str) -> Fields:
 
 
 def on_clip(cfg: Config) -> bool:
-    return cfg.model.backbone.type == 'CLIPBackbone'
+    """Whether a config is for CLIP; a twin is for SigLIP."""
+    return not Path(cfg.filename).stem.endswith(TWIN)
 
 
 def apply_common(cfg: Config, name: str) -> Fields:
