@@ -38,8 +38,8 @@ MORE = (
 BEST = 'vanilla'
 """The method of the pictures: a dense method or a file of configs/_base_/methods, the best on the
 first 40 scenes of the val split."""
-REFINED = dict(type='PAMRPostProcessor', num_iter=10, dilations=(1, 2, 4))
-"""What refines it, chosen likewise."""
+REFINED = dict(type='PAMRPostProcessor', num_iter=10, dilations=(1, 2, 4, 8, 16))
+"""What refines it: no worse there than the published dilations, whose gaps show as dots."""
 
 
 def build(

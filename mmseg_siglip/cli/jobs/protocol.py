@@ -143,7 +143,7 @@ def set_geometry(cfg: Config, geometry: Mapping[str, int | None]) -> None:
 
 def apply_own(cfg: Config, name: str) -> Fields:
     """A method's published settings for the data set of a config; the config's own where it has
-    none, and for thresholds and scales on another kind of encoder than CLIP.
+    none, and for thresholds and scales on an encoder of another kind.
 
     Args:
         cfg: Changed in place.
@@ -161,15 +161,13 @@ def apply_own(cfg: Config, name: str) -> Fields:
     set_geometry(cfg, {key: given[key] for key in GEOMETRY if key in given})
     if given.get('method'):
         fields['attention'] = dict(given['method'], **own)
-    left_out = (*GEOMETRY, 'method', *(() if at_home(cfg) else CALIBRATION))
+    left_out = (*GEOMETRY, 'method', *(() if on_clip(cfg) else CALIBRATION))
     return {key: value for key, value in given.items() if key not in left_out} | fields
 
 
-def at_home(cfg: Config) -> bool:
-    """Whether the encoder is of the kind that the data set's thresholds were found on."""
-    path = Path(cfg.filename)
-    original = Config.fromfile(path.with_stem(dataset_name(cfg)))
-    return cfg.model.backbone.type == original.model.backbone.type
+def on_clip(cfg: Config) -> bool:
+    """Whether a config is for CLIP; a twin is for SigLIP."""
+    return not Path(cfg.filename).stem.endswith(TWIN)
 
 
 def apply_common(cfg: Config, name: str) -> Fields:
