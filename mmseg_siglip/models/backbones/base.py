@@ -47,6 +47,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         logit_scale: Factor on cosines, already exponentiated.
         logit_bias: Term added to scaled cosines; 0 where the encoder has none.
         readouts: The ways of `project`, the default first.
+        pools_by_attention: Whether it is an `AttentionPooled`.
         naflex: Whether images of any aspect are its habit, measured by their number of patches.
         model: The library's module that holds the weights.
         model_types: transformers' names of the kinds of model that it takes.
@@ -65,6 +66,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     readouts: tuple[str, ...] = ('project',)
+    pools_by_attention = False
     naflex = False
     model: nn.Module
     model_types: tuple[str, ...] = ()

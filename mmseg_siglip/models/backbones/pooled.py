@@ -30,6 +30,7 @@ class AttentionPooled(VisionLanguageBackbone):
 
     readout: str
     site: str
+    pools_by_attention = True
 
     @abstractmethod
     def head_block(self) -> Block:
@@ -62,12 +63,16 @@ class AttentionPooled(VisionLanguageBackbone):
     def region_vectors(self, trunk: Trunk, masks: Tensor) -> Tensor:
         """See `VisionLanguageBackbone`. The pooling head itself, whose probe sees the prefix tokens
         and the region's patches: exact, and all patches together give `encode_image`."""
+        return self.pool_regions(self.norm(trunk.output(-1)), masks)
+
+    def pool_regions(self, z: Tensor, masks: Tensor) -> Tensor:
+        """`region_vectors` of normed tokens (B, P + M, C), on any grid, and masks (B, R, M)."""
         self.require_pooling()
-        block, z = self.head_block(), self.norm(trunk.output(-1))
+        block, grid = self.head_block(), (1, masks.shape[-1])
         bias = mask_bias(masks, self.num_prefix, z)
-        _, k, v = block.qkv(z, trunk.grid)
+        _, k, v = block.qkv(z, grid)
         probe = self.probe().expand(len(z), masks.shape[1], -1)
-        pooled = run_block(block, probe, beside(k, v, bias), grid=trunk.grid, residual=False)
+        pooled = run_block(block, probe, beside(k, v, bias), grid=grid, residual=False)
         return self.to_joint(pooled)
 
     def project(self, tokens: Tokens, *, readout: str | None = None) -> Tensor:

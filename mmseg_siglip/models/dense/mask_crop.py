@@ -1,0 +1,75 @@
+"""Masks first, words after: the plain two-stage baseline, as in OVSeg without its training,
+https://arxiv.org/abs/2210.04150.
+
+Shapes: one image (H, W), R regions, encoder's own size (S_h, S_w), Q words.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mmseg_siglip.models.backbones.trunk import Trunk
+from mmseg_siglip.models.dense.method import DenseMethod
+from mmseg_siglip.models.dense.region_masks import paint, region_masks, whole_image
+from mmseg_siglip.registry import DENSE_METHODS
+
+BATCH = 16
+
+
+@DENSE_METHODS.register_module(name='mask_crop')
+class MaskCrop(DenseMethod):
+    """Each region is cut out of the picture, and the encoder's own vector of it is compared with
+    words.
+
+    A pixel gets the mean cosine of the regions that it lies in, one in none that of the whole
+    image.
+
+    Args:
+        masked: Whether what lies in a region's box and not in the region gets the encoder's mean
+            colour.
+        margin: Added to a box on each side, as a part of it.
+
+    Raises:
+        ValueError: `margin` is below 0, or it is given windows.
+    """
+
+    gives = 'cosines'
+    scope = 'image'
+    whole = uses_regions = pools = True
+
+    def __init__(self, *, masked: bool = True, margin: float = 0.0) -> None:
+        super().__init__()
+        if not margin >= 0:
+            raise ValueError(f'mask_crop: expected margin of 0 or more, found {margin}')
+        self.masked, self.margin = masked, margin
+
+    def forward(self, trunk: Trunk) -> Tensor:
+        whole_image(trunk, 'mask_crop')
+        (image,), masks = trunk.images, region_masks(trunk)
+        height, width = image.shape[-2:]
+        inside = masks[:, :height, :width]
+        kept = inside.flatten(1).any(1)
+        views = [image, *(self.cut(image, mask) for mask in inside[kept])]
+        size, step = trunk.encoder.image_size, trunk.surroundings.batch or BATCH
+        vectors = []
+        for first in range(0, len(views), step):
+            batch = [
+                interpolate(view[None], size=size, mode='bilinear', antialias=True)
+                for view in views[first : first + step]
+            ]
+            vectors.append(trunk.encoder.encode_image(torch.cat(batch)))
+        cosines = trunk.cosines(torch.cat(vectors).T[None, :, :, None])[0, :, :, 0]
+        return paint(cosines[:, 1:].T, masks[kept], cosines[:, :1, None])[None]
+
+    def cut(self, image: Tensor, mask: Tensor) -> Tensor:
+        """The box around a mask (H, W) that is not empty, out of an image (3, H, W)."""
+        sides = []
+        for axis in (1, 0):
+            where = mask.any(axis).nonzero()
+            first, last = int(where[0]), int(where[-1]) + 1
+            more = round(self.margin * (last - first))
+            sides.append(slice(max(0, first - more), last + more))
+        image = image * mask if self.masked else image
+        return image[:, sides[0], sides[1]]
