@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache, partial
+from pathlib import Path
 
 import torch
 from golden import Case, Golden
-from second_models import queries
+from second_models import FOLDER, queries
 from torch import Tensor
 from torch.nn.functional import normalize
+from transformers import SiglipConfig, SiglipModel
 
 from mmseg_siglip.models.backbones import SigLIPBackbone
 from mmseg_siglip.models.backbones.trunk import Trunk
@@ -67,11 +69,15 @@ def masks(golden: Golden, size: tuple[int, int]) -> Tensor:
 
 @cache
 def siglip(golden: Golden) -> SigLIPBackbone:
-    encoder = SigLIPBackbone(config=SIGLIP_CONFIG).requires_grad_(False)
-    state = golden.module('guided/tiny_guide.py').hf_siglip_vision().state_dict()
-    state = {name.removeprefix('vision_model.'): value for name, value in state.items()}
-    encoder.model.vision_model.load_state_dict(state)
-    return encoder
+    fields = {name: value for name, value in SIGLIP_CONFIG.items() if name != 'model_type'}
+    state = SiglipModel(SiglipConfig(**fields)).state_dict()
+    for name, value in (
+        golden.module('guided/tiny_guide.py').hf_siglip_vision().state_dict().items()
+    ):
+        state[f'vision_model.{name.removeprefix("vision_model.")}'] = value
+    path = Path(FOLDER.name, 'siglip.pth')
+    torch.save(state, path)
+    return SigLIPBackbone(str(path), config=SIGLIP_CONFIG).requires_grad_(False)
 
 
 def by_siglip(golden: Golden, size: tuple[int, int], part: str) -> Tensor:

@@ -103,13 +103,15 @@ class CorrCLIP(Guided):
             block_positions(self.blocks, encoder.num_layers, 'corrclip: blocks')
 
     def forward(self, trunk: Trunk) -> Tensor:
+        blocks = self.blocks or middle_blocks(len(trunk.blocks))
+        trunk.keep([*blocks, max(0, len(trunk.blocks) - 2)])
         seen = self.look(trunk)
         regions = [
             self.merged(resize_regions(part, seen.grid).flatten(), own)
             for part, own in zip(spanned_regions(trunk), seen.x, strict=True)
         ]
         vectors = self._of_regions(trunk, [part.unflatten(0, seen.grid) for part in regions])
-        values, heads = self._values(trunk, seen.grid)
+        values, heads = self._values(trunk, seen.grid, blocks)
         with autocast('fp32', values.device):
             mixed = [self._mix(*own) for own in zip(seen.x, regions, values, strict=True)]
         parts = torch.stack(mixed).chunk(2 if self.spatial else 1, dim=-1)
@@ -118,12 +120,13 @@ class CorrCLIP(Guided):
         total = joint[0] + self.spatial * joint[1] if self.spatial else joint[0]
         return total if vectors is None else total + self.semantic * vectors
 
-    def _values(self, trunk: Trunk, grid: tuple[int, int]) -> tuple[Tensor, int]:
+    def _values(
+        self, trunk: Trunk, grid: tuple[int, int], blocks: Sequence[int]
+    ) -> tuple[Tensor, int]:
         """What is mixed, (B, M, C) float32 or with middle blocks (B, M, 2 C), and the number of
         heads in C."""
         inputs = [trunk.last.x]
         if self.spatial:
-            blocks = self.blocks or middle_blocks(len(trunk.blocks))
             inputs.append(sum(trunk.output(block) for block in blocks) / len(blocks))
         values = [trunk.last.qkv(x)[2] for x in inputs]
         maps = [Tokens(merge_heads(v).float(), trunk.grid, trunk.prefix).map for v in values]

@@ -192,9 +192,11 @@ def laid(maps: Tensor, crops: tuple[int, int]) -> Tensor:
 
 def mask_weights(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """Masks (R, H, W) bool on a grid, bilinearly, (R, M) in [0, 1]."""
+    if not len(masks):
+        return torch.zeros(0, grid[0] * grid[1], device=masks.device)
     step = max(1, CHUNK_BYTES // (4 * masks.shape[1] * masks.shape[2]))
     parts = [
         interpolate(part[None].float(), size=grid, mode='bilinear')[0].clamp(0, 1).flatten(1)
         for part in masks.split(step)
     ]
-    return torch.cat(parts) if parts else masks.new_zeros((0, grid[0] * grid[1])).float()
+    return torch.cat(parts)

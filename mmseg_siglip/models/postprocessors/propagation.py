@@ -86,7 +86,7 @@ class PixelPropagation(BaseModule):
     def _spread(self, pixels: Tensor, scores: Tensor) -> Tensor:
         colours = lab(pixels.double()) / pixels.new_tensor(LAB)[:, None, None]
         size = tuple(scores.shape[-2:])
-        edges = by_degree(colour_edges(colours, self.radius, self.temperature), size)
+        edges = balanced(pixel_edges(colours, self.radius, self.temperature), size)
 
         def apply(x: Tensor) -> Tensor:
             planes = x.unflatten(1, size)
@@ -105,7 +105,7 @@ Edges = list[tuple[tuple, tuple, Tensor]]
 those neighbours, and the weights between them."""
 
 
-def colour_edges(colours: Tensor, radius: int, temperature: float) -> Edges:
+def pixel_edges(colours: Tensor, radius: int, temperature: float) -> Edges:
     """Weights between pixels of colours (3, H, W); each pair once, none with itself."""
     height, width = colours.shape[-2:]
     edges: Edges = []
@@ -121,7 +121,7 @@ def colour_edges(colours: Tensor, radius: int, temperature: float) -> Edges:
     return edges
 
 
-def by_degree(edges: Edges, size: tuple[int, int]) -> Edges:
+def balanced(edges: Edges, size: tuple[int, int]) -> Edges:
     """D^-½ W D^-½, D the sum of a pixel's weights, of an image of `size`."""
     if not edges:
         return edges

@@ -6,7 +6,7 @@ from torch.nn.functional import interpolate, normalize
 from torch.testing import assert_close
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
-from mmseg_siglip.models.backbones.trunk import Surroundings, View
+from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk, View
 from mmseg_siglip.models.dense import CorrCLIP
 from mmseg_siglip.models.dense.corrclip import middle_blocks
 from mmseg_siglip.models.guides import Guide
@@ -187,3 +187,18 @@ def test_bad_input(clip, pictures):
         dense(clip, pictures, CorrCLIP(Told(torch.full((1, 3, 5, 7), torch.nan))), regions)
     with pytest.raises(ValueError, match='corrclip: blocks: expected blocks from -3 to 2, found 7'):
         clip.method_for(dict(type='corrclip', guide=tiny_guide(), blocks=[7]))
+
+
+@pytest.mark.parametrize('site', ['trunk', 'head'])
+@torch.no_grad()
+def test_no_block_runs_twice(siglip_folder, pictures, site, monkeypatch):
+    encoder, ran = SigLIPBackbone(siglip_folder, site=site), []
+    run = Trunk.run
+
+    def counted(self, block, x, method=None):
+        ran.extend([block] if self.encoder is encoder else [])
+        return run(self, block, x, method)
+
+    monkeypatch.setattr(Trunk, 'run', counted)
+    dense(encoder, pictures, method(), [quarters(picture) for picture in pictures])
+    assert ran == [0, 1, 2]
