@@ -119,7 +119,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet = build('shapes', args.out, args.images)
     MMLogger.get_current_instance().setLevel('WARNING')
     backbone = quiet.model.backbone
-    chosen = dict(site=backbone.site, readout=backbone.readout, attention=quiet.model.attention)
+    chosen = dict(
+        site=backbone.site_for(quiet.model.method),
+        readout=backbone.readout,
+        attention=quiet.model.attention,
+    )
     rows = list(ablation(quiet))
     default = next(row for row in rows if chosen.items() <= row.items())
     write_csv(rows, args.out / 'ablation.csv')

@@ -11,7 +11,7 @@ from mmseg_siglip.cli.photographs import answer
 if TYPE_CHECKING:
     from mmseg_siglip.api import OpenVocabSegmenter
 
-TRAINING_FREE = dict(encoder='ViT-B/16', method='sclip', templates='imagenet80')
+TRAINING_FREE = dict(encoder='ViT-B/16', method='sclip', templates='imagenet80', regions=None)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +45,14 @@ def add_segmenter(parser: argparse.ArgumentParser) -> None:
         help='sentences around words, such as imagenet80, imagenet8 or plain '
         f'[{TRAINING_FREE["templates"]}]',
     )
+    parser.add_argument(
+        '--regions',
+        metavar='SAM',
+        help='what finds regions for a method that asks for them, such as corrclip: SAM or SAM 2, '
+        'as a file, a folder or a Hub id',
+    )
     add_trained(
-        parser, of='of a trained CAT-Seg or of SAM 3, instead of the three above', required=False
+        parser, of='of a trained CAT-Seg or of SAM 3, instead of the four above', required=False
     )
     add_device(parser)
 
@@ -71,12 +77,16 @@ def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSe
     for name, default in TRAINING_FREE.items():
         if getattr(args, name) is None:
             setattr(args, name, default)
+    regions = None
+    if args.regions is not None:
+        regions = dict(type='SAMRegions', sam=dict(type='SAMAdapter', checkpoint=args.regions))
     return OpenVocabSegmenter.from_pretrained(
         args.encoder,
         args.method,
         device=device,
         precision=args.precision,
         templates=args.templates,
+        regions=regions,
     )
 
 

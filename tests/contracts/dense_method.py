@@ -23,6 +23,7 @@ from mmseg_siglip.models.segmentors.parts import build_backbone
 
 ENCODERS = ('clip', 'siglip', 'siglip head', 'naflex', 'pe', 'pe head', 'tips')
 """Kinds of encoder, those with a pooling head with a method on either site."""
+POOLED = ('siglip', 'naflex', 'pe')
 
 
 def images(*sizes):
@@ -62,9 +63,8 @@ class DenseMethodContract:
     def pretrained(self, kind, request):
         name, *site = kind.split()
         fixture = 'openai_file' if name == 'clip' else f'{name}_folder'
-        return dict(
-            pretrained=request.getfixturevalue(fixture), **dict(zip(('site',), site, strict=False))
-        )
+        options = dict(site=(site or ['trunk'])[0]) if name in POOLED else {}
+        return dict(pretrained=request.getfixturevalue(fixture), **options)
 
     @pytest.fixture
     def encoder(self, pretrained):

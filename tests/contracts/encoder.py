@@ -150,7 +150,7 @@ class EncoderContract:
             ffn=method.ffn,
         )
         expected = encoder.project(Tokens(x, (3, 5), encoder.num_prefix))
-        assert_close(encoder.dense(images, attention=name), expected)
+        assert_close(encoder.dense(images, attention=name, **on_trunk(encoder)), expected)
 
     def test_unknown_methods_and_readouts_are_refused(self, encoder, source):
         with pytest.raises(ValueError, match="unknown attention 'nothing'"):
@@ -302,12 +302,13 @@ class EncoderContract:
             choose_trainable(fresh, 'all')
             for part in fresh.unread(method, readout=readout):
                 part.requires_grad_(False)
-            dense = fresh.dense(draw(fresh, 3, 3), attention=method, readout=readout)
+            reading = dict(on_trunk(fresh), readout=readout)
+            dense = fresh.dense(draw(fresh, 3, 3), attention=method, **reading)
             (dense.square().sum() + fresh.encode_text(TEXTS).square().sum()).backward()
             wanted = {name for name, p in fresh.named_parameters() if p.requires_grad}
             assert with_gradient(fresh).keys() == wanted
             fresh.requires_grad_(True).zero_grad()
-            fresh.dense(draw(fresh, 3, 3), attention=method, readout=readout).sum().backward()
+            fresh.dense(draw(fresh, 3, 3), attention=method, **reading).sum().backward()
             assert with_gradient(fresh).keys() <= wanted
 
     @pytest.mark.parametrize(('norm', 'pooling'), [(False, False), (True, False), (True, True)])
@@ -418,6 +419,11 @@ class Dense(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.encoder.dense(images)
+
+
+def on_trunk(encoder):
+    """The trunk's last block as the place of a method, where there is a choice."""
+    return dict(site='trunk') if encoder.pools_by_attention else {}
 
 
 def draw(encoder: VisionLanguageBackbone, rows: float, columns: float, batch: int = 2) -> Tensor:

@@ -143,7 +143,7 @@ class PECoreBackbone(AttentionPooled, CausalText):
         arch: str | Mapping | None = None,
         attention: str | dict | Method = 'csa',
         readout: str = 'map',
-        site: str = 'trunk',
+        site: str = 'auto',
         out_indices: Sequence[int] = (-1,),
         with_cp: bool = False,
         revision: str | None = None,

@@ -7,6 +7,7 @@ drop out: o = W_o (W_v z + b_v) + b_o, then o + MLP(LN(o)), which is exact.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import Block, beside, mask_bias, run_block
 from mmseg_siglip.models.backbones.site import SITES, LastBlock, PoolingHead, Site
 from mmseg_siglip.models.backbones.tokens import Tokens
-from mmseg_siglip.models.backbones.trunk import Trunk
+from mmseg_siglip.models.backbones.trunk import Method, Trunk
 
 
 class AttentionPooled(VisionLanguageBackbone):
@@ -25,7 +26,8 @@ class AttentionPooled(VisionLanguageBackbone):
             that patch alone (exact); ``value``, the head without its norm and MLP; ``raw``, where
             the trunk has the width of the joint space, the normed trunk token.
         site: Where the attention of `dense` goes: the ``trunk``'s last block, or the pooling
-            ``head`` over its own queries and keys, the trunk left as it is.
+            ``head`` over its own queries and keys, the trunk left as it is; ``auto``, where the
+            method is better off, see `DenseMethod`.
     """
 
     readout: str
@@ -50,11 +52,24 @@ class AttentionPooled(VisionLanguageBackbone):
 
     def reading(self, *, readout: str | None = None, site: str | None = None) -> dict[str, str]:
         readout, site = self.check_readout(readout or self.readout), site or self.site
-        if site not in SITES:
-            raise ValueError(f'unknown site {site!r}; expected one of {", ".join(SITES)}')
+        if site not in ('auto', *SITES):
+            raise ValueError(f'unknown site {site!r}; expected one of auto, {", ".join(SITES)}')
         if (site, readout) == ('head', 'raw'):
             raise ValueError("readout 'raw' leaves the pooling head out, so site cannot be 'head'")
         return dict(readout=readout, site=site)
+
+    def site_for(self, method: Method, **reading: str | None) -> str:
+        """Where a method's attention goes; see `dense` for `reading`."""
+        known = self.reading(**reading)
+        if known['site'] != 'auto':
+            return known['site']
+        return 'trunk' if known['readout'] == 'raw' else method.site
+
+    def features_of(self, trunk: Trunk, method: Method) -> Tensor:
+        known = trunk.surroundings
+        site = self.site_for(method, readout=known.readout, site=known.site)
+        trunk.surroundings = replace(known, site=site)
+        return super().features_of(trunk, method)
 
     def site_of(self, trunk: Trunk) -> Site:
         known = trunk.surroundings

@@ -133,7 +133,7 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         tokenizer: str | None = None,
         attention: str | dict | Method = 'csa',
         readout: str = 'value',
-        site: str = 'trunk',
+        site: str = 'auto',
         out_indices: Sequence[int] = (-1,),
         with_cp: bool = False,
         revision: str | None = None,

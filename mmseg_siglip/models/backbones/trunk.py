@@ -43,6 +43,7 @@ class Method(Protocol):
     scope: Literal['window', 'image']
     gives: Literal['tokens', 'features', 'cosines']
     sites: Sequence[str]
+    site: str
     normalise: bool
     uses_regions: bool
     refiners: Sequence[nn.Module]
@@ -50,6 +51,7 @@ class Method(Protocol):
     prepares: bool
     scores: bool
     whole: bool
+    windows: bool
 
     def check(self, encoder: VisionLanguageBackbone) -> None: ...
 

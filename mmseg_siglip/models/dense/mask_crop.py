@@ -38,6 +38,7 @@ class MaskCrop(DenseMethod):
     gives = 'cosines'
     scope = 'image'
     whole = uses_regions = pools = True
+    windows = False
 
     def __init__(self, *, masked: bool = True, margin: float = 0.0) -> None:
         super().__init__()

@@ -43,6 +43,7 @@ class DenseMethod(nn.Module):
             where no features stand behind a pixel.
         whole: Of a method with scope ``'image'``: whether it gives one map for the image instead of
             one for each window, (1, ..., h, w).
+        windows: Whether it is given the windows of a segmentor; else images in one piece.
         sites: Where it can work, see `mmseg_siglip.models.backbones.site`.
         normalise: Whether features are brought to unit length before they meet words.
         uses_regions: Whether it asks for `Trunk.regions`.
@@ -57,6 +58,7 @@ class DenseMethod(nn.Module):
     scope: Literal['window', 'image'] = 'window'
     gives: Literal['tokens', 'features', 'cosines'] = 'tokens'
     whole: bool = False
+    windows: bool = True
     sites: Sequence[str] = SITES
     normalise: bool = True
     uses_regions: bool = False
@@ -88,6 +90,14 @@ class DenseMethod(nn.Module):
         """What words get at last, of what they have by their cosines with features: (B, Q, h, w) to
         the same. `features` (B, D, h, w) are not normalised; `trunk` is that of `forward`."""
         return cosines
+
+    @property
+    def site(self) -> str:
+        """Where it works on an encoder with a pooling head unless told otherwise: without the
+        residual a patch of the trunk says little there (see docs/family.md)."""
+        if len(self.sites) == 1:
+            return self.sites[0]
+        return 'trunk' if self.residual else 'head'
 
     @property
     def prepares(self) -> bool:

@@ -66,6 +66,7 @@ class TextRegion(DenseMethod):
     gives = 'cosines'
     scope = 'image'
     whole = uses_regions = pools = True
+    windows = False
 
     def __init__(
         self,

@@ -324,7 +324,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         config: Mapping | None = None,
     ) -> Iterator[Seen]:
         """What the windows of each image give, by a `test_cfg` or the model's own."""
-        config = config or self.test_cfg
+        config = (config or self.test_cfg) if self.method.windows else dict(mode='whole')
         windows = [Windows.of(tuple(image.shape[-2:]), config) for image in images]
         regions = self._regions_of(images, samples)
         parts = self._parts(images, windows, regions, batch=self.test_cfg['window_batch'])

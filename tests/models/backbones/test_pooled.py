@@ -72,14 +72,24 @@ def test_attention_goes_to_one_site_or_the_other(backbone):
     plain = backbone.dense(images, attention='vanilla', readout='value')
     on_head = backbone.dense(images, attention='maskclip', readout='value', site='head')
     torch.testing.assert_close(on_head, plain)
-    assert not torch.allclose(plain, backbone.dense(images, attention='maskclip', readout='value'))
+    on_trunk = backbone.dense(images, attention='maskclip', readout='value', site='trunk')
+    assert not torch.allclose(plain, on_trunk)
     mixed = backbone.dense(images, attention='csa', readout='value', site='head')
     assert not torch.allclose(mixed, plain)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(('name', 'site'), [('csa', 'trunk'), ('naclip', 'head'), ('gem', 'trunk')])
+def test_a_method_goes_where_it_is_better_off(backbone, name, site):
+    images = torch.randn(1, 3, 24, 40)
+    assert backbone.site_for(build_method(name)) == site
+    found = backbone.dense(images, attention=name)
+    assert torch.equal(found, backbone.dense(images, attention=name, site=site))
+
+
 def test_sites_and_readouts_are_checked(backbone):
     images = torch.randn(1, 3, 24, 40)
-    with pytest.raises(ValueError, match="unknown site 'neck'; expected one of trunk, head"):
+    with pytest.raises(ValueError, match="unknown site 'neck'; expected one of auto, trunk, head"):
         backbone.dense(images, site='neck')
     with pytest.raises(ValueError, match="unknown readout 'cls'; expected one of map, value"):
         backbone.dense(images, readout='cls')

@@ -192,7 +192,7 @@ def test_half_precision_checkpoints_compute_in_float32(siglip_folder, tmp_path):
     ('options', 'message'),
     [
         (dict(readout='cls'), "unknown readout 'cls'; expected one of map, value, raw"),
-        (dict(site='neck'), "unknown site 'neck'; expected one of trunk, head"),
+        (dict(site='neck'), "unknown site 'neck'; expected one of auto, trunk, head"),
         (dict(attention='x'), "unknown attention 'x'"),
         (dict(readout='raw', site='head'), "'raw' leaves the pooling head out"),
     ],

@@ -1,0 +1,4 @@
+"""SCLIP refined by PAMR."""
+
+attention = 'csa'
+postprocessor = dict(type='PAMRPostProcessor')
