@@ -10,14 +10,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from mmseg_siglip.models.backbones.block import attend_plainly, beside, mask_bias, run_block
 from mmseg_siglip.models.backbones.site import LastBlock, PoolingHead, Site
+from mmseg_siglip.models.backbones.text_side import TextSide
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.trunk import (
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mmseg_siglip.weights.source import Source
 
 
-class VisionLanguageBackbone(VisionTrunk, BaseModule):
+class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
     """An image and a text encoder that share a space, opened up for dense prediction.
 
     An encoder is one file: a subclass, registered in ``MODELS``, that says by `recognises` which
@@ -43,10 +43,7 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
     Attributes, all read from the checkpoint's own configuration:
         hidden_size: C, channels of the taps.
         embed_dim: D, channels of the joint space.
-        text_width: T.
         mean, std: Three values each, RGB, in units of 0..255.
-        logit_scale: Factor on cosines, already exponentiated.
-        logit_bias: Term added to scaled cosines; 0 where the encoder has none.
         readouts: The ways of `project`, the default first.
         pools_by_attention: Whether it is an `AttentionPooled`.
         naflex: Whether images of any aspect are its habit, measured by their number of patches.
@@ -63,7 +60,6 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
 
     hidden_size: int
     embed_dim: int
-    text_width: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     readouts: tuple[str, ...] = ('project',)
@@ -291,77 +287,12 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
         """What only `summary` and `project` depend on: an attention pooling head."""
 
     @abstractmethod
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Prompts to vectors of the joint space, not normalised: (N, D).
-
-        Raises:
-            ValueError: A prompt does not fit the encoder's context, or the text tower is gone.
-        """
-
-    def encode_prompts(self, texts: Sequence[str]) -> Tensor:
-        """What a word's templates are averaged over, (N, E): unit vectors of the joint space."""
-        return normalize(self.encode_text(texts).float(), dim=-1)
-
-    def from_prompts(self, mean: Tensor) -> Tensor:
-        """The mean of a word's `encode_prompts` (Q, E) to the joint space, (Q, D)."""
-        return mean
-
-    @abstractmethod
-    def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Prompts to the text tower's tokens (N, L, T), which of them are no padding (N, L), and
-        `encode_text`'s vectors (N, D)."""
-
-    @abstractmethod
-    def project_text(self, tokens: Tensor) -> Tensor:
-        """Tokens of the text tower (N, L, T) into the joint space (N, L, D)."""
-
-    @abstractmethod
-    def is_text(self, name: str) -> bool:
-        """Whether the tensor of `model` of that name is the text side's."""
-
-    @abstractmethod
-    def text_settings(self) -> dict[str, Any]:
-        """What `encode_text` depends on and no tensor tells, such as the activation and the number
-        of heads: plain values, the same wherever the weights lie."""
-
-    def tokenizer_state(self) -> dict[str, int]:
-        """The tokens that a checkpoint brings along, by id; empty where they are fixed."""
-        return {}
-
-    def text_parameters(self) -> dict[str, Tensor]:
-        """Every tensor that `encode_text` depends on, by its name in `model`."""
-        state = self.model.state_dict()
-        return {name: value for name, value in state.items() if self.is_text(name)}
-
-    def text_module_parameters(self) -> list[nn.Parameter]:
-        """Those of `text_parameters` that can train."""
-        return [value for name, value in self.model.named_parameters() if self.is_text(name)]
-
-    @abstractmethod
     def towers(self) -> dict[str, Tower]:
         """``vision`` and ``text``: what LoRA and finetuning choose from."""
 
     def layers_of(self, tower: str) -> nn.ModuleList:
         """The layers of one of `towers`."""
         return self.model.get_submodule(self.towers()[tower].layers)
-
-    @abstractmethod
-    def set_logit(self, *, scale: float, bias: float) -> None:
-        """Set factor and term of scaled cosines."""
-
-    def logit_parameters(self) -> tuple[Tensor, Tensor]:
-        """Factor, exponentiated, and term, 0-d each, with gradients where they train."""
-        bias = getattr(self.model, 'logit_bias', None)
-        scale = self.model.logit_scale.exp().squeeze()
-        return scale, scale.new_zeros(()) if bias is None else bias.squeeze()
-
-    @property
-    def logit_scale(self) -> float:
-        return self.logit_parameters()[0].item()
-
-    @property
-    def logit_bias(self) -> float:
-        return self.logit_parameters()[1].item()
 
     def use_plain_attention(self) -> None:
         """Attend as it is written in both towers, see `attend_plainly`."""
@@ -379,24 +310,8 @@ class VisionLanguageBackbone(VisionTrunk, BaseModule):
             self.drop_pooling()
 
     @abstractmethod
-    def drop_text(self) -> None:
-        """Let go of the text side's weights."""
-
-    @abstractmethod
     def drop_pooling(self) -> None:
         """Let go of what only `summary` and `project` depend on, where it is a module."""
-
-    def require_text(self) -> None:
-        """Refuse a call that needs the text side where it is gone.
-
-        Raises:
-            ValueError: It is.
-        """
-        if not self.has_text:
-            raise ValueError(
-                f'expected an encoder with its text tower, found a {type(self).__name__} that was '
-                'reduced to its vision side'
-            )
 
     def require_pooling(self) -> None:
         """Refuse a call that leads into the joint space where the way is gone.

@@ -17,8 +17,9 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import attend
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
+from mmseg_siglip.models.dense.depth import scaled_blocks
 from mmseg_siglip.models.dense.method import DenseMethod
-from mmseg_siglip.models.dense.middle import attend_as, keep_inputs, scaled_blocks
+from mmseg_siglip.models.dense.middle import attend_as, keep_inputs
 from mmseg_siglip.models.dense.semantic_feedback import spanned
 from mmseg_siglip.registry import DENSE_METHODS
 
@@ -110,11 +111,11 @@ class ITACLIP(DenseMethod):
 
     def alone(self, trunk: Trunk) -> Tokens | Tensor:
         """What the attention gives on one view."""
-        keep_inputs(trunk, self.blocks or scaled_blocks(BLOCKS, trunk))
+        keep_inputs(trunk, self.blocks or scaled_blocks(BLOCKS, len(trunk.blocks)))
         return trunk.last.run(self)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor:
-        blocks = self.blocks or scaled_blocks(BLOCKS, trunk)
+        blocks = self.blocks or scaled_blocks(BLOCKS, len(trunk.blocks))
         middle = attend_as(trunk, blocks, v, ('qq', 'kk'))
         return (attend(q, q, v) + attend(k, k, v) + middle) / 2
 

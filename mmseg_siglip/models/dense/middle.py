@@ -14,13 +14,6 @@ from mmseg_siglip.models.backbones.block import CHUNK_BYTES, attend
 from mmseg_siglip.models.backbones.trunk import Trunk
 
 
-def scaled_blocks(blocks: Sequence[int], trunk: Trunk) -> tuple[int, ...]:
-    """Middle blocks that were published for 12, from 0, at the same depth of another encoder, in
-    front of its last; those that fall together count once."""
-    count = len(trunk.blocks)
-    return tuple(sorted({min(round(block * count / 12), max(count - 2, 0)) for block in blocks}))
-
-
 def keep_inputs(trunk: Trunk, blocks: Sequence[int]) -> None:
     """Hold what `blocks` take, as `attend_as` asks for it behind later ones."""
     trunk.keep([block - 1 for block in map(trunk.index, blocks) if block])

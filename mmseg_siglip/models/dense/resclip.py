@@ -16,8 +16,9 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import Residual, attend
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
+from mmseg_siglip.models.dense.depth import scaled_blocks
 from mmseg_siglip.models.dense.method import DenseMethod
-from mmseg_siglip.models.dense.middle import keep_inputs, scaled_blocks
+from mmseg_siglip.models.dense.middle import keep_inputs
 from mmseg_siglip.models.dense.naclip import gaussian_bias
 from mmseg_siglip.models.dense.residual_cross import ResidualCross
 from mmseg_siglip.models.dense.semantic_feedback import feedback, patch_labels
@@ -143,7 +144,9 @@ class ResCLIP(DenseMethod):
         """What middle blocks' maps make of the last attention's values, where it is wanted."""
         if self.rcs is None:
             return None
-        blocks = self.blocks or (BLOCKS if self.parity else scaled_blocks(BLOCKS, trunk))
+        blocks = self.blocks or (
+            BLOCKS if self.parity else scaled_blocks(BLOCKS, len(trunk.blocks))
+        )
         keep_inputs(trunk, blocks)
         return self.rcs.middle(trunk, blocks)
 
