@@ -1,3 +1,5 @@
-"""The SAM that ships along is the second model."""
+"""The SigLIP that ships along is its own second model."""
 
-attention = dict(type='lposs', guide=dict(type='SAMGuide', pretrained='tiny_sam_shapes'))
+attention = dict(
+    type='lposs', guide=dict(type='EncoderGuide', pretrained='tiny_siglip_shapes', block=3)
+)

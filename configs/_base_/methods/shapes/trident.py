@@ -1,5 +1,7 @@
-"""The SAM that ships along is the second model."""
+"""The SigLIP that ships along is its own second model, the SAM that ships along the third."""
 
-sam = dict(type='SAMGuide', pretrained='tiny_sam_shapes')
-attention = dict(type='trident', guide=sam, sam=sam)
-del sam
+attention = dict(
+    type='trident',
+    guide=dict(type='EncoderGuide', pretrained='tiny_siglip_shapes', block=3),
+    sam=dict(type='SAMGuide', pretrained='tiny_sam_shapes'),
+)
