@@ -33,7 +33,10 @@ def cases(golden: Golden) -> Iterator[Case]:
 
     for name, picture in PICTURES.items():
         for variant, options in VARIANTS.items():
-            for key in {f'gem_{name}{variant}', f'gem{variant}_{name}'}:
+            keys = {f'gem_{name}{variant}', f'gem{variant}_{name}'}
+            if name == 'native' and variant:
+                keys.add(f'gem{variant}')
+            for key in sorted(keys):
                 yield gem_case(key, lambda p=picture, o=options: gem(p, o, GEM['backbone']))
         yield gem_case(f'gem_ori_{name}', lambda p=picture: ordinary(golden, p))
     yield gem_case('gem_wide_offsetpos', lambda: gem(PICTURES['wide'], {}, {}))

@@ -18,6 +18,7 @@ from torch import Tensor
 from mmseg_siglip.models.backbones import CLIPBackbone
 
 MARKS = dict(input_resolution=224, context_length=77, vocab_size=49408)
+MEAN, STD = (122.771, 116.746, 104.094), (68.501, 66.632, 70.323)
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,14 @@ class Golden:
         image = torch.from_numpy(self.tiny_clip.image(seed, height, width))
         return image.permute(2, 0, 1)[None].float() / 255
 
-    def picture(self, seed: int, height: int, width: int, **options) -> Tensor:
-        """The same, normalised for `clip`."""
-        return self.clip(**options).from_pixels(self.pixels(seed, height, width))
+    def picture(self, seed: int, height: int, width: int) -> Tensor:
+        """The same, normalised for `clip` as the recorded code does it.
+
+        Its constants are CLIP's to three places. What they round off moves features by 4e-6.
+        """
+        pixels = (255 * self.pixels(seed, height, width)).round()
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        return (pixels - mean) / std
 
 
 def rows(dense: Tensor, *, unit: bool = True) -> Tensor:

@@ -44,9 +44,11 @@ def one(golden: Golden, name: str) -> Iterator[Case]:
     )
     model.backbone.position_offset = 0.0
 
+    pixels = golden.pixels(int(golden.array(FILE, 'seed')), *size)
+    picture = golden.clip(3).from_pixels(pixels)
+
     @cache
     def scores() -> Tensor:
-        picture = golden.picture(int(golden.array(FILE, 'seed')), *size, layers=3)
         (seen,) = model._look(picture, [SegDataSample()])
         context = model._context(seen, size)
         found = model._refined(seen, size, context)(0, size[0])
@@ -62,7 +64,6 @@ def one(golden: Golden, name: str) -> Iterator[Case]:
     )
     yield Case('lposs', FILE, f'{name}_pred', lambda: scores().argmax(0), strays=0.01)
     if not slides:
-        picture = golden.picture(int(golden.array(FILE, 'seed')), *size, layers=3)
         yield Case('lposs', FILE, f'{name}_maskclip_cos', lambda: first(golden, model, picture))
         yield Case('lposs', FILE, f'{name}_dino_v', lambda: values(method, model, picture))
 

@@ -1,7 +1,12 @@
 """SC-CLIP and SFP, which share most of their way."""
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from copy import copy
+from functools import partial
+
+import torch
 from golden import Case, Golden, rows
 from torch import Tensor
 
@@ -30,8 +35,13 @@ def cases(golden: Golden) -> Iterator[Case]:
         yield Case('sfp', 'sfp_tiny12', f'sfp_som_clsrow_{name}', look.cls_row, 1e-5)
         yield Case('sfp', 'sfp_tiny12', f'sfp_som_diag_{name}', look.diagonal, 1e-5)
     look = Look(golden, PICTURES['native'])
-    yield Case('sc_clip', STAGES, 'scclip_agg1', look.aggregated(SCCLIP()))
-    yield Case('sfp', STAGES, 'sfp_som_agg1', look.aggregated(SFP(parity=True)))
+    for name, key, method in (
+        ('sc_clip', 'scclip', SCCLIP()),
+        ('sfp', 'sfp_som', SFP(parity=True)),
+    ):
+        stages = (look.mended, look.both, look.levels)
+        for number, stage in enumerate(stages, start=1):
+            yield Case(name, STAGES, f'{key}_agg{number}', partial(stage, method))
 
 
 class Look:
@@ -65,17 +75,28 @@ class Look:
     def diagonal(self) -> Tensor:
         return attention_paid(self.trunk())[1][0]
 
-    def aggregated(self, method: SCCLIP) -> Callable[[], Tensor]:
+    def mended(self, method: SCCLIP) -> Tensor:
         """The first of three times that tokens are averaged."""
+        trunk = self.trunk()
+        trunk.keep([8])
+        patches = trunk.input(-1)[:, 1:]
+        found = method.outliers(trunk, patches)
+        fine, similar = (
+            repair(x, found, trunk.grid, lonely=method.lonely)
+            for x in (patches, trunk.output(8)[:, 1:])
+        )
+        return Similarity(similar).aggregate(fine, method.threshold)[0]
 
-        def run() -> Tensor:
-            trunk = self.trunk()
-            trunk.keep([8])
-            patches = trunk.input(-1)[:, 1:]
-            found = method.outliers(trunk, patches)
-            mended, similar = (
-                repair(x, found, trunk.grid) for x in (patches, trunk.output(8)[:, 1:])
-            )
-            return Similarity(similar).aggregate(mended, method.threshold)[0]
+    def both(self, method: SCCLIP) -> Tensor:
+        """The second; the third was added to it in place before it was recorded."""
+        return method(self.trunk()).x[0]
 
-        return run
+    def levels(self, method: SCCLIP) -> Tensor:
+        """The third: what is left of both where the second mixes nothing but its CLS token."""
+        trunk = self.trunk()
+        post = Similarity(trunk.output(3)[:, 1:])
+        alone = copy(method)
+        alone.blend = lambda sharp, q, k, v: torch.zeros_like(v)
+        nothing = trunk.last.qkv()[2][:, :, 1:] * 0
+        rest = trunk.last.out(nothing) + 0.3 * trunk.input(-1)[:, :1]
+        return (alone(self.trunk()).x - post.aggregate(rest, method.threshold))[0]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -186,9 +187,10 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
         """Patch features in the joint space, not normalised.
 
         Args:
-            images: (B, 3, H, W), normalised by `mean` and `std`.
+            images: (B, 3, H, W), normalised by `mean` and `std`. Without `surroundings` that say
+                whose windows they are, each is an image of its own.
             attention: A dense method, its name or its configuration; the encoder's default if None.
-            surroundings: See `forward_intermediates`.
+            surroundings: See `trunk`.
             reading: ``readout``, see `project`, and where the encoder has a choice ``site``, see
                 `AttentionPooled`.
 
@@ -201,7 +203,12 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
             ValueError: The encoder cannot do it so, or the method needs what is not there.
         """
         method = self.method if attention is None else self.method_for(attention)
-        return self.features_of(self.trunk(images, surroundings=surroundings, **reading), method)
+        apart = method.scope == 'image' and not (surroundings and surroundings.views)
+        parts = [
+            self.features_of(self.trunk(part, surroundings=surroundings, **reading), method)
+            for part in (images.split(1) if apart else [images])
+        ]
+        return torch.cat(parts)
 
     @abstractmethod
     def project(self, tokens: Tokens, *, readout: str | None = None) -> Tensor:

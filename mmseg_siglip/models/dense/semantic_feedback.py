@@ -129,7 +129,7 @@ def distances(grid: tuple[int, int], rows: slice, device: torch.device) -> Tenso
 def blur(rows: Tensor) -> Tensor:
     """A Gaussian along each row (m, n), beyond whose ends are zeros."""
     length = min(rows.shape[1], BLUR_LENGTH)
-    length -= 1 - length % 2
+    length += 1 - length % 2
     place = torch.arange(length, dtype=rows.dtype, device=rows.device) - length // 2
     kernel = (-place.square() / (2 * BLUR_STD**2)).exp()
     return conv1d(rows[:, None], (kernel / kernel.sum())[None, None], padding=length // 2)[:, 0]

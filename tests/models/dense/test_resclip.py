@@ -60,7 +60,7 @@ def slow_rows(labels):
     cells = [(y, x) for y in range(h) for x in range(w)]
     furthest = max(h, w, 2) - 1
     length = min(h * w, 31)
-    length -= 1 - length % 2
+    length += 1 - length % 2
     kernel = [math.exp(-((k - length // 2) ** 2) / (2 * 25)) for k in range(length)]
     rows = []
     for a in cells:

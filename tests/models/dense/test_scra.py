@@ -109,6 +109,16 @@ def test_the_mean_is_one_images(siglip_folder):
 
 
 @torch.no_grad()
+def test_images_of_an_encoder_alone_are_no_windows_of_one(backbone):
+    batch = torch.stack(images((40, 56), (40, 56)))
+    words = Surroundings(text=lambda: torch.eye(backbone.embed_dim))
+    for known in (None, words):
+        found = backbone.dense(batch, attention='scga', surroundings=known)
+        alone = [backbone.dense(image[None], attention='scga') for image in batch]
+        torch.testing.assert_close(found, torch.cat(alone))
+
+
+@torch.no_grad()
 def test_a_constant_image_and_one_patch(backbone):
     for size in ((48, 64), (8, 8), (8, 16)):
         for name in ('scra', 'scga'):
