@@ -45,7 +45,7 @@ def one(golden: Golden, name: str) -> Iterator[Case]:
     def dense() -> Tensor:
         regions = label_map(golden, name if name in ('tiles', 'empty') else 'blobs', size)
         known = Surroundings([View(0, (0, 0, *size), regions=regions)])
-        picture = golden.picture(seed, *size, layers=layers)
+        picture = golden.picture(seed, *size)
         method = CorrCLIP(guide(golden, f'dino{patch}', 'q+k'), parity=True)
         return encoder.dense(picture, attention=method, surroundings=known)
 
