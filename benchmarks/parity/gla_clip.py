@@ -26,6 +26,7 @@ def cases(golden: Golden) -> Iterator[Case]:
                 key,
                 lambda stem=stem, part=part: run(golden, stem, part),
                 strays=0.01,
+                axis=-1 if part == 'cos' else 0,
             )
 
 

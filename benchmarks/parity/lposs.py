@@ -40,18 +40,19 @@ def one(golden: Golden, name: str) -> Iterator[Case]:
     model = segmentor(
         golden,
         method,
+        backbone=dict(position_offset=0.0),
         test_cfg=dict(crop_size=224, stride=112) if slides else dict(crop_size=size, stride=size),
     )
-    model.backbone.position_offset = 0.0
-
-    pixels = golden.pixels(int(golden.array(FILE, 'seed')), *size)
-    picture = golden.clip(3).from_pixels(pixels)
+    encoder = model.backbone
 
     @cache
     def scores() -> Tensor:
+        picture = encoder.from_pixels(golden.pixels(int(golden.array(FILE, 'seed')), *size))
         (seen,) = model._look(picture, [SegDataSample()])
-        context = model._context(seen, size)
-        found = model._refined(seen, size, context)(0, size[0])
+        if slides or plus:
+            found = model._refined(seen, size, model._context(seen, size))(0, size[0])
+        else:  # the whole picture at once goes straight to its original size there
+            found = seen.cosines[0, 0]
         if name.endswith('bg'):
             found = torch.cat([found[:BACKGROUND].amax(0, keepdim=True), found[BACKGROUND:]])
         return interpolate(found[None], size=original, mode='bilinear')[0]
@@ -64,6 +65,7 @@ def one(golden: Golden, name: str) -> Iterator[Case]:
     )
     yield Case('lposs', FILE, f'{name}_pred', lambda: scores().argmax(0), strays=0.01)
     if not slides:
+        picture = encoder.from_pixels(golden.pixels(int(golden.array(FILE, 'seed')), *size))
         yield Case('lposs', FILE, f'{name}_maskclip_cos', lambda: first(golden, model, picture))
         yield Case('lposs', FILE, f'{name}_dino_v', lambda: values(method, model, picture))
 

@@ -60,13 +60,15 @@ def queries(golden: Golden) -> Tensor:
     return golden.module('guided/tiny_guide.py').queries(8)
 
 
-def segmentor(golden: Golden, attention: dict, *, layers: int = 3, **options) -> Given:
+def segmentor(
+    golden: Golden, attention: dict, *, layers: int = 3, backbone: dict | None = None, **options
+) -> Given:
     """A segmentor on the seeded CLIP that looks for `queries`; windows as ``test_cfg`` says."""
     path = Path(FOLDER.name, f'clip{layers}.pt')
     state = golden.tiny_clip.state_dict(layers=layers)
     torch.save(state | {name: torch.tensor(value) for name, value in MARKS.items()}, path)
     model = Given(
-        dict(pretrained=str(path)),
+        dict(pretrained=str(path), **(backbone or {})),
         [f'word {i}' for i in range(8)],
         templates='plain',
         attention=attention,

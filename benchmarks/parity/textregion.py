@@ -115,4 +115,4 @@ def pooled(
     if part == 'removed':
         return redundant(normalize(patches, dim=-1), weights, method.threshold)
     vectors, kept = method.pool(seen, patches, weights)
-    return kept if part == 'keep' else normalize(vectors, dim=-1) @ queries(golden).T
+    return kept if part == 'keep' else normalize(vectors[kept], dim=-1) @ queries(golden).T
