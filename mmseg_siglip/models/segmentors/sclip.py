@@ -29,7 +29,7 @@ from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.sam.proposals import propose
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
-from mmseg_siglip.models.segmentors.parts import background_of, build_all
+from mmseg_siglip.models.segmentors.parts import background_of, build_all, check_fit
 from mmseg_siglip.models.segmentors.seen import RegionsOfImage, Seen
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Stitch
@@ -60,7 +60,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             part of the foreground, by argmax.
         background_index: The class that `prob_thd` and `area_thd` refer to. By default, the one
             that the vocabulary marks.
-        score_steps: Configurations of what changes the cosines of windows; see `ScoreStep`.
+        score_steps: Configurations of what changes the cosines of windows; see `ScoreStep`. As
+            `upsampler`, not with a method that gives scores.
         upsampler: Configuration of what makes features (n, D, h, w) of windows finer by their
             pixels, before they meet words.
         regions: Configuration of what finds the regions of an image (3, H, W), RGB in [0, 1], where
@@ -113,10 +114,10 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             data_preprocessor=data_preprocessor,
         )
         self.backbone.requires_grad_(False)
-        self.method = attention
         self.score_steps, self.label_steps = build_all(score_steps), build_all(label_steps)
         self.postprocessors = build_all(postprocessor or ())
         self.upsampler = MODELS.build(upsampler) if upsampler else None
+        self.method = attention
         self.proposer = MODELS.build(regions) if regions else None
         self._logit_scale = logit_scale
         self.prob_thd, self.area_thd = prob_thd, area_thd
@@ -132,6 +133,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         if name in ('attention', 'method'):
             device = next(self.backbone.parameters()).device
             name, value = 'method', self.backbone.method_for(value).to(device)
+            check_fit(value, self.score_steps, self.upsampler)
         super().__setattr__(name, value)
 
     @property
@@ -264,6 +266,13 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         asked = self._refining or self.label_steps
         return torch.cat([cosines, features], dim=1) if asked else cosines
 
+    def _counted(self, windows: Tensor, surroundings: Surroundings) -> Tensor:
+        """`_cells`, one for each window or for the image."""
+        cells = self._cells(windows, surroundings)
+        expected = 1 if self.method.whole else len(windows)
+        assert len(cells) == expected, f'expected {expected} results, found {len(cells)}'
+        return cells
+
     def _parts(
         self,
         images: Sequence[Tensor],
@@ -330,7 +339,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         parts = self._parts(images, windows, regions, batch=self.test_cfg['window_batch'])
         if self.method.whole:
             windows = [Windows.of(tuple(im.shape[-2:]), dict(mode='whole')) for im in images]
-        found = by_image((self._cells(*part) for part in parts), windows)
+        found = by_image((self._counted(*part) for part in parts), windows)
         for image, own, values, areas in zip(images, windows, found, regions, strict=True):
             words = len(self.vocabulary.queries)
             yield Seen(image, own, values[:, :, :words], values[:, :, words:], areas)
