@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.backbones.trunk import (
     NO_REGIONS,
@@ -25,12 +25,13 @@ from mmseg_siglip.models.backbones.trunk import (
     method_name,
 )
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
+from mmseg_siglip.models.dense.guided import spanned_pixels
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.sam.proposals import propose
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
 from mmseg_siglip.models.segmentors.parts import background_of, build_all, check_fit
-from mmseg_siglip.models.segmentors.seen import RegionsOfImage, Seen
+from mmseg_siglip.models.segmentors.seen import RegionsOfImage, Seen, find_regions, meet_words
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Stitch
 from mmseg_siglip.models.windows.stream import by_image, stream
@@ -62,8 +63,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             that the vocabulary marks.
         score_steps: Configurations of what changes the cosines of windows; see `ScoreStep`. As
             `upsampler`, not with a method that gives scores.
-        upsampler: Configuration of what makes features (n, D, h, w) of windows finer by their
-            pixels, before they meet words.
+        upsampler: Configuration of what makes features (n, D, h, w) finer by the pixels that they
+            span, some rows at a time, before they meet words; see `AnyUp`.
         regions: Configuration of what finds the regions of an image (3, H, W), RGB in [0, 1], where
             its sample brings none along.
         postprocessor: Configuration, or several, of modules that refine cosines (B, Q, H, W), which
@@ -245,9 +246,11 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         views = (*surroundings.views, *surroundings.views[:1] * missing)
         return self._compiled(full, replace(surroundings, views=views))[: len(windows)]
 
-    def _cells(self, windows: Tensor, surroundings: Surroundings) -> Tensor:
+    def _cells(
+        self, windows: Tensor, surroundings: Surroundings, pictures: Tensor | None = None
+    ) -> Tensor:
         """Windows to their cosines and, if somebody may ask for them, features: (n, Q + D, h, w),
-        or (n, Q, h, w)."""
+        or (n, Q, h, w). They span `pictures` (n, 3, H, W), which are the windows if not given."""
         if self._compiled is not None:
             trunk, features = None, self._encode_full(windows, surroundings)
         else:
@@ -255,23 +258,22 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             features = self._encode(trunk)
         if self.method.gives == 'cosines':
             return features
+        asked = self._refining or self.label_steps
+        rows = [features]
         if self.upsampler is not None:
-            features = self.upsampler(features, self.backbone.to_pixels(windows))
-        unit = normalize(features, dim=1) if self.method.normalise else features
-        cosines = torch.einsum('bdhw,qd->bqhw', unit, self.text)
+            seen = self.backbone.trunk(windows if pictures is None else pictures)
+            rows = self.upsampler.rows(features, spanned_pixels(seen))
+        cosines, features = meet_words(
+            rows,
+            self.text,
+            normalise=self.method.normalise,
+            keep=bool(asked or self.score_steps or self.method.scores),
+        )
         if trunk is not None:
             cosines = self.method.score(cosines, features, trunk)
             for step in self.score_steps:
                 cosines = step(cosines, features, trunk)
-        asked = self._refining or self.label_steps
         return torch.cat([cosines, features], dim=1) if asked else cosines
-
-    def _counted(self, windows: Tensor, surroundings: Surroundings) -> Tensor:
-        """`_cells`, one for each window or for the image."""
-        cells = self._cells(windows, surroundings)
-        expected = 1 if self.method.whole else len(windows)
-        assert len(cells) == expected, f'expected {expected} results, found {len(cells)}'
-        return cells
 
     def _parts(
         self,
@@ -315,16 +317,13 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     ) -> list[RegionsOfImage]:
         """Those of each image, of its sample or of the proposer."""
 
-        def find(image: Tensor, sample: SegDataSample | None) -> Tensor:
-            if sample is not None and 'regions' in sample:
-                held = sample.regions.data.to(image.device)
-                return held if held.dtype == torch.bool else held[0]
+        def search(image: Tensor) -> Tensor:
             if self.proposer is None:
                 raise ValueError(NO_REGIONS)
             return propose(self.proposer, self.backbone.to_pixels(image), self.vocabulary)
 
         pairs = zip(images, samples, strict=True)
-        return [RegionsOfImage(partial(find, image, sample)) for image, sample in pairs]
+        return [RegionsOfImage(partial(find_regions, *pair, search)) for pair in pairs]
 
     def _look(
         self,
@@ -339,7 +338,14 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         parts = self._parts(images, windows, regions, batch=self.test_cfg['window_batch'])
         if self.method.whole:
             windows = [Windows.of(tuple(im.shape[-2:]), dict(mode='whole')) for im in images]
-        found = by_image((self._counted(*part) for part in parts), windows)
+
+        def cells(crops: Tensor, known: Surroundings) -> Tensor:
+            pictures = images[known.views[0].image][None] if self.method.whole else crops
+            cells = self._cells(crops, known, pictures)
+            assert len(cells) == len(pictures), f'expected {len(pictures)}, found {len(cells)}'
+            return cells
+
+        found = by_image((cells(*part) for part in parts), windows)
         for image, own, values, areas in zip(images, windows, found, regions, strict=True):
             words = len(self.vocabulary.queries)
             yield Seen(image, own, values[:, :, :words], values[:, :, words:], areas)

@@ -4,9 +4,11 @@ import pytest
 import torch
 from contracts.dense_method import images
 from tiny_guides import tiny_guide
+from torch.nn.functional import normalize
 
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.models.segmentors.parts import build_all
+from mmseg_siglip.models.windows.grid import Windows
 
 WORDS = ['cat', 'sky, grass', 'road']
 SLIDE = dict(crop_size=(24, 32), stride=(16, 24), return_logits=True)
@@ -33,6 +35,10 @@ def make(openai_file):
         return SCLIPSegmentor(dict(pretrained=openai_file), WORDS, **options).eval()
 
     return build
+
+
+def windows_of(model, image):
+    return Windows.of(tuple(image.shape[-2:]), model.test_cfg)
 
 
 @pytest.mark.parametrize('name', ['scga', 'stitched', 'trident'])
@@ -76,5 +82,63 @@ def test_results_of_windows_are_counted(make, wholes):
     """A fault of ours would else give an image's windows to the next image."""
     model = make(attention=wholes['scga'])
     model.score_steps = build_all([BIAS])
-    with pytest.raises(AssertionError, match='expected 1 results, found 4'):
+    with pytest.raises(AssertionError, match='expected 1, found 4'):
         model.predict(images((40, 56), (24, 32)))
+
+
+@pytest.mark.parametrize('name', ['scga', 'stitched', 'trident'])
+@pytest.mark.parametrize('upsampler', [ANY_UP, dict(type='AnyUp')])
+@torch.no_grad()
+def test_a_map_of_an_image_is_made_finer_by_the_image(make, wholes, name, upsampler):
+    torch.manual_seed(0)
+    model = make(attention=wholes[name], upsampler=upsampler)
+    batch = images((40, 56), (24, 32))
+    for image, seen in zip(batch, model._look(batch, [None] * 2), strict=True):
+        (part,) = model._parts([image], [windows_of(model, image)], [None], batch=4)
+        features = model.encode(*part)
+        finer = model.upsampler(features, model.backbone.to_pixels(image[None]))
+        wanted = torch.einsum('bdhw,qd->bqhw', normalize(finer, dim=1), model.text)
+        torch.testing.assert_close(seen.cosines[0], wanted, atol=1e-5, rtol=0)
+        size = (2 * side for side in features.shape[-2:])
+        size = tuple(size) if 'scale' in upsampler else tuple(image.shape[-2:])
+        assert wanted.shape[-2:] == size
+
+
+@torch.no_grad()
+def test_what_reaches_past_a_window_has_no_pixels(make):
+    """An encoder's grid spans whole patches; an upsampler sees the mean colour there."""
+    model, seen = make(upsampler=dict(type='AnyUp'), test_cfg=dict(mode='whole')), []
+    rows = model.upsampler.rows
+    model.upsampler.rows = lambda features, pixels: seen.append(pixels) or rows(features, pixels)
+    (found,) = model._look(images((21, 30)), [None])
+    assert found.cosines.shape[-2:] == seen[0].shape[-2:] == (24, 32)
+    mean = model.backbone.to_pixels(torch.zeros(1, 3, 1, 1))
+    torch.testing.assert_close(seen[0][..., 21:, :], mean.expand(1, 3, 3, 32))
+
+
+@pytest.mark.parametrize('name', ['lposs', 'lposs_plus'])
+def test_lposs_has_scores_on_its_own_grid_alone(make, name):
+    model = make(attention=dict(type=name, guide=tiny_guide()), upsampler=ANY_UP)
+    with pytest.raises(ValueError, match=r'own \(3, 4\) cells, found \(6, 8\) cells; leave the up'):
+        model.predict(images((40, 56)))
+
+
+@torch.no_grad()
+def test_features_of_pixels_are_never_there_at_once(make, monkeypatch):
+    """Unless somebody asks for them, they exist some rows at a time."""
+    monkeypatch.setattr('mmseg_siglip.models.upsamplers.any_up.CHUNK_BYTES', 1)
+    torch.manual_seed(0)
+    model, sizes = make(upsampler=dict(type='AnyUp'), test_cfg=dict(mode='whole')), []
+    normal = normalize
+
+    def spy(x, dim):
+        sizes.append(tuple(x.shape))
+        return normal(x, dim=dim)
+
+    monkeypatch.setattr('mmseg_siglip.models.segmentors.seen.normalize', spy)
+    (found,) = model._look(images((24, 32)), [None])
+    assert sizes == [(1, 48, 1, 32)] * 24
+    assert found.cosines.shape == (1, 1, 4, 24, 32) and found.features.shape[2] == 0
+    model.score_steps = build_all([dict(type='GlobalBias', factor=0.0)])
+    (same,) = model._look(images((24, 32)), [None])
+    torch.testing.assert_close(same.cosines, found.cosines)
