@@ -17,13 +17,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from mmseg_siglip.models.backbones.trunk import (
-    NO_REGIONS,
-    Method,
-    Surroundings,
-    Trunk,
-    method_name,
-)
+from mmseg_siglip.models.backbones.trunk import Method, Surroundings, Trunk, method_name
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.dense.guided import spanned_pixels
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
@@ -68,7 +62,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         regions: Configuration of what finds the regions of an image (3, H, W), RGB in [0, 1], where
             its sample brings none along.
         postprocessor: Configuration, or several, of modules that refine cosines (B, Q, H, W), which
-            they need at full size, on images (B, 3, H, W), and may ask a `Context` for more.
+            they need at full size, on images (B, 3, H, W), and may ask a `Context` for more, for
+            its features by an attribute ``needs_features``.
         label_steps: Configurations of what changes labels; see `LabelStep`.
         precision: Number format of the encoders (see `mmseg_siglip.precision`).
         compile_backend: Runs the encoder through ``torch.compile`` with this backend, such as
@@ -249,7 +244,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     def _cells(
         self, windows: Tensor, surroundings: Surroundings, pictures: Tensor | None = None
     ) -> Tensor:
-        """Windows to their cosines and, if somebody may ask for them, features: (n, Q + D, h, w),
+        """Windows to their cosines and, if somebody asks for them, features: (n, Q + D, h, w),
         or (n, Q, h, w). They span `pictures` (n, 3, H, W), which are the windows if not given."""
         if self._compiled is not None:
             trunk, features = None, self._encode_full(windows, surroundings)
@@ -258,7 +253,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             features = self._encode(trunk)
         if self.method.gives == 'cosines':
             return features
-        asked = self._refining or self.label_steps
+        steps = [*self._refining, *self.label_steps]
+        asked = any(getattr(step, 'needs_features', False) for step in steps)
         rows = [features]
         if self.upsampler is not None:
             seen = self.backbone.trunk(windows if pictures is None else pictures)
@@ -267,12 +263,14 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             rows,
             self.text,
             normalise=self.method.normalise,
-            keep=bool(asked or self.score_steps or self.method.scores),
+            keep=asked or self.method.scores or len(self.score_steps) > 0,
         )
         if trunk is not None:
-            cosines = self.method.score(cosines, features, trunk)
-            for step in self.score_steps:
-                cosines = step(cosines, features, trunk)
+            with autocast(self.precision, windows.device):
+                cosines = self.method.score(cosines, features, trunk)
+                for step in self.score_steps:
+                    cosines = step(cosines, features, trunk)
+            cosines = cosines.float()
         return torch.cat([cosines, features], dim=1) if asked else cosines
 
     def _parts(
@@ -318,12 +316,11 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         """Those of each image, of its sample or of the proposer."""
 
         def search(image: Tensor) -> Tensor:
-            if self.proposer is None:
-                raise ValueError(NO_REGIONS)
             return propose(self.proposer, self.backbone.to_pixels(image), self.vocabulary)
 
+        find = partial(find_regions, search=None if self.proposer is None else search)
         pairs = zip(images, samples, strict=True)
-        return [RegionsOfImage(partial(find_regions, *pair, search)) for pair in pairs]
+        return [RegionsOfImage(partial(find, *pair)) for pair in pairs]
 
     def _look(
         self,
@@ -376,8 +373,11 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
     def _context(self, seen: Seen, size: tuple[int, int]) -> Context:
         def stitched() -> list[Tensor]:
-            if self.method.gives == 'cosines':
-                raise ValueError(f'{self.attention!r} gives scores: no features stand behind them')
+            if not seen.features.shape[2]:
+                raise ValueError(
+                    'expected a method that gives features, and needs_features of what asks for '
+                    f'them, found {self.attention!r} and none kept'
+                )
             patch = self.backbone.patch_size
             grid = tuple(max(1, 2 * side // patch) for side in seen.size)
             return [self._stitch(seen.features, seen.windows, grid).rows(0, grid[0])]

@@ -11,6 +11,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mmseg_siglip.models.backbones.trunk import NO_REGIONS
 from mmseg_siglip.models.regions import resize_regions
 from mmseg_siglip.models.windows.grid import Windows
 
@@ -58,10 +59,16 @@ class Seen:
 
 
 def find_regions(
-    image: Tensor, sample: SegDataSample | None, search: Callable[[Tensor], Tensor]
+    image: Tensor, sample: SegDataSample | None, search: Callable[[Tensor], Tensor] | None
 ) -> Tensor:
-    """Regions of an image (3, H, W): those that its sample brings along, or what `search` finds."""
+    """Regions of an image (3, H, W): those that its sample brings along, or what `search` finds.
+
+    Raises:
+        ValueError: There is neither.
+    """
     if sample is None or 'regions' not in sample:
+        if search is None:
+            raise ValueError(NO_REGIONS)
         return search(image)
     held = sample.regions.data.to(image.device)
     return held if held.dtype == torch.bool else held[0]

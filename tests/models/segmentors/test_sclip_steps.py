@@ -4,11 +4,13 @@ import pytest
 import torch
 from contracts.dense_method import images
 from tiny_guides import tiny_guide
+from torch import nn
 from torch.nn.functional import normalize
 
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.models.segmentors.parts import build_all
 from mmseg_siglip.models.windows.grid import Windows
+from mmseg_siglip.precision import autocast
 
 WORDS = ['cat', 'sky, grass', 'road']
 SLIDE = dict(crop_size=(24, 32), stride=(16, 24), return_logits=True)
@@ -142,3 +144,59 @@ def test_features_of_pixels_are_never_there_at_once(make, monkeypatch):
     model.score_steps = build_all([dict(type='GlobalBias', factor=0.0)])
     (same,) = model._look(images((24, 32)), [None])
     torch.testing.assert_close(same.cosines, found.cosines)
+
+
+class Asking(nn.Module):
+    """A postprocessor that asks for features."""
+
+    def __init__(self, **own):
+        super().__init__()
+        self.__dict__.update(own)
+
+    def forward(self, pictures, logits, context):
+        self.shape = tuple(context.features[0].shape)
+        return logits
+
+
+def test_features_are_kept_for_what_says_that_it_asks(make):
+    pamr = dict(type='PAMRPostProcessor', num_iter=1)
+    model = make(postprocessor=pamr, label_steps=[dict(type='RegionVote')])
+    assert next(model._look(images((40, 56)), [None])).features.shape[2] == 0
+    model.postprocessors.append(Asking())
+    with pytest.raises(ValueError, match="needs_features of what asks .* 'csa' and none kept"):
+        model.predict(images((40, 56)))
+    model = make()
+    model.postprocessors.append(Asking(needs_features=True))
+    model.predict(images((40, 56)))
+    assert model.postprocessors[0].shape == (48, 10, 14)
+    model.attention = 'cliptrase'
+    with pytest.raises(ValueError, match="expected a method that gives features, .* 'cliptrase'"):
+        model.predict(images((40, 56)))
+
+
+class Watching(nn.Module):
+    """A score step that looks how it is run."""
+
+    def forward(self, cosines, features, trunk):
+        assert cosines.dtype == features.dtype == torch.float32
+        self.fast = torch.is_autocast_enabled('cpu')
+        self.pooled = trunk.pooled
+        return cosines.bfloat16()
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+@torch.no_grad()
+def test_steps_run_in_the_precision_of_the_encoder(make, precision):
+    model = make(precision=precision, test_cfg=dict(mode='whole'))
+    model.score_steps.append(Watching())
+    scored = []
+    model.method.score = lambda cosines, *_: (
+        scored.append(torch.is_autocast_enabled('cpu')) or cosines
+    )
+    (seen,) = model._look(images((24, 32)), [None])
+    (step,) = model.score_steps
+    assert [step.fast, *scored] == [precision == 'bf16'] * 2
+    assert seen.cosines.dtype == torch.float32
+    with autocast(precision, torch.device('cpu')):
+        wanted = model.backbone.trunk(images((24, 32))[0][None]).pooled
+    torch.testing.assert_close(step.pooled, wanted, atol=0, rtol=0)
