@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from contracts.dense_method import DenseMethodContract, images, quarters
+from contracts.dense_method import DenseMethodContract, images, quarters, steps_behind
 from mmseg.structures import SegDataSample
 
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
@@ -55,3 +55,4 @@ class WholeMethodContract(DenseMethodContract):
         model.test_cfg.update(mode='slide', crop_size=(24, 32), stride=(16, 24))
         for found, wanted in zip(predict(batch), together, strict=True):
             torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+        steps_behind(model, [batch[0], batch[2]], out)

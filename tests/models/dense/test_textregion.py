@@ -187,7 +187,5 @@ def test_bad_input(openai_file, picture):
         TextRegion(resample='nearest')
     with pytest.raises(ValueError, match='expected the regions of the image'):
         clip.dense(picture, attention='textregion')
-    with pytest.raises(
-        ValueError, match="'textregion' cuts the image itself: expected one image, found 2"
-    ):
+    with pytest.raises(ValueError, match='cuts the image itself: expected one image, found 2'):
         clip.dense(picture.expand(2, -1, -1, -1), attention='textregion')
