@@ -19,7 +19,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from mmseg_siglip.models.backbones.trunk import Surroundings, View, build_method
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
-from mmseg_siglip.models.segmentors.parts import build_backbone
+from mmseg_siglip.models.segmentors.parts import build_all, build_backbone
 
 ENCODERS = ('clip', 'siglip', 'siglip head', 'naflex', 'pe', 'pe head', 'tips')
 """Kinds of encoder, those with a pooling head with a method on either site."""
@@ -37,6 +37,30 @@ def quarters(pixels):
     rows, columns = (torch.arange(n) * 2 // n for n in (height, width))
     regions = rows[:, None] * 2 + columns
     return torch.where(regions == 3, regions + torch.arange(height)[:, None] // 5 % 2, regions)
+
+
+def steps_behind(model, batch, out):
+    """What stands behind the method, one step of each kind that goes with it: an image has the same
+    beside others as alone."""
+    if model.method.gives != 'cosines':
+        experts = dict(type='TemplateExperts', ranking=dict(cat=[0]))
+        steps = [experts] if model.method.whole else [experts, dict(type='GlobalBias')]
+        model.score_steps = build_all(steps)
+    pamr = dict(type='PAMRPostProcessor', num_iter=1, dilations=(1,))
+    model.postprocessors = build_all(pamr)
+    model.label_steps = build_all([dict(type='RegionVote')])
+
+    def predict(chosen):
+        samples = [SegDataSample(metainfo=dict(ori_shape=out)) for _ in chosen]
+        return model.predict(chosen, samples)
+
+    for image, wanted in zip(batch, predict(batch), strict=True):
+        (found,) = predict([image])
+        torch.testing.assert_close(
+            found.seg_logits.data, wanted.seg_logits.data, atol=1e-4, rtol=1e-3
+        )
+        same = found.pred_sem_seg.data == wanted.pred_sem_seg.data
+        assert same.float().mean() > 0.95
 
 
 class DenseMethodContract:
@@ -162,5 +186,6 @@ class DenseMethodContract:
         for i, wanted in enumerate(together):
             for found in (others[0][i], others[1][i], others[2 + i][0]):
                 torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+        steps_behind(model, [batch[0], batch[2]], out)
         with pytest.raises(ValueError, match=r'at least one patch \(8x8 pixels\), found 7x40'):
             model.predict(images((7, 40)))

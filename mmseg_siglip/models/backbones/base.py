@@ -154,6 +154,11 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
         is given in their place."""
         return dict(readout=self.check_readout(readout or self.readouts[0]))
 
+    def site_for(self, method: Method, **reading: str | None) -> str:
+        """Where a method's attention goes; see `dense` for `reading`."""
+        self.reading(**reading)
+        return 'trunk'
+
     def site_of(self, trunk: Trunk) -> Site:
         """See `Trunk.last`."""
         return LastBlock(trunk)

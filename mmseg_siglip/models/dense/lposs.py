@@ -107,6 +107,11 @@ class LPOSS(Guided):
     @torch.no_grad()
     def score(self, cosines: Tensor, features: Tensor, trunk: Trunk) -> Tensor:
         nodes = trunk.notes['nodes']
+        if tuple(cosines.shape[-2:]) != nodes.grid:
+            raise ValueError(
+                f"lposs: expected scores of the guide's own {nodes.grid} cells, found "
+                f'{tuple(cosines.shape[-2:])} cells; leave the upsampler out'
+            )
         with autocast('fp32', cosines.device):
             edges = self.edges(nodes.x.flatten(0, 1), cell_centres(trunk, nodes.grid))
             y = cosines.permute(1, 0, 2, 3).flatten(1).double()

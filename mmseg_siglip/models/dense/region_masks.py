@@ -14,15 +14,14 @@ from mmseg_siglip.models.backbones.trunk import Trunk
 
 
 def whole_image(trunk: Trunk, name: str) -> None:
-    """Refuse windows, for a method that looks at the image in its own way.
+    """Refuse a batch, for a method that looks at the image in its own way.
 
     Raises:
         ValueError: There are several.
     """
     if len(trunk.images) != 1:
         raise ValueError(
-            f"{name!r} cuts the image itself: expected test_cfg.mode 'whole', found "
-            f'{len(trunk.images)} windows'
+            f'{name!r} cuts the image itself: expected one image, found {len(trunk.images)}'
         )
 
 

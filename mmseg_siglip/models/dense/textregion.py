@@ -6,6 +6,8 @@ make a grid (h, w), M = h*w; R regions, C channels, D joint channels, Q words.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
@@ -51,7 +53,7 @@ class TextRegion(DenseMethod):
         threshold: A patch goes whose mean cosine with its own regions is not this much above that
             with others; None keeps all.
         wholes: Parts side by side that the image as a whole is looked at in, two for Cityscapes.
-        fill: The dense method of pixels in no region.
+        fill: The dense method of pixels in no region, at the encoder's site for it.
         resample: How views are resized, ``bicubic`` or ``bilinear``, the latter without smoothing.
         unit_values: As published in float32, where a division in place also brings the values
             themselves to unit length; not in half precision.
@@ -98,6 +100,9 @@ class TextRegion(DenseMethod):
         scores = trunk.cosines(vectors.T[None, :, :, None])[0, :, :, 0].T
         fill = None
         if not (self.parity and trunk.encoder.pools_by_attention):
+            known = seen.surroundings
+            site = trunk.encoder.site_for(self.fill, readout=known.readout)
+            seen.surroundings = replace(known, site=site)
             dense = trunk.encoder.features_of(seen, self.fill)[self.wholes :]
             fill = trunk.cosines(laid(dense, crops)[None])[0]
         return paint(scores[kept], masks[kept], fill, add=self.parity)[None]

@@ -52,7 +52,7 @@ class Context:
 
     @cached_property
     def features(self) -> Sequence[Tensor]:
-        """B of (D, h, w), not normalised."""
+        """B of (D, h, w), not normalised, for who has said so by ``needs_features``."""
         return self._features()
 
     @cached_property

@@ -15,9 +15,10 @@ class LabelStep(BaseModule):
 
     Attributes:
         needs_probabilities: Whether it asks for ``Labels.probabilities``, (C, H, W).
+        needs_features: Whether it asks for ``Context.features``.
     """
 
-    needs_probabilities = False
+    needs_probabilities = needs_features = False
 
     @abstractmethod
     def forward(self, found: Labels, context: Context) -> Labels:

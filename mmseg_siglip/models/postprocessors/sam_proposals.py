@@ -78,6 +78,7 @@ class SAMProposals(BaseModule):
                 raise ValueError(f'SAMProposals: expected {name} in [0, 1], found {value}')
         self.proposer = MODELS.build(proposer)
         self.label, self.order, self.alpha = label, order, alpha
+        self.needs_features = label == 'pooled_feature'
         self.min_purity, self.min_margin, self.min_area = min_purity, min_margin, min_area
         self.trim = trim
 

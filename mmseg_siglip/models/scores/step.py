@@ -15,7 +15,13 @@ class ScoreStep(BaseModule):
 
     Means and maxima are taken over one window, never over the batch. What needs the whole image is
     a postprocessor.
+
+    Attributes:
+        sees_windows: Whether it asks `forward`'s trunk for what is of its windows. Such a step fits
+            no dense method that gives one map for the image.
     """
+
+    sees_windows = True
 
     @abstractmethod
     def forward(self, cosines: Tensor, features: Tensor, trunk: Trunk) -> Tensor:

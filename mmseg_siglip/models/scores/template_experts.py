@@ -43,6 +43,8 @@ class TemplateExperts(ScoreStep):
         ValueError: `top_n` is below 1, or there is no such ranking.
     """
 
+    sees_windows = False
+
     def __init__(
         self,
         ranking: str | Path | Ranking,

@@ -9,6 +9,7 @@ from torch import nn
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import build_encoder
+from mmseg_siglip.models.backbones.trunk import Method, method_name
 from mmseg_siglip.precision import PRECISIONS
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -52,6 +53,30 @@ def build_all(configs: Mapping | Sequence[Mapping]) -> nn.ModuleList:
     """Modules of one or several configurations."""
     configs = [configs] if isinstance(configs, Mapping) else configs
     return nn.ModuleList(MODELS.build(config) for config in configs)
+
+
+def check_fit(
+    method: Method, score_steps: Sequence[nn.Module], upsampler: nn.Module | None
+) -> None:
+    """Refuse what needs more than a dense method gives.
+
+    Raises:
+        ValueError: The method gives no features, or one map for an image where a score step asks
+            for windows.
+    """
+    parts = [*score_steps, upsampler] if upsampler is not None else [*score_steps]
+    expected = None
+    if method.gives == 'cosines':
+        expected = 'gives scores without features: expected neither score_steps nor upsampler'
+    elif method.whole:
+        parts = [step for step in score_steps if getattr(step, 'sees_windows', True)]
+        expected = 'gives one map for an image: expected no score_steps that ask for windows'
+    if parts and expected:
+        found = ', '.join(type(part).__name__ for part in parts)
+        raise ValueError(
+            f'{method_name(method)!r} {expected}, found {found}; use a postprocessor or another '
+            'method'
+        )
 
 
 def background_of(

@@ -13,6 +13,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mmseg_siglip.models.dense.guided import spanned_pixels
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors.sclip import SCLIPSegmentor
 from mmseg_siglip.models.windows.grid import Windows
@@ -66,7 +67,8 @@ def features_of_windows(
         for crops, known in model._parts([image], [windows], regions, batch=batch):
             features = model.encode(crops, known)
             if model.upsampler is not None:
-                features = model.upsampler(features, model.backbone.to_pixels(crops))
+                seen = model.backbone.trunk(image[None] if model.method.whole else crops)
+                features = model.upsampler(features, spanned_pixels(seen))
             yield normalize(features, dim=1) if model.method.normalise else features
 
     own = Windows.of(size, whole) if model.method.whole else windows

@@ -15,22 +15,17 @@ from functools import partial
 import torch
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
 
-from mmseg_siglip.models.backbones.trunk import (
-    NO_REGIONS,
-    Method,
-    Surroundings,
-    Trunk,
-    method_name,
-)
+from mmseg_siglip.models.backbones.trunk import Method, Surroundings, Trunk, method_name
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
+from mmseg_siglip.models.dense.guided import spanned_pixels
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.sam.proposals import propose
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
-from mmseg_siglip.models.segmentors.parts import background_of, build_all
-from mmseg_siglip.models.segmentors.seen import RegionsOfImage, Seen
+from mmseg_siglip.models.segmentors.parts import background_of, build_all, check_fit
+from mmseg_siglip.models.segmentors.seen import RegionsOfImage, Seen, find_regions, meet_words
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Stitch
 from mmseg_siglip.models.windows.stream import by_image, stream
@@ -60,13 +55,15 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             part of the foreground, by argmax.
         background_index: The class that `prob_thd` and `area_thd` refer to. By default, the one
             that the vocabulary marks.
-        score_steps: Configurations of what changes the cosines of windows; see `ScoreStep`.
-        upsampler: Configuration of what makes features (n, D, h, w) of windows finer by their
-            pixels, before they meet words.
+        score_steps: Configurations of what changes the cosines of windows; see `ScoreStep`. As
+            `upsampler`, not with a method that gives scores.
+        upsampler: Configuration of what makes features (n, D, h, w) finer by the pixels that they
+            span, some rows at a time, before they meet words; see `AnyUp`.
         regions: Configuration of what finds the regions of an image (3, H, W), RGB in [0, 1], where
             its sample brings none along.
         postprocessor: Configuration, or several, of modules that refine cosines (B, Q, H, W), which
-            they need at full size, on images (B, 3, H, W), and may ask a `Context` for more.
+            they need at full size, on images (B, 3, H, W), and may ask a `Context` for more, for
+            its features by an attribute ``needs_features``.
         label_steps: Configurations of what changes labels; see `LabelStep`.
         precision: Number format of the encoders (see `mmseg_siglip.precision`).
         compile_backend: Runs the encoder through ``torch.compile`` with this backend, such as
@@ -113,10 +110,10 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             data_preprocessor=data_preprocessor,
         )
         self.backbone.requires_grad_(False)
-        self.method = attention
         self.score_steps, self.label_steps = build_all(score_steps), build_all(label_steps)
         self.postprocessors = build_all(postprocessor or ())
         self.upsampler = MODELS.build(upsampler) if upsampler else None
+        self.method = attention
         self.proposer = MODELS.build(regions) if regions else None
         self._logit_scale = logit_scale
         self.prob_thd, self.area_thd = prob_thd, area_thd
@@ -132,6 +129,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         if name in ('attention', 'method'):
             device = next(self.backbone.parameters()).device
             name, value = 'method', self.backbone.method_for(value).to(device)
+            check_fit(value, self.score_steps, self.upsampler)
         super().__setattr__(name, value)
 
     @property
@@ -243,9 +241,11 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         views = (*surroundings.views, *surroundings.views[:1] * missing)
         return self._compiled(full, replace(surroundings, views=views))[: len(windows)]
 
-    def _cells(self, windows: Tensor, surroundings: Surroundings) -> Tensor:
-        """Windows to their cosines and, if somebody may ask for them, features: (n, Q + D, h, w),
-        or (n, Q, h, w)."""
+    def _cells(
+        self, windows: Tensor, surroundings: Surroundings, pictures: Tensor | None = None
+    ) -> Tensor:
+        """Windows to their cosines and, if somebody asks for them, features: (n, Q + D, h, w),
+        or (n, Q, h, w). They span `pictures` (n, 3, H, W), which are the windows if not given."""
         if self._compiled is not None:
             trunk, features = None, self._encode_full(windows, surroundings)
         else:
@@ -253,15 +253,24 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             features = self._encode(trunk)
         if self.method.gives == 'cosines':
             return features
+        steps = [*self._refining, *self.label_steps]
+        asked = any(getattr(step, 'needs_features', False) for step in steps)
+        rows = [features]
         if self.upsampler is not None:
-            features = self.upsampler(features, self.backbone.to_pixels(windows))
-        unit = normalize(features, dim=1) if self.method.normalise else features
-        cosines = torch.einsum('bdhw,qd->bqhw', unit, self.text)
+            seen = self.backbone.trunk(windows if pictures is None else pictures)
+            rows = self.upsampler.rows(features, spanned_pixels(seen))
+        cosines, features = meet_words(
+            rows,
+            self.text,
+            normalise=self.method.normalise,
+            keep=asked or self.method.scores or len(self.score_steps) > 0,
+        )
         if trunk is not None:
-            cosines = self.method.score(cosines, features, trunk)
-            for step in self.score_steps:
-                cosines = step(cosines, features, trunk)
-        asked = self._refining or self.label_steps
+            with autocast(self.precision, windows.device):
+                cosines = self.method.score(cosines, features, trunk)
+                for step in self.score_steps:
+                    cosines = step(cosines, features, trunk)
+            cosines = cosines.float()
         return torch.cat([cosines, features], dim=1) if asked else cosines
 
     def _parts(
@@ -306,16 +315,12 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     ) -> list[RegionsOfImage]:
         """Those of each image, of its sample or of the proposer."""
 
-        def find(image: Tensor, sample: SegDataSample | None) -> Tensor:
-            if sample is not None and 'regions' in sample:
-                held = sample.regions.data.to(image.device)
-                return held if held.dtype == torch.bool else held[0]
-            if self.proposer is None:
-                raise ValueError(NO_REGIONS)
+        def search(image: Tensor) -> Tensor:
             return propose(self.proposer, self.backbone.to_pixels(image), self.vocabulary)
 
+        find = partial(find_regions, search=None if self.proposer is None else search)
         pairs = zip(images, samples, strict=True)
-        return [RegionsOfImage(partial(find, image, sample)) for image, sample in pairs]
+        return [RegionsOfImage(partial(find, *pair)) for pair in pairs]
 
     def _look(
         self,
@@ -330,7 +335,14 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         parts = self._parts(images, windows, regions, batch=self.test_cfg['window_batch'])
         if self.method.whole:
             windows = [Windows.of(tuple(im.shape[-2:]), dict(mode='whole')) for im in images]
-        found = by_image((self._cells(*part) for part in parts), windows)
+
+        def cells(crops: Tensor, known: Surroundings) -> Tensor:
+            pictures = images[known.views[0].image][None] if self.method.whole else crops
+            cells = self._cells(crops, known, pictures)
+            assert len(cells) == len(pictures), f'expected {len(pictures)}, found {len(cells)}'
+            return cells
+
+        found = by_image((cells(*part) for part in parts), windows)
         for image, own, values, areas in zip(images, windows, found, regions, strict=True):
             words = len(self.vocabulary.queries)
             yield Seen(image, own, values[:, :, :words], values[:, :, words:], areas)
@@ -361,8 +373,11 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
     def _context(self, seen: Seen, size: tuple[int, int]) -> Context:
         def stitched() -> list[Tensor]:
-            if self.method.gives == 'cosines':
-                raise ValueError(f'{self.attention!r} gives scores: no features stand behind them')
+            if not seen.features.shape[2]:
+                raise ValueError(
+                    'expected a method that gives features, and needs_features of what asks for '
+                    f'them, found {self.attention!r} and none kept'
+                )
             patch = self.backbone.patch_size
             grid = tuple(max(1, 2 * side // patch) for side in seen.size)
             return [self._stitch(seen.features, seen.windows, grid).rows(0, grid[0])]

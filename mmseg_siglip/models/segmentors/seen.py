@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+from mmseg.structures import SegDataSample
 from torch import Tensor
+from torch.nn.functional import normalize
 
+from mmseg_siglip.models.backbones.trunk import NO_REGIONS
 from mmseg_siglip.models.regions import resize_regions
 from mmseg_siglip.models.windows.grid import Windows
 
@@ -52,3 +56,42 @@ class Seen:
     @property
     def size(self) -> tuple[int, int]:
         return tuple(self.image.shape[-2:])
+
+
+def find_regions(
+    image: Tensor, sample: SegDataSample | None, search: Callable[[Tensor], Tensor] | None
+) -> Tensor:
+    """Regions of an image (3, H, W): those that its sample brings along, or what `search` finds.
+
+    Raises:
+        ValueError: There is neither.
+    """
+    if sample is None or 'regions' not in sample:
+        if search is None:
+            raise ValueError(NO_REGIONS)
+        return search(image)
+    held = sample.regions.data.to(image.device)
+    return held if held.dtype == torch.bool else held[0]
+
+
+def meet_words(
+    rows: Iterable[Tensor], text: Tensor, *, normalise: bool, keep: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Features and words.
+
+    Args:
+        rows: Of features (n, D, h, w), some at a time.
+        text: (Q, D), unit length.
+        normalise: Whether features are brought to unit length, which makes cosines of products.
+        keep: Whether the features are asked for, too.
+
+    Returns:
+        Cosines (n, Q, h, w), and features (n, D, h, w) or None.
+    """
+    cosines, features = [], []
+    for part in rows:
+        unit = normalize(part, dim=1) if normalise else part
+        cosines.append(torch.einsum('bdhw,qd->bqhw', unit, text))
+        if keep:
+            features.append(part)
+    return torch.cat(cosines, dim=2), torch.cat(features, dim=2) if keep else None

@@ -22,10 +22,19 @@ class OpenVocabularyTTAModel(BaseTTAModel):
     Args:
         module: An `OpenVocabularySegmentor`, or its configuration. It is made to return its
             probabilities.
+
+    Raises:
+        ValueError: It has label steps, which change labels and not probabilities.
     """
 
     def __init__(self, module: dict | nn.Module, **kwargs) -> None:
         super().__init__(module, **kwargs)
+        steps = [type(step).__name__ for step in getattr(self.module, 'label_steps', ())]
+        if steps:
+            raise ValueError(
+                'test-time augmentation labels by mean probabilities, which label steps do not '
+                f'change: expected no label_steps, found {", ".join(steps)}; leave one of both out'
+            )
         self.keep = self.module.test_cfg['return_logits']
         self.module.test_cfg['return_logits'] = True
 

@@ -8,6 +8,7 @@ channels of queries and keys.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +81,15 @@ class AnyUp(Frozen):
             features: Of any encoder, normalised or not. They span the whole picture.
             pixels: (n, 3, H, W), RGB in [0, 1].
         """
+        return torch.cat(list(self.rows(features, pixels)), dim=2)
+
+    @torch.no_grad()
+    def rows(self, features: Tensor, pixels: Tensor) -> Iterator[Tensor]:
+        """The same some rows at a time, (n, D, rows, w')."""
         size = self.size or tuple(pixels.shape[-2:])
         if self.scale is not None:
             size = tuple(max(1, round(self.scale * side)) for side in features.shape[-2:])
-        return super().forward(features, standardize(pixels, *IMAGENET), size)
+        yield from self.model(features, standardize(pixels, *IMAGENET), size)
 
 
 class AnyUpNetwork(nn.Module):
@@ -99,8 +105,8 @@ class AnyUpNetwork(nn.Module):
         self.rope = Rotation()
         self.cross_decode = CrossAttention()
 
-    def forward(self, features: Tensor, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """(n, D, h, w) and an image (n, 3, H, W), standardised, to (n, D, h', w')."""
+    def forward(self, features: Tensor, image: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+        """(n, D, h, w) and an image (n, 3, H, W), standardised, to rows of (n, D, h', w')."""
         seen = self.rope(self.image_encoder(image))
         queries = adaptive_avg_pool2d(self.query_encoder(seen), size)
         keys = adaptive_avg_pool2d(self.key_encoder(seen), features.shape[-2:])
@@ -177,7 +183,7 @@ class CrossAttention(nn.Module):
         )
         self.conv2d = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False)
 
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Iterator[Tensor]:
         """(n, C, h', w'), (n, C, h, w) and (n, D, h, w) to (n, D, h', w'), some rows at a time."""
         part = self.cross_attn
         weights = zip(
@@ -197,15 +203,13 @@ class CrossAttention(nn.Module):
         )
         row_bytes = 4 * HEADS * q[:, 0, :, 0, 0].numel() * k[0, :, :, 0, 0].numel()
         step = max(1, CHUNK_BYTES // row_bytes)
-        found = []
         for first in range(0, len(rows), step):
             own = rows[first : first + step]
             logits = torch.einsum('nijad,nklad->naijkl', q[:, first : first + step], k)
             near = own[:, None, :, None] & columns[None, :, None, :]
             logits = logits.masked_fill(~near, -torch.inf)
             attention = logits.flatten(-2).softmax(-1).mean(1).unflatten(-1, k.shape[1:3])
-            found.append(torch.einsum('nijkl,ndkl->ndij', attention, values))
-        return torch.cat(found, dim=2)
+            yield torch.einsum('nijkl,ndkl->ndij', attention, values)
 
 
 def encoder(first: nn.Module) -> nn.Sequential:

@@ -72,10 +72,15 @@ def in_batches(
 
 
 def by_image(results: Iterator[Tensor], windows: Sequence[Windows]) -> Iterator[Tensor]:
-    """What a stream's batches (n, ...) became, image by image: (n_y, n_x, ...)."""
+    """What a stream's batches (n, ...) became, image by image: (n_y, n_x, ...). There is exactly
+    one for each window."""
     done: list[Tensor] = []
     for own in windows:
         while len(done) < len(own):
-            done.extend(next(results))
+            batch = next(results, None)
+            assert batch is not None, f'{len(own)} windows of an image have {len(done)} results'
+            done.extend(batch)
         found, done = torch.stack(done[: len(own)]), done[len(own) :]
         yield found.unflatten(0, (len(own.rows), len(own.columns)))
+    left = len(done) + sum(map(len, results))
+    assert not left, f'{left} results belong to no window'

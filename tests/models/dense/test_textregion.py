@@ -122,6 +122,21 @@ def test_siglip_in_parity_takes_the_mean_of_values(siglip_folder):
         assert_close(found[:, regions == label], wanted, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize('fill', ['gem', 'csa', 'vanilla'])
+@torch.no_grad()
+def test_the_rest_is_filled_where_its_method_is_better_off(siglip_folder, fill):
+    """Not where TextRegion itself is: GEM works on the trunk alone."""
+    encoder = SigLIPBackbone(siglip_folder, site='auto')
+    assert encoder.site_for(TextRegion()) == 'head'
+    picture = encoder.from_pixels(encoder.to_pixels(torch.randn(1, 3, 32, 32)))
+    text = normalize(torch.randn(5, 32), dim=1)
+    trunk = trunk_of(encoder, picture, torch.zeros(32, 32, dtype=torch.long), text)
+    found = encoder.features_of(trunk, TextRegion(fill=fill))
+    dense = normalize(encoder.dense(picture, attention=fill), dim=1)
+    wanted = torch.einsum('bdhw,qd->bqhw', dense, text)
+    assert_close(found, interpolate(wanted, size=(32, 32), mode='bilinear'), atol=1e-5, rtol=1e-4)
+
+
 def test_redundant_patches_by_hand():
     generator = torch.Generator().manual_seed(0)
     units = normalize(torch.randn(30, 6, generator=generator), dim=1)
@@ -172,5 +187,5 @@ def test_bad_input(openai_file, picture):
         TextRegion(resample='nearest')
     with pytest.raises(ValueError, match='expected the regions of the image'):
         clip.dense(picture, attention='textregion')
-    with pytest.raises(ValueError, match="cuts the image itself: expected test_cfg.mode 'whole'"):
+    with pytest.raises(ValueError, match='cuts the image itself: expected one image, found 2'):
         clip.dense(picture.expand(2, -1, -1, -1), attention='textregion')

@@ -7,6 +7,7 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from mmseg_siglip.models.labelling import Labeller
+from mmseg_siglip.models.postprocessors import RegionVote
 from mmseg_siglip.models.segmentors import OpenVocabularyTTAModel
 
 
@@ -63,3 +64,11 @@ def test_background_threshold():
 def test_one_view_changes_nothing(images):
     samples = run(Segmentor([FIRST] * images), views=1, images=images)
     assert [sample.pred_sem_seg.data.tolist() for sample in samples] == [[[[0, 1, 1]]]] * images
+
+
+def test_label_steps_are_refused():
+    """They change labels alone, and those of a mean are made anew."""
+    module = Segmentor([FIRST])
+    module.label_steps = nn.ModuleList([RegionVote()])
+    with pytest.raises(ValueError, match='expected no label_steps, found RegionVote; leave one'):
+        OpenVocabularyTTAModel(module)

@@ -75,3 +75,11 @@ def test_results_return_to_their_images(images, batch):
     )
     for i, (own, found) in enumerate(zip(windows, by_image(results, windows), strict=True)):
         assert found.tolist() == [[[i, y, x] for x in own.columns] for y in own.rows]
+
+
+@pytest.mark.parametrize(('more', 'message'), [(1, '1 results belong to no'), (-1, 'have 0 resul')])
+def test_no_result_is_left_over_and_none_is_missing(images, more, message):
+    windows = plans(images)
+    count = sum(map(len, windows)) + more
+    with pytest.raises(AssertionError, match=message):
+        list(by_image(iter(torch.zeros(count, 1).split(5)), windows))
