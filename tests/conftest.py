@@ -28,7 +28,7 @@ from PIL import Image  # noqa: E402
 from mmseg_siglip.registry import MODELS, SCOPE  # noqa: E402
 
 pytest.register_assert_rewrite('contracts')
-pytest_plugins = ['tiny_encoders', 'tiny_sams', 'tiny_vlm', 'tiny_systems']
+pytest_plugins = ['tiny_encoders', 'tiny_dinos', 'tiny_sams', 'tiny_vlm', 'tiny_systems']
 REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
 

@@ -50,6 +50,7 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
         naflex: Whether images of any aspect are its habit, measured by their number of patches.
         model: The library's module that holds the weights.
         model_types: transformers' names of the kinds of model that it takes.
+        summary_token: Which of the prefix tokens `pool` reads, where it reads one.
         idle: How the names of parameters end that neither dense features nor words depend on.
 
     Args:
@@ -68,6 +69,7 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
     naflex = False
     model: nn.Module
     model_types: tuple[str, ...] = ()
+    summary_token = 0
     idle: tuple[str, ...] = ('logit_scale', 'logit_bias')
 
     def __init__(
@@ -255,7 +257,7 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
     def region_vectors(self, trunk: Trunk, masks: Tensor) -> Tensor:
         """The encoder's own vector of parts of an image, not normalised.
 
-        Here each region has a copy of the CLS token that runs beside the blocks and sees the prefix
+        Here each region has a copy of `summary_token` that runs beside the blocks and sees the prefix
         tokens and its own patches alone, not itself (CorrCLIP, https://arxiv.org/abs/2411.10086);
         no other token sees it.
 
@@ -277,11 +279,13 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
                 f'{type(self).__name__}'
             )
         bias = mask_bias(masks, self.num_prefix, trunk.embedded.x)
-        x = trunk.embedded.x[:, :1].expand(-1, masks.shape[1], -1)
+        token = self.summary_token
+        x = trunk.embedded.x[:, [token]].expand(-1, masks.shape[1], -1)
         for i, block in enumerate(trunk.blocks):
             _, k, v = trunk.qkv(i, trunk.input(i))
             x = run_block(block, x, beside(k, v, bias), grid=trunk.grid)
-        return self.pool(x.flatten(0, 1)[:, None]).unflatten(0, x.shape[:2])
+        alone = x.flatten(0, 1)[:, None].expand(-1, token + 1, -1)
+        return self.pool(alone).unflatten(0, x.shape[:2])
 
     def encode_image(self, images: Tensor) -> Tensor:
         """The encoder's own pooled vector, not normalised: (B, 3, H, W) to (B, D)."""

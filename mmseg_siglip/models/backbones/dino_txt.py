@@ -20,6 +20,7 @@ from mmseg_siglip.models.backbones.block import Block, merge_heads, split_heads
 from mmseg_siglip.models.backbones.causal_text import CausalText
 from mmseg_siglip.models.backbones.dino import IMAGENET, load_dino
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
+from mmseg_siglip.models.backbones.mean_pooled import MeanPooled
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import Described
@@ -175,7 +176,7 @@ class DinoTxt(nn.Module):
 
 
 @MODELS.register_module()
-class DinoTxtBackbone(CausalText):
+class DinoTxtBackbone(MeanPooled, CausalText):
     """DINOv3 with dino.txt's head as a dense encoder.
 
     The trunk is DINOv3's blocks, the last of which gives normed tokens, and then the head's, so the
@@ -261,9 +262,6 @@ class DinoTxtBackbone(CausalText):
 
     def summary(self, x: Tensor) -> Tensor:
         return self.norm(x[:, 0])
-
-    def pool(self, x: Tensor) -> Tensor:
-        return self.norm(x[:, self.num_prefix :]).mean(1)
 
     def vision_parts(
         self, blocks: int, *, norm: bool, pooling: bool

@@ -17,6 +17,7 @@ from mmseg_siglip.models.backbones.clip import build_clip
 from mmseg_siglip.models.backbones.clip_checkpoint import read_clip_checkpoint
 from mmseg_siglip.models.backbones.dino import IMAGENET, DinoVision, load_dino
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
+from mmseg_siglip.models.backbones.mean_pooled import MeanPooled
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import Described
 from mmseg_siglip.models.backbones.trunk import Method
@@ -28,7 +29,7 @@ PROJECTION = ('linear_layer.weight', 'hidden_layers.0.weight')
 
 
 @MODELS.register_module()
-class Talk2DINOBackbone(DinoVision, CausalText):
+class Talk2DINOBackbone(MeanPooled, DinoVision, CausalText):
     """DINOv2 with registers as a dense encoder that CLIP's words were taught to name.
 
     A patch is compared with words as it leaves the final norm: its authors' way is
@@ -97,9 +98,6 @@ class Talk2DINOBackbone(DinoVision, CausalText):
     @property
     def text_tower(self) -> CLIP:
         return self.model.text
-
-    def pool(self, x: Tensor) -> Tensor:
-        return self.norm(x[:, self.num_prefix :]).mean(1)
 
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
         """CLIP's own vectors, (N, E)."""

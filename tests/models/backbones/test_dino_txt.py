@@ -6,74 +6,24 @@ import open_clip
 import pytest
 import torch
 from contracts.encoder import EncoderContract
+from tiny_dinos import C, T
 from tiny_encoders import DINO3_CONFIG, dino_model
 from torch.nn.functional import gelu, layer_norm, linear, normalize, silu
 from torch.testing import assert_close
 
 from mmseg_siglip.models.backbones import DinoTxtBackbone, build_encoder
 
-C, T, HIDDEN = 32, 64, 128
-HEAD = {
-    'norm1.weight': (C,),
-    'norm1.bias': (C,),
-    'attn.qkv.weight': (3 * C, C),
-    'attn.proj.weight': (C, C),
-    'attn.proj.bias': (C,),
-    'ls1.gamma': (C,),
-    'norm2.weight': (C,),
-    'norm2.bias': (C,),
-    'mlp.w1.weight': (HIDDEN, C),
-    'mlp.w1.bias': (HIDDEN,),
-    'mlp.w2.weight': (HIDDEN, C),
-    'mlp.w2.bias': (HIDDEN,),
-    'mlp.w3.weight': (C, HIDDEN),
-    'mlp.w3.bias': (C,),
-    'ls2.gamma': (C,),
-}
-TEXT = {
-    'attention_norm.weight': (T,),
-    'attention_norm.bias': (T,),
-    'attention.qkv.weight': (3 * T, T),
-    'attention.proj.weight': (T, T),
-    'attention.proj.bias': (T,),
-    'ffn_norm.weight': (T,),
-    'ffn_norm.bias': (T,),
-    'feed_forward.fc1.weight': (4 * T, T),
-    'feed_forward.fc1.bias': (4 * T,),
-    'feed_forward.fc2.weight': (T, 4 * T),
-    'feed_forward.fc2.bias': (T,),
-}
-LAYOUT = {
-    **{f'visual_model.head.blocks.{i}.{part}': HEAD[part] for i in range(2) for part in HEAD},
-    'visual_model.head.ln_final.weight': (C,),
-    'visual_model.head.ln_final.bias': (C,),
-    'text_model.backbone.token_embedding.weight': (49408, T),
-    'text_model.backbone.positional_embedding': (77, T),
-    **{f'text_model.backbone.blocks.{i}.{part}': TEXT[part] for i in range(2) for part in TEXT},
-    'text_model.backbone.ln_final.weight': (T,),
-    'text_model.backbone.ln_final.bias': (T,),
-    'text_model.head.linear_projection.weight': (2 * C, T),
-    'logit_scale': (1,),
-}
-"""The published file's names, there of 1024, 1280 and 2752 channels and 24 text blocks."""
 TEXTS = ['a photo of a cat', 'sky', 'a large red star in the grass']
 
 
 @pytest.fixture(scope='module')
-def state():
-    generator = torch.Generator().manual_seed(5)
-    drawn = {
-        name: torch.randn(shape, generator=generator) / math.sqrt(shape[-1] if shape[1:] else 4)
-        for name, shape in LAYOUT.items()
-    }
-    return drawn | dict(logit_scale=torch.tensor([2.0]))
+def state(dino_txt_file):
+    return torch.load(dino_txt_file)
 
 
 @pytest.fixture(scope='module')
-def file(state, tmp_path_factory):
-    path = tmp_path_factory.mktemp('dino_txt') / 'vision_head_and_text_encoder.pth'
-    torch.save(state, path)
-    return str(path)
+def file(dino_txt_file):
+    return dino_txt_file
 
 
 @pytest.fixture(scope='module')

@@ -1,11 +1,9 @@
 """RADIO against transformers' own trunk and SigLIP, and its adaptor's head written out."""
 
-import math
-from argparse import Namespace
-
 import pytest
 import torch
 from contracts.encoder import EncoderContract
+from tiny_dinos import HIDDEN, RADIO_HEAD, C, draw
 from tiny_encoders import RADIO_CONFIG, SIGLIP_CONFIGS, TEXT, dino_model
 from torch.nn.functional import gelu, layer_norm, linear
 from torch.testing import assert_close
@@ -13,56 +11,17 @@ from transformers import AutoModel
 
 from mmseg_siglip.models.backbones import RADIOBackbone, SigLIPBackbone, build_encoder
 
-C, HIDDEN, D = 32, 40, 32
-SUMMARY = {
-    'fc1.weight': (HIDDEN, C),
-    'fc1.bias': (HIDDEN,),
-    **{
-        f'blocks.{i}.{part}': shape
-        for i in range(2)
-        for part, shape in {
-            '0.weight': (HIDDEN,),
-            '0.bias': (HIDDEN,),
-            '2.weight': (HIDDEN, HIDDEN),
-            '2.bias': (HIDDEN,),
-        }.items()
-    },
-    'final.0.weight': (HIDDEN,),
-    'final.0.bias': (HIDDEN,),
-    'final.2.weight': (D, HIDDEN),
-    'final.2.bias': (D,),
-}
-"""As in NVIDIA's files, there of 1280, 1520 and 1536 channels."""
 TEXTS = ['a photo of the cat', 'sky']
-
-
-def draw(shapes, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(shape, generator=generator) / math.sqrt(shape[-1] if shape[1:] else 4)
-        for name, shape in shapes.items()
-    }
 
 
 @pytest.fixture(scope='module')
 def head():
-    return draw(SUMMARY, 7)
+    return draw(RADIO_HEAD, 7)
 
 
 @pytest.fixture(scope='module')
-def published(head):
-    """The trunk and others' heads lie in the file, too."""
-    heads = {f'_heads.siglip2-g.{name}': value for name, value in head.items()}
-    heads |= {f'_heads.dino_v3.{name}': 2 * value for name, value in head.items()}
-    features = {f'_feature_projections.siglip2-g.{name}': -v for name, v in head.items()}
-    return heads | features | {'base_model.blocks.0.norm1.weight': torch.ones(C)}
-
-
-@pytest.fixture(scope='module')
-def file(published, tmp_path_factory):
-    path = tmp_path_factory.mktemp('radio_adaptors') / 'c-radio.pth.tar'
-    torch.save(dict(args=Namespace(model='vit'), state_dict=published), path)
-    return str(path)
+def file(radio_file):
+    return radio_file
 
 
 @pytest.fixture(scope='module')
@@ -160,7 +119,7 @@ def test_plain_attention(file, parts):
         ('final.0.bias', {}, r'1 \(first final.0.bias\) missing'),
         ('fc1.weight', {}, 'expected fc1 and final.2, found fc1.bias'),
         (None, dict(extra=torch.ones(1)), r'1 \(first extra\) unknown'),
-        (None, {'final.2.weight': torch.ones(D + 1, HIDDEN)}, r'shape \(33,\) for final.2.bias'),
+        (None, {'final.2.weight': torch.ones(C + 1, HIDDEN)}, r'shape \(33,\) for final.2.bias'),
     ],
 )
 def test_weights_are_neither_invented_nor_ignored(head, parts, tmp_path, lost, added, message):

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from mmseg_siglip.models.segmentors.parts import build_backbone
 
 POOLED = ('siglip_folder', 'naflex_folder', 'pe_folder')
-WITH_CLS = ('openai_file', 'tips_folder')
+WITH_CLS = ('openai_file', 'tips_folder', 'radio')
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -17,7 +17,8 @@ def small():
 
 @pytest.fixture
 def encoder(name, request):
-    return build_backbone(dict(pretrained=request.getfixturevalue(name)))
+    made = request.getfixturevalue(name)
+    return build_backbone(made if isinstance(made, dict) else dict(pretrained=made))
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_copy_of_cls_sees_its_own_patches(encoder, images, masks):
     encoder.double()
     x, prefix, count = encoder.tokens(images.double()).x, encoder.num_prefix, 4
     n = x.shape[1]
-    x = torch.cat([x, x[:, :1].expand(-1, count, -1)], dim=1)
+    x = torch.cat([x, x[:, [encoder.summary_token]].expand(-1, count, -1)], dim=1)
     allowed = torch.zeros(2, n + count, n + count, dtype=torch.bool)
     allowed[:, :n, :n] = allowed[:, n:, :prefix] = True
     allowed[:, n:, prefix:n] = masks
@@ -69,7 +70,8 @@ def test_a_copy_of_cls_sees_its_own_patches(encoder, images, masks):
         x = x + block.out(logits.masked_fill(~allowed[:, None], -torch.inf).softmax(-1) @ v)
         x = x + block.ffn(x)
     for r in range(count):
-        wanted = encoder.pool(x[:, n + r : n + r + 1]).float()
+        own = x[:, n + r : n + r + 1].expand(-1, encoder.num_prefix, -1)
+        wanted = encoder.pool(own).float()
         assert_close(vectors[:, r], wanted, atol=1e-4, rtol=1e-4)
     patches = encoder.forward_intermediates(images.double())[0].x
     assert_close(patches, x[:, :n])
@@ -86,3 +88,19 @@ def test_no_patches_are_all_patches_and_weights_are_masks(encoder, images, masks
     soft = trunk.region_vectors((masks + 1) / 2)
     assert not torch.allclose(soft, vectors, atol=1e-3)
     assert not torch.allclose(vectors[:, 0], vectors[:, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize('name', ['talk2dino', 'dino_txt'])
+@torch.no_grad()
+def test_the_mean_of_a_regions_patches(encoder, images, masks):
+    trunk, none = encoder.trunk(images), torch.zeros(2, 1, 15, dtype=torch.bool)
+    vectors = trunk.region_vectors(torch.cat([none, masks, ~none], dim=1))
+    assert_close(vectors[:, 0], vectors[:, -1])
+    assert_close(vectors[:, -1], encoder.encode_image(images), atol=1e-5, rtol=1e-4)
+    patches = encoder.norm(trunk.output(-1)[:, encoder.num_prefix :])
+    for i, regions in enumerate(masks):
+        for mask, vector in zip(regions, vectors[i, 1:-1], strict=True):
+            assert_close(vector, patches[i, mask].mean(0), atol=1e-5, rtol=1e-4)
+    weights = torch.rand(2, 1, 15)
+    wanted = (weights @ patches) / weights.sum(-1, keepdim=True)
+    assert_close(trunk.region_vectors(weights), wanted, atol=1e-5, rtol=1e-4)

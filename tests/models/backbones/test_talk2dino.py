@@ -4,32 +4,23 @@ import open_clip
 import pytest
 import torch
 from contracts.encoder import EncoderContract
+from tiny_dinos import TALK2DINO, draw
 from tiny_encoders import CLIP_CONFIG, DINO_CONFIG, dino_model
 
 from mmseg_siglip.models.backbones import Talk2DINOBackbone, build_encoder
 from mmseg_siglip.text.text_bank import embed_queries
 
-LAYOUT = {
-    'linear_layer.weight': (32, 48),
-    'linear_layer.bias': (32,),
-    'hidden_layers.0.weight': (32, 32),
-    'hidden_layers.0.bias': (32,),
-}
-"""As ``vitb_mlp_infonce.pth`` has it, there of 768 and 512 channels."""
 TEXTS = ['a photo of a cat', 'sky']
 
 
 @pytest.fixture(scope='module')
 def projection():
-    generator = torch.Generator().manual_seed(3)
-    return {name: torch.randn(shape, generator=generator) for name, shape in LAYOUT.items()}
+    return draw(TALK2DINO, 3)
 
 
 @pytest.fixture(scope='module')
-def file(projection, tmp_path_factory):
-    path = tmp_path_factory.mktemp('talk2dino') / 'vits_mlp_infonce.pth'
-    torch.save(projection, path)
-    return str(path)
+def file(talk2dino_file):
+    return talk2dino_file
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,75 @@
+"""Every dense method on the encoders that are made of DINO or RADIO."""
+
+import inspect
+
+import pytest
+import torch
+from contracts.dense_method import images, quarters
+from tiny_guides import tiny_guide
+from torch.nn.functional import normalize
+from torch.testing import assert_close
+
+from mmseg_siglip.models.backbones.trunk import Surroundings, View, build_method, method_names
+from mmseg_siglip.models.segmentors.parts import build_backbone
+from mmseg_siglip.registry import DENSE_METHODS
+
+ENCODERS = ('talk2dino', 'dino_txt', 'radio')
+NAMES = [
+    name
+    for name in method_names()
+    if 'sam' not in inspect.signature(DENSE_METHODS.get(name)).parameters
+]
+
+
+@pytest.fixture(scope='module', params=ENCODERS)
+def encoder(request):
+    return build_backbone(request.getfixturevalue(request.param))
+
+
+def made(name):
+    """A method by its defaults, a tiny model in the place of its second."""
+    known = inspect.getmro(DENSE_METHODS.get(name))
+    guided = any('guide' in inspect.signature(kind).parameters for kind in known[:2])
+    site = dict(site='q+k') if name == 'corrclip' else {}
+    return build_method(dict(type=name, **(dict(guide=tiny_guide(**site)) if guided else {})))
+
+
+def dense(encoder, method, batch):
+    """What a method and its score step give for images, each with four regions."""
+    text = normalize(torch.ones(3, encoder.embed_dim).cumsum(1).sin().cumsum(0), dim=1)
+    views = [
+        View(
+            0 if method.scope == 'image' else i,
+            (0, 0, *image.shape[-2:]),
+            method.prepare(encoder.to_pixels(image)),
+            quarters(image) if method.uses_regions else None,
+        )
+        for i, image in enumerate(batch)
+    ]
+    known = Surroundings(views, lambda: text, logit_scale=20.0)
+    trunk = encoder.trunk(torch.stack(list(batch)), surroundings=known)
+    found = encoder.features_of(trunk, encoder.method_for(method))
+    if method.gives == 'cosines':
+        return found
+    return torch.cat([found, method.score(trunk.cosines(found), found, trunk)], dim=1)
+
+
+@pytest.mark.parametrize('name', NAMES)
+@torch.no_grad()
+def test_finite_or_refused_in_a_sentence(encoder, name):
+    try:
+        found = dense(encoder, made(name), images((40, 56)))
+    except ValueError as error:
+        assert f'{name!r} needs' in str(error), error
+    else:
+        assert found.isfinite().all() and found.std() > 0
+
+
+@pytest.mark.parametrize('name', ['corrclip', 'textregion', 'mask_crop'])
+@torch.no_grad()
+def test_regions_side_by_side(encoder, name):
+    method, batch = made(name), images((40, 56), (40, 56))
+    singles = [dense(encoder, method, [image]) for image in batch]
+    assert all(found.isfinite().all() for found in singles)
+    if method.scope == 'window':
+        assert_close(dense(encoder, method, batch), torch.cat(singles), atol=1e-5, rtol=1e-4)
