@@ -15,7 +15,7 @@ TALK2DINO = {
 }
 """As ``vitb_mlp_infonce.pth`` has it, there of 768 and 512 channels."""
 T, WIDE = 64, 128
-DINO_TXT_HEAD = {
+VISION_BLOCK = {
     'norm1.weight': (C,),
     'norm1.bias': (C,),
     'attn.qkv.weight': (3 * C, C),
@@ -32,7 +32,7 @@ DINO_TXT_HEAD = {
     'mlp.w3.bias': (C,),
     'ls2.gamma': (C,),
 }
-DINO_TXT_TEXT = {
+TEXT_BLOCK = {
     'attention_norm.weight': (T,),
     'attention_norm.bias': (T,),
     'attention.qkv.weight': (3 * T, T),
@@ -47,18 +47,18 @@ DINO_TXT_TEXT = {
 }
 DINO_TXT = {
     **{
-        f'visual_model.head.blocks.{i}.{part}': DINO_TXT_HEAD[part]
+        f'visual_model.head.blocks.{i}.{part}': VISION_BLOCK[part]
         for i in range(2)
-        for part in DINO_TXT_HEAD
+        for part in VISION_BLOCK
     },
     'visual_model.head.ln_final.weight': (C,),
     'visual_model.head.ln_final.bias': (C,),
     'text_model.backbone.token_embedding.weight': (49408, T),
     'text_model.backbone.positional_embedding': (77, T),
     **{
-        f'text_model.backbone.blocks.{i}.{part}': DINO_TXT_TEXT[part]
+        f'text_model.backbone.blocks.{i}.{part}': TEXT_BLOCK[part]
         for i in range(2)
-        for part in DINO_TXT_TEXT
+        for part in TEXT_BLOCK
     },
     'text_model.backbone.ln_final.weight': (T,),
     'text_model.backbone.ln_final.bias': (T,),

@@ -15,6 +15,9 @@ from mmseg_siglip.io.image import MAX_PIXELS
 from mmseg_siglip.io.regions_file import decode_regions
 from mmseg_siglip.registry import TRANSFORMS
 
+AXES = {None: (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
+"""What is mirrored, by MMCV's names of directions."""
+
 
 @TRANSFORMS.register_module()
 class LoadRegions(BaseTransform):
@@ -65,10 +68,10 @@ class LoadRegions(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackSegInputs(transforms.PackSegInputs):
-    """MMSeg's packing, with ``regions`` where an image has some.
+    """MMSeg's packing, with ``regions`` where an image has some, mirrored where it is.
 
     Raises:
-        ValueError: The image was mirrored or cut, and its regions were not.
+        ValueError: The image was cut or filled up, and its regions were not.
     """
 
     def transform(self, results: dict) -> dict:
@@ -76,18 +79,22 @@ class PackSegInputs(transforms.PackSegInputs):
         regions = results.get('regions')
         if regions is None:
             return packed
-        if results.get('flip') or not _follow(results):
+        found, expected = results['img'].shape[:2], resized_size(results)
+        if any(abs(side - wanted) > 1 for side, wanted in zip(found, expected, strict=True)):
             raise ValueError(
                 f'{results.get("img_path", "a sample")}: expected an image that was merely resized '
-                'since its regions were loaded, found one that was mirrored or cut'
+                f'or mirrored since its regions were loaded, {expected[0]} x {expected[1]} '
+                f'(height x width), found one of {found[0]} x {found[1]}'
             )
-        data = torch.from_numpy(np.ascontiguousarray(regions))
+        direction = results.get('flip_direction', 'horizontal') if results.get('flip') else None
+        data = torch.from_numpy(np.flip(regions, AXES[direction]).copy())
         packed['data_samples'].regions = PixelData(data=data if data.ndim == 3 else data[None])
         return packed
 
 
-def _follow(results: dict) -> bool:
-    """Whether the image has its regions' aspect, but for the rounding of a resize."""
+def resized_size(results: dict) -> tuple[int, int]:
+    """(height, width) of an image that has its regions' size, but for the one resize that MMCV
+    noted."""
+    across, down = results.get('scale_factor', (1.0, 1.0))
     rows, columns = results['regions'].shape[-2:]
-    height, width = results['img'].shape[:2]
-    return abs(rows * width - columns * height) <= max(rows + columns, height + width)
+    return round(rows * down), round(columns * across)

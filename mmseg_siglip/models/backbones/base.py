@@ -257,9 +257,9 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
     def region_vectors(self, trunk: Trunk, masks: Tensor) -> Tensor:
         """The encoder's own vector of parts of an image, not normalised.
 
-        Here each region has a copy of `summary_token` that runs beside the blocks and sees the prefix
-        tokens and its own patches alone, not itself (CorrCLIP, https://arxiv.org/abs/2411.10086);
-        no other token sees it.
+        Here each region has a copy of `summary_token` that runs beside the blocks and sees the
+        prefix tokens and its own patches alone, not itself (CorrCLIP,
+        https://arxiv.org/abs/2411.10086); no other token sees it.
 
         Args:
             trunk: B images in the encoder.

@@ -7,7 +7,6 @@ d per head.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -19,6 +18,7 @@ from mmseg_siglip.models.adapters.dino_txt import to_dino_txt
 from mmseg_siglip.models.backbones.block import Block, merge_heads, split_heads
 from mmseg_siglip.models.backbones.causal_text import CausalText
 from mmseg_siglip.models.backbones.dino import IMAGENET, load_dino
+from mmseg_siglip.models.backbones.dinov3 import DINOv3Block, PatchAngles
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.mean_pooled import MeanPooled
 from mmseg_siglip.models.backbones.tokens import Tokens
@@ -32,65 +32,6 @@ from mmseg_siglip.weights.state import load_strict
 GATE = 'head.blocks.0.mlp.w1.weight'
 HEAD_WIDTH = 64
 """Channels of a head of the text tower, which no weight tells."""
-
-
-class PatchAngles:
-    """Sines and cosines by which DINOv3 turns the patches of a grid, made once a pass."""
-
-    def __init__(self, speeds: Tensor) -> None:
-        self.speeds = speeds
-        self.made: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-
-    def __call__(self, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """(h*w, d) each, float32."""
-        if grid not in self.made:
-            speeds = self.speeds.float()
-            centres = [
-                2 * (torch.arange(side, device=speeds.device) + 0.5) / side - 1 for side in grid
-            ]
-            places = torch.stack(torch.meshgrid(*centres, indexing='ij'), dim=-1).flatten(0, 1)
-            angles = (2 * math.pi * places[:, :, None] * speeds).flatten(1).repeat(1, 2)
-            self.made[grid] = angles.sin(), angles.cos()
-        return self.made[grid]
-
-
-class DinoV3Block:
-    """A `Block` over a layer of transformers' DINOv3.
-
-    Args:
-        layer: The layer.
-        angles: Of its patches.
-        final: A norm of its output that is part of it, residual and all.
-    """
-
-    def __init__(
-        self, layer: nn.Module, angles: PatchAngles, final: nn.Module | None = None
-    ) -> None:
-        self.layer, self.angles, self.final = layer, angles, final
-
-    def norm(self, x: Tensor) -> Tensor:
-        return self.layer.norm1(x)
-
-    def qkv(self, u: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        attention = self.layer.attention
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        q, k, v = (split_heads(part(u), attention.num_heads) for part in projections)
-        return self.turn(q, grid), self.turn(k, grid), v
-
-    def turn(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, H, N, d), the patches turned, the prefix not."""
-        sine, cosine = self.angles(grid)
-        prefix, patches = x.split([x.shape[2] - len(sine), len(sine)], dim=2)
-        first, second = patches.chunk(2, dim=-1)
-        turned = patches * cosine + torch.cat([-second, first], dim=-1) * sine
-        return torch.cat([prefix, turned.to(x.dtype)], dim=2)
-
-    def out(self, y: Tensor) -> Tensor:
-        return self.layer.layer_scale1(self.layer.attention.o_proj(merge_heads(y)))
-
-    def ffn(self, x: Tensor) -> Tensor:
-        y = self.layer.layer_scale2(self.layer.mlp(self.layer.norm2(x)))
-        return y if self.final is None else self.final(x + y) - x
 
 
 class VisionHeadBlock(nn.Module):
@@ -243,8 +184,8 @@ class DinoTxtBackbone(MeanPooled, CausalText):
         dino = self.model.dino
         angles = PatchAngles(dino.rope_embeddings.inv_freq)
         *layers, last = dino.model.layer
-        blocks = [DinoV3Block(layer, angles) for layer in layers]
-        return [*blocks, DinoV3Block(last, angles, dino.norm), *self.model.head['blocks']]
+        blocks = [DINOv3Block(layer, angles) for layer in layers]
+        return [*blocks, DINOv3Block(last, angles, dino.norm), *self.model.head['blocks']]
 
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         return self.model.dino.embeddings(images)

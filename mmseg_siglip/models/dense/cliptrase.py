@@ -18,6 +18,7 @@ from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.dense.clusters import dbscan, neighbour_graph
 from mmseg_siglip.models.dense.method import DenseMethod
+from mmseg_siglip.models.dense.spans import mirrored
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
@@ -182,12 +183,6 @@ def median(plane: Tensor) -> Tensor:
     """The middle one of 7 x 7 values around each of a plane (h, w), whose border is mirrored."""
     h, w = plane.shape
     reach = MEDIAN // 2
-    rows, columns = (mirrored(side, reach, plane.device) for side in (h, w))
+    rows, columns = (mirrored(side, reach, plane.device, twice=True) for side in (h, w))
     around = plane[rows][:, columns].unfold(0, MEDIAN, 1).unfold(1, MEDIAN, 1)
     return around.flatten(2).median(2).values
-
-
-def mirrored(side: int, reach: int, device: torch.device) -> Tensor:
-    """Places -reach to side + reach - 1 of a side whose ends are mirrored, each once more."""
-    place = torch.arange(-reach, side + reach, device=device) % (2 * side)
-    return torch.minimum(place, 2 * side - 1 - place)

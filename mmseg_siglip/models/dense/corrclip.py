@@ -12,12 +12,14 @@ from types import MappingProxyType
 import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import normalize
 
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES, merge_heads, split_heads
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
+from mmseg_siglip.models.dense.depth import some_blocks
 from mmseg_siglip.models.dense.guided import Guided, resized
+from mmseg_siglip.models.dense.spans import spanned
 from mmseg_siglip.models.postprocessors.mask_labels import label_map
 from mmseg_siglip.models.regions import resize_regions
 from mmseg_siglip.precision import autocast
@@ -77,7 +79,7 @@ class CorrCLIP(Guided):
             alone.
 
     Raises:
-        ValueError: There is no such guide, or it gives no numbers.
+        ValueError: There is no such guide, or it gives no numbers, or `blocks` is empty.
     """
 
     uses_regions = pools = True
@@ -94,6 +96,7 @@ class CorrCLIP(Guided):
         parity: bool = False,
     ) -> None:
         super().__init__(guide)
+        some_blocks(blocks, 'corrclip')
         self.temperature, self.merge = temperature, merge
         self.spatial, self.semantic, self.blocks = spatial, semantic, blocks
         self.parity = parity
@@ -103,12 +106,14 @@ class CorrCLIP(Guided):
             block_positions(self.blocks, encoder.num_layers, 'corrclip: blocks')
 
     def forward(self, trunk: Trunk) -> Tensor:
-        blocks = self.blocks or middle_blocks(len(trunk.blocks))
+        blocks = middle_blocks(len(trunk.blocks)) if self.blocks is None else self.blocks
         trunk.keep([*blocks, max(0, len(trunk.blocks) - 2)])
         seen = self.look(trunk)
+        patch = trunk.encoder.patch_size
+        labels = [spanned(label_map(part), trunk.grid, patch) for part in trunk.regions]
         regions = [
             self.merged(resize_regions(part, seen.grid).flatten(), own)
-            for part, own in zip(spanned_regions(trunk), seen.x, strict=True)
+            for part, own in zip(labels, seen.x, strict=True)
         ]
         vectors = self._of_regions(trunk, [part.unflatten(0, seen.grid) for part in regions])
         values, heads = self._values(trunk, seen.grid, blocks)
@@ -181,14 +186,6 @@ class CorrCLIP(Guided):
             logits = (self.temperature * cosines).masked_fill(~allowed, -torch.inf)
             parts.append(logits.softmax(-1) @ values)
         return torch.cat(parts)
-
-
-def spanned_regions(trunk: Trunk) -> list[Tensor]:
-    """Label maps of what the encoder's grid spans, B of (h*p, w*p) int64: the pixels that it leaves
-    out are gone, and those that it adds are in no region."""
-    patch, (height, width) = trunk.encoder.patch_size, trunk.images.shape[-2:]
-    down, right = (n * patch - side for n, side in zip(trunk.grid, (height, width), strict=True))
-    return [pad(label_map(part), (0, right, 0, down)) for part in trunk.regions]
 
 
 def middle_blocks(count: int) -> range:

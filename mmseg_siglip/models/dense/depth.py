@@ -16,3 +16,13 @@ def scaled_block(block: int, count: int) -> int:
 def scaled_blocks(blocks: Sequence[int], count: int) -> tuple[int, ...]:
     """Several of them in rising order; those that fall together count once."""
     return tuple(sorted({scaled_block(block, count) for block in blocks}))
+
+
+def some_blocks(blocks: Sequence[int] | None, name: str) -> None:
+    """Refuse an empty choice of blocks; None stands for a method's own.
+
+    Raises:
+        ValueError: It is empty.
+    """
+    if blocks is not None and not len(blocks):
+        raise ValueError(f'{name}: expected blocks None or at least one block, found {blocks}')

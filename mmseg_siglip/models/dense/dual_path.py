@@ -2,7 +2,8 @@
 
 CLIP Surgery (https://arxiv.org/abs/2304.05653) has it, and GEM after it. The path begins where the
 first of the blocks does. Each adds what its attention, replaced, makes of the *ordinary* path's
-tokens, without the feed-forward part; the ordinary path goes on as it was trained.
+tokens, without the feed-forward part; the ordinary path goes on as it was trained. Where a norm
+ends a block, residual and all, as DINOv3's does within dino.txt, it ends the path's block, too.
 
 Shapes: B images, H heads, N tokens, d per head, C channels.
 """
@@ -37,6 +38,8 @@ def dual_path(trunk: Trunk, blocks: int, mix: MixOf) -> Tensor:
         block = trunk.blocks[i]
         normed = block.norm(trunk.input(i))
         path = path + block.out(mix(normed, *block.qkv(normed, trunk.grid)))
+        final = getattr(block, 'final', None)
+        path = path if final is None else final(path)
     return path
 
 

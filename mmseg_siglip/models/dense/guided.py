@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize, pad
+from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.dense.method import DenseMethod
+from mmseg_siglip.models.dense.spans import spanned_pixels
 from mmseg_siglip.models.guides import Guide, build_guide
 from mmseg_siglip.models.windows.splice import splice
 from mmseg_siglip.precision import autocast
@@ -80,14 +81,6 @@ def pictured(maps: Tensor, trunk: Trunk) -> Tensor:
     grid = patch_grid(trunk.extent, patch, trunk.encoder.image_size)
     grid = tuple(finer * n for n in grid)
     return splice(maps, trunk.boxes, patch // finer, trunk.extent, grid=grid)
-
-
-def spanned_pixels(trunk: Trunk) -> Tensor:
-    """RGB in [0, 1] of what the encoder's grid spans (B, 3, h*p, w*p): the pixels that it leaves
-    out are gone, and those that it adds have its mean colour."""
-    patch, (height, width) = trunk.encoder.patch_size, trunk.images.shape[-2:]
-    down, right = (n * patch - side for n, side in zip(trunk.grid, (height, width), strict=True))
-    return trunk.encoder.to_pixels(pad(trunk.images, (0, right, 0, down)))
 
 
 def look(guide: Guide, pixels: Tensor, batch: int | None = None) -> Tokens:

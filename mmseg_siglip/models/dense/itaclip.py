@@ -17,10 +17,10 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import attend
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
-from mmseg_siglip.models.dense.depth import scaled_blocks
+from mmseg_siglip.models.dense.depth import scaled_blocks, some_blocks
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.middle import attend_as, keep_inputs
-from mmseg_siglip.models.dense.semantic_feedback import spanned
+from mmseg_siglip.models.dense.spans import mirrored, spanned
 from mmseg_siglip.registry import DENSE_METHODS
 
 BLOCKS = (6, 7, 9)
@@ -75,7 +75,7 @@ class ITACLIP(DenseMethod):
             published.
 
     Raises:
-        ValueError: `views` is no weight in [0, 1].
+        ValueError: `views` is no weight in [0, 1], or `blocks` is empty.
     """
 
     residual = True
@@ -84,6 +84,7 @@ class ITACLIP(DenseMethod):
         super().__init__()
         if views is not None and not 0 <= views <= 1:
             raise ValueError(f'itaclip: expected views None or a weight in [0, 1], found {views}')
+        some_blocks(blocks, 'itaclip')
         self.views, self.blocks = views, blocks
         if views is not None:
             self.gives, self.normalise = 'features', False
@@ -99,8 +100,8 @@ class ITACLIP(DenseMethod):
         plain = [trunk, trunk.look(grey(trunk.images)), trunk.look(blurred(trunk.images))]
         total = sum(self.unit(view) for view in plain) * (self.views / 3)
         for axis in (-2, -1):
-            mirrored = self.unit(trunk.look(whole.flip(axis))).flip(axis)
-            total = total + mirrored * ((1 - self.views) / 2)
+            turned = self.unit(trunk.look(whole.flip(axis))).flip(axis)
+            total = total + turned * ((1 - self.views) / 2)
         return total
 
     def unit(self, view: Trunk) -> Tensor:
@@ -111,12 +112,15 @@ class ITACLIP(DenseMethod):
 
     def alone(self, trunk: Trunk) -> Tokens | Tensor:
         """What the attention gives on one view."""
-        keep_inputs(trunk, self.blocks or scaled_blocks(BLOCKS, len(trunk.blocks)))
+        keep_inputs(trunk, self.middle(trunk))
         return trunk.last.run(self)
 
+    def middle(self, trunk: Trunk) -> Sequence[int]:
+        """`blocks`, or the default of them."""
+        return scaled_blocks(BLOCKS, len(trunk.blocks)) if self.blocks is None else self.blocks
+
     def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor:
-        blocks = self.blocks or scaled_blocks(BLOCKS, len(trunk.blocks))
-        middle = attend_as(trunk, blocks, v, ('qq', 'kk'))
+        middle = attend_as(trunk, self.middle(trunk), v, ('qq', 'kk'))
         return (attend(q, q, v) + attend(k, k, v) + middle) / 2
 
 
@@ -133,13 +137,6 @@ def blurred(images: Tensor) -> Tensor:
     kernel = (-place.square() / (2 * BLUR_STD**2)).exp()
     kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
     for axis, shape in ((-1, kernel), (-2, kernel.transpose(2, 3))):
-        mirror = reflected(images.shape[axis], reach, images.device)
+        mirror = mirrored(images.shape[axis], reach, images.device)
         images = conv2d(images.index_select(axis, mirror), shape, groups=3)
     return images
-
-
-def reflected(side: int, reach: int, device: torch.device) -> Tensor:
-    """Places -reach to side + reach - 1 of a side mirrored at its first and last one."""
-    period = max(2 * side - 2, 1)
-    place = torch.arange(-reach, side + reach, device=device) % period
-    return torch.minimum(place, period - place) if side > 1 else torch.zeros_like(place)

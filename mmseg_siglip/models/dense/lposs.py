@@ -17,7 +17,8 @@ from torch.nn.functional import pad
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
-from mmseg_siglip.models.dense.guided import Guided, look, resized, spanned_pixels
+from mmseg_siglip.models.dense.guided import Guided, look, resized
+from mmseg_siglip.models.dense.spans import spanned_pixels
 from mmseg_siglip.models.postprocessors.propagation import PixelPropagation, conjugate_gradients
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
@@ -143,7 +144,8 @@ class LPOSS(Guided):
         pairs = torch.stack([torch.cat([here, there]), torch.cat([there, here])])
         both = torch.cat([weights, weights])
         shape = (count, count)
-        return torch.sparse_coo_tensor(pairs, both, shape, check_invariants=False).coalesce()
+        with torch.sparse.check_sparse_tensor_invariants(False):
+            return torch.sparse_coo_tensor(pairs, both, shape).coalesce()
 
 
 @DENSE_METHODS.register_module(name='lposs_plus')

@@ -6,6 +6,9 @@ Shapes: one image (H, W), R regions, encoder's own size (S_h, S_w), Q words.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -52,7 +55,8 @@ class MaskCrop(DenseMethod):
         height, width = image.shape[-2:]
         inside = masks[:, :height, :width]
         kept = inside.flatten(1).any(1)
-        views = [image, *(self.cut(image, mask) for mask in inside[kept])]
+        inside = inside[kept]
+        views = [image, *(map(partial(self.cut, image), inside, mask_boxes(inside)))]
         size, step = trunk.encoder.image_size, trunk.surroundings.batch or BATCH
         vectors = []
         for first in range(0, len(views), step):
@@ -64,13 +68,21 @@ class MaskCrop(DenseMethod):
         cosines = trunk.cosines(torch.cat(vectors).T[None, :, :, None])[0, :, :, 0]
         return paint(cosines[:, 1:].T, masks[kept], cosines[:, :1, None])[None]
 
-    def cut(self, image: Tensor, mask: Tensor) -> Tensor:
-        """The box around a mask (H, W) that is not empty, out of an image (3, H, W)."""
+    def cut(self, image: Tensor, mask: Tensor, box: Sequence[int]) -> Tensor:
+        """The box around a mask (H, W), of `mask_boxes`, out of an image (3, H, W)."""
         sides = []
-        for axis in (1, 0):
-            where = mask.any(axis).nonzero()
-            first, last = int(where[0]), int(where[-1]) + 1
+        for first, last in (box[:2], box[2:]):
             more = round(self.margin * (last - first))
             sides.append(slice(max(0, first - more), last + more))
         image = image * mask if self.masked else image
         return image[:, sides[0], sides[1]]
+
+
+def mask_boxes(masks: Tensor) -> list[list[int]]:
+    """First row, row behind the last, and the same of columns, of masks (R, H, W) that are not
+    empty; read from the device at once."""
+    ends = []
+    for axis in (2, 1):
+        inside = masks.any(axis).byte()
+        ends += [inside.argmax(1), inside.shape[1] - inside.flip(1).argmax(1)]
+    return torch.stack(ends, dim=1).tolist()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.backbones.trunk import Trunk
+from mmseg_siglip.models.dense.spans import spanned
 
 
 def whole_image(trunk: Trunk, name: str) -> None:
@@ -31,9 +32,7 @@ def region_masks(trunk: Trunk) -> Tensor:
     if regions.ndim == 2:
         names = regions.unique()
         regions = regions == names[names > 0][:, None, None]
-    patch, size = trunk.encoder.patch_size, trunk.images.shape[-2:]
-    down, right = (n * patch - side for n, side in zip(trunk.grid, size, strict=True))
-    return pad(regions, (0, right, 0, down))
+    return spanned(regions, trunk.grid, trunk.encoder.patch_size)
 
 
 def paint(scores: Tensor, masks: Tensor, fill: Tensor | None, *, add: bool = False) -> Tensor:

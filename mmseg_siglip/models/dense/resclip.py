@@ -16,7 +16,7 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import Residual, attend
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
-from mmseg_siglip.models.dense.depth import scaled_blocks
+from mmseg_siglip.models.dense.depth import scaled_blocks, some_blocks
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.middle import keep_inputs
 from mmseg_siglip.models.dense.naclip import gaussian_bias
@@ -115,6 +115,7 @@ class ResCLIP(DenseMethod):
                     f'resclip: expected {name} None or a factor above 0 and a weight in [0, 1], '
                     f'found {pair}'
                 )
+        some_blocks(blocks, 'resclip')
         if not 0 <= temp_thd <= 1 or pamr < 0:
             raise ValueError(
                 'resclip: expected temp_thd in [0, 1] and pamr of at least 0, '
@@ -144,9 +145,8 @@ class ResCLIP(DenseMethod):
         """What middle blocks' maps make of the last attention's values, where it is wanted."""
         if self.rcs is None:
             return None
-        blocks = self.blocks or (
-            BLOCKS if self.parity else scaled_blocks(BLOCKS, len(trunk.blocks))
-        )
+        default = BLOCKS if self.parity else scaled_blocks(BLOCKS, len(trunk.blocks))
+        blocks = default if self.blocks is None else self.blocks
         keep_inputs(trunk, blocks)
         return self.rcs.middle(trunk, blocks)
 

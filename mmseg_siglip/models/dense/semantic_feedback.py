@@ -13,18 +13,12 @@ from torch import Tensor
 from torch.nn.functional import conv1d, interpolate, pad
 
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
+from mmseg_siglip.models.dense.spans import spanned
 from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
 
 BLUR_STD = 5.0
 BLUR_LENGTH = 31
 DILATIONS = (8, 16)
-
-
-def spanned(images: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
-    """Images (B, C, H, W) as a grid of patches sees them: filled up with 0, or cut off, to
-    (B, C, h*p, w*p)."""
-    down, right = (n * patch - side for n, side in zip(grid, images.shape[-2:], strict=True))
-    return pad(images, (0, right, 0, down))
 
 
 def patch_labels(

@@ -1,64 +1,20 @@
 """DINOv3, https://arxiv.org/abs/2508.10104.
 
-Shapes: B pictures, H heads, grid (h, w), P = 1 + registers prefix tokens (CLS first), N = P + h*w,
-d per head, C channels.
+Shapes: B pictures, grid (h, w), P = 1 + registers prefix tokens (CLS first), C channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import pi
 
 import torch
 from torch import Tensor, nn
 
-from mmseg_siglip.models.backbones.block import merge_heads, split_heads
+from mmseg_siglip.models.backbones.dinov3 import DINOv3Block, PatchAngles
 from mmseg_siglip.models.backbones.vision_trunk import VisionTrunk
 from mmseg_siglip.models.guides.load import load_vit
 from mmseg_siglip.models.guides.vit import ViTGuide
 from mmseg_siglip.registry import GUIDES
-
-
-class DINOv3Block:
-    """A `Block` over a layer of transformers' DINOv3; without a grid its `qkv` turns nothing."""
-
-    def __init__(self, layer: nn.Module, frequencies: Tensor) -> None:
-        self.layer, self.frequencies = layer, frequencies
-
-    def norm(self, x: Tensor) -> Tensor:
-        return self.layer.norm1(x)
-
-    def qkv(self, u: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        attention = self.layer.attention
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        q, k, v = (split_heads(part(u), attention.num_heads) for part in projections)
-        if grid is not None:
-            angles = patch_angles(grid, self.frequencies)
-            q, k = (turned(x, angles).type_as(v) for x in (q, k))
-        return q, k, v
-
-    def out(self, y: Tensor) -> Tensor:
-        return self.layer.layer_scale1(self.layer.attention.o_proj(merge_heads(y)))
-
-    def ffn(self, x: Tensor) -> Tensor:
-        return self.layer.layer_scale2(self.layer.mlp(self.layer.norm2(x)))
-
-
-def patch_angles(grid: tuple[int, int], frequencies: Tensor) -> Tensor:
-    """Angles in radians by which the patches of a grid are turned: centres in [-1, 1] of each side,
-    times 2 pi, times the frequencies (d/4,). (h*w, d), rows' and columns' angles given twice."""
-    centres = [(torch.arange(n, device=frequencies.device) + 0.5) / n * 2 - 1 for n in grid]
-    y, x = torch.meshgrid(*centres, indexing='ij')
-    places = torch.stack([y, x], dim=-1).flatten(0, 1)
-    return (2 * pi * places[:, :, None] * frequencies).flatten(1).tile(2)
-
-
-def turned(x: Tensor, angles: Tensor) -> Tensor:
-    """Queries or keys (B, H, N, d), the prefix as it is, patches turned in pairs (i, i + d/2)."""
-    prefix, patches = x.tensor_split([x.shape[2] - len(angles)], dim=2)
-    first, second = patches.float().chunk(2, dim=-1)
-    across = torch.cat([-second, first], dim=-1)
-    return torch.cat([prefix.float(), patches * angles.cos() + across * angles.sin()], dim=2)
 
 
 class DINOv3Trunk(VisionTrunk):
@@ -73,8 +29,8 @@ class DINOv3Trunk(VisionTrunk):
         self.num_prefix = 1 + config.num_register_tokens
 
     def blocks(self) -> list[DINOv3Block]:
-        frequencies = self.model.rope_embeddings.inv_freq.float()
-        return [DINOv3Block(layer, frequencies) for layer in self.model.model.layer]
+        angles = PatchAngles(self.model.rope_embeddings.inv_freq)
+        return [DINOv3Block(layer, angles) for layer in self.model.model.layer]
 
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         parts = self.model.embeddings

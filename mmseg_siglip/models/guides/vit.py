@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.backbones.block import merge_heads, split_heads
+from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
@@ -20,7 +21,6 @@ from mmseg_siglip.models.guides.guide import Guide
 from mmseg_siglip.models.sizes import pair
 
 READS = ('tokens', 'q+k', 'q', 'k', 'v')
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ViTBlock:
@@ -121,7 +121,7 @@ class ViTGuide(Guide):
 
 def normalised(pixels: Tensor) -> Tensor:
     """RGB in [0, 1] (..., 3, H, W) by ImageNet's statistics."""
-    mean, std = (pixels.new_tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (pixels.new_tensor(x)[:, None, None] for x in IMAGENET)
     return (pixels - mean) / std
 
 

@@ -5,12 +5,14 @@ Shapes: M masks, Q query words, C classes, D joint channels, (H, W) pixels, feat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, normalize
+
+from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 
 LABELS = ('vote', 'mean_logit', 'pooled_feature')
 ORDERS = ('score', 'small_on_top', 'large_on_top')
@@ -150,9 +152,22 @@ def label_map(regions: Tensor) -> Tensor:
     size = tuple(regions.shape[-2:])
     if not len(regions):
         return regions.new_zeros(size, dtype=torch.long)
-    area = regions.flatten(1).sum(1)
+    area = areas(in_parts(regions))
     rank = paint_rank('large_on_top', area, area)
-    return winners([(slice(0, len(regions)), regions)], rank, size) + 1
+    return winners(in_parts(regions), rank, size) + 1
+
+
+def in_parts(masks: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Masks (M, H, W), some at a time, and which ones they are; see `Proposals.masks`."""
+    step = max(1, CHUNK_BYTES // (8 * masks.shape[1] * masks.shape[2]))
+    for first in range(0, len(masks), step):
+        part = slice(first, first + step)
+        yield part, masks[part]
+
+
+def areas(masks: Iterable[tuple[slice, Tensor]]) -> Tensor:
+    """Pixels of each mask (M,), of one at least."""
+    return torch.cat([part.flatten(1).sum(1) for _, part in masks])
 
 
 def fuse(

@@ -36,6 +36,8 @@ class SAM3Vote(BaseModule):
         ValueError: The order is unknown or the weight out of range.
     """
 
+    supervised = True
+
     def __init__(self, regions: Mapping, *, order: str = 'score', alpha: float = 1.0) -> None:
         super().__init__()
         if order not in ORDERS:

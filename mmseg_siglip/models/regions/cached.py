@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -17,6 +18,7 @@ from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.regions_file import decode_regions, encode_regions
 from mmseg_siglip.models.guides import all_weights
 from mmseg_siglip.models.regions.proposer import RegionProposer
+from mmseg_siglip.models.sam.proposals import regions_of
 from mmseg_siglip.registry import MODELS
 
 FORMAT = 1
@@ -27,7 +29,8 @@ class CachedRegions(RegionProposer):
     """Keep what a proposer finds, under a key that changes with all that it depends on.
 
     Args:
-        proposer: Configuration of a `RegionProposer`.
+        proposer: Configuration of a `RegionProposer`, or of another module that a segmentor may ask
+            for regions, such as `SAM3Regions`, which is told the words.
         folder: Where the files go, ``<key>.npz``; by default ``regions`` in `cache_folder`.
     """
 
@@ -35,28 +38,32 @@ class CachedRegions(RegionProposer):
         super().__init__()
         self.config = dict(proposer)
         self.proposer = MODELS.build(proposer)
-        self.supervised = self.proposer.supervised
+        self.supervised = getattr(self.proposer, 'supervised', False)
+        self.asks_words = getattr(self.proposer, 'asks_words', False)
         self.folder = Path(folder) if folder else cache_folder('regions')
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, *, words: Sequence[str] = (), **dense: Any) -> Tensor:
         """See `RegionProposer`. Two images that agree in 8 bits a channel share their regions."""
-        path = self.folder / f'{self.key(pixels)}.npz'
+        path = self.folder / f'{self.key(pixels, words)}.npz'
         if path.is_file():
             try:
                 held = decode_regions(path.read_bytes(), str(path))
                 return torch.from_numpy(held).to(pixels.device)
             except (OSError, ValueError) as error:
                 print_log(f'{path}: unreadable, looking for regions again ({error})', 'current')
-        regions = self.proposer(pixels)
+        told = dict(dense, words=words) if self.asks_words else {}
+        regions = regions_of(self.proposer, pixels, **told)
         try:
             write_atomically(encode_regions(regions.cpu().numpy()), path)
         except OSError as error:
             print_log(f'{path}: regions cannot be kept ({error})', 'current')
         return regions
 
-    def key(self, pixels: Tensor) -> str:
-        """Hexadecimal digest of an image, the proposer's configuration and its weights."""
+    def key(self, pixels: Tensor, words: Sequence[str] = ()) -> str:
+        """Hexadecimal digest of an image, the proposer's configuration and its weights, and of the
+        words that it is told."""
         digest = hashlib.sha256(self._own.encode())
+        digest.update(json.dumps(list(words)).encode())
         digest.update(str(tuple(pixels.shape)).encode())
         digest.update((pixels.detach() * 255).round().byte().cpu().numpy().tobytes())
         return digest.hexdigest()

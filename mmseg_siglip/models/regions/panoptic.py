@@ -20,9 +20,10 @@ from transformers import (
 )
 
 from mmseg_siglip.models.guides import Frozen
+from mmseg_siglip.models.guides.vit import normalised
 from mmseg_siglip.models.regions.proposer import RegionProposer
 from mmseg_siglip.models.sam.geometry import content_size, fit
-from mmseg_siglip.precision import autocast
+from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.transformers_model import load_model, load_part
 
@@ -31,7 +32,6 @@ MODEL_TYPES = dict(
     eomt_dinov3=EomtDinov3ForUniversalSegmentation,
     mask2former=Mask2FormerForUniversalSegmentation,
 )
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORT_SIDE, LONG_SIDE, MULTIPLE = 800, 1333, 32  # Mask2Former's input, in pixels
 
 
@@ -59,7 +59,8 @@ class PanopticRegions(RegionProposer):
         revision: Commit of a Hub id.
 
     Raises:
-        ValueError: The checkpoint is of another kind or lacks weights.
+        ValueError: The checkpoint is of another kind or lacks weights, a number is out of range or
+            the precision unknown.
     """
 
     supervised = True
@@ -78,6 +79,14 @@ class PanopticRegions(RegionProposer):
         super().__init__()
         if pretrained is None and config is None:
             raise ValueError('PanopticRegions: expected pretrained or config, found neither')
+        parts = dict(threshold=threshold, inside=inside, least_left=least_left)
+        for name, value in parts.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f'PanopticRegions: expected {name} in [0, 1], found {value}')
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f'precision: expected one of {", ".join(PRECISIONS)}, found {precision!r}'
+            )
         if config is not None:
             fields = dict(config)
             settings = AutoConfig.for_model(self._known(fields.pop('model_type', None)), **fields)
@@ -92,8 +101,6 @@ class PanopticRegions(RegionProposer):
         self.model = Frozen(model)
         self.threshold, self.inside, self.least_left = threshold, inside, least_left
         self.precision = precision
-        self.register_buffer('mean', torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor(STD).view(3, 1, 1), persistent=False)
 
     @staticmethod
     def _known(kind: str | None) -> str:
@@ -108,7 +115,7 @@ class PanopticRegions(RegionProposer):
         """See `RegionProposer`: (H, W) int64."""
         size = tuple(pixels.shape[-2:])
         shape = input_size(self.model.model.config, size)
-        x = fit((pixels - self.mean) / self.std, shape, 'pad')
+        x = fit(normalised(pixels), shape, 'pad')
         with autocast(self.precision, pixels.device):
             found = self.model(pixel_values=x[None])
         chances = found.class_queries_logits[0].float().softmax(-1)

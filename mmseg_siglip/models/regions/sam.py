@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmseg_siglip.models.guides import Frozen
-from mmseg_siglip.models.postprocessors.mask_labels import ORDERS, paint_rank, winners
+from mmseg_siglip.models.postprocessors.mask_labels import ORDERS, areas, paint_rank, winners
 from mmseg_siglip.models.regions.proposer import RegionProposer
 from mmseg_siglip.models.sam.proposals import SAMPointGrid
 from mmseg_siglip.registry import MODELS
@@ -71,12 +71,10 @@ class SAMRegions(RegionProposer):
         says, plus one."""
         size = tuple(pixels.shape[-2:])
         found = self.clicks(pixels)
-        parts = [masks for _, masks in found.masks(size)]
-        masks = torch.cat(parts) if parts else pixels.new_zeros((0, *size), dtype=torch.bool)
         if self.overlap:
-            return masks
-        if not len(masks):
+            return found.all_masks(size)
+        if not len(found):
             return pixels.new_zeros(size, dtype=torch.long)
-        rank = paint_rank(self.order, found.scores, masks.flatten(1).sum(1))
-        top = winners([(slice(0, len(masks)), masks)], rank, size)
+        rank = paint_rank(self.order, found.scores, areas(found.masks(size)))
+        top = winners(found.masks(size), rank, size)
         return torch.where(top >= 0, rank[top.clamp(min=0)] + 1, 0)

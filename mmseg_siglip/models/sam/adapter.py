@@ -14,6 +14,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.sam import geometry
 from mmseg_siglip.models.sam.geometry import RESIZES, SAMFeatures, Size
@@ -22,7 +23,6 @@ from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.precision import training_attention
 from mmseg_siglip.registry import MODELS
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Hiera halves its stride-4 grid three times and tiles a window over it.
 SAM2_MULTIPLE = 32
 
@@ -91,8 +91,8 @@ class SAMAdapter(BaseModule):
             self.model.mask_decoder.dynamic_multimask_via_stability = False
         if with_cp:
             self.model.gradient_checkpointing_enable(dict(use_reentrant=False))
-        self.register_buffer('mean', torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self.register_buffer('mean', torch.tensor(IMAGENET[0]).view(3, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(IMAGENET[1]).view(3, 1, 1), persistent=False)
         self.eval()
 
     def init_weights(self) -> None:

@@ -33,9 +33,10 @@ class SAM3Regions(BaseModule):
 
     Attributes:
         asks_words: Tells a segmentor that its words are wanted.
+        supervised: SAM 3 learnt from masks of concepts.
     """
 
-    asks_words = True
+    asks_words = supervised = True
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -52,6 +53,13 @@ class Proposals:
             part = slice(first, min(first + step, len(self)))
             yield part, self.enlarge(self.logits[part], size) > 0
 
+    def all_masks(self, size: Size) -> Tensor:
+        """The same at once, (M, H, W) bool, held once."""
+        found = torch.empty(len(self), *size, dtype=torch.bool, device=self.logits.device)
+        for part, masks in self.masks(size):
+            found[part] = masks
+        return found
+
     def take(self, index: Tensor) -> Proposals:
         """Some of the proposals, by indices or bool; without origins."""
         labels = None if self.labels is None else self.labels[index]
@@ -70,12 +78,13 @@ def propose(proposer: nn.Module, pixels: Tensor, vocabulary: Vocabulary) -> Tens
     told = {}
     if getattr(proposer, 'asks_words', False):
         told = dict(words=vocabulary.queries, query_to_class=vocabulary.query_to_class)
+    return regions_of(proposer, pixels, **told)
+
+
+def regions_of(proposer: nn.Module, pixels: Tensor, **told: Any) -> Tensor:
+    """The same of a module that is told this."""
     found = proposer(pixels, **told)
-    if not isinstance(found, Proposals):
-        return found
-    size = tuple(pixels.shape[-2:])
-    none = torch.zeros(0, *size, dtype=torch.bool, device=pixels.device)
-    return torch.cat([none, *(masks for _, masks in found.masks(size))])
+    return found.all_masks(tuple(pixels.shape[-2:])) if isinstance(found, Proposals) else found
 
 
 def placed(features: SAMFeatures) -> Callable[[Tensor, Size], Tensor]:

@@ -77,7 +77,7 @@ class SAM3Segmentor(OpenVocabularySegmentor):
         ValueError: A value is out of range, or two contradict each other.
     """
 
-    training_free = True
+    training_free = supervised = True
 
     def __init__(
         self,

@@ -93,13 +93,34 @@ def test_regions_survive_packing(labels):
     packed = pack(labels)['data_samples'].regions.data
     assert packed.dtype == torch.int64 and packed.tolist() == [labels.tolist()]
     masks = labels[None] > 300
-    packed = pack(masks, size=(12, 17))['data_samples'].regions.data
+    packed = pack(masks, size=(12, 17), scale_factor=(17 / 8, 2.0))['data_samples'].regions.data
     assert packed.dtype == torch.bool and packed.tolist() == masks.tolist()
     without = PackSegInputs()(dict(img=np.zeros((6, 8, 3), np.uint8)))
     assert 'regions' not in without['data_samples']
 
 
-@pytest.mark.parametrize('more', [dict(flip=True), dict(size=(6, 20))])
-def test_regions_that_were_left_behind(labels, more):
-    with pytest.raises(ValueError, match='a.jpg: expected an image that was merely resized'):
-        pack(labels, **more)
+@pytest.mark.parametrize(
+    'size', [(6, 20), (3, 4), (12, 16)], ids=['wider', 'cut with its aspect', 'larger']
+)
+def test_regions_that_were_left_behind(labels, size):
+    sentence = r'a.jpg: expected .* merely resized .*, 6 x 8 .*, found one of '
+    with pytest.raises(ValueError, match=f'{sentence}{size[0]} x {size[1]}'):
+        pack(labels, size=size)
+
+
+def test_a_cut_behind_a_resize(labels):
+    with pytest.raises(ValueError, match='12 x 16 .*, found one of 6 x 8'):
+        pack(labels, scale_factor=(2.0, 2.0))
+
+
+@pytest.mark.parametrize('masks', [False, True])
+@pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
+def test_regions_are_mirrored_as_the_image_is(labels, direction, masks):
+    """By MMCV's own flip of an image that shows them."""
+    flip = TRANSFORMS.build(dict(type='RandomFlip', prob=1.0, direction=direction))
+    results = flip(dict(img=labels.astype(np.float32), img_shape=(6, 8), img_path='a.jpg'))
+    wanted, shown = results['img'], results['img'][..., None].repeat(3, 2)
+    results |= dict(img=shown, regions=labels[None] > 300 if masks else labels)
+    wanted = wanted > 300 if masks else wanted.astype(np.int64)
+    pack = TRANSFORMS.build(dict(type='PackSegInputs'))
+    assert pack(results)['data_samples'].regions.data.tolist() == [wanted.tolist()]

@@ -9,6 +9,7 @@ from tiny_guides import tiny_guide
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
+from mmseg_siglip.models.backbones.block import attend
 from mmseg_siglip.models.backbones.trunk import Surroundings, View, build_method, method_names
 from mmseg_siglip.models.segmentors.parts import build_backbone
 from mmseg_siglip.registry import DENSE_METHODS
@@ -73,3 +74,25 @@ def test_regions_side_by_side(encoder, name):
     assert all(found.isfinite().all() for found in singles)
     if method.scope == 'window':
         assert_close(dense(encoder, method, batch), torch.cat(singles), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_second_path_passes_the_norm_between_two_towers(dino_txt):
+    """CLIP Surgery beside DINOv3's last block, whose end is a norm, and dino.txt's two."""
+    encoder, (image,) = build_backbone(dino_txt), images((40, 56))
+    trunk = encoder.trunk(image[None])
+    path = trunk.input(-3)
+    for i in (-3, -2, -1):
+        v = trunk.qkv(i, trunk.input(i))[2]
+        path = path + trunk.blocks[i].out(attend(v, v, v))
+        path = encoder.model.dino.norm(path) if i == -3 else path
+    wanted = encoder.norm(path[:, encoder.num_prefix :]).mT.unflatten(2, trunk.grid)
+    found = encoder.dense(image[None], attention=dict(type='clip_surgery', blocks=3))
+    assert_close(found, wanted)
+
+
+@pytest.mark.parametrize('name', ['corrclip', 'resclip', 'itaclip'])
+def test_no_blocks_are_refused(name):
+    guide = dict(guide=tiny_guide(site='q+k')) if name == 'corrclip' else {}
+    with pytest.raises(ValueError, match=rf'{name}: expected blocks None .*, found \[\]'):
+        build_method(dict(type=name, blocks=[], **guide))

@@ -138,6 +138,16 @@ def test_constant_pictures_and_one_patch(clip):
 
 
 @torch.no_grad()
+def test_torch_has_nothing_to_say(trunk, recwarn):
+    torch.set_warn_always(True)
+    try:
+        scored(trunk, method())
+    finally:
+        torch.set_warn_always(False)
+    assert not [warning for warning in recwarn if 'parse' in str(warning.message)]
+
+
+@torch.no_grad()
 def test_lposs_plus_in_a_segmentor(openai_file):
     model = SCLIPSegmentor(
         dict(pretrained=openai_file),

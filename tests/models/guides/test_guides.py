@@ -9,8 +9,8 @@ from tiny_guides import GUIDES, tiny_guide
 from tiny_sams import SAM2_CONFIG, SAM_CONFIG
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.backbones.dinov3 import DINOv3Block, PatchAngles
 from mmseg_siglip.models.guides import DINOv2Guide, DINOv3Guide, MAEGuide, SAMGuide, build_guide
-from mmseg_siglip.models.guides.dinov3 import patch_angles, turned
 from mmseg_siglip.models.guides.vit import READS, normalised
 
 VITS = ('DINOv2Guide', 'DINOv3Guide', 'MAEGuide')
@@ -111,8 +111,8 @@ def test_turning_keeps_products_of_equal_distances():
     """A rotation by place: what two patches have to do with each other depends on their offset."""
     grid, frequencies = (3, 5), 1 / 100.0 ** torch.arange(0, 1, 4 / 16)
     x = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
-    angles = patch_angles(grid, frequencies)
-    q, k = (turned(token.expand(1, 1, 15, 16), angles)[0, 0] for token in x)
+    block = DINOv3Block(None, PatchAngles(frequencies))
+    q, k = (block.turn(token.expand(1, 1, 15, 16), grid)[0, 0] for token in x)
     products = (q @ k.T).reshape(3, 5, 3, 5)
     torch.testing.assert_close(products[0, 0, 1, 2], products[1, 2, 2, 4])
     assert not torch.isclose(products[0, 0, 1, 2], products[0, 0, 0, 0])

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmseg_siglip.models.postprocessors import mask_labels
 from mmseg_siglip.models.postprocessors.mask_labels import (
     at_centres,
     choose,
     fuse,
+    in_parts,
+    label_map,
     paint_rank,
     pooled_cosines,
     sums,
@@ -102,6 +106,26 @@ def test_winners_equal_painting(masks):
     parts = [(slice(0, 4), masks[:4]), (slice(4, 6), masks[4:])]
     assert (winners(parts, rank, (12, 20)).numpy() == expected).all()
     assert (winners([], rank[:0], (2, 3)) == -1).all()
+
+
+def test_many_masks_are_painted_some_at_a_time(masks, monkeypatch):
+    expected = torch.zeros(12, 20, dtype=torch.long)
+    order = masks.flatten(1).sum(1).argsort(stable=True)
+    for index in order.tolist():
+        expected[masks[index]] = index + 1
+    monkeypatch.setattr(mask_labels, 'CHUNK_BYTES', 8 * 12 * 20 * 2)
+    assert [len(part) for _, part in in_parts(masks)] == [2, 2, 2]
+    assert torch.equal(label_map(masks), expected)
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found = function(*args, **(kwargs or {}))
+            if isinstance(found, torch.Tensor) and found.dtype == torch.int64:
+                assert found.numel() <= 2 * 12 * 20, function
+            return found
+
+    with Watch():
+        label_map(masks)
 
 
 @pytest.mark.parametrize('alpha', [0.0, 0.3, 1.0])

@@ -10,7 +10,9 @@ from transformers.models.eomt.modeling_eomt import (
 
 from mmseg_siglip.models.regions import CachedRegions, PanopticRegions, SAMRegions
 from mmseg_siglip.models.regions.panoptic import input_size, segments
+from mmseg_siglip.models.sam.proposals import propose
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 LOOSE = dict(points_per_side=3, min_iou=-10.0, min_stability=0.0, max_iou=1.0)
 EOMT = dict(
@@ -114,6 +116,11 @@ def test_a_panoptic_checkpoint_that_is_none(tmp_path):
         PanopticRegions()
     with pytest.raises(ValueError, match="mask2former, found 'sam'"):
         PanopticRegions(config=SAM_CONFIG)
+    for name in ('threshold', 'inside', 'least_left'):
+        with pytest.raises(ValueError, match=rf'expected {name} in \[0, 1\], found 1.5'):
+            PanopticRegions(config=EOMT, **{name: 1.5})
+    with pytest.raises(ValueError, match="precision: expected one of .*, found 'half'"):
+        PanopticRegions(config=EOMT, precision='half')
     torch.manual_seed(0)
     settings = AutoConfig.for_model(**EOMT)
     model = EomtForUniversalSegmentation(settings)
@@ -201,3 +208,25 @@ def test_a_folder_that_cannot_be_written(pixels, tmp_path):
     config = dict(type='SAMRegions', sam=dict(type='SAMAdapter', config=SAM_CONFIG), **LOOSE)
     cached = CachedRegions(config, folder=str(tmp_path / 'file' / 'deeper'))
     assert cached(pixels).shape == (40, 56)
+
+
+def test_clicks_are_kept_as_masks(pixels, tmp_path):
+    """Of what gives proposals instead of regions."""
+    clicks = dict(type='SAMPointGrid', sam=dict(type='SAMAdapter', config=SAM_CONFIG))
+    clicks |= dict(LOOSE, points_per_side=2)
+    cached = CachedRegions(clicks, folder=str(tmp_path))
+    first = cached(pixels)
+    assert first.dtype == torch.bool and first.shape[1:] == (40, 56) and len(first)
+    assert torch.equal(cached(pixels), first) and not cached.supervised
+
+
+def test_words_belong_to_what_is_kept(pixels, tmp_path, sam3_folder):
+    config = dict(type='SAM3Regions', sam=dict(type='SAM3Adapter', pretrained=sam3_folder))
+    cached = CachedRegions(dict(config, min_score=0.0), folder=str(tmp_path))
+    assert cached.supervised and cached.asks_words
+    for words in (['cat', 'dog'], ['sky']):
+        vocabulary = Vocabulary.load(words)
+        first = propose(cached, pixels, vocabulary)
+        assert torch.equal(first, propose(cached.proposer, pixels, vocabulary)) and len(first)
+        assert torch.equal(propose(cached, pixels, vocabulary), first)
+    assert len(list(tmp_path.glob('*.npz'))) == 2

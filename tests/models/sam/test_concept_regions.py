@@ -280,3 +280,11 @@ def test_in_a_segmentor(siglip_folder, sam, middle):
     assert model.postprocessors[0].regions._words == ('road', 'boat')
     proposals = dict(type='SAMProposals', proposer=regions, min_purity=0.0)
     assert predict(build(postprocessor=proposals), images)[0].shape == (4, 50, 70)
+
+
+def test_sam_3_is_supervised(sam, sam3_folder):
+    regions = dict(type='SAM3Regions', sam=sam)
+    backbone = dict(pretrained=sam3_folder)
+    segmentor = dict(type='SAM3Segmentor', backbone=backbone, vocabulary=['cat'])
+    for config in (regions, dict(type='SAM3Vote', regions=regions), segmentor):
+        assert MODELS.build(config).supervised
