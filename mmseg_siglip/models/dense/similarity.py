@@ -72,8 +72,9 @@ class Similarity:
         with autocast('fp32', y.device):
             parts = []
             for s in self._rows():
-                z = s - torch.minimum(mean, s.amax(-1, keepdim=True))
-                z = (sharpness * z).masked_fill(z < 0, float('-inf'))
+                z = s.sub_(torch.minimum(mean, s.detach().amax(-1, keepdim=True)))
+                outside = z < 0
+                z = z.mul_(sharpness).masked_fill_(outside, float('-inf'))
                 parts.append(z.softmax(-1) @ y.float())
             return torch.cat(parts, dim=1)
 
