@@ -1,6 +1,6 @@
 """Trident's refinement of labels by SAM, https://arxiv.org/abs/2411.09219.
 
-Shapes: C classes, labels (H, W) and half of that (h, w), M blobs.
+Shapes: C classes, labels (H, W) and half of that (h, w), m blobs of a batch, SAM's masks (h', w').
 """
 
 from __future__ import annotations
@@ -29,11 +29,17 @@ SOFT_FACTOR = 0.005
 class SAMRefine(LabelStep):
     """Every blob of the labels asks SAM for its outline, and outlines compete by probability.
 
-    All at half the size. A blob, of pixels that touch by sides or corners, prompts by its box, its
-    likeliest pixel and its class's probabilities. Where an outline is believed, its pixels have the
-    class with sigmoid of SAM's logit times the class's probability; a blob whose outline is not
-    believed competes with its own pixels' probability. The best wins; other pixels keep their
-    labels. Was read in the published code, not run against it.
+    Blobs are of half the size, of pixels that touch by sides or corners. One prompts by its box,
+    its likeliest pixel and its class's probabilities. Where an outline is believed, its pixels have
+    the class with sigmoid of SAM's logit times the class's probability; where it is not, the blob's
+    pixels hold on to their labels with their best probability. The best wins; other pixels keep
+    their labels.
+
+    The published code (https://github.com/YuHengsss/Trident at a93b346) normalises the mask prompt
+    over rows in place of channels, as its batch axis is missing; points to the upper left corner
+    of pixels and leaves out a box's last ones; and adds the blobs that SAM failed on to the scores
+    before it compares with them, so that they never win. None of that is done here. With the three
+    mended there, labels are equal where both sides are even.
 
     Args:
         sam: Config of a `SAMAdapter`.
@@ -80,25 +86,33 @@ class SAMRefine(LabelStep):
         labels = as_size(found.labels, half)
         labels = torch.where(chances.amax(0) < self.coarse_thd, -1, labels)
         parts, classes = components(labels.cpu().numpy(), self.min_pixels)
-        asking = [index for index, label in enumerate(classes) if label >= 0]
+        sure = (chances.flatten(1).amax(1) >= self.coarse_thd).tolist()
+        asking = [index for index, label in enumerate(classes) if label >= 0 and sure[label]]
         if not asking:
             return found
         blobs = torch.from_numpy(parts).to(labels.device)
-        best, winner = self._compete(context.pixels[0], chances, blobs, classes, asking)
-        taken = as_size(torch.where(best > 0, winner, -1), size)
-        refined = torch.where(taken >= 0, taken, found.labels)
+        best, winner = self._compete(context.pixels[0], found, chances, blobs, classes, asking)
+        refined = torch.where(best > 0, winner, found.labels)
         scores = found.scores
         if scores is not None:
             scores = found.probabilities.gather(0, refined[None])[0]
         return replace(found, labels=refined, scores=scores)
 
     def _compete(
-        self, pixels: Tensor, chances: Tensor, blobs: Tensor, classes: list[int], asking: list[int]
+        self,
+        pixels: Tensor,
+        found: Labels,
+        chances: Tensor,
+        blobs: Tensor,
+        classes: list[int],
+        asking: list[int],
     ) -> tuple[Tensor, Tensor]:
-        """The highest bid for each pixel, 0 for none, and its class: two (h, w)."""
+        """The highest bid for each pixel, 0 for none, and its class: two (H, W)."""
+        size = tuple(found.labels.shape)
+        own = as_size(blobs, size)
         with autocast(self.precision, pixels.device):
             features = self.sam.encode(pixels[None])
-        best, winner = torch.zeros_like(chances[0]), torch.full_like(blobs, -1, dtype=torch.long)
+        best, winner = torch.zeros_like(found.probabilities[0]), found.labels
         with autocast('fp32', pixels.device):
             features = replace(
                 features,
@@ -110,12 +124,14 @@ class SAMRefine(LabelStep):
                 for index, logits, iou in zip(
                     some, *self._ask(features, chances, blobs, classes, some), strict=True
                 ):
-                    chance = chances[classes[index]]
                     if iou > self.min_iou:
+                        label, chance = classes[index], found.probabilities[classes[index]]
+                        logits = self.sam.to_image(logits[None], features, size)[0]
                         bid = torch.where(logits > 0, logits.sigmoid() * chance, 0)
                     else:
-                        bid = torch.where(blobs == index, chance, 0)
-                    winner = torch.where(bid > best, classes[index], winner)
+                        label, chance = found.labels, found.probabilities.amax(0)
+                        bid = torch.where(own == index, chance, 0)
+                    winner = torch.where(bid > best, label, winner)
                     best = torch.maximum(bid, best)
         return best, winner
 
@@ -127,7 +143,7 @@ class SAMRefine(LabelStep):
         classes: list[int],
         indices: list[int],
     ) -> tuple[Tensor, list[float]]:
-        """SAM's answers to some blobs, logits (m, h, w), and the IoU that it predicts of each."""
+        """SAM's answers to some blobs, logits (m, h', w'), and the IoU that it predicts of each."""
         boxes, points = [], []
         for index in indices:
             rows, columns = np.nonzero((blobs == index).cpu().numpy())
@@ -148,7 +164,7 @@ class SAMRefine(LabelStep):
         soft = self.sam.from_image(soft, features, self.sam.mask_size)
         soft = torch.where(soft > self.coarse_thd, soft * SOFT_FACTOR, 0)
         logits, iou = self.sam.decode(features, sparse, self.sam.prompt_masks(soft))
-        return self.sam.to_image(logits[:, :, 0], features, size)[0], iou[0, :, 0].tolist()
+        return logits[0, :, 0], iou[0, :, 0].tolist()
 
 
 def as_size(labels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -38,10 +38,6 @@ def coarse(low=0.3):
     return Labels(labels, chances.amax(0), chances)
 
 
-def half(x):
-    return interpolate(x[None], size=(6, 8), mode='bilinear')[0]
-
-
 @pytest.mark.parametrize('believed', [True, False])
 def test_outlines_compete_by_probability(monkeypatch, believed):
     step, found, size = build(coarse_thd=0.4), coarse(), (12, 16)
@@ -53,22 +49,26 @@ def test_outlines_compete_by_probability(monkeypatch, believed):
         seen.append((blobs.clone(), [classes[i] for i in indices]))
         return logits, iou
 
+    def to_image(masks, features, size):
+        return interpolate(masks[None], size=size, mode='bilinear')[0]
+
     monkeypatch.setattr(step, '_ask', ask)
+    monkeypatch.setattr(step.sam, 'to_image', to_image)
     refined = step(found, context(size))
     ((blobs, classes),) = seen
     assert classes == [1, 2]
-    chances = half(found.probabilities)
-    wanted = found.labels.clone()
+    wanted, outlines = found.labels.clone(), to_image(logits, None, size)
     for y in range(12):
         for x in range(16):
             i, j, bids = y // 2, x // 2, {}
             for blob, (label, good) in enumerate(zip(classes, iou, strict=True)):
-                chance = float(chances[label, i, j])
                 inside = int(blobs[i, j]) == [1, 2].index(label) + int(blobs.max() > 1)
-                if good > 0.8 and logits[blob, i, j] > 0:
-                    bids[label] = float(logits[blob, i, j].sigmoid()) * chance
+                if good > 0.8 and outlines[blob, y, x] > 0:
+                    chance = float(found.probabilities[label, y, x])
+                    bids[label] = float(outlines[blob, y, x].sigmoid()) * chance
                 elif good <= 0.8 and inside:
-                    bids[label] = chance
+                    own = int(found.labels[y, x])
+                    bids[own] = max(bids.get(own, 0), float(found.probabilities[:, y, x].max()))
             if bids:
                 wanted[y, x] = max(bids, key=bids.get)
     assert torch.equal(refined.labels, wanted)
@@ -96,6 +96,27 @@ def test_what_a_blob_asks(monkeypatch):
     soft = asked['prompt_masks'][0]
     assert soft.shape == (2, 32, 32) and soft[:, 25:].eq(0).all()
     assert soft[0].max() == pytest.approx(0.7 * 0.005) and soft[0, :, 20:].eq(0).all()
+
+
+def test_blobs_that_are_not_believed_keep_their_pixels():
+    """Of the full size: a border between two pixels of half the size stays where it is."""
+    chances = torch.full((2, 12, 16), 0.2)
+    chances[0, :, :7], chances[1, :, 7:] = 0.8, 0.8
+    found = Labels(chances.argmax(0), chances.amax(0), chances)
+    assert torch.equal(build(min_iou=1.0)(found, context((12, 16))).labels, found.labels)
+
+
+def test_outlines_are_of_the_full_size(monkeypatch):
+    step, size = build(min_iou=0.0), (12, 16)
+    outline = torch.where(torch.arange(16) < 9, 5.0, -5.0).expand(1, *size)
+    monkeypatch.setattr(step, '_ask', lambda *given: (torch.zeros(2, 1, 1), [0.9, 0.9]))
+    monkeypatch.setattr(step.sam, 'to_image', lambda *given: outline)
+    chances = torch.full((3, *size), 0.1)
+    chances[1, :, :8], chances[2, :, 8:] = 0.7, 0.3
+    chances[1, :, 8:] = 0.4
+    found = Labels(torch.where(torch.arange(16) < 8, 1, 2).expand(size), None, chances)
+    refined = step(found, context(size)).labels
+    assert refined[:, :9].eq(1).all() and refined[:, 9:].eq(2).all()
 
 
 def test_no_blob_is_no_change():
