@@ -28,6 +28,7 @@ from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor, SCLIPSegmentor
+from mmseg_siglip.registry import DENSE_METHODS
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
 
 METHODS = tuple(method_names())
@@ -65,6 +66,7 @@ class OpenVocabSegmenter(System):
         source: str | Path,
         method: str | Mapping = 'sclip',
         *,
+        guide: str | Mapping | None = None,
         device: str | torch.device | None = None,
         precision: str = 'auto',
         short_side: int | None = None,
@@ -77,6 +79,8 @@ class OpenVocabSegmenter(System):
             source: Whatever `build_encoder` takes: an OpenAI or open_clip name, a transformers
                 folder or Hub id, a file, or the name of a checkpoint that ships along.
             method: One of `METHODS`, or its configuration, ``dict(type=one, ...)``.
+            guide: Second model of a method that asks for one: a checkpoint of DINO, SAM or an
+                encoder, see `build_guide`; the method's own by default.
             device: By default the GPU, if there is one.
             precision: See `mmseg_siglip.precision`.
             short_side: By default 1.5 times the encoder's image size.
@@ -84,7 +88,8 @@ class OpenVocabSegmenter(System):
             options: Further arguments of `SCLIPSegmentor`, but for its vocabulary.
 
         Raises:
-            ValueError: No such method, no encoder there, or a vocabulary among the options.
+            ValueError: No such method, no encoder there, a guide for a method without, or a
+                vocabulary among the options.
         """
         if isinstance(method, str) and method not in method_names():
             raise ValueError(
@@ -95,6 +100,8 @@ class OpenVocabSegmenter(System):
                 "vocabulary: expected words in the segmenter's call, "
                 f'found {options["vocabulary"]!r} here'
             )
+        if guide is not None:
+            method = guided_by(method, guide)
         device = find_device(device)
         model = SCLIPSegmentor(
             dict(pretrained=str(source)),
@@ -176,6 +183,22 @@ class OpenVocabSegmenter(System):
         """(3, H, W) RGB, uint8 or float in [0, 1], resized and normalised, on the device."""
         check_sides(*rgb.shape[-2:], 'an image')
         return normalise(rgb, self.model.data_preprocessor, short_side=self.short_side)
+
+
+def guided_by(method: str | Mapping, guide: str | Mapping) -> dict:
+    """A method's configuration with a guide.
+
+    Raises:
+        ValueError: It asks for none.
+    """
+    config = dict(type=method) if isinstance(method, str) else dict(method)
+    kind = DENSE_METHODS.get(config.get('type'))
+    if kind is not None and not kind.uses_guide:
+        raise ValueError(
+            f'guide: expected a method that asks for one, such as proxyclip or corrclip, found '
+            f'{config["type"]!r}'
+        )
+    return dict(config, guide=guide)
 
 
 def short_side_of(config: Config) -> int | None:

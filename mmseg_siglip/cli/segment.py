@@ -11,7 +11,9 @@ from mmseg_siglip.cli.photographs import answer
 if TYPE_CHECKING:
     from mmseg_siglip.api import OpenVocabSegmenter
 
-TRAINING_FREE = dict(encoder='ViT-B/16', method='sclip', templates='imagenet80', regions=None)
+TRAINING_FREE = dict(
+    encoder='ViT-B/16', method='sclip', templates='imagenet80', guide=None, regions=None
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,13 +48,18 @@ def add_segmenter(parser: argparse.ArgumentParser) -> None:
         f'[{TRAINING_FREE["templates"]}]',
     )
     parser.add_argument(
+        '--guide',
+        help='second model of a method that asks for one, such as proxyclip or corrclip: a DINO, '
+        "SAM or encoder, as a file, a folder or a Hub id [the method's own]",
+    )
+    parser.add_argument(
         '--regions',
         metavar='SAM',
         help='what finds regions for a method that asks for them, such as corrclip: SAM or SAM 2, '
         'as a file, a folder or a Hub id',
     )
     add_trained(
-        parser, of='of a trained CAT-Seg or of SAM 3, instead of the four above', required=False
+        parser, of='of a trained CAT-Seg or of SAM 3, instead of the five above', required=False
     )
     add_device(parser)
 
@@ -64,6 +71,7 @@ def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSe
         ValueError: They contradict each other, or there are no such weights.
     """
     from mmseg_siglip.api import OpenVocabSegmenter
+    from mmseg_siglip.registry import DENSE_METHODS
 
     if args.config is not None:
         given = [f'--{name}' for name in TRAINING_FREE if getattr(args, name) is not None]
@@ -79,12 +87,18 @@ def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSe
             setattr(args, name, default)
     regions = None
     if args.regions is not None:
+        if not DENSE_METHODS.get(args.method).uses_regions:
+            raise ValueError(
+                '--regions: expected a method that asks for regions, such as corrclip, found '
+                f'--method {args.method}'
+            )
         regions = dict(type='SAMRegions', sam=dict(type='SAMAdapter', checkpoint=args.regions))
     return OpenVocabSegmenter.from_pretrained(
         args.encoder,
         args.method,
         device=device,
         precision=args.precision,
+        guide=args.guide,
         templates=args.templates,
         regions=regions,
     )

@@ -1,4 +1,5 @@
 import errno
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,29 @@ def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):
     assert '--encoder, --method: expected nothing of the kind' in capsys.readouterr().err
     assert segment([*argv, '--checkpoint', checkpoint]) == 1
     assert '--checkpoint: expected --config' in capsys.readouterr().err
+
+
+def test_a_guide_by_its_folder(command, photos, tmp_path, dino_folder, openai_file):
+    given = ['--method', 'proxyclip', '--guide', dino_folder, '--precision', 'fp32']
+    assert command(photos / 'b.png', 'cat, dog', *given) == 0
+    segmenter = OpenVocabSegmenter.from_pretrained(
+        openai_file, 'proxyclip', guide=dino_folder, templates='plain', precision='fp32'
+    )
+    assert type(segmenter.model.method.guide).__name__ == 'DINOv2Guide'
+    wanted = segmenter(photos / 'b.png', ['cat', 'dog']).labels
+    labels = np.array(Image.open(tmp_path / 'out' / 'b.png.labels.png'))
+    np.testing.assert_array_equal(labels, wanted)
+
+
+@pytest.mark.parametrize(
+    ('extra', 'message'),
+    [
+        (('--guide', 'x'), "guide: expected a method that asks for one, .*, found 'sclip'"),
+        (('--method', 'naclip', '--regions', 'x'), 'asks for regions, .*, found --method naclip'),
+        (('--method', 'proxyclip', '--guide', 'absent.pt'), 'absent.pt: no such file'),
+    ],
+)
+def test_what_a_method_has_no_use_for(command, photos, capsys, extra, message):
+    assert command(photos, 'cat', *extra) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line)

@@ -83,6 +83,7 @@ class CorrCLIP(Guided):
     """
 
     uses_regions = pools = True
+    guide_site = GUIDE['site']
 
     def __init__(
         self,

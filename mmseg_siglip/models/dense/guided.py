@@ -31,15 +31,20 @@ class Guided(DenseMethod):
     """The last attention by what a guide sees, on the guide's grid, without residual and FFN.
 
     Args:
-        guide: A guide's name, its configuration, or itself.
+        guide: A guide's name, its configuration, a checkpoint, or itself; see `build_guide`.
+
+    Attributes:
+        guide_site: What is read of a guide that is given by a checkpoint.
     """
 
+    uses_guide = True
+    guide_site = 'tokens'
     reads = 'v'
     gives = 'features'
 
     def __init__(self, guide: str | Mapping | nn.Module) -> None:
         super().__init__()
-        self.guide = build_guide(guide)
+        self.guide = build_guide(guide, site=self.guide_site)
 
     def look(self, trunk: Trunk) -> Tokens:
         """Unit features of what the encoder's grid spans, (B, M, G) float32.

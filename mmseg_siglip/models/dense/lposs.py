@@ -70,6 +70,7 @@ class LPOSS(Guided):
     """
 
     reads = 'v'
+    guide_site = GUIDE['site']
     gives = 'features'
     scope = 'image'
     residual = ffn = True

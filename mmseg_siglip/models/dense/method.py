@@ -47,6 +47,7 @@ class DenseMethod(nn.Module):
         sites: Where it can work, see `mmseg_siglip.models.backbones.site`.
         normalise: Whether features are brought to unit length before they meet words.
         uses_regions: Whether it asks for `Trunk.regions`.
+        uses_guide: Whether it takes a second model, `guide`.
         refiners: Postprocessors that are part of it, in front of all others.
         pools: Whether it asks for the encoder's own vector of an image or of its regions, which all
             of the encoder is read for.
@@ -62,6 +63,7 @@ class DenseMethod(nn.Module):
     sites: Sequence[str] = SITES
     normalise: bool = True
     uses_regions: bool = False
+    uses_guide: bool = False
     pools: bool = False
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from mmseg_siglip.models.guides.find import find_guide
 from mmseg_siglip.models.guides.frozen import Frozen
 from mmseg_siglip.registry import GUIDES
 
@@ -30,18 +31,28 @@ class Guide(Frozen):
         normalised, without gradients."""
 
 
-def build_guide(spec: str | Mapping | nn.Module) -> Guide:
-    """A guide by its name, by ``dict(type=name, ...)``, or itself.
+def build_guide(spec: str | Mapping | nn.Module, *, site: str = 'tokens') -> Guide:
+    """A guide by its name, by ``dict(type=name, ...)``, by a checkpoint, or itself.
+
+    Args:
+        spec: See above; of a checkpoint, see `find_guide`.
+        site: What is read of a checkpoint's guide, where there is a choice.
 
     Raises:
-        ValueError: No guide has that name.
+        ValueError: No guide has that name, and nothing that could be one is there.
     """
     if isinstance(spec, nn.Module):
         return spec
-    config = dict(type=spec) if isinstance(spec, str) else dict(spec)
     GUIDES.import_from_location()
+    config = dict(type=spec) if isinstance(spec, str) else dict(spec)
     if config.get('type') not in GUIDES.module_dict:
-        raise ValueError(
-            f'unknown guide {config.get("type")!r}; expected one of {", ".join(GUIDES.module_dict)}'
-        )
+        names = ', '.join(GUIDES.module_dict)
+        if not isinstance(spec, str):
+            raise ValueError(f'unknown guide {config.get("type")!r}; expected one of {names}')
+        try:
+            config = find_guide(spec, site=site)
+        except ValueError as error:
+            raise ValueError(
+                f'unknown guide {spec!r}; expected one of {names}, or a checkpoint: {error}'
+            ) from error
     return GUIDES.build(config)

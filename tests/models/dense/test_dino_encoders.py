@@ -96,3 +96,8 @@ def test_no_blocks_are_refused(name):
     guide = dict(guide=tiny_guide(site='q+k')) if name == 'corrclip' else {}
     with pytest.raises(ValueError, match=rf'{name}: expected blocks None .*, found \[\]'):
         build_method(dict(type=name, blocks=[], **guide))
+
+
+def test_a_checkpoint_is_read_where_a_method_reads_its_guide(dino_folder):
+    for name, site in dict(corrclip='q+k', lposs='v', proxyclip='tokens').items():
+        assert build_method(dict(type=name, guide=dino_folder)).guide.site == site
