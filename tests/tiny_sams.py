@@ -1,4 +1,4 @@
-"""Tiny SAMs with random weights that matter, in their publishers' formats."""
+"""Tiny SAMs, and panoptic models, with random weights that matter, in their publishers' formats."""
 
 from copy import deepcopy
 from functools import partial
@@ -97,6 +97,47 @@ SAM3_CONFIGS = dict(
         SAM3_PARTS, model_type='sam3_lite_text', text_config=dict(TEXT, num_hidden_layers=3)
     ),
 )
+
+EOMT = dict(
+    model_type='eomt',
+    hidden_size=32,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    image_size=64,
+    patch_size=16,
+    num_blocks=1,
+    num_queries=6,
+    num_upscale_blocks=1,
+    num_labels=4,
+)
+EOMT_DINOV3 = dict(
+    EOMT,
+    model_type='eomt_dinov3',
+    intermediate_size=48,
+    head_dim=16,
+)
+MASK2FORMER = dict(
+    model_type='mask2former',
+    feature_size=32,
+    mask_feature_size=32,
+    hidden_dim=32,
+    encoder_feedforward_dim=32,
+    dim_feedforward=32,
+    encoder_layers=1,
+    decoder_layers=2,
+    num_attention_heads=2,
+    num_queries=6,
+    num_labels=4,
+    backbone_config=dict(
+        model_type='swin',
+        embed_dim=16,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
+        out_features=['stage1', 'stage2', 'stage3', 'stage4'],
+    ),
+)
+PANOPTIC = dict(eomt=EOMT, eomt_dinov3=EOMT_DINOV3, mask2former=MASK2FORMER)
 
 
 def disturb(model, seed=0, scale=0.05):

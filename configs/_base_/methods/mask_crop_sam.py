@@ -1,7 +1,6 @@
 """The baseline: each mask of SAM cropped and read as an image of its own."""
 
 attention = 'mask_crop'
-test_cfg = dict(mode='whole')
 regions = dict(
     type='CachedRegions',
     proposer=dict(

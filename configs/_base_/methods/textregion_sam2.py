@@ -1,7 +1,6 @@
 """TextRegion with the masks of SAM 2, https://arxiv.org/abs/2505.23769."""
 
 attention = 'textregion'
-test_cfg = dict(mode='whole')
 regions = dict(
     type='CachedRegions',
     proposer=dict(

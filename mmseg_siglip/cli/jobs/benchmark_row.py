@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmseg_siglip.cli.jobs.benchmark_config import encoder_label
 from mmseg_siglip.cli.jobs.benchmark_table import BLANK, NO_COUNTS, Done
 from mmseg_siglip.cli.jobs.config import build_runner
-from mmseg_siglip.cli.jobs.costs import MemoryWatch, flops_ratio, is_supervised
+from mmseg_siglip.cli.jobs.costs import MemoryWatch, flops_ratio, is_supervised, without_caches
 from mmseg_siglip.cli.jobs.protocol import dataset_name, method_label
 from mmseg_siglip.cli.jobs.stopwatch import Stopwatch
 from mmseg_siglip.evaluation.bootstrap import confidence_interval, resampled_miou
@@ -45,6 +45,7 @@ def measure(
     with_boundaries(cfg)
     runner = build_runner(cfg)
     label = f'{dataset_name(cfg)} {method_label(method)}'
+    without_caches(runner.model)
     flops = flops_ratio(runner)
     memory, stopwatch = MemoryWatch(), Stopwatch(label)
     for hook in (memory, stopwatch):
@@ -89,7 +90,8 @@ def percent(score: float) -> float:
 def described(cfg: Config, runner: Runner) -> dict[str, Any]:
     """The settings of a row that its reader may want to see."""
     model, windows = cfg.model, getattr(runner.model, 'test_cfg', None) or {}
-    sliding = windows.get('mode') == 'slide'
+    method = getattr(runner.model, 'method', None)
+    sliding = windows.get('mode') == 'slide' and getattr(method, 'windows', True)
     resize = [t for t in cfg.test_dataloader.dataset.get('pipeline', ()) if t.type == 'Resize']
     steps = model.get('postprocessor') or []
     steps = [steps] if isinstance(steps, dict) else steps

@@ -50,7 +50,7 @@ NOTES = {
     'difference': 'Difference: in mIoU to {baseline}, on the same resamples, with its 95 %.',
     'mBIoU': 'Boundary IoU: within 2 % of the diagonal.',
     'memory': 'MB: most memory at one image at a time, above the weights.',
-    'flops': 'FLOPs: times those of the encoder alone on the same windows.',
+    'flops': 'FLOPs: times those of the encoder alone on the windows of the settings.',
     'supervised': 'Supervised: a second model learned from labels of segments.',
 }
 

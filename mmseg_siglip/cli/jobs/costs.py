@@ -17,6 +17,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from mmseg_siglip.models.regions import CachedRegions
+
 STATUS = Path('/proc/self/statm')
 PERIOD = 0.005
 MEGABYTE = 2**20
@@ -76,11 +78,20 @@ def give_back() -> None:
         trim(0)
 
 
+def without_caches(model: nn.Module) -> None:
+    """Let every row pay for its regions, also where one before it has looked for the same."""
+    for module in model.modules():
+        if isinstance(module, CachedRegions):
+            module.off = True
+
+
 def flops_ratio(runner: Runner) -> float | None:
     """Floating-point operations for the first image, as a multiple of those of the encoder alone.
 
-    The encoder alone is `vanilla` on the same windows. Second models and postprocessors count where
-    they multiply matrices or convolve.
+    The encoder alone is `vanilla` on the windows of the settings; also beside a method that sees
+    images in one piece whatever the settings say, so that all rows of a data set have one base.
+    Second models and postprocessors count where they multiply matrices or convolve, and so do
+    regions: no cache has them, see `without_caches`.
 
     Returns:
         About 1 and more, less where a method leaves out parts of the last block; None where the

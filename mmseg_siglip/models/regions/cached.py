@@ -32,7 +32,12 @@ class CachedRegions(RegionProposer):
         proposer: Configuration of a `RegionProposer`, or of another module that a segmentor may ask
             for regions, such as `SAM3Regions`, which is told the words.
         folder: Where the files go, ``<key>.npz``; by default ``regions`` in `cache_folder`.
+
+    Attributes:
+        off: Whether to look for regions each time, as where that is measured.
     """
+
+    off = False
 
     def __init__(self, proposer: Mapping, *, folder: str | None = None) -> None:
         super().__init__()
@@ -44,6 +49,9 @@ class CachedRegions(RegionProposer):
 
     def forward(self, pixels: Tensor, *, words: Sequence[str] = (), **dense: Any) -> Tensor:
         """See `RegionProposer`. Two images that agree in 8 bits a channel share their regions."""
+        told = dict(dense, words=words) if self.asks_words else {}
+        if self.off:
+            return regions_of(self.proposer, pixels, **told)
         path = self.folder / f'{self.key(pixels, words)}.npz'
         if path.is_file():
             try:
@@ -51,7 +59,6 @@ class CachedRegions(RegionProposer):
                 return torch.from_numpy(held).to(pixels.device)
             except (OSError, ValueError) as error:
                 print_log(f'{path}: unreadable, looking for regions again ({error})', 'current')
-        told = dict(dense, words=words) if self.asks_words else {}
         regions = regions_of(self.proposer, pixels, **told)
         try:
             write_atomically(encode_regions(regions.cpu().numpy()), path)

@@ -3,13 +3,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmseg.structures import SegDataSample
+from tiny_sams import PANOPTIC
 from torch import nn
 
 from mmseg_siglip.cli.jobs import costs
-from mmseg_siglip.cli.jobs.costs import MemoryWatch, count_flops, flops_ratio, is_supervised
+from mmseg_siglip.cli.jobs.costs import (
+    MemoryWatch,
+    count_flops,
+    flops_ratio,
+    is_supervised,
+    without_caches,
+)
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.dense import DenseMethod
-from mmseg_siglip.models.segmentors import SCLIPSegmentor
+from mmseg_siglip.models.segmentors import SAM3Segmentor, SCLIPSegmentor
 
 
 class Twice(DenseMethod):
@@ -93,8 +100,37 @@ def test_memory_that_nothing_tells(monkeypatch, tmp_path):
     assert watch.peak is None
 
 
-def test_supervised_is_what_some_part_says():
-    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU()))
-    assert not is_supervised(model)
-    model[1][0].supervised = True
-    assert is_supervised(model)
+REGIONS = dict(type='PanopticRegions', config=PANOPTIC['eomt'])
+
+
+def test_supervised_is_what_some_part_says(runner, sam3_folder):
+    assert not is_supervised(runner().model)
+    assert is_supervised(runner(regions=REGIONS).model)
+    assert is_supervised(runner(regions=dict(type='CachedRegions', proposer=REGIONS)).model)
+    model = SAM3Segmentor(dict(pretrained=sam3_folder), ['cat'])
+    assert is_supervised(model) == getattr(SAM3Segmentor, 'supervised', False)
+
+
+def test_every_row_pays_for_its_regions(runner, tmp_path):
+    """Operations and time are the same, whether a row before has found the regions or not."""
+    own = runner(
+        attention='textregion',
+        regions=dict(type='CachedRegions', proposer=REGIONS, folder=str(tmp_path)),
+    )
+    cold, warm = flops_ratio(own), flops_ratio(own)
+    assert list(tmp_path.glob('*.npz')) and warm < cold
+    without_caches(own.model)
+    assert flops_ratio(own) == flops_ratio(own) == cold
+
+
+def test_the_base_of_a_method_that_needs_no_windows(runner):
+    """`vanilla` on the windows of the settings, here six of 32 x 32 pixels."""
+    found = {}
+    for mode in ('slide', 'whole'):
+        own = runner(attention='textregion', regions=REGIONS)
+        own.model.test_cfg = dict(own.model.test_cfg, mode=mode)
+        found[mode] = flops_ratio(own), count_flops(own.model, own.sample)
+    plain = runner(attention='vanilla')
+    assert found['slide'][1] == found['whole'][1]
+    base = count_flops(plain.model, plain.sample)
+    assert found['slide'][0] == found['slide'][1] / base != found['whole'][0]

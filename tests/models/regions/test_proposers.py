@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_sams import SAM2_CONFIG, SAM_CONFIG, disturb
+from tiny_sams import PANOPTIC, SAM2_CONFIG, SAM_CONFIG, disturb
 from transformers import AutoConfig, EomtImageProcessor, Mask2FormerForUniversalSegmentation
 from transformers.models.eomt.modeling_eomt import (
     EomtForUniversalSegmentation,
@@ -15,46 +15,6 @@ from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 LOOSE = dict(points_per_side=3, min_iou=-10.0, min_stability=0.0, max_iou=1.0)
-EOMT = dict(
-    model_type='eomt',
-    hidden_size=32,
-    num_hidden_layers=3,
-    num_attention_heads=2,
-    image_size=64,
-    patch_size=16,
-    num_blocks=1,
-    num_queries=6,
-    num_upscale_blocks=1,
-    num_labels=4,
-)
-EOMT_DINOV3 = dict(
-    EOMT,
-    model_type='eomt_dinov3',
-    intermediate_size=48,
-    head_dim=16,
-)
-MASK2FORMER = dict(
-    model_type='mask2former',
-    feature_size=32,
-    mask_feature_size=32,
-    hidden_dim=32,
-    encoder_feedforward_dim=32,
-    dim_feedforward=32,
-    encoder_layers=1,
-    decoder_layers=2,
-    num_attention_heads=2,
-    num_queries=6,
-    num_labels=4,
-    backbone_config=dict(
-        model_type='swin',
-        embed_dim=16,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 1, 2, 2],
-        window_size=4,
-        out_features=['stage1', 'stage2', 'stage3', 'stage4'],
-    ),
-)
-PANOPTIC = dict(eomt=EOMT, eomt_dinov3=EOMT_DINOV3, mask2former=MASK2FORMER)
 
 
 @pytest.fixture(scope='module')
@@ -122,7 +82,7 @@ def test_a_panoptic_checkpoint_that_is_none(tmp_path):
     with pytest.raises(ValueError, match="precision: expected one of .*, found 'half'"):
         PanopticRegions(config=EOMT, precision='half')
     torch.manual_seed(0)
-    settings = AutoConfig.for_model(**EOMT)
+    settings = AutoConfig.for_model(**PANOPTIC['eomt'])
     model = EomtForUniversalSegmentation(settings)
     state = {k: v for k, v in model.state_dict().items() if 'class_predictor' not in k}
     model.save_pretrained(tmp_path, state_dict=state)
@@ -156,7 +116,7 @@ def test_segments_are_transformers_own():
 
 
 def test_mask2formers_input_keeps_the_aspect():
-    config = AutoConfig.for_model(**MASK2FORMER)
+    config = AutoConfig.for_model(**PANOPTIC['mask2former'])
     assert isinstance(Mask2FormerForUniversalSegmentation(config).config, type(config))
     assert input_size(config, (400, 500)) == (800, 1024)
     assert input_size(config, (200, 800)) == (352, 1344)
