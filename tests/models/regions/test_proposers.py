@@ -78,9 +78,9 @@ def test_a_panoptic_checkpoint_that_is_none(tmp_path):
         PanopticRegions(config=SAM_CONFIG)
     for name in ('threshold', 'inside', 'least_left'):
         with pytest.raises(ValueError, match=rf'expected {name} in \[0, 1\], found 1.5'):
-            PanopticRegions(config=EOMT, **{name: 1.5})
+            PanopticRegions(config=PANOPTIC['eomt'], **{name: 1.5})
     with pytest.raises(ValueError, match="precision: expected one of .*, found 'half'"):
-        PanopticRegions(config=EOMT, precision='half')
+        PanopticRegions(config=PANOPTIC['eomt'], precision='half')
     torch.manual_seed(0)
     settings = AutoConfig.for_model(**PANOPTIC['eomt'])
     model = EomtForUniversalSegmentation(settings)
