@@ -68,7 +68,9 @@ def test_static_on_one_window_is_proxyclip_and_more_see_each_other(clip):
     batch, method = images(24, 32), GLACLIP(DINO, static=True)
     alone = clip.dense(batch[:1], attention=method)
     torch.testing.assert_close(alone, clip.dense(batch[:1], attention=ProxyCLIP(DINO)))
-    assert (clip.dense(batch, attention=method)[:1] - alone).abs().max() > 1e-3
+    together = clip.features_of(Trunk(clip, batch), method)
+    assert (together[:1] - alone).abs().max() > 1e-3
+    torch.testing.assert_close(clip.dense(batch, attention=method)[:1], alone)
 
 
 def test_no_cell_is_left_with_nothing():

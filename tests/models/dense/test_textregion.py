@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate, normalize
 from torch.testing import assert_close
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
-from mmseg_siglip.models.backbones.trunk import Surroundings, View
+from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk, View
 from mmseg_siglip.models.dense import TextRegion
 from mmseg_siglip.models.dense.region_masks import paint
 from mmseg_siglip.models.dense.textregion import mask_weights, redundant
@@ -188,4 +188,4 @@ def test_bad_input(openai_file, picture):
     with pytest.raises(ValueError, match='expected the regions of the image'):
         clip.dense(picture, attention='textregion')
     with pytest.raises(ValueError, match='cuts the image itself: expected one image, found 2'):
-        clip.dense(picture.expand(2, -1, -1, -1), attention='textregion')
+        TextRegion()(Trunk(clip, picture.expand(2, -1, -1, -1)))
