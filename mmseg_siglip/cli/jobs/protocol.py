@@ -9,7 +9,8 @@ settings that its paper has for them:
     logit_scale, prob_thd, area_thd    see `SCLIPSegmentor`
     method        arguments of the method
 
-and whatever else `SCLIPSegmentor` takes. What is left out is as in the config. ``PUBLISHED_MIOU``
+and whatever else `SCLIPSegmentor` takes. ``COARSE_THD``, by data set, is for `SAMRefine` behind the
+method. What is left out is as in the config. ``PUBLISHED_MIOU``
 are the paper's figures for these settings on the words of the config, on OpenAI's CLIP ViT-B/16 or
 what ``PUBLISHED_ENCODER`` says, a pair of names of open_clip; ``SOURCE`` is where they stand.
 """
@@ -42,6 +43,8 @@ COMMON = dict(
 )
 """One protocol for all; no threshold and no scale is tuned on a data set."""
 
+NONE_PUBLISHED = 'own (none published)'
+CONFIGS_ARE_OF = 'csa'
 TWIN = '_siglip2'
 SCLIP_WORDS = '_sclip'
 GEOMETRY = ('short_side', 'crop_size', 'stride')
@@ -185,8 +188,24 @@ def apply_own(cfg: Config, name: str) -> Fields:
     set_geometry(cfg, {key: given[key] for key in GEOMETRY if key in given})
     if given.get('method'):
         fields['attention'] = dict(given['method'], **own)
+    coarse_thd = method_data(own['type'], 'COARSE_THD', {}).get(dataset_name(cfg))
+    if coarse_thd is not None and 'label_steps' in fields:
+        fields['label_steps'] = [
+            dict(coarse_thd=coarse_thd, **step) if step['type'] == 'SAMRefine' else step
+            for step in fields['label_steps']
+        ]
     left_out = (*GEOMETRY, 'method', *(() if on_clip(cfg) else CALIBRATION))
     return {key: value for key, value in given.items() if key not in left_out} | fields
+
+
+def protocol_label(cfg: Config, name: str, protocol: str | None) -> str:
+    """What a row's column ``protocol`` says."""
+    if protocol != 'own':
+        return protocol or 'config'
+    attention = method_fields(name).get('attention')
+    kind = attention if isinstance(attention, str) else (attention or {}).get('type', '')
+    known = kind == CONFIGS_ARE_OF or dataset_name(cfg) in method_data(kind, 'PUBLISHED', {})
+    return 'own' if known else NONE_PUBLISHED
 
 
 def on_clip(cfg: Config) -> bool:

@@ -8,12 +8,15 @@ from mmengine.config import Config
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.benchmark import find_config, published
 from mmseg_siglip.cli.jobs.benchmark_config import prepare
+from mmseg_siglip.cli.jobs.benchmark_table import BLANK, table
 from mmseg_siglip.cli.jobs.protocol import (
     COMMON,
     GEOMETRY,
+    NONE_PUBLISHED,
     method_data,
     method_fields,
     method_label,
+    protocol_label,
 )
 from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.dense import DenseMethod
@@ -211,6 +214,28 @@ def test_a_file_has_the_published_settings_of_its_method():
     assert published(cfg) == (None, None)
     cfg = prepared('voc20', 'naclip_pamr', '--protocol', 'own', '--pamr-steps', '0')
     assert published(cfg)[0] == 79.7
+
+
+def test_own_doubts_of_the_refinement():
+    for name, expected in dict(voc21=0.2, coco_stuff=0.05, potsdam=None).items():
+        (step,) = prepared(name, 'trident_refine', '--protocol', 'own').model.label_steps
+        assert step.get('coarse_thd') == expected
+    (step,) = prepared('coco_stuff', 'trident_refine', '--protocol', 'common').model.label_steps
+    assert 'coarse_thd' not in step
+
+
+def test_a_row_says_that_its_method_has_no_published_settings():
+    cfg = prepared('voc21', 'gem', '--protocol', 'own')
+    found = {
+        name: protocol_label(cfg, name, 'own')
+        for name in ('csa', 'naclip', 'naclip_pamr', 'gem', 'clip_surgery', 'cliptrase', 'scra')
+    }
+    assert [name for name, label in found.items() if label == 'own'] == list(found)[:3]
+    assert {*found.values()} == {'own', NONE_PUBLISHED}
+    assert protocol_label(cfg, 'gem', None) == 'config'
+    row = dict(BLANK, dataset='voc21', attention='gem', encoder='', images=1)
+    assert 'settings: gem.' in table([dict(row, protocol=NONE_PUBLISHED)])
+    assert 'settings: gem.' not in table([dict(row, protocol='own')])
 
 
 def test_a_file_of_another_segmentor(tmp_path, monkeypatch):
