@@ -30,10 +30,25 @@ from mmseg_siglip.models.backbones.site import SITES
 
 ATTENTIONS = ('vanilla', 'maskclip', 'csa', 'clearclip', 'naclip')
 OVERVIEW = (0, 1, 2, 3)
-MORE = (
-    'mmseg-siglip benchmark --datasets shapes --encoders tiny_siglip_shapes '
-    'tiny_siglip_shapes_head --methods vanilla csa naclip --baseline vanilla --plot table.png'
-)
+FAMILY = (
+    'vanilla csa maskclip clearclip naclip sc_clip sfp gem clip_surgery resclip cliptrase itaclip '
+    'scra scga'
+).split()
+GUIDED = (
+    'proxyclip gla_clip stitched lposs lposs_plus trident corrclip textregion mask_crop'
+).split()
+"""Those with a second model, files of configs/_base_/methods/shapes."""
+
+
+def more() -> str:
+    """The command for the table of all methods, on the trunk and on the pooling head."""
+    folder = config_folder() / '_base_/methods/shapes'
+    methods = ' '.join([*FAMILY, *(f'{folder / name}.py' for name in GUIDED)])
+    return (
+        'mmseg-siglip benchmark --datasets shapes --encoders tiny_siglip_shapes_trunk '
+        f'tiny_siglip_shapes_head --methods {methods} --baseline vanilla --plot table.png'
+    )
+
 
 BEST = 'vanilla'
 """The method of the pictures: a dense method or a file of configs/_base_/methods, the best on the
@@ -143,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f'training showed, {pairs["mIoU_unseen_pairs"]:.2f} on pairs that it never did.'
     )
     print(f'Pictures: {args.out / "overview.png"}, and (truth left) {args.out / "pictures"}')
-    print(f'Other methods, costs and doubts: {MORE}')
+    print(f'Other methods, costs and doubts: {more()}')
 
 
 if __name__ == '__main__':

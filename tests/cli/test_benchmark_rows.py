@@ -8,6 +8,7 @@ import pytest
 from commands import command
 from PIL import Image
 
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs import benchmark
 from mmseg_siglip.cli.jobs.benchmark_table import BLANK, Done
 from mmseg_siglip.models.dense import DenseMethod
@@ -98,6 +99,22 @@ def test_one_table(openai_file, siglip_folder, capsys):
     assert Image.open('table.png').width > 300
     for name in (openai_file, siglip_folder):
         assert len(list(Path('vis', Path(name).stem).rglob('*.png'))) == 2 * 2
+
+
+@pytest.mark.slow
+def test_sam3_beside_dense_methods(openai_file, sam3_folder, capsys):
+    """One row for itself, one that votes, with the encoders' rows."""
+    for name in ('sam3', 'sam3_vote'):
+        text = (config_folder() / f'_base_/methods/{name}.py').read_text()
+        Path(f'{name}.py').write_text(text.replace('facebook/sam3', sam3_folder))
+    argv = [openai_file, '--datasets', 'voc21', '--methods', 'csa', 'sam3.py', 'sam3_vote.py']
+    assert main([*argv, '--out', 'table.csv', *SMALL]) == 0
+    found = rows()
+    assert [row['attention'] for row in found] == ['csa', 'sam3', 'sam3_vote']
+    assert [row['encoder'] for row in found] == [openai_file, sam3_folder, openai_file]
+    assert [bool(row['flops']) for row in found] == [True, False, True]
+    assert [row['short_side'] for row in found] == ['336', '', '336']
+    assert all(0 <= float(row['mIoU']) <= 100 for row in found)
 
 
 def test_what_is_done_is_not_done_again(openai_file, measured):

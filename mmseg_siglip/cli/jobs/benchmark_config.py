@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import time
 from copy import copy, deepcopy
 from pathlib import Path
@@ -12,7 +13,7 @@ from mmengine.config import Config
 
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.config import override, require_data
-from mmseg_siglip.cli.jobs.encoders import apply_encoder, find_encoder_config
+from mmseg_siglip.cli.jobs.encoders import apply_encoder, find_encoder_config, stands_on_an_encoder
 from mmseg_siglip.cli.jobs.protocol import (
     PROTOCOLS,
     TWIN,
@@ -22,6 +23,7 @@ from mmseg_siglip.cli.jobs.protocol import (
 )
 from mmseg_siglip.cli.jobs.test import place_checkpoint
 from mmseg_siglip.models.backbones.build import find_encoder_type
+from mmseg_siglip.registry import MODELS
 
 
 class OtherKind(ValueError):
@@ -81,15 +83,21 @@ def set_options(
     """Put the arguments where a config has them, and what the method sets."""
     set_fields(cfg, method_fields(method) if fields is None else fields)
     model, dataset = cfg.model, cfg.test_dataloader.dataset
-    if args.logit_scale is not None:
+    takes = inspect.signature(MODELS.get(model.type)).parameters
+    if 'postprocessor' not in takes and (args.pamr_steps or args.use_sam):
+        raise ValueError(
+            '--pamr-steps and --use-sam: expected a segmentor with postprocessors, '
+            f'found {model.type} of {method_label(method)}'
+        )
+    if args.logit_scale is not None and 'logit_scale' in takes:
         model.logit_scale = args.logit_scale
-    if args.pamr_steps is not None:
+    if args.pamr_steps is not None and 'postprocessor' in takes:
         pamr = dict(type='PAMRPostProcessor', num_iter=args.pamr_steps)
         model.postprocessor = pamr if args.pamr_steps else None
     if args.use_sam:
         model.postprocessor = sam_postprocessor(args)
     for key, side in (('crop_size', args.slide_crop), ('stride', args.slide_stride)):
-        if side is not None:
+        if side is not None and 'test_cfg' in model:
             model.test_cfg[key] = (side, side)
     if args.num_samples is not None:
         if 'num_scenes' in dataset:
@@ -149,7 +157,7 @@ def encoders_of(args: argparse.Namespace) -> list[argparse.Namespace]:
 
 def encoder_label(cfg: Config, args: argparse.Namespace) -> str:
     """A row's encoder: the weights, or where one of several was asked for its name."""
-    if args.encoders and args.encoder is not None:
+    if args.encoders and args.encoder is not None and stands_on_an_encoder(cfg.model):
         return Path(args.encoder).stem
     if 'backbone' not in cfg.model:
         return ''

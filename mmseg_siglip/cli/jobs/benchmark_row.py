@@ -12,7 +12,7 @@ from mmseg_siglip.cli.jobs.benchmark_config import encoder_label
 from mmseg_siglip.cli.jobs.benchmark_table import BLANK, NO_COUNTS, Done
 from mmseg_siglip.cli.jobs.config import build_runner
 from mmseg_siglip.cli.jobs.costs import MemoryWatch, flops_ratio, is_supervised, without_caches
-from mmseg_siglip.cli.jobs.protocol import dataset_name, method_label
+from mmseg_siglip.cli.jobs.protocol import dataset_name, method_label, protocol_label
 from mmseg_siglip.cli.jobs.stopwatch import Stopwatch
 from mmseg_siglip.evaluation.bootstrap import confidence_interval, resampled_miou
 
@@ -72,7 +72,7 @@ def measure(
         memory=None if memory.peak is None else round(memory.peak),
         flops=None if flops is None else round(flops, 3),
         supervised='yes' if is_supervised(runner.model) else 'no',
-        protocol=args.protocol or 'config',
+        protocol=protocol_label(cfg, method, args.protocol),
         sam=args.use_sam or '',
         sam_points=args.sam_points if args.use_sam and not args.sam_refine else '',
         **described(cfg, runner),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmseg_siglip.cli.jobs.protocol import NONE_PUBLISHED
 from mmseg_siglip.evaluation.bootstrap import confidence_interval, resampled_miou
 from mmseg_siglip.io.files import whole_file
 
@@ -123,6 +124,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         for key, note in NOTES.items()
         if key in keys
     ]
+    unpublished = [row['attention'] for row in rows if row.get('protocol') == NONE_PUBLISHED]
+    if unpublished:
+        names = ', '.join(dict.fromkeys(unpublished))
+        notes.append(f"Not published, and by the configs' settings: {names}.")
     sources = dict.fromkeys(row['published_source'] for row in rows if row['published_source'])
     notes += [f'Published figures are of whole data sets ({source}).' for source in sources]
     return '\n'.join(text + [f'\n{note}' for note in notes])

@@ -9,7 +9,8 @@ settings that its paper has for them:
     logit_scale, prob_thd, area_thd    see `SCLIPSegmentor`
     method        arguments of the method
 
-and whatever else `SCLIPSegmentor` takes. What is left out is as in the config. ``PUBLISHED_MIOU``
+and whatever else `SCLIPSegmentor` takes. ``COARSE_THD``, by data set, is for `SAMRefine` behind the
+method. What is left out is as in the config. ``PUBLISHED_MIOU``
 are the paper's figures for these settings on the words of the config, on OpenAI's CLIP ViT-B/16 or
 what ``PUBLISHED_ENCODER`` says, a pair of names of open_clip; ``SOURCE`` is where they stand.
 """
@@ -28,6 +29,7 @@ from mmseg_siglip.cli.common import config_folder, one_line
 from mmseg_siglip.models.backbones.trunk import build_method, method_names
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.registry import DENSE_METHODS, MODELS
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 Fields = dict[str, Any]
 
@@ -41,11 +43,14 @@ COMMON = dict(
 )
 """One protocol for all; no threshold and no scale is tuned on a data set."""
 
+NONE_PUBLISHED = 'own (none published)'
+CONFIGS_ARE_OF = 'csa'
 TWIN = '_siglip2'
 SCLIP_WORDS = '_sclip'
 GEOMETRY = ('short_side', 'crop_size', 'stride')
 CALIBRATION = ('logit_scale', 'prob_thd', 'area_thd')  # of CLIP's cosines
-FIXED = ('backbone', 'vocabulary', 'data_preprocessor')
+FIXED = ('vocabulary', 'data_preprocessor')
+SHARED = (*FIXED, 'background_index', 'backbone', 'precision')  # with another kind of segmentor
 
 
 def method_label(name: str) -> str:
@@ -74,7 +79,9 @@ def method_file(name: str) -> Path | None:
 def method_fields(name: str) -> Fields:
     """What a method sets in a segmentor: by its name, or by a config of such settings.
 
-    A config may say ``type``, too: another segmentor, which takes ``vocabulary``.
+    A config may say ``type``, too: another segmentor, which takes ``vocabulary``, with a
+    ``backbone`` of its own; and ``short_side``, None for images as they are. `SCLIPSegmentor`'s
+    settings do not concern it. Its ``prob_thd`` is for data sets with a background.
 
     Raises:
         ValueError: There is no such method or file, or the file sets what is not to be set.
@@ -91,7 +98,8 @@ def method_fields(name: str) -> Fields:
     kind = MODELS.get(fields.get('type', SCLIPSegmentor.__name__))
     if kind is None:
         raise ValueError(f'{path}: there is no model type {fields["type"]}')
-    known = set(inspect.signature(kind).parameters) - set(FIXED)
+    fixed = {*FIXED, *(('backbone',) if kind is SCLIPSegmentor else ())}
+    known = set(inspect.signature(kind).parameters) - fixed | {'short_side'}
     unknown = sorted(set(fields) - known - {'type'})
     if unknown:
         raise ValueError(
@@ -103,14 +111,29 @@ def method_fields(name: str) -> Fields:
 
 def set_fields(cfg: Config, fields: Mapping[str, Any]) -> None:
     """Put them into the model of a config; of ``test_cfg`` only what is given."""
+    fields = dict(fields)
+    if 'short_side' in fields:
+        set_geometry(cfg, dict(short_side=fields.pop('short_side')))
     if 'type' in fields:
-        known = inspect.signature(MODELS.get(fields['type'])).parameters
+        kind = MODELS.get(fields['type'])
+        known = set(inspect.signature(kind).parameters)
+        if not issubclass(kind, SCLIPSegmentor):
+            known &= set(SHARED)
         cfg.model = {key: value for key, value in cfg.model.items() if key in known}
+        if not has_background(cfg.model):
+            fields.pop('prob_thd', None)
     for key, value in fields.items():
         if key == 'test_cfg':
             cfg.model.setdefault(key, {}).update(value)
         else:
             cfg.model[key] = value
+
+
+def has_background(model: Mapping[str, Any]) -> bool:
+    """Whether one of a model's classes is the background."""
+    if model.get('background_index') is not None:
+        return True
+    return Vocabulary.load(model['vocabulary']).background_index is not None
 
 
 def method_data(name: str, what: str, default: Any) -> Any:
@@ -131,7 +154,11 @@ def set_geometry(cfg: Config, geometry: Mapping[str, int | None]) -> None:
     if not resize:
         return
     if 'short_side' in geometry:
-        resize[0].scale = (2048, geometry['short_side'])
+        side, pipeline = geometry['short_side'], cfg.test_dataloader.dataset.pipeline
+        if side is None:
+            cfg.test_dataloader.dataset.pipeline = [t for t in pipeline if t.type != 'Resize']
+        else:
+            resize[0].scale = (2048, side)
     crop = geometry.get('crop_size', 0)
     if crop is None:
         cfg.model.test_cfg = dict(cfg.model.get('test_cfg', {}), mode='whole')
@@ -161,8 +188,24 @@ def apply_own(cfg: Config, name: str) -> Fields:
     set_geometry(cfg, {key: given[key] for key in GEOMETRY if key in given})
     if given.get('method'):
         fields['attention'] = dict(given['method'], **own)
+    coarse_thd = method_data(own['type'], 'COARSE_THD', {}).get(dataset_name(cfg))
+    if coarse_thd is not None and 'label_steps' in fields:
+        fields['label_steps'] = [
+            dict(coarse_thd=coarse_thd, **step) if step['type'] == 'SAMRefine' else step
+            for step in fields['label_steps']
+        ]
     left_out = (*GEOMETRY, 'method', *(() if on_clip(cfg) else CALIBRATION))
     return {key: value for key, value in given.items() if key not in left_out} | fields
+
+
+def protocol_label(cfg: Config, name: str, protocol: str | None) -> str:
+    """What a row's column ``protocol`` says."""
+    if protocol != 'own':
+        return protocol or 'config'
+    attention = method_fields(name).get('attention')
+    kind = attention if isinstance(attention, str) else (attention or {}).get('type', '')
+    known = kind == CONFIGS_ARE_OF or dataset_name(cfg) in method_data(kind, 'PUBLISHED', {})
+    return 'own' if known else NONE_PUBLISHED
 
 
 def on_clip(cfg: Config) -> bool:

@@ -21,7 +21,8 @@ SETTINGS = dict(
 )
 """Settings of https://github.com/xmed-lab/CLIP_Surgery, commit d4696d4, for heat maps of pictures
 squashed to a square, in 85 templates. Its segmentation was never released, so figures of others are
-of their own making."""
+of their own making.
+For the reader and parity: no protocol takes them."""
 
 
 @DENSE_METHODS.register_module(name='clip_surgery')

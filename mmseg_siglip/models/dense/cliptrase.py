@@ -32,7 +32,8 @@ CLUSTERS = MappingProxyType(
     }
 )
 """Settings for CLIP B/16 by the side of a square image, https://github.com/leaves162/CLIPtrase. Its
-figures are of images cut to a square, with labels cut likewise: no other table has such."""
+figures are of images cut to a square, with labels cut likewise: no other table has such.
+For the reader and parity: no protocol takes them."""
 
 
 @DENSE_METHODS.register_module(name='cliptrase')

@@ -21,7 +21,8 @@ SETTINGS = dict(
     backbone=dict(position_antialias=True, position_offset=0.0),
 )
 """Settings of https://github.com/WalBouss/GEM, commit 5fa677c, for all data: images are squashed to
-a square. Those that its tables were made with are not published for each data set."""
+a square. Those that its tables were made with are not published for each data set.
+For the reader and parity: no protocol takes them."""
 
 
 @DENSE_METHODS.register_module(name='gem')

@@ -23,7 +23,8 @@ RESOLUTIONS = dict(
     high=WINDOWS | dict(short_side=672),
 )
 """Settings of https://github.com/RADSeg-OVSS/RADSeg, commit 05ec86f, for its own encoder RADIO;
-where they differ with the data, ADE20K's. Sides are multiples of the stride there."""
+where they differ with the data, ADE20K's. Sides are multiples of the stride there.
+For the reader and parity: no protocol takes them."""
 
 
 @DENSE_METHODS.register_module(name='scra')

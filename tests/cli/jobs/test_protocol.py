@@ -8,17 +8,20 @@ from mmengine.config import Config
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.benchmark import find_config, published
 from mmseg_siglip.cli.jobs.benchmark_config import prepare
+from mmseg_siglip.cli.jobs.benchmark_table import BLANK, table
 from mmseg_siglip.cli.jobs.protocol import (
     COMMON,
     GEOMETRY,
+    NONE_PUBLISHED,
     method_data,
     method_fields,
     method_label,
+    protocol_label,
 )
 from mmseg_siglip.models.backbones.trunk import method_names
-from mmseg_siglip.models.dense import DenseMethod, build_method
-from mmseg_siglip.models.segmentors import SCLIPSegmentor
-from mmseg_siglip.registry import DENSE_METHODS, MODELS
+from mmseg_siglip.models.dense import DenseMethod
+from mmseg_siglip.models.segmentors import SAM3Segmentor, SCLIPSegmentor
+from mmseg_siglip.registry import DENSE_METHODS, GUIDES, MODELS
 
 
 def prepared(name, method, *argv):
@@ -62,6 +65,19 @@ def test_what_methods_publish_is_of_data_sets_that_there_are(name):
         assert find_config(dataset).is_file()
         assert set(given) <= known
         assert set(given.get('method', {})) <= arguments | {'type'}
+
+
+@pytest.fixture
+def sam3_file(sam3_folder, tmp_path):
+    """A function to a method's file that ships along, with a tiny SAM 3."""
+
+    def write(name):
+        path = tmp_path / f'{name}.py'
+        text = (config_folder() / f'_base_/methods/{name}.py').read_text()
+        path.write_text(text.replace('facebook/sam3', sam3_folder))
+        return str(path)
+
+    return write
 
 
 def scale(cfg):
@@ -142,15 +158,54 @@ def test_a_file_of_settings(tmp_path):
     assert cfg.model.prob_thd == 0.1 and 'naclip_pamr' in cfg.experiment_name
 
 
-@pytest.mark.parametrize('path', sorted((config_folder() / '_base_/methods').glob('*.py')))
-def test_every_file_that_ships_along(path):
-    model = prepared('voc21', path.stem).model
-    assert model.backbone.type == 'CLIPBackbone' and method_label(path.stem) == path.stem
-    assert build_method(model.attention)
-    for key in ('score_steps', 'label_steps', 'postprocessor'):
-        parts = model.get(key) or ()
-        for part in [parts] if 'type' in parts else parts:
-            assert MODELS.get(part['type'])
+FILES = sorted((config_folder() / '_base_/methods').rglob('*.py'))
+
+
+def parts(value):
+    """All configurations of modules within one, outermost first."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from parts(item)
+    elif isinstance(value, dict):
+        if 'type' in value:
+            yield value
+        for item in value.values():
+            yield from parts(item)
+
+
+def settings_of(kind):
+    """Names of its arguments, and of those that it hands on to its bases."""
+    names = set()
+    for base in kind.__mro__:
+        given = inspect.signature(base).parameters.values()
+        names |= {one.name for one in given}
+        if not any(one.kind is one.VAR_KEYWORD for one in given):
+            return names
+    return names
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: f'{path.parent.name}/{path.stem}')
+def test_every_file_that_ships_along(path, openai_file):
+    """Its parts are there and take what it says; what needs no other weights is built, too."""
+    shapes = path.parent.name == 'shapes'
+    cfg = prepared('shapes' if shapes else 'voc21', str(path))
+    assert method_label(str(path)) == path.stem
+    fields = method_fields(str(path))
+    if isinstance(fields.get('attention'), str):
+        fields['attention'] = dict(type=fields['attention'])
+    assert fields.get('type') or fields['attention']['type'] in method_names()
+    found = list(parts({key: value for key, value in fields.items() if key != 'type'}))
+    for part in found:
+        name = part['type']
+        kind = DENSE_METHODS.get(name) or GUIDES.get(name) or MODELS.get(name)
+        assert set(part) - {'type'} <= settings_of(kind), part
+    names = [part[key] for part in found for key in ('pretrained', 'checkpoint') if key in part]
+    assert not (shapes and any('/' in name for name in names))
+    if shapes or path.stem in ('csa_pamr', 'naclip_pamr', 'segearth'):
+        if not shapes:
+            cfg.model.backbone.pretrained = openai_file
+        model = MODELS.build(cfg.model)
+        assert model.attention == fields['attention']['type']
 
 
 def test_a_file_has_the_published_settings_of_its_method():
@@ -161,16 +216,57 @@ def test_a_file_has_the_published_settings_of_its_method():
     assert published(cfg)[0] == 79.7
 
 
+def test_own_doubts_of_the_refinement():
+    for name, expected in dict(voc21=0.2, coco_stuff=0.05, potsdam=None).items():
+        (step,) = prepared(name, 'trident_refine', '--protocol', 'own').model.label_steps
+        assert step.get('coarse_thd') == expected
+    (step,) = prepared('coco_stuff', 'trident_refine', '--protocol', 'common').model.label_steps
+    assert 'coarse_thd' not in step
+
+
+def test_a_row_says_that_its_method_has_no_published_settings():
+    cfg = prepared('voc21', 'gem', '--protocol', 'own')
+    found = {
+        name: protocol_label(cfg, name, 'own')
+        for name in ('csa', 'naclip', 'naclip_pamr', 'gem', 'clip_surgery', 'cliptrase', 'scra')
+    }
+    assert [name for name, label in found.items() if label == 'own'] == list(found)[:3]
+    assert {*found.values()} == {'own', NONE_PUBLISHED}
+    assert protocol_label(cfg, 'gem', None) == 'config'
+    row = dict(BLANK, dataset='voc21', attention='gem', encoder='', images=1)
+    assert 'settings: gem.' in table([dict(row, protocol=NONE_PUBLISHED)])
+    assert 'settings: gem.' not in table([dict(row, protocol='own')])
+
+
 def test_a_file_of_another_segmentor(tmp_path, monkeypatch):
     class Other:
-        def __init__(self, vocabulary, prob_thd=0.0, size=3):
+        def __init__(self, vocabulary, test_cfg=None, prob_thd=0.0, size=3):
             pass
 
     monkeypatch.setitem(MODELS.module_dict, 'OtherOfATest', Other)
     path = tmp_path / 'other.py'
     path.write_text("type = 'OtherOfATest'\nsize = 5\n")
     model = prepared('voc21', str(path)).model
-    assert model == dict(type='OtherOfATest', vocabulary='voc21_sclip', prob_thd=0.1, size=5)
+    assert model == dict(type='OtherOfATest', vocabulary='voc21_sclip', size=5)
+
+
+@pytest.mark.parametrize('protocol', [[], ['--protocol', 'own'], ['--protocol', 'common']])
+@pytest.mark.parametrize('name', ['voc21', 'ade20k', 'voc21-siglip2', 'shapes'])
+def test_sam3_is_a_row(sam3_file, name, protocol):
+    """With the words of the others, on images as they are."""
+    cfg = prepared(name, sam3_file('sam3'), *protocol, '--slide-crop', '64', '--logit-scale', '9')
+    assert 'Resize' not in [step.type for step in cfg.test_dataloader.dataset.pipeline]
+    model = MODELS.build(cfg.model)
+    assert type(model) is SAM3Segmentor and model.test_cfg == dict(return_logits=False)
+    assert model.prob_thd == (0.5 if name.startswith('voc21') else 0)
+    assert len(model.vocabulary) == dict(ade20k=150, shapes=13).get(name, 21)
+    assert published(cfg) == (None, None)
+
+
+def test_sam3_has_no_postprocessors(sam3_file):
+    with pytest.raises(ValueError, match='with postprocessors, found SAM3Segmentor of sam3'):
+        prepared('voc21', sam3_file('sam3'), '--use-pamr')
+    assert prepared('voc21', sam3_file('sam3'), '--pamr-steps', '0')
 
 
 @pytest.mark.parametrize(
