@@ -38,17 +38,12 @@ GUIDED = (
     'proxyclip gla_clip stitched lposs lposs_plus trident corrclip textregion mask_crop'
 ).split()
 """Those with a second model, files of configs/_base_/methods/shapes."""
-
-
-def more() -> str:
-    """The command for the table of all methods, on the trunk and on the pooling head."""
-    folder = config_folder() / '_base_/methods/shapes'
-    methods = ' '.join([*FAMILY, *(f'{folder / name}.py' for name in GUIDED)])
-    return (
-        'mmseg-siglip benchmark --datasets shapes --encoders tiny_siglip_shapes_trunk '
-        f'tiny_siglip_shapes_head --methods {methods} --baseline vanilla --plot table.png'
-    )
-
+MORE = (
+    'mmseg-siglip benchmark --datasets shapes --encoders tiny_siglip_shapes_trunk '
+    f'tiny_siglip_shapes_head --methods {" ".join(FAMILY)} '
+    f'{" ".join(f"shapes/{name}" for name in GUIDED)} --baseline vanilla --plot table.png'
+)
+"""The table of all methods, on the trunk and on the pooling head."""
 
 BEST = 'vanilla'
 """The method of the pictures: a dense method or a file of configs/_base_/methods, the best on the
@@ -158,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f'training showed, {pairs["mIoU_unseen_pairs"]:.2f} on pairs that it never did.'
     )
     print(f'Pictures: {args.out / "overview.png"}, and (truth left) {args.out / "pictures"}')
-    print(f'Other methods, costs and doubts: {more()}')
+    print(f'Other methods, costs and doubts: {MORE}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from mmseg_siglip import demo
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.encoders import find_encoder_config
-from mmseg_siglip.cli.jobs.protocol import method_fields, method_label
+from mmseg_siglip.cli.jobs.protocol import method_fields
 from mmseg_siglip.models.backbones import SigLIPBackbone
 from mmseg_siglip.models.backbones.trunk import method_names
 
@@ -63,14 +64,14 @@ def test_what_the_pictures_show(tmp_path):
 
 def test_the_other_command_is_one():
     """It has every method that runs on what ships along, on both sites."""
-    command, *argv = demo.more().split()[1:]
+    command, *argv = demo.MORE.split()[1:]
     args = parse(command, argv)
     assert args.datasets == ['shapes'] and args.baseline in args.attention
     assert [find_encoder_config(name).stem for name in args.encoders] == args.encoders
     assert len(args.encoders) == 2
     folder = config_folder() / '_base_/methods/shapes'
     assert {*demo.GUIDED} == {path.stem for path in folder.glob('*.py')}
-    assert {method_label(name) for name in args.attention} == {*demo.FAMILY, *demo.GUIDED}
+    assert {Path(name).name for name in args.attention} == {*demo.FAMILY, *demo.GUIDED}
     named = [*demo.FAMILY, *demo.GUIDED]
     assert len({*named}) == len(named) == 23 and {*named} <= {*method_names()}
     assert all(method_fields(name) for name in args.attention)
