@@ -5,7 +5,7 @@ Shapes: B pictures, grid (h, w), P = 1 + registers prefix tokens (CLS first), C 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from mmseg_siglip.models.adapters.timm_vit import dinov2_config
 from mmseg_siglip.models.backbones.dino import DinoBlock
 from mmseg_siglip.models.guides.dino import POSITION_OFFSET
-from mmseg_siglip.models.guides.load import load_vit
 from mmseg_siglip.models.guides.vit import ViTGuide, ViTTrunk
 from mmseg_siglip.registry import GUIDES
 
@@ -53,29 +52,12 @@ class DINOv2Guide(ViTGuide):
             ``facebook/dinov2-base``, the releases' files, timm's names, or whatever else `load_vit`
             takes.
         config: See `load_vit`; ``model_type`` is ``dinov2_with_registers`` or ``dinov2``.
-        site: See `ViTGuide`.
-        revision: Commit of a Hub id.
-
-    Raises:
-        ValueError: The checkpoint is of another kind, or lacks weights.
+        options: See `ViTGuide`.
     """
 
-    def __init__(
-        self,
-        pretrained: str | None = None,
-        *,
-        config: Mapping | None = None,
-        site: str = 'tokens',
-        revision: str | None = None,
-    ) -> None:
-        model = load_vit(
-            pretrained,
-            config=config,
-            model_types=('dinov2_with_registers', 'dinov2'),
-            published=dinov2_config,
-            revision=revision,
-        )
-        super().__init__(model, site)
+    layout = MappingProxyType(
+        dict(model_types=('dinov2_with_registers', 'dinov2'), published=dinov2_config)
+    )
 
     @property
     def trunk(self) -> DINOv2Trunk:

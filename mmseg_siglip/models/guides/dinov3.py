@@ -5,14 +5,13 @@ Shapes: B pictures, grid (h, w), P = 1 + registers prefix tokens (CLS first), C 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.dinov3 import DINOv3Block, PatchAngles
 from mmseg_siglip.models.backbones.vision_trunk import VisionTrunk
-from mmseg_siglip.models.guides.load import load_vit
 from mmseg_siglip.models.guides.vit import ViTGuide
 from mmseg_siglip.registry import GUIDES
 
@@ -49,29 +48,10 @@ class DINOv3Guide(ViTGuide):
     Args:
         pretrained: ``facebook/dinov3-vitb16-pretrain-lvd1689m`` or its like, a folder or a weight
             file by transformers' names. The release's and timm's own layouts are not read.
-        config: See `load_vit`.
-        site: See `ViTGuide`.
-        revision: Commit of a Hub id.
-
-    Raises:
-        ValueError: The checkpoint is of another kind, or lacks weights.
+        options: See `ViTGuide`.
     """
 
-    def __init__(
-        self,
-        pretrained: str | None = None,
-        *,
-        config: Mapping | None = None,
-        site: str = 'tokens',
-        revision: str | None = None,
-    ) -> None:
-        model = load_vit(
-            pretrained,
-            config=config,
-            model_types=('dinov3_vit',),
-            revision=revision,
-        )
-        super().__init__(model, site)
+    layout = MappingProxyType(dict(model_types=('dinov3_vit',)))
 
     @property
     def trunk(self) -> DINOv3Trunk:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from types import MappingProxyType
 
 from mmseg_siglip.models.adapters.timm_vit import vit_config
-from mmseg_siglip.models.guides.load import load_vit
 from mmseg_siglip.models.guides.vit import ViTGuide, ViTTrunk
 from mmseg_siglip.registry import GUIDES
 
@@ -19,31 +18,17 @@ class MAEGuide(ViTGuide):
         pretrained: ``vit_base_patch16_224.mae``, ``facebook/vit-mae-base``, the release's file, or
             whatever else `load_vit` takes.
         config: See `load_vit`; ``model_type`` is ``vit`` or ``vit_mae``.
-        site: See `ViTGuide`.
-        revision: Commit of a Hub id.
-
-    Raises:
-        ValueError: The checkpoint is of another kind, or lacks weights.
+        options: See `ViTGuide`.
     """
 
-    def __init__(
-        self,
-        pretrained: str | None = None,
-        *,
-        config: Mapping | None = None,
-        site: str = 'tokens',
-        revision: str | None = None,
-    ) -> None:
-        model = load_vit(
-            pretrained,
-            config=config,
+    layout = MappingProxyType(
+        dict(
             model_types=('vit', 'vit_mae'),
             published=vit_config,
-            revision=revision,
             fields=dict(layer_norm_eps=1e-6),
             unread=('decoder', 'mask_token'),
         )
-        super().__init__(model, site)
+    )
 
     @property
     def trunk(self) -> ViTTrunk:

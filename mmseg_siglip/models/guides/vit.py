@@ -6,6 +6,8 @@ Shapes: B pictures of (H, W) pixels, grid (h, w), P prefix tokens, N = P + h*w, 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.backbones.vision_trunk import VisionTrunk
 from mmseg_siglip.models.guides.guide import Guide
+from mmseg_siglip.models.guides.load import load_vit
 from mmseg_siglip.models.sizes import pair
 
 READS = ('tokens', 'q+k', 'q', 'k', 'v')
@@ -82,21 +85,36 @@ class ViTGuide(Guide):
     """A guide over blocks.
 
     A picture whose sides are no multiples of a patch is enlarged to the next ones, so that features
-    span the same pixels.
+    span the same pixels. CLS and registers are left out of what is read.
 
     Args:
-        model: transformers'.
+        pretrained: See `load_vit`.
+        config: See `load_vit`.
         site: What is read: ``tokens`` behind the final norm, or of the last block, by its normed
             input, ``q``, ``k``, ``v`` or the sum ``q+k``, heads side by side and not turned by
             their places.
+        revision: Commit of a Hub id.
 
     Raises:
-        ValueError: There is no such site.
+        ValueError: There is no such site, the checkpoint is of another kind, or it lacks weights.
+
+    Attributes:
+        layout: Further arguments of `load_vit`, those that tell this kind from others.
     """
 
-    def __init__(self, model: nn.Module, site: str) -> None:
+    layout: Mapping[str, Any]
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        *,
+        config: Mapping | None = None,
+        site: str = 'tokens',
+        revision: str | None = None,
+    ) -> None:
         if site not in READS:
             raise ValueError(f'unknown site {site!r} of a guide; expected one of {READS}')
+        model = load_vit(pretrained, config=config, revision=revision, **self.layout)
         super().__init__(model)
         self.site = site
         self.channels = model.config.hidden_size
