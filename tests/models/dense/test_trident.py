@@ -13,20 +13,25 @@ DINO, SAM = tiny_guide(), tiny_guide('SAMGuide')
 SPEC = dict(type='trident', guide=DINO, sam=SAM)
 
 
+def sam_grid(height, width):
+    """Cells of the tiny SAM, of 64 pixels and patches of 8, that a picture fills."""
+    filled = [max(1, int(side * 64 / max(height, width) + 0.5)) for side in (height, width)]
+    return tuple(max(1, side // 8) for side in filled)
+
+
 class TestTrident(DenseMethodContract):
-    cases = [
-        *((SPEC, kind) for kind in ENCODERS),
-        (dict(SPEC, negative=False, sharpness=3.0, columns=2), 'clip'),
-    ]
+    cases = [(SPEC, kind) for kind in ENCODERS]
 
     def grid_of(self, size, encoder):
-        filled = [max(1, int(side * 64 / max(size) + 0.5)) for side in size]
-        return tuple(max(1, side // 8) for side in filled)
+        return sam_grid(*size)
 
-    @pytest.fixture(autouse=True)
-    def one_column(self, spec, request):
-        if 'columns' in spec and 'any_size' in request.node.name:
-            pytest.skip('its grid is that of its columns')
+
+class TestTridentByHalves(DenseMethodContract):
+    cases = [(dict(SPEC, negative=False, sharpness=3.0, columns=2), 'clip')]
+
+    def grid_of(self, size, encoder):
+        rows, columns = sam_grid(size[0], -(-size[1] // 2))
+        return rows, 2 * columns
 
 
 @pytest.fixture(scope='module')
