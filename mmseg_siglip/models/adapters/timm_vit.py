@@ -77,7 +77,8 @@ def vit_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
             f'expected square patches and a square grid, found patches {tuple(patches.shape)} and '
             f'{positions.shape[1]} positions'
         )
-    assert hidden == width
+    if hidden != width:
+        raise ValueError(f'expected blocks as wide as patches, {width}, found {hidden}')
     fields = dict(
         hidden_size=width,
         num_hidden_layers=1 + max(int(m[1]) for m in map(BLOCK.match, state) if m),
