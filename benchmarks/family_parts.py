@@ -98,7 +98,7 @@ def parts(grid: tuple[int, int]) -> dict[str, Part]:
         ),
         'ways of resclip': (
             lambda: plain_connected(labels),
-            lambda: connected(labels, slice(None), parity=True).view(count, count),
+            lambda: connected(labels, slice(None), parity=True).reshape(count, count),
         ),
         'words of clip_surgery': (lambda: plain_surgery(features, text, pooled[0]), surgery),
         'gradients of lposs': (lambda: plain_gradients(edges, y), gradients),

@@ -20,7 +20,7 @@ Weigh = Callable[[Tensor, slice, slice], Tensor]
 
 def mean_cosine(features: Tensor) -> Tensor:
     """The mean over all pairs of unit features (B, M, C) of each window: (B, 1, 1)."""
-    return features.double().mean(1).square().sum(-1)[:, None, None].to(features.dtype)
+    return features.mean(1, dtype=torch.float64).square().sum(-1)[:, None, None].to(features.dtype)
 
 
 def proxy(

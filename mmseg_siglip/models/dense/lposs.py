@@ -102,9 +102,9 @@ class LPOSS(Guided):
         seen = trunk.look(filled(trunk)) if self.parity else trunk
         nodes = look(self.guide, spanned_pixels(seen), trunk.surroundings.batch)
         trunk.notes['nodes'] = nodes
-        found = seen.last.run(self)
-        maps = seen.project(found) if isinstance(found, Tokens) else found
-        return resized(maps, nodes.grid)
+        found = (part.last.run(self) for part in seen.parts())
+        maps = [seen.project(part) if isinstance(part, Tokens) else part for part in found]
+        return resized(torch.cat(maps), nodes.grid)
 
     @torch.no_grad()
     def score(self, cosines: Tensor, features: Tensor, trunk: Trunk) -> Tensor:

@@ -103,14 +103,14 @@ def connected(labels: Tensor, rows: slice, *, parity: bool = False) -> Tensor:
     (h, w), device = labels.shape, labels.device
     steps = max(h, w) - 1
     down, across = (places(side, steps, parity=parity).to(device) for side in (h, w))
-    start = labels[rows, :, None, None]
-    apart = distances((h, w), rows, device)
-    found = torch.ones(*start.shape[:2], h, w, dtype=torch.bool, device=device)
+    start = labels[rows, None, :, None]
+    apart = distances((h, w), rows, device).transpose(1, 2)
+    found = torch.ones(len(start), h, w, w, dtype=torch.bool, device=device)
     for k in range(steps + 1):
         lines = labels[down[k, rows]]  # (rows, h, w)
-        same = lines[..., across[k].flatten()].unflatten(2, (w, w)).transpose(1, 2) == start
+        same = lines.index_select(2, across[k].flatten()).unflatten(2, (w, w)) == start
         found &= same | (apart < k) if parity else same
-    return found
+    return found.transpose(1, 2)
 
 
 def distances(grid: tuple[int, int], rows: slice, device: torch.device) -> Tensor:

@@ -95,6 +95,24 @@ def test_one_word_is_the_same_alone(trunk):
         assert_close(alone, together[:, i : i + 1])
 
 
+@torch.no_grad()
+def test_no_more_windows_at_a_time_than_a_batch_holds(clip, monkeypatch):
+    images, lposs, seen = torch.randn(3, 3, 24, 32), method(), []
+    views = [View(0, (0, 8 * i, 24, 32)) for i in range(3)]
+
+    def mix(q, k, v, trunk):
+        seen.append(len(v))
+        return v
+
+    monkeypatch.setattr(lposs, 'mix', mix)
+    whole, some = (
+        lposs(clip.trunk(images, surroundings=Surroundings(views, batch=batch)))
+        for batch in (None, 2)
+    )
+    assert seen == [3, 2, 1]
+    assert_close(some, whole, atol=1e-5, rtol=1e-4)
+
+
 def test_places_are_centres_in_the_image(trunk):
     found = cell_centres(trunk, (3, 4)).reshape(2, 3, 4, 2)
     assert found[0, 0, 0].tolist() == [4, 4] and found[0, 2, 3].tolist() == [20, 28]
