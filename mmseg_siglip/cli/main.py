@@ -20,6 +20,7 @@ COMMANDS = {
     'train': 'train the model of a config',
     'test': 'evaluate a model on the test set of a config',
     'benchmark': 'evaluate on several data sets, one table',
+    'reproduce': 'measure a published figure again, and compare',
     'rank-templates': 'choose prompt templates for each class by images without labels',
     'trace': 'follow one image through a model, stage by stage',
     'patch-stats': 'sum up depth under each patch of a vision-language model',

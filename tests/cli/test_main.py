@@ -19,6 +19,7 @@ WORDS = {
     'train': ['c.py', '--launcher', 'none'],
     'test': ['c.py', 'w.pth', '--show'],
     'benchmark': ['--datasets', 'voc21', '--attention', 'csa'],
+    'reproduce': ['voc21', '--root', 'data'],
     'rank-templates': ['c.py', 'w.pt', '--out', 'o.json'],
     'trace': ['c.py', '--index', '3'],
     'patch-stats': ['maps', '--out', 'o', '--patch-size', '14'],

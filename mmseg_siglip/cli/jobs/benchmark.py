@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import hashlib
 import sys
 import traceback
 from copy import deepcopy
@@ -15,10 +14,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from open_clip.pretrained import get_pretrained_cfg
 from tqdm import tqdm
 
 from mmseg_siglip.cli.common import is_users, one_line
@@ -36,6 +33,7 @@ from mmseg_siglip.cli.jobs.benchmark_row import measure
 from mmseg_siglip.cli.jobs.benchmark_table import BLANK, NO_COUNTS, Done, compared, plot, table
 from mmseg_siglip.cli.jobs.finished_rows import FinishedRows
 from mmseg_siglip.cli.jobs.protocol import (
+    CONFIGS_ARE_OF,
     TWIN,
     apply_own,
     dataset_name,
@@ -44,24 +42,17 @@ from mmseg_siglip.cli.jobs.protocol import (
     method_label,
     set_fields,
 )
+from mmseg_siglip.cli.jobs.published import (
+    PUBLISHED_ENCODER,
+    is_published_encoder,
+    published_rows,
+)
 from mmseg_siglip.cli.jobs.stopwatch import machine
 from mmseg_siglip.io.files import write_atomically, write_csv
-from mmseg_siglip.weights.source import split_name
 
 __all__ = ['benchmark', 'compose', 'find_config', 'published', 'set_options', 'table']
 
 PLACES = ('data_root', 'data_prefix', 'indices', 'num_scenes')  # of data, and how much of them
-PUBLISHED_ENCODER = ('ViT-B-16', 'openai')
-
-
-def is_published_encoder(source: str, wanted: tuple[str, str] = PUBLISHED_ENCODER) -> bool:
-    """Whether weights are those of open_clip's names: by name, or a file by its SHA-256."""
-    path = Path(source)
-    if path.is_file():
-        url = get_pretrained_cfg(*wanted).get('url', '')
-        return hashlib.sha256(path.read_bytes()).hexdigest() in url
-    name, tag = split_name(source)
-    return (name.removesuffix('-quickgelu'), tag) == wanted
 
 
 def settings(cfg: Config) -> dict[str, Any]:
@@ -102,11 +93,9 @@ def published_in_configs(cfg: Config) -> tuple[float, str] | tuple[None, None]:
         return None, None
     if settings(cfg) != settings(Config.fromfile(path)):
         return None, None
-    metafile = yaml.safe_load((path.parent / 'metafile.yml').read_text(encoding='utf-8'))
-    for entry in metafile['Models']:
-        for result in entry.get('Results', ()):
-            if Path(entry['Config']).stem == path.stem and result['Source'].startswith('published'):
-                return result['Metrics']['mIoU'], result['Source']
+    for row in published_rows():
+        if row.path == path and row.method == CONFIGS_ARE_OF:
+            return row.metrics['mIoU'], row.source
     return None, None
 
 
