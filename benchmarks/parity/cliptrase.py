@@ -11,6 +11,7 @@ from golden import Case, Golden, rows
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk
 from mmseg_siglip.models.dense import build_method
@@ -59,7 +60,7 @@ def cases(golden: Golden) -> Iterator[Case]:
         )
 
     def after(picture: str) -> Tensor:
-        return method()(trunk(picture))[0].argmax(0)
+        return whole(method()(trunk(picture)))[0].argmax(0)
 
     def seen(of, picture: str) -> Tensor:
         return of(picture)[SEEN, SEEN]

@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize, one_hot, relu
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.backbones.block import attend, merge_heads
+from mmseg_siglip.models.backbones.block import CHUNK_BYTES, attend, merge_heads
+from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.dense.clusters import dbscan, neighbour_graph
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.spans import mirrored
+from mmseg_siglip.models.windows.stitch import enlarged
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
@@ -51,8 +53,8 @@ class CLIPtrase(DenseMethod):
     multiplied by those of CLS, is left out.
 
     Args:
-        vote: Whether clusters vote. Then the method gives shares of votes (B, Q, h*p, w*p) instead
-            of tokens: Q planes of a window's pixels.
+        vote: Whether clusters vote. Then the method gives shares of votes instead of tokens, for
+            each of a window's h*p by w*p pixels.
         eps: Distance of neighbours; by default .05 √(h w), which gives both published ones to
             within .05.
         least: Neighbours of a cluster's core, itself among them; by default h w / 64, at least 2,
@@ -91,7 +93,7 @@ class CLIPtrase(DenseMethod):
     def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor:
         return attend(q, q, v) + attend(k, k, v) + attend(v, v, v)
 
-    def forward(self, trunk: Trunk) -> Tokens | Tensor:
+    def forward(self, trunk: Trunk) -> Tokens | Tensor | list[Planes]:
         if not self.vote:
             return super().forward(trunk)
         trunk.keep([max(len(trunk.blocks) - 3, 0)])
@@ -100,12 +102,10 @@ class CLIPtrase(DenseMethod):
             cosines = trunk.cosines(features)
             owner = range(cosines.shape[1]) if self.parity else trunk.query_to_class
             owner = torch.tensor(owner, device=cosines.device)
-            return torch.stack(
-                [
-                    self.shares(one, points, owner, trunk.encoder.patch_size)
-                    for one, points in zip(cosines, correlation(trunk), strict=True)
-                ]
-            )
+            return [
+                self.shares(one, points, owner, trunk.encoder.patch_size)
+                for one, points in zip(cosines, correlation(trunk), strict=True)
+            ]
 
     def clusters(self, points: Tensor) -> Tensor:
         """(n,) int64 of a correlation (n, n), see `dbscan`."""
@@ -113,7 +113,7 @@ class CLIPtrase(DenseMethod):
         least = max(2, round(len(points) / 64)) if self.least is None else self.least
         return dbscan(neighbour_graph(points, eps), least)
 
-    def shares(self, cosines: Tensor, points: Tensor, owner: Tensor, patch: int) -> Tensor:
+    def shares(self, cosines: Tensor, points: Tensor, owner: Tensor, patch: int) -> Planes:
         """What part of its cluster's pixels has a word's class, by pixel.
 
         Args:
@@ -123,21 +123,30 @@ class CLIPtrase(DenseMethod):
             patch: p.
 
         Returns:
-            (Q, h*p, w*p) in [0, 1].
+            Of (Q, h*p, w*p) in [0, 1].
         """
         grid = tuple(cosines.shape[-2:])
         size = tuple(side * patch for side in grid)
-        labels = owner[interpolate(cosines[None], size=size, mode='bilinear')[0].argmax(0)]
+        place = owner[nearest(cosines, size)]
         clusters = self.clusters(points)
-        count = int(clusters.max()) + 1
-        classes = int(owner.max()) + 1
-        if not count:
-            return one_hot(labels, classes)[..., owner].permute(2, 0, 1).to(cosines.dtype)
-        place = cluster_map(points, clusters, grid, size)
-        votes = torch.bincount((place * classes + labels).flatten(), minlength=count * classes)
-        votes = votes.view(count, classes)
-        part = votes / votes.sum(1, keepdim=True).clamp(min=1)
-        return part.to(cosines.dtype).T[owner][:, place]
+        count, classes = int(clusters.max()) + 1, int(owner.max()) + 1
+        votes = torch.eye(classes, device=place.device)
+        if count:
+            labels, place = place, cluster_map(points, clusters, grid, size)
+            votes = torch.bincount((place * classes + labels).flatten(), minlength=count * classes)
+            votes = votes.view(count, classes)
+        part = (votes / votes.sum(1, keepdim=True).clamp(min=1)).T[owner]
+        return Planes(size, lambda first, last: part[:, place[first:last]])
+
+
+def nearest(cosines: Tensor, size: tuple[int, int]) -> Tensor:
+    """The word of each pixel, (H, W) int64, by cosines (Q, h, w), some rows at a time."""
+    pixels, (height, width) = enlarged(cosines, size), size
+    step = max(1, CHUNK_BYTES // (4 * len(cosines) * width))
+    parts = [
+        pixels.rows(first, min(first + step, height)).argmax(0) for first in range(0, height, step)
+    ]
+    return torch.cat(parts)
 
 
 def correlation(trunk: Trunk) -> Tensor:

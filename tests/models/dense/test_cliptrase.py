@@ -9,6 +9,7 @@ from mmseg.structures import SegDataSample
 from torch.nn.functional import cosine_similarity, interpolate, normalize
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
+from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.trunk import Surroundings
 from mmseg_siglip.models.dense import build_method
 from mmseg_siglip.models.dense.cliptrase import CLUSTERS, cluster_map, correlation, median
@@ -109,7 +110,7 @@ def test_shares_are_counted_cluster_by_cluster(encoders):
     labels = owner[interpolate(cosines[None], size=(32, 48), mode='bilinear')[0].argmax(0)]
     place = cluster_map(points, method.clusters(points), trunk.grid, (32, 48))
     assert place.unique().tolist() == [0, 1, 2]
-    shares = method.shares(cosines, points, owner, 8)
+    (shares,) = whole([method.shares(cosines, points, owner, 8)])
     for cluster in place.unique():
         own = labels[place == cluster]
         for word, kind in enumerate(owner):
@@ -123,7 +124,7 @@ def test_without_a_cluster_labels_stay(encoders):
     method = build_method(dict(type='cliptrase', eps=1e-9, least=2))
     features = build_method(dict(type='cliptrase', vote=False))(trunk)
     up = interpolate(trunk.cosines(features), size=(32, 48), mode='bilinear')
-    shares = method(trunk)
+    shares = whole(method(trunk))
     assert torch.equal(shares.argmax(1), up.argmax(1))
     assert torch.equal(shares.sum(1), torch.ones(2, 32, 48)) and shares.unique().tolist() == [0, 1]
 
@@ -133,20 +134,24 @@ def test_without_a_cluster_labels_stay(encoders):
 @torch.no_grad()
 def test_batch_equals_singles(encoders, kind, size):
     encoder, method, batch = encoders[kind], build_method(LOOSE), images(*[size] * 3)
-    together = encoder.features_of(
-        encoder.trunk(torch.stack(batch), surroundings=around(encoder)), method
-    )
+
+    def shares(images):
+        trunk = encoder.trunk(torch.stack(images), surroundings=around(encoder))
+        return whole(encoder.features_of(trunk, method))
+
+    together = shares(batch)
     assert together.shape[2:] == tuple(-(-side // 8) * 8 for side in size)
     for image, found in zip(batch, together, strict=True):
-        alone = encoder.trunk(image[None], surroundings=around(encoder))
-        torch.testing.assert_close(encoder.features_of(alone, method)[0], found)
+        torch.testing.assert_close(shares([image])[0], found)
 
 
 @torch.no_grad()
 def test_words_of_a_class_vote_together_but_for_parity(encoders):
     owner = (0, 1, 1, 0)
     trunk = trunk_of(encoders['clip'], vocabulary=SimpleNamespace(query_to_class=owner))
-    ours, theirs = (build_method(dict(LOOSE, parity=parity))(trunk) for parity in (False, True))
+    ours, theirs = (
+        whole(build_method(dict(LOOSE, parity=parity))(trunk)) for parity in (False, True)
+    )
     assert torch.equal(ours[:, 0], ours[:, 3]) and torch.equal(ours[:, 1], ours[:, 2])
     assert not torch.equal(theirs[:, 0], theirs[:, 3])
     torch.testing.assert_close(theirs.sum(1), torch.ones(2, 32, 48))
@@ -156,7 +161,7 @@ def test_words_of_a_class_vote_together_but_for_parity(encoders):
 def test_a_constant_image_and_one_word(encoders):
     encoder = encoders['clip']
     trunk = encoder.trunk(torch.zeros(1, 3, 24, 40), surroundings=around(encoder, 1))
-    assert torch.equal(build_method('cliptrase')(trunk), torch.ones(1, 1, 24, 40))
+    assert torch.equal(whole(build_method('cliptrase')(trunk)), torch.ones(1, 1, 24, 40))
 
 
 def test_in_a_segmentor(openai_file):
@@ -179,7 +184,7 @@ def test_in_a_segmentor(openai_file):
     known = Surroundings(text=lambda: model.text, vocabulary=model.vocabulary)
     with torch.no_grad():
         trunk = model.backbone.trunk(batch[0][None], surroundings=known)
-        votes = model.method(trunk)[0].argmax(0)
+        votes = whole(model.method(trunk))[0].argmax(0)
     assert torch.equal(sample.pred_sem_seg.data[0], torch.tensor([0, 1, 1, 2])[votes])
 
 

@@ -6,6 +6,7 @@ from torch.nn.functional import interpolate, normalize
 from torch.testing import assert_close
 
 from mmseg_siglip.models.backbones import CLIPBackbone
+from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.trunk import Surroundings, View
 from mmseg_siglip.models.dense import MaskCrop
 from mmseg_siglip.models.dense.mask_crop import mask_boxes
@@ -29,7 +30,7 @@ def picture():
 
 def scores(clip, picture, method, regions, text, batch=None):
     known = Surroundings([View(0, (0, 0, *SIZE), regions=regions)], lambda: text, batch=batch)
-    return method(clip.trunk(picture, surroundings=known))[0]
+    return whole(method(clip.trunk(picture, surroundings=known)))[0]
 
 
 @pytest.mark.parametrize('masked', [True, False])
