@@ -15,7 +15,8 @@ from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk
 from mmseg_siglip.models.dense import build_method
-from mmseg_siglip.models.dense.cliptrase import CLUSTERS, cluster_map, correlation
+from mmseg_siglip.models.dense.cliptrase import CLUSTERS, correlation
+from mmseg_siglip.models.dense.cluster_pixels import cluster_map
 
 FILE = 'cliptrase_tiny12'
 PICTURES = dict(native=(31, 224, 224), wide=(32, 224, 336))
