@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.dense.method import DenseMethod
-from mmseg_siglip.models.dense.region_masks import RegionMasks, paint, whole_image
+from mmseg_siglip.models.dense.region_masks import RegionMasks, mask_boxes, paint, whole_image
 from mmseg_siglip.registry import DENSE_METHODS
 
 BATCH = 16
@@ -72,7 +72,7 @@ class MaskCrop(DenseMethod):
         """Each region out of an image (3, H, W), in which it has pixels."""
         for part in masks.parts():
             part = part[:, : image.shape[1], : image.shape[2]]
-            yield from map(partial(self.cut, image), part, mask_boxes(part))
+            yield from map(partial(self.cut, image), part, mask_boxes(part).tolist())
 
     def cut(self, image: Tensor, mask: Tensor, box: Sequence[int]) -> Tensor:
         """The box around a mask (H, W), of `mask_boxes`, out of an image (3, H, W)."""
@@ -82,13 +82,3 @@ class MaskCrop(DenseMethod):
             sides.append(slice(max(0, first - more), last + more))
         image = image * mask if self.masked else image
         return image[:, sides[0], sides[1]]
-
-
-def mask_boxes(masks: Tensor) -> list[list[int]]:
-    """First row, row behind the last, and the same of columns, of masks (R, H, W) that are not
-    empty; read from the device at once."""
-    ends = []
-    for axis in (2, 1):
-        inside = masks.any(axis).byte()
-        ends += [inside.argmax(1), inside.shape[1] - inside.flip(1).argmax(1)]
-    return torch.stack(ends, dim=1).tolist()

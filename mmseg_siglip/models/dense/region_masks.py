@@ -110,3 +110,13 @@ def paint(scores: Tensor, masks: RegionMasks, fill: Tensor | None, *, add: bool 
         return total
 
     return Planes((height, width), rows)
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """First row, row behind the last, and the same of columns, of masks (R, H, W) that are not
+    empty, (R, 4) int64."""
+    ends = []
+    for axis in (2, 1):
+        inside = masks.any(axis).byte()
+        ends += [inside.argmax(1), inside.shape[1] - inside.flip(1).argmax(1)]
+    return torch.stack(ends, dim=1)

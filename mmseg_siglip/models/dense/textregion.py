@@ -17,6 +17,7 @@ from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, build_method
 from mmseg_siglip.models.dense.guided import resized
+from mmseg_siglip.models.dense.merged_masks import merged
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.region_masks import RegionMasks, paint, whole_image
 from mmseg_siglip.precision import autocast
@@ -56,6 +57,10 @@ class TextRegion(DenseMethod):
         wholes: Parts side by side that the image as a whole is looked at in, two for Cityscapes.
         fill: The dense method of pixels in no region, at the encoder's site for it.
         resample: How views are resized, ``bicubic`` or ``bilinear``, the latter without smoothing.
+        merge: Whether masks that overlap are made one where they show one thing, see `merged`, as
+            the authors do. They come whole things first, then parts, then parts of parts, each by
+            predicted IoU; here in the order of the regions, which `SAMRegions` gives by IoU alone.
+            A label map has nothing to merge.
         unit_values: As published in float32, where a division in place also brings the values
             themselves to unit length; not in half precision.
         parity: As published: scores of regions are added where they overlap; an encoder that pools
@@ -79,6 +84,7 @@ class TextRegion(DenseMethod):
         wholes: int = 1,
         fill: str = 'csa',
         resample: str = 'bicubic',
+        merge: bool = False,
         unit_values: bool = False,
         parity: bool = False,
     ) -> None:
@@ -87,7 +93,7 @@ class TextRegion(DenseMethod):
             raise ValueError(f'resample: expected bicubic or bilinear, found {resample!r}')
         self.side, self.threshold, self.wholes = side, threshold, wholes
         self.fill, self.resample = build_method(fill), resample
-        self.unit_values, self.parity = unit_values, parity
+        self.merge, self.unit_values, self.parity = merge, unit_values, parity
 
     def check(self, encoder) -> None:
         self.fill.check(encoder)
@@ -96,6 +102,8 @@ class TextRegion(DenseMethod):
         whole_image(trunk, 'textregion')
         seen, crops = self.seen(trunk)
         masks = RegionMasks.of(trunk)
+        if self.merge and masks.names is None:
+            masks = RegionMasks(merged(masks.held))
         weights = mask_weights(masks, self.grid(seen, crops))
         vectors, kept = self.pool(seen, self.patches(seen, crops), weights)
         scores = trunk.cosines(vectors.T[None, :, :, None])[0, :, :, 0].T

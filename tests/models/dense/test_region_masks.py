@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.dense import region_masks
-from mmseg_siglip.models.dense.region_masks import RegionMasks, paint
+from mmseg_siglip.models.dense.region_masks import RegionMasks, mask_boxes, paint
 
 
 def painted(scores, masks, fill, **options):
@@ -55,3 +55,13 @@ def test_a_map_stands_for_its_masks(monkeypatch):
     assert torch.equal(
         whole([paint(scores, held, None)]), whole([paint(scores, RegionMasks(masks), None)])
     )
+
+
+def test_boxes():
+    masks = torch.rand(6, 40, 72, generator=torch.Generator().manual_seed(3)) > 0.999
+    wanted = []
+    for mask in masks:
+        rows, columns = (where.tolist() for where in mask.nonzero(as_tuple=True))
+        wanted.append([min(rows), max(rows) + 1, min(columns), max(columns) + 1])
+    assert mask_boxes(masks).tolist() == wanted
+    assert mask_boxes(masks[:0]).tolist() == []

@@ -167,6 +167,26 @@ def test_few_regions(openai_file, siglip_folder, picture, text, regions):
 
 
 @torch.no_grad()
+def test_masks_of_one_thing_are_one(openai_file, picture, text):
+    clip = CLIPBackbone(openai_file)
+    masks = torch.zeros(3, *SIZE, dtype=torch.bool)
+    masks[0, :30, :30] = masks[1, :28, 2:33] = masks[2, 20:, 40:] = True
+    found, wanted = (
+        whole(TextRegion(merge=merge)(trunk_of(clip, picture, regions, text)))
+        for merge, regions in ((True, masks), (False, torch.stack([masks[0] | masks[1], masks[2]])))
+    )
+    assert torch.equal(found, wanted)
+    apart = whole(TextRegion()(trunk_of(clip, picture, masks, text)))
+    assert not torch.allclose(found, apart, atol=1e-4)
+    labels = quarters(picture[0])
+    found, wanted = (
+        whole(TextRegion(merge=merge)(trunk_of(clip, picture, labels, text)))
+        for merge in (True, False)
+    )
+    assert torch.equal(found, wanted)
+
+
+@torch.no_grad()
 def test_the_whole_in_halves(openai_file, picture, text):
     clip = CLIPBackbone(openai_file)
     trunk = trunk_of(clip, picture, quarters(picture[0]), text)
