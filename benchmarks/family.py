@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 from mmseg_siglip.models.backbones import CLIPBackbone
+from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.trunk import Method, Surroundings, View, build_method
 from mmseg_siglip.models.dense.proxyclip import SLIDE
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
@@ -88,7 +89,7 @@ def run(encoder: CLIPBackbone, method: Method, image: Tensor, text: Tensor) -> C
         trunk = encoder.trunk(image, surroundings=known)
         features = encoder.features_of(trunk, method)
         if method.gives == 'cosines':
-            return features
+            return features if isinstance(features, Tensor) else whole(features)
         cosines = torch.einsum('bdhw,qd->bqhw', normalize(features, dim=1), text)
         return method.score(cosines, features, trunk)
 

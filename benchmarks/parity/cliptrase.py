@@ -11,10 +11,12 @@ from golden import Case, Golden, rows
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk
 from mmseg_siglip.models.dense import build_method
-from mmseg_siglip.models.dense.cliptrase import CLUSTERS, cluster_map, correlation
+from mmseg_siglip.models.dense.cliptrase import CLUSTERS, correlation
+from mmseg_siglip.models.dense.cluster_pixels import cluster_map
 
 FILE = 'cliptrase_tiny12'
 PICTURES = dict(native=(31, 224, 224), wide=(32, 224, 336))
@@ -59,7 +61,7 @@ def cases(golden: Golden) -> Iterator[Case]:
         )
 
     def after(picture: str) -> Tensor:
-        return method()(trunk(picture))[0].argmax(0)
+        return whole(method()(trunk(picture)))[0].argmax(0)
 
     def seen(of, picture: str) -> Tensor:
         return of(picture)[SEEN, SEEN]

@@ -15,6 +15,7 @@ from transformers import SiglipConfig, SiglipModel
 
 from mmseg_siglip.models.backbones import SigLIPBackbone
 from mmseg_siglip.models.backbones.trunk import Trunk
+from mmseg_siglip.models.dense.region_masks import RegionMasks
 from mmseg_siglip.models.dense.textregion import (
     TextRegion,
     mask_weights,
@@ -109,7 +110,7 @@ def pooled(
     part: str,
 ) -> Tensor:
     patch = seen.encoder.patch_size
-    weights = mask_weights(masks(golden, size), tuple(side // patch for side in size))
+    weights = mask_weights(RegionMasks(masks(golden, size)), tuple(side // patch for side in size))
     if part == 'z':
         return patches[::4]
     if part == 'removed':

@@ -106,6 +106,58 @@ def test_pamr_and_test_time_augmentation(evaluate):
     assert evaluate(config, extra=['--tta'])['mIoU'] >= 0
 
 
+WITH_REGIONS = """
+_base_ = [{config!r}]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='LoadRegions', folder={folder!r}, suffix='.npy'),
+    dict(type='PackSegInputs'),
+]
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='TestTimeAug', transforms=[
+        [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in {flips}],
+        [dict(type='LoadAnnotations')],
+        [dict(type='LoadRegions', folder={folder!r}, suffix='.npy')],
+        [dict(type='PackSegInputs')],
+    ]),
+]
+"""
+
+
+@pytest.mark.parametrize('overlap', [False, True])
+def test_regions_of_files_under_test_time_augmentation(openai_file, laid_out, tmp_path, overlap):
+    """Each region has one label in each view, so in their mean, if it is mirrored as its view is;
+    the image as it is alone gets what it gets without augmentation."""
+    root, regions, folder = laid_out('ade20k'), {}, tmp_path / 'regions'
+    folder.mkdir()
+    for path in root.rglob('*.jpg'):
+        width, height = Image.open(path).size
+        tiles = np.add.outer(np.arange(height) // 11, 7 * (np.arange(width) // 23)) + 1
+        masks = tiles == np.unique(tiles)[:, None, None]
+        np.save(folder / f'{path.stem}.npy', masks if overlap else tiles)
+        regions[path.stem] = masks
+
+    def labels(flips, *extra):
+        config, out = tmp_path / 'regions.py', tmp_path / f'labels{len(flips)}{flips[0]}{extra}'
+        base = str(CONFIGS[0].with_stem('ade20k'))
+        config.write_text(WITH_REGIONS.format(config=base, flips=flips, folder=str(folder)))
+        more = ['model.attention=mask_crop', 'model.test_cfg.mode=whole']
+        argv = [str(config), openai_file, '--work-dir', str(tmp_path / 'work'), '--out', str(out)]
+        assert main([*argv, *extra, '--cfg-options', *options(root), *more]) == 0
+        return {file.stem: np.array(Image.open(file)) for file in out.glob('*.png')}
+
+    plain = labels((0.0,))
+    same, mirrored, both = (labels(flips, '--tta') for flips in ((0.0,), (1.0,), (0.0, 1.0)))
+    assert set(plain) == set(regions)
+    for name, masks in regions.items():
+        assert (same[name] == plain[name]).all() and len(np.unique(plain[name])) > 1
+        for found in (plain, mirrored, both):
+            assert all(len(np.unique(found[name][mask])) == 1 for mask in masks)
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_metrics_of_one(evaluate, openai_file, laid_out, tmp_path):
     """Three images do not divide by two: the one that fills up is not counted twice."""

@@ -1,6 +1,7 @@
-"""TextRegion with the masks of SAM 2, https://arxiv.org/abs/2505.23769."""
+"""TextRegion with the masks of SAM 2, those of one thing made one,
+https://arxiv.org/abs/2505.23769."""
 
-attention = 'textregion'
+attention = dict(type='textregion', merge=True)
 regions = dict(
     type='CachedRegions',
     proposer=dict(

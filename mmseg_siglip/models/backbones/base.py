@@ -17,6 +17,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.block import attend_plainly, beside, mask_bias, run_block
+from mmseg_siglip.models.backbones.planes import Dense, whole
 from mmseg_siglip.models.backbones.site import LastBlock, PoolingHead, Site
 from mmseg_siglip.models.backbones.text_side import TextSide
 from mmseg_siglip.models.backbones.tokens import Tokens
@@ -168,9 +169,9 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
     def head_of(self, trunk: Trunk) -> PoolingHead | None:
         """See `Trunk.head`."""
 
-    def features_of(self, trunk: Trunk, method: Method) -> Tensor:
+    def features_of(self, trunk: Trunk, method: Method) -> Dense:
         """What a method of `method_for` gives, in the joint space and not normalised, (B, D, h, w);
-        see `dense`.
+        see `dense`. Of a method that gives scores, maybe `Planes` of each element.
 
         Raises:
             ValueError: The method does not work at the place that `trunk` says.
@@ -215,7 +216,7 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
             self.features_of(self.trunk(part, surroundings=surroundings, **reading), method)
             for part in (images.split(1) if apart else [images])
         ]
-        return torch.cat(parts)
+        return torch.cat([part if isinstance(part, Tensor) else whole(part) for part in parts])
 
     @abstractmethod
     def project(self, tokens: Tokens, *, readout: str | None = None) -> Tensor:

@@ -12,6 +12,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
+from mmseg_siglip.models.adapters.dinov3 import (
+    PERIODS,
+    dinov3_config,
+    to_transformers_dinov3,
+)
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.position import resize_position
@@ -19,6 +24,7 @@ from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import Described, describe_model
 from mmseg_siglip.models.backbones.trunk import Method
+from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.transformers_model import load_model
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -125,12 +131,21 @@ def load_dino(source: Described, kind: str) -> nn.Module:
     """A vision model of transformers' alone, in float32.
 
     Args:
-        source: A folder, a Hub id, or a mapping (with its `model_type`) for random weights.
+        source: A folder, a Hub id, DINOv3's released file, or a mapping (with its `model_type`) for
+            random weights.
         kind: Its `model_type`.
 
     Raises:
         ValueError: The checkpoint is of another kind, or lacks weights.
     """
+    held = None if isinstance(source, Mapping) else Source.open(source)
+    if held is not None and kind == 'dinov3_vit' and PERIODS in held.tensors:
+        try:
+            config = describe_model(dinov3_config(held.tensors), (kind,))
+            state = to_transformers_dinov3(held.tensors)
+        except ValueError as error:
+            raise ValueError(f'{held}: {error}') from error
+        return load_model(held.name, config, state=state)
     config = describe_model(source, (kind,))
     if isinstance(source, Mapping):
         return AutoModel.from_config(config, dtype=torch.float32)

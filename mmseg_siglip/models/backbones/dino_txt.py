@@ -135,7 +135,7 @@ class DinoTxtBackbone(MeanPooled, CausalText):
             (``dinov3_vitl16_dinotxt_vision_head_and_text_encoder-a442d8f5.pth``), or a file of all
             weights, which `dino` then only describes.
         dino: DINOv3 ViT of transformers: a folder, a Hub id, or a mapping (with its `model_type`)
-            for random weights.
+            for random weights; or the release's own file, which was not tried on a released one.
         attention: Default of `dense`.
         out_indices: See `VisionLanguageBackbone`.
         with_cp: See `VisionLanguageBackbone`.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import Block, beside, mask_bias, run_block
+from mmseg_siglip.models.backbones.planes import Dense
 from mmseg_siglip.models.backbones.site import SITES, LastBlock, PoolingHead, Site
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Method, Trunk
@@ -65,7 +66,7 @@ class AttentionPooled(VisionLanguageBackbone):
             return known['site']
         return 'trunk' if known['readout'] == 'raw' else method.site
 
-    def features_of(self, trunk: Trunk, method: Method) -> Tensor:
+    def features_of(self, trunk: Trunk, method: Method) -> Dense:
         known = trunk.surroundings
         site = self.site_for(method, readout=known.readout, site=known.site)
         trunk.surroundings = replace(known, site=site)

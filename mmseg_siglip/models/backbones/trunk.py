@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
 from mmseg_siglip.models.backbones.block import Block, Residual, run_block
+from mmseg_siglip.models.backbones.planes import Dense
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
@@ -59,7 +60,7 @@ class Method(Protocol):
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor: ...
 
-    def __call__(self, trunk: Trunk) -> Tokens | Tensor: ...
+    def __call__(self, trunk: Trunk) -> Tokens | Dense: ...
 
 
 def build_method(spec: str | dict | Method) -> Method:

@@ -7,23 +7,28 @@ clusters.
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize, one_hot, relu
+from torch.nn.functional import normalize, relu
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import attend, merge_heads
+from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
+from mmseg_siglip.models.dense.cluster_pixels import (
+    cluster_map,
+    in_rows,
+    mean_scores,
+    shares_of,
+)
 from mmseg_siglip.models.dense.clusters import dbscan, neighbour_graph
 from mmseg_siglip.models.dense.method import DenseMethod
-from mmseg_siglip.models.dense.spans import mirrored
+from mmseg_siglip.models.windows.stitch import enlarged
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
-
-FINER = 4
-MEDIAN = 7
 
 CLUSTERS = MappingProxyType(
     {
@@ -31,9 +36,16 @@ CLUSTERS = MappingProxyType(
         336: MappingProxyType(dict(short_side=336, eps=1.1, least=7)),
     }
 )
-"""Settings for CLIP B/16 by the side of a square image, https://github.com/leaves162/CLIPtrase. Its
-figures are of images cut to a square, with labels cut likewise: no other table has such.
-For the reader and parity: no protocol takes them."""
+VARIANTS = MappingProxyType(
+    dict(
+        voc20=MappingProxyType(dict(prior=True)),
+        detectron=MappingProxyType(dict(eps=1.1, least=7, vote='scores')),
+    )
+)
+"""Settings for CLIP B/16, https://github.com/leaves162/CLIPtrase: by the side of a square image, of
+one data set beside them, and of the code that runs in Detectron, for every size. Its figures are of
+images cut to a square, with labels cut likewise: no other table has such. For the reader and
+parity: no protocol takes them."""
 
 
 @DENSE_METHODS.register_module(name='cliptrase')
@@ -47,20 +59,25 @@ class CLIPtrase(DenseMethod):
     what windows are merged by. Whole images are what was published.
 
     Without CLS, what patches have in common is the mean of each column instead of the row of CLS,
-    which is neither published nor measured. The published list of VOC20, whose scores are
-    multiplied by those of CLS, is left out.
+    which is neither published nor measured.
 
     Args:
-        vote: Whether clusters vote. Then the method gives shares of votes (B, Q, h*p, w*p) instead
-            of tokens: Q planes of a window's pixels.
+        vote: Whether clusters vote. Then the method gives shares of votes instead of tokens, for
+            each of a window's h*p by w*p pixels. With ``'scores'`` it gives the mean cosines of a
+            cluster's pixels instead, as the published code does in Detectron.
+        prior: Whether a word is the likelier, the likelier it is by the whole image's vector, as
+            published for VOC20: cosines of pixels and image are added up, the logarithms of what
+            softmaxes of both multiply to.
         eps: Distance of neighbours; by default .05 √(h w), which gives both published ones to
             within .05.
         least: Neighbours of a cluster's core, itself among them; by default h w / 64, at least 2,
             which gives both published ones.
-        parity: Words vote, as in the published code, instead of classes.
+        parity: Words vote, as in the published code, instead of classes. With `prior` cosines are
+            multiplied, so that two negative ones speak for a word, and the image's are those of
+            CLS behind this last block instead of the encoder's own.
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or there is a `prior` without a vote.
     """
 
     residual, ffn = True, True
@@ -68,7 +85,8 @@ class CLIPtrase(DenseMethod):
     def __init__(
         self,
         *,
-        vote: bool = True,
+        vote: bool | Literal['scores'] = True,
+        prior: bool = False,
         eps: float | None = None,
         least: int | None = None,
         parity: bool = False,
@@ -78,7 +96,12 @@ class CLIPtrase(DenseMethod):
             raise ValueError(
                 f'cliptrase: expected eps above 0 and least of at least 1, found {eps} and {least}'
             )
-        self.vote, self.eps, self.least, self.parity = vote, eps, least, parity
+        if vote not in (True, False, 'scores'):
+            raise ValueError(f"cliptrase: expected vote True, False or 'scores', found {vote!r}")
+        if prior and not vote:
+            raise ValueError('cliptrase: expected prior with a vote, which it is for, found none')
+        self.vote, self.prior, self.eps, self.least = vote, prior, eps, least
+        self.parity, self.pools = parity, prior
         self.gives = 'cosines' if vote else 'tokens'
 
     def check(self, encoder: VisionLanguageBackbone) -> None:
@@ -87,25 +110,36 @@ class CLIPtrase(DenseMethod):
                 'cliptrase: expected an encoder of at least 2 blocks to cluster by the one before '
                 'the last, found 1; without vote one is enough'
             )
+        if self.prior and self.parity and (not encoder.num_prefix or encoder.pools_by_attention):
+            raise ValueError(
+                'cliptrase: expected an encoder whose CLS token is its own vector, for prior with '
+                f'parity, found a {type(encoder).__name__}; without parity any will do'
+            )
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, trunk: Trunk) -> Tensor:
         return attend(q, q, v) + attend(k, k, v) + attend(v, v, v)
 
-    def forward(self, trunk: Trunk) -> Tokens | Tensor:
+    def forward(self, trunk: Trunk) -> Tokens | Tensor | list[Planes]:
         if not self.vote:
             return super().forward(trunk)
         trunk.keep([max(len(trunk.blocks) - 3, 0)])
         features = super().forward(trunk)
         with torch.no_grad(), autocast('fp32', trunk.images.device):
             cosines = trunk.cosines(features)
+            if self.prior:
+                cosines = self.likelier(cosines, features, trunk)
             owner = range(cosines.shape[1]) if self.parity else trunk.query_to_class
             owner = torch.tensor(owner, device=cosines.device)
-            return torch.stack(
-                [
-                    self.shares(one, points, owner, trunk.encoder.patch_size)
-                    for one, points in zip(cosines, correlation(trunk), strict=True)
-                ]
-            )
+            return [
+                self.merged(one, points, owner, trunk.encoder.patch_size)
+                for one, points in zip(cosines, correlation(trunk), strict=True)
+            ]
+
+    def likelier(self, cosines: Tensor, features: Tokens | Tensor, trunk: Trunk) -> Tensor:
+        """Cosines (B, Q, h, w) and those of the whole image together, see `prior`."""
+        if not self.parity:
+            return cosines + trunk.cosines(trunk.pooled[:, :, None, None])
+        return cosines * trunk.cosines(Tokens(features.x[:, :1], (1, 1)))
 
     def clusters(self, points: Tensor) -> Tensor:
         """(n,) int64 of a correlation (n, n), see `dbscan`."""
@@ -113,8 +147,8 @@ class CLIPtrase(DenseMethod):
         least = max(2, round(len(points) / 64)) if self.least is None else self.least
         return dbscan(neighbour_graph(points, eps), least)
 
-    def shares(self, cosines: Tensor, points: Tensor, owner: Tensor, patch: int) -> Tensor:
-        """What part of its cluster's pixels has a word's class, by pixel.
+    def merged(self, cosines: Tensor, points: Tensor, owner: Tensor, patch: int) -> Planes:
+        """What part of its cluster's pixels has a word's class, by pixel, or their mean cosines.
 
         Args:
             cosines: (Q, h, w).
@@ -123,21 +157,24 @@ class CLIPtrase(DenseMethod):
             patch: p.
 
         Returns:
-            (Q, h*p, w*p) in [0, 1].
+            Of (Q, h*p, w*p). Without a cluster each pixel has its own.
         """
         grid = tuple(cosines.shape[-2:])
         size = tuple(side * patch for side in grid)
-        labels = owner[interpolate(cosines[None], size=size, mode='bilinear')[0].argmax(0)]
-        clusters = self.clusters(points)
+        clusters, pixels = self.clusters(points), enlarged(cosines, size)
         count = int(clusters.max()) + 1
-        classes = int(owner.max()) + 1
-        if not count:
-            return one_hot(labels, classes)[..., owner].permute(2, 0, 1).to(cosines.dtype)
-        place = cluster_map(points, clusters, grid, size)
-        votes = torch.bincount((place * classes + labels).flatten(), minlength=count * classes)
-        votes = votes.view(count, classes)
-        part = votes / votes.sum(1, keepdim=True).clamp(min=1)
-        return part.to(cosines.dtype).T[owner][:, place]
+        place = cluster_map(points, clusters, grid, size) if count else None
+        if self.vote != 'scores':
+            labels = torch.cat([owner[part.argmax(0)] for _, part in in_rows(pixels)])
+            votes = torch.eye(int(owner.max()) + 1, device=labels.device)
+            if count:
+                votes = shares_of(labels, place, count, len(votes))
+            table, place = votes.T[owner], place if count else labels
+        elif count:
+            table = mean_scores(pixels, place, count)
+        else:
+            return Planes(size, pixels.rows)
+        return Planes(size, lambda first, last: table[:, place[first:last]])
 
 
 def correlation(trunk: Trunk) -> Tensor:
@@ -156,34 +193,3 @@ def correlation(trunk: Trunk) -> Tensor:
     common = unit[:, :1] if trunk.prefix else patches.mean(1, keepdim=True)
     with autocast('fp32', patches.device):
         return relu((patches - common) @ patches.transpose(1, 2))
-
-
-def cluster_map(
-    points: Tensor, clusters: Tensor, grid: tuple[int, int], size: tuple[int, int]
-) -> Tensor:
-    """The cluster of each pixel, (H, W) int64, by where its mean row is highest.
-
-    Args:
-        points: (n, n).
-        clusters: (n,), of which K are no noise.
-        grid: (h, w).
-        size: (H, W).
-    """
-    member = one_hot(clusters + 1)[:, 1:].to(points.dtype)
-    means = (member.T @ points) / member.sum(0)[:, None]
-    finer = interpolate(means.unflatten(1, grid)[None], scale_factor=FINER, mode='bilinear')
-    best, place = means.new_full(size, -1.0), clusters.new_zeros(size)
-    for index, plane in enumerate(finer[0]):
-        plane = interpolate(median(plane)[None, None], size=size, mode='bilinear')[0, 0]
-        better = plane > best
-        best, place = torch.where(better, plane, best), torch.where(better, index, place)
-    return place
-
-
-def median(plane: Tensor) -> Tensor:
-    """The middle one of 7 x 7 values around each of a plane (h, w), whose border is mirrored."""
-    h, w = plane.shape
-    reach = MEDIAN // 2
-    rows, columns = (mirrored(side, reach, plane.device, twice=True) for side in (h, w))
-    around = plane[rows][:, columns].unfold(0, MEDIAN, 1).unfold(1, MEDIAN, 1)
-    return around.flatten(2).median(2).values

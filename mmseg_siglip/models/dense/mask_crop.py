@@ -6,16 +6,18 @@ Shapes: one image (H, W), R regions, encoder's own size (S_h, S_w), Q words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.dense.method import DenseMethod
-from mmseg_siglip.models.dense.region_masks import paint, region_masks, whole_image
+from mmseg_siglip.models.dense.region_masks import RegionMasks, mask_boxes, paint, whole_image
 from mmseg_siglip.registry import DENSE_METHODS
 
 BATCH = 16
@@ -49,24 +51,28 @@ class MaskCrop(DenseMethod):
             raise ValueError(f'mask_crop: expected margin of 0 or more, found {margin}')
         self.masked, self.margin = masked, margin
 
-    def forward(self, trunk: Trunk) -> Tensor:
+    def forward(self, trunk: Trunk) -> list[Planes]:
         whole_image(trunk, 'mask_crop')
-        (image,), masks = trunk.images, region_masks(trunk)
+        (image,), masks = trunk.images, RegionMasks.of(trunk)
         height, width = image.shape[-2:]
-        inside = masks[:, :height, :width]
-        kept = inside.flatten(1).any(1)
-        inside = inside[kept]
-        views = [image, *(map(partial(self.cut, image), inside, mask_boxes(inside)))]
+        kept = [part[:, :height, :width].flatten(1).any(1) for part in masks.parts()]
+        masks = masks[torch.cat(kept)] if kept else masks
         size, step = trunk.encoder.image_size, trunk.surroundings.batch or BATCH
-        vectors = []
-        for first in range(0, len(views), step):
+        views, vectors = chain([image], self.cuts(image, masks)), []
+        while batch := [*islice(views, step)]:
             batch = [
                 interpolate(view[None], size=size, mode='bilinear', antialias=True)
-                for view in views[first : first + step]
+                for view in batch
             ]
             vectors.append(trunk.encoder.encode_image(torch.cat(batch)))
         cosines = trunk.cosines(torch.cat(vectors).T[None, :, :, None])[0, :, :, 0]
-        return paint(cosines[:, 1:].T, masks[kept], cosines[:, :1, None])[None]
+        return [paint(cosines[:, 1:].T, masks, cosines[:, :1, None])]
+
+    def cuts(self, image: Tensor, masks: RegionMasks) -> Iterator[Tensor]:
+        """Each region out of an image (3, H, W), in which it has pixels."""
+        for part in masks.parts():
+            part = part[:, : image.shape[1], : image.shape[2]]
+            yield from map(partial(self.cut, image), part, mask_boxes(part).tolist())
 
     def cut(self, image: Tensor, mask: Tensor, box: Sequence[int]) -> Tensor:
         """The box around a mask (H, W), of `mask_boxes`, out of an image (3, H, W)."""
@@ -76,13 +82,3 @@ class MaskCrop(DenseMethod):
             sides.append(slice(max(0, first - more), last + more))
         image = image * mask if self.masked else image
         return image[:, sides[0], sides[1]]
-
-
-def mask_boxes(masks: Tensor) -> list[list[int]]:
-    """First row, row behind the last, and the same of columns, of masks (R, H, W) that are not
-    empty; read from the device at once."""
-    ends = []
-    for axis in (2, 1):
-        inside = masks.any(axis).byte()
-        ends += [inside.argmax(1), inside.shape[1] - inside.flip(1).argmax(1)]
-    return torch.stack(ends, dim=1).tolist()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.block import Residual
+from mmseg_siglip.models.backbones.planes import Dense
 from mmseg_siglip.models.backbones.site import SITES
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
@@ -39,8 +40,8 @@ class DenseMethod(nn.Module):
         scope: ``'window'``: a batch holds any windows of any images. ``'image'``: a batch holds all
             windows of one image, and no other.
         gives: What `forward` returns. ``'tokens'``: `Tokens` of the trunk, which the encoder
-            projects; ``'features'``: (B, D, h, w) of the joint space; ``'cosines'``: (B, Q, h, w),
-            where no features stand behind a pixel.
+            projects; ``'features'``: (B, D, h, w) of the joint space; ``'cosines'``: `Planes` of
+            (Q, h, w) for each element, or (B, Q, h, w), where no features stand behind a pixel.
         whole: Of a method with scope ``'image'``: whether it gives one map for the image instead of
             one for each window, (1, ..., h, w).
         windows: Whether it is given the windows of a segmentor; else images in one piece.
@@ -84,7 +85,7 @@ class DenseMethod(nn.Module):
         """Three (B, H, N, d) to (B, H, N, d), in place of the last attention."""
         raise NotImplementedError(f'{type(self).__name__} replaces no attention')
 
-    def forward(self, trunk: Trunk) -> Tokens | Tensor:
+    def forward(self, trunk: Trunk) -> Tokens | Dense:
         """All blocks, the last attention with `mix`; see `gives`."""
         return trunk.last.run(self)
 

@@ -73,6 +73,7 @@ class ResCLIP(DenseMethod):
 
     SFR looks twice: the first look, with RCS alone, labels patches by the words; then each map Z of
     logits becomes τ ((1 - λ) Z + λ M), M the mask of their regions. It needs words, so a segmentor.
+    The second look holds the mask and its bias, (N, N) numbers each for every window of a batch.
     On the head, both ideas act on the pooling head's attention; neither is published nor measured
     on an encoder without CLS, and `temp_thd` has to be found anew there.
 
@@ -172,8 +173,8 @@ class ResCLIP(DenseMethod):
             bias = gaussian_bias(trunk.grid, trunk.prefix, device=q.device).to(q.dtype)
         if mask is not None:
             tau, weight = self.sfr
-            factor, regions = tau * (1 - weight), (tau * weight * mask).to(q.dtype)
-            bias = regions if bias is None else regions + bias
+            factor, regions = tau * (1 - weight), tau * weight * mask
+            bias = (regions if bias is None else regions.add_(bias)).to(q.dtype)
         meeting = [dict(q=q, k=k)[name] for name in HOSTS[self.host]]
         return sum(attend(factor * part, part, v, bias) for part in meeting)
 

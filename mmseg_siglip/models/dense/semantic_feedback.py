@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv1d, interpolate, pad
+from torch.nn.functional import conv1d, interpolate
 
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.dense.spans import spanned
@@ -129,17 +129,22 @@ def blur(rows: Tensor) -> Tensor:
     return conv1d(rows[:, None], (kernel / kernel.sum())[None, None], padding=length // 2)[:, 0]
 
 
-def region_rows(labels: Tensor, *, parity: bool = False) -> Tensor:
+def region_rows(labels: Tensor, *, parity: bool = False, out: Tensor | None = None) -> Tensor:
     """How much patches of one region may attend to each other: labels (h, w) to (n, n) float32,
     rows sum to 1.
 
     1 within a region, less the further apart two patches lie unless they are `connected`, 0 between
     regions; blurred along the patches in the order in which they are read.
+
+    Args:
+        labels: (h, w).
+        parity: See `connected`.
+        out: What the result is written to.
     """
     h, w = labels.shape
     n, furthest = h * w, max(h, w, 2) - 1
     step = max(1, CHUNK_BYTES // (8 * w * n))
-    parts = []
+    out = torch.empty(n, n, device=labels.device) if out is None else out
     for first in range(0, h, step):
         rows = slice(first, first + step)
         apart = distances((h, w), rows, labels.device)
@@ -147,15 +152,19 @@ def region_rows(labels: Tensor, *, parity: bool = False) -> Tensor:
         weight = torch.where(connected(labels, rows, parity=parity), 1.0, decay)
         weight = weight * (labels[rows, :, None, None] == labels)
         weight = blur(weight.reshape(-1, n))
-        parts.append(weight / (weight.sum(1, keepdim=True) + 1e-8))
-    return torch.cat(parts)
+        out[first * w : (first + step) * w] = weight / (weight.sum(1, keepdim=True) + 1e-8)
+    return out
 
 
 def feedback(labels: Tensor, prefix: int, *, parity: bool = False) -> Tensor:
     """`region_rows` of each image's labels (B, h, w) over all tokens, (B, 1, N, N) float32: its
-    largest value is 1, prefix tokens have 0."""
-    found = []
-    for one in labels:
-        rows = region_rows(one, parity=parity)
-        found.append(pad(rows / rows.max(), (prefix, 0, prefix, 0)))
-    return torch.stack(found)[:, None]
+    largest value is 1, prefix tokens have 0.
+
+    As all rows are measured by the largest of them, it is held, 4 N² bytes an image, and nothing
+    else of that size while it is made.
+    """
+    count = prefix + labels[0].numel()
+    mask = torch.zeros(len(labels), 1, count, count, device=labels.device)
+    for one, held in zip(labels, mask[:, 0, prefix:, prefix:], strict=True):
+        held /= region_rows(one, parity=parity, out=held).max()
+    return mask

@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES, merge_heads, split_heads
+from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, build_method
 from mmseg_siglip.models.dense.guided import resized
+from mmseg_siglip.models.dense.merged_masks import merged
 from mmseg_siglip.models.dense.method import DenseMethod
-from mmseg_siglip.models.dense.region_masks import paint, region_masks, whole_image
+from mmseg_siglip.models.dense.region_masks import RegionMasks, paint, whole_image
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
@@ -55,6 +57,10 @@ class TextRegion(DenseMethod):
         wholes: Parts side by side that the image as a whole is looked at in, two for Cityscapes.
         fill: The dense method of pixels in no region, at the encoder's site for it.
         resample: How views are resized, ``bicubic`` or ``bilinear``, the latter without smoothing.
+        merge: Whether masks that overlap are made one where they show one thing, see `merged`, as
+            the authors do. They come whole things first, then parts, then parts of parts, each by
+            predicted IoU; here in the order of the regions, which `SAMRegions` gives by IoU alone.
+            A label map has nothing to merge.
         unit_values: As published in float32, where a division in place also brings the values
             themselves to unit length; not in half precision.
         parity: As published: scores of regions are added where they overlap; an encoder that pools
@@ -78,6 +84,7 @@ class TextRegion(DenseMethod):
         wholes: int = 1,
         fill: str = 'csa',
         resample: str = 'bicubic',
+        merge: bool = False,
         unit_values: bool = False,
         parity: bool = False,
     ) -> None:
@@ -86,15 +93,17 @@ class TextRegion(DenseMethod):
             raise ValueError(f'resample: expected bicubic or bilinear, found {resample!r}')
         self.side, self.threshold, self.wholes = side, threshold, wholes
         self.fill, self.resample = build_method(fill), resample
-        self.unit_values, self.parity = unit_values, parity
+        self.merge, self.unit_values, self.parity = merge, unit_values, parity
 
     def check(self, encoder) -> None:
         self.fill.check(encoder)
 
-    def forward(self, trunk: Trunk) -> Tensor:
+    def forward(self, trunk: Trunk) -> list[Planes]:
         whole_image(trunk, 'textregion')
         seen, crops = self.seen(trunk)
-        masks = region_masks(trunk)
+        masks = RegionMasks.of(trunk)
+        if self.merge and masks.names is None:
+            masks = RegionMasks(merged(masks.held))
         weights = mask_weights(masks, self.grid(seen, crops))
         vectors, kept = self.pool(seen, self.patches(seen, crops), weights)
         scores = trunk.cosines(vectors.T[None, :, :, None])[0, :, :, 0].T
@@ -105,7 +114,7 @@ class TextRegion(DenseMethod):
             seen.surroundings = replace(known, site=site)
             dense = trunk.encoder.features_of(seen, self.fill)[self.wholes :]
             fill = trunk.cosines(laid(dense, crops)[None])[0]
-        return paint(scores[kept], masks[kept], fill, add=self.parity)[None]
+        return [paint(scores[kept], masks[kept], fill, add=self.parity)]
 
     def seen(self, trunk: Trunk) -> tuple[Trunk, tuple[int, int]]:
         """The views, those of the whole first, and how many crops there are down and across."""
@@ -196,13 +205,10 @@ def laid(maps: Tensor, crops: tuple[int, int]) -> Tensor:
     return rows.flatten(1, 2).flatten(2)
 
 
-def mask_weights(masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Masks (R, H, W) bool on a grid, bilinearly, (R, M) in [0, 1]."""
-    if not len(masks):
-        return torch.zeros(0, grid[0] * grid[1], device=masks.device)
-    step = max(1, CHUNK_BYTES // (4 * masks.shape[1] * masks.shape[2]))
-    parts = [
-        interpolate(part[None].float(), size=grid, mode='bilinear')[0].clamp(0, 1).flatten(1)
-        for part in masks.split(step)
-    ]
+def mask_weights(masks: RegionMasks, grid: tuple[int, int]) -> Tensor:
+    """Masks on a grid, bilinearly, (R, M) in [0, 1]."""
+    parts = [torch.zeros(0, grid[0] * grid[1], device=masks.held.device)]
+    for part in masks.parts(CHUNK_BYTES // 4):
+        part = interpolate(part[None].float(), size=grid, mode='bilinear')[0]
+        parts.append(part.clamp(0, 1).flatten(1))
     return torch.cat(parts)

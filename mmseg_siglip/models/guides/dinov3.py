@@ -10,6 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from mmseg_siglip.models.adapters.dinov3 import dinov3_config, to_transformers_dinov3
 from mmseg_siglip.models.backbones.dinov3 import DINOv3Block, PatchAngles
 from mmseg_siglip.models.backbones.vision_trunk import VisionTrunk
 from mmseg_siglip.models.guides.vit import ViTGuide
@@ -47,11 +48,19 @@ class DINOv3Guide(ViTGuide):
 
     Args:
         pretrained: ``facebook/dinov3-vitb16-pretrain-lvd1689m`` or its like, a folder or a weight
-            file by transformers' names. The release's and timm's own layouts are not read.
+            file by transformers' names, or by the release's own
+            (``dinov3_vitb16_pretrain_lvd1689m-73cec8be.pth``), which were not tried on a released
+            file. timm's layout is not read.
         options: See `ViTGuide`.
     """
 
-    layout = MappingProxyType(dict(model_types=('dinov3_vit',)))
+    layout = MappingProxyType(
+        dict(
+            model_types=('dinov3_vit',),
+            published=dinov3_config,
+            rename=lambda state, _: to_transformers_dinov3(state),
+        )
+    )
 
     @property
     def trunk(self) -> DINOv3Trunk:

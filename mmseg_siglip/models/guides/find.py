@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmseg_siglip.models.adapters.dinov3 import PERIODS
 from mmseg_siglip.models.adapters.segment_anything import MARK as SAM_MARK
 from mmseg_siglip.models.adapters.timm_vit import MARK as VIT_MARK
 from mmseg_siglip.models.backbones.build import find_encoder
@@ -27,7 +28,7 @@ def find_guide(source: str, *, site: str = 'tokens') -> dict[str, Any]:
     """Configuration of the guide that a checkpoint is for.
 
     A plain ViT in a file or of timm counts as DINO's, one with layer scales as DINOv2's, as no
-    tensor tells what it learnt from.
+    tensor tells what it learnt from, and one with rotations as DINOv3's.
 
     Args:
         source: A file, a folder, a Hub id or timm's name; or whatever `build_encoder` takes, which
@@ -49,6 +50,8 @@ def kind_of_layout(source: Source) -> str | None:
     """The guide of a publisher's file, or of timm's model; None where it is neither."""
     if SAM_MARK in source.tensors:
         return 'SAMGuide'
+    if VIT_MARK in source.tensors and PERIODS in source.tensors:
+        return 'DINOv3Guide'
     if VIT_MARK in source.tensors:
         return 'DINOv2Guide' if LAYER_SCALE in source.tensors else 'DINOGuide'
     name = '' if source.is_file else source.config.get('architecture', '')

@@ -26,7 +26,8 @@ def load_vit(
     *,
     config: Mapping | None,
     model_types: tuple[str, ...],
-    published: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None,
+    published: Callable[[Mapping[str, Tensor]], dict[str, Any]],
+    rename: Callable[[Mapping[str, Tensor], str], dict[str, Tensor]] = to_transformers_vit,
     revision: str | None = None,
     fields: Mapping[str, Any] | None = None,
     unread: tuple[str, ...] = (),
@@ -40,8 +41,8 @@ def load_vit(
         config: Fields of transformers' configuration, with its ``model_type`` if there is a choice:
             all of them for random weights, those that shapes do not tell for a file.
         model_types: The kinds that are taken, the usual one first.
-        published: The configuration that the tensors of a publisher's file tell; None where such a
-            layout is not read.
+        published: The configuration that the tensors of a publisher's file tell.
+        rename: Those tensors by transformers' names of a kind of model.
         revision: Commit of a Hub id.
         fields: Of the configuration, whatever a checkpoint says.
         unread: How the names of tensors begin that a file may hold and a guide never reads.
@@ -64,17 +65,12 @@ def load_vit(
             raise ValueError(f'{source}: brings its own configuration; drop config')
         described = describe_model(source.name, model_types, revision=revision)
     elif MARK in state:
-        if published is None:
-            raise ValueError(
-                f"{source}: expected a {model_types[0]} model by transformers' names, found the "
-                f'layout of {MARK}'
-            )
         try:
             found = dict(model_type=model_types[0]) | published(state)
+            described = described_by(found | dict(config or {}) | fields, model_types)
+            state = rename(state, described.model_type)
         except ValueError as error:
             raise ValueError(f'{source}: {error}') from error
-        described = described_by(found | dict(config or {}) | fields, model_types)
-        state = to_transformers_vit(state, described.model_type)
     elif config is not None:
         described = described_by(dict(config) | fields, model_types)
     else:

@@ -17,6 +17,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.backbones.planes import Dense
 from mmseg_siglip.models.backbones.trunk import Method, Surroundings, Trunk, method_name
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.dense.guided import spanned_pixels
@@ -27,7 +28,7 @@ from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegment
 from mmseg_siglip.models.segmentors.parts import background_of, build_all, check_fit
 from mmseg_siglip.models.segmentors.seen import RegionsOfImage, Seen, find_regions, meet_words
 from mmseg_siglip.models.windows.grid import Windows
-from mmseg_siglip.models.windows.stitch import Stitch
+from mmseg_siglip.models.windows.stitch import Cells, Stitch
 from mmseg_siglip.models.windows.stream import by_image, stream
 from mmseg_siglip.models.windows.test_cfg import check_test_cfg, window_defaults
 from mmseg_siglip.precision import autocast
@@ -196,7 +197,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     def whole_cosines(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """What words get at the cells of each whole image, (Q, h, w)."""
         seen = self._look(inputs, [None] * len(inputs), dict(mode='whole'))
-        return [each.cosines[0, 0] for each in seen]
+        return [each.first for each in seen]
 
     def label(
         self,
@@ -220,16 +221,17 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
                 found = step(found, context)
             yield found if kept else replace(found, probabilities=None)
 
-    def encode(self, windows: Tensor, surroundings: Surroundings | None = None) -> Tensor:
+    def encode(self, windows: Tensor, surroundings: Surroundings | None = None) -> Dense:
         """Windows (n, 3, H, W), normalised, to features (n, D, h, w) of the joint space, not
         normalised, or what else the method gives."""
         return self._encode(self.backbone.trunk(windows, surroundings=surroundings))
 
-    def _encode(self, trunk: Trunk) -> Tensor:
+    def _encode(self, trunk: Trunk) -> Dense:
         with autocast(self.precision, trunk.images.device):
-            return self.backbone.features_of(trunk, self.method).float()
+            found = self.backbone.features_of(trunk, self.method)
+        return found.float() if isinstance(found, Tensor) else found
 
-    def _encode_full(self, windows: Tensor, surroundings: Surroundings) -> Tensor:
+    def _encode_full(self, windows: Tensor, surroundings: Surroundings) -> Dense:
         """`encode`, compiled, on batches that all have the same size."""
         if self.method.scope != 'window' or self.method.scores or self.score_steps:
             raise ValueError(
@@ -243,7 +245,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
     def _cells(
         self, windows: Tensor, surroundings: Surroundings, pictures: Tensor | None = None
-    ) -> Tensor:
+    ) -> Dense:
         """Windows to their cosines and, if somebody asks for them, features: (n, Q + D, h, w),
         or (n, Q, h, w). They span `pictures` (n, 3, H, W), which are the windows if not given."""
         if self._compiled is not None:
@@ -336,7 +338,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         if self.method.whole:
             windows = [Windows.of(tuple(im.shape[-2:]), dict(mode='whole')) for im in images]
 
-        def cells(crops: Tensor, known: Surroundings) -> Tensor:
+        def cells(crops: Tensor, known: Surroundings) -> Dense:
             pictures = images[known.views[0].image][None] if self.method.whole else crops
             cells = self._cells(crops, known, pictures)
             assert len(cells) == len(pictures), f'expected {len(pictures)}, found {len(cells)}'
@@ -344,10 +346,9 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
         found = by_image((cells(*part) for part in parts), windows)
         for image, own, values, areas in zip(images, windows, found, regions, strict=True):
-            words = len(self.vocabulary.queries)
-            yield Seen(image, own, values[:, :, :words], values[:, :, words:], areas)
+            yield Seen.of(image, own, values, areas, words=len(self.vocabulary.queries))
 
-    def _stitch(self, cells: Tensor, windows: Windows, size: tuple[int, int]) -> Stitch:
+    def _stitch(self, cells: Cells, windows: Windows, size: tuple[int, int]) -> Stitch:
         """(n_y, n_x, N, h, w) to (N, H_o, W_o) at `size`, a few rows at a time."""
         patch = self.backbone.patch_size
         grid = patch_grid(windows.size, patch, self.backbone.image_size)
@@ -373,7 +374,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
     def _context(self, seen: Seen, size: tuple[int, int]) -> Context:
         def stitched() -> list[Tensor]:
-            if not seen.features.shape[2]:
+            if seen.features is None or not seen.features.shape[2]:
                 raise ValueError(
                     'expected a method that gives features, and needs_features of what asks for '
                     f'them, found {self.attention!r} and none kept'

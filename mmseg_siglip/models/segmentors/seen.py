@@ -11,9 +11,11 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.trunk import NO_REGIONS
 from mmseg_siglip.models.regions import resize_regions
 from mmseg_siglip.models.windows.grid import Windows
+from mmseg_siglip.models.windows.stitch import Cells
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,31 @@ class Seen:
     Attributes:
         image: (3, H, W), normalised.
         windows: Where they lie.
-        cosines: (n_y, n_x, Q, h, w).
-        features: (n_y, n_x, D, h, w), or none of them (n_y, n_x, 0, h, w).
+        cosines: (n_y, n_x, Q, h, w), or `Planes` of that order.
+        features: (n_y, n_x, D, h, w), or none of them (n_y, n_x, 0, h, w); None of `Planes`.
         regions: The image's.
     """
 
     image: Tensor
     windows: Windows
-    cosines: Tensor
-    features: Tensor
+    cosines: Cells
+    features: Tensor | None
     regions: RegionsOfImage
+
+    @classmethod
+    def of(
+        cls, image: Tensor, windows: Windows, cells: Cells, regions: RegionsOfImage, *, words: int
+    ) -> Seen:
+        """From cells (n_y, n_x, Q + D, h, w) of Q `words`, or `Planes` of (n_y, n_x)."""
+        if not isinstance(cells, Tensor):
+            return cls(image, windows, cells, None, regions)
+        return cls(image, windows, cells[:, :, :words], cells[:, :, words:], regions)
+
+    @property
+    def first(self) -> Tensor:
+        """What words get at the cells of the first window, (Q, h, w)."""
+        cells = self.cosines
+        return cells[0, 0] if isinstance(cells, Tensor) else whole(cells[0][:1])[0]
 
     @property
     def size(self) -> tuple[int, int]:

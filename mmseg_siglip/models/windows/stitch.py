@@ -23,9 +23,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.windows.grid import Windows
 
 BLOCK = 256
+Cells = Tensor | Sequence[Sequence[Planes]]
+"""Of all windows of an image: (n_y, n_x, Q, h, w), or `Planes`, n_y rows of n_x."""
 
 
 def resize_matrix(out: int, size: int, *, shown: tuple[int, int] = (1, 1)) -> Tensor:
@@ -83,12 +86,13 @@ class Stitch:
     """Pixels of the output, computed on demand.
 
     Attributes:
-        planes: (Q, n_y * h, n_x * w) cells of all windows, one plane a channel.
+        planes: (Q, n_y * h, n_x * w) cells of all windows, one plane a channel; or n_y rows of n_x
+            windows whose cells are made on demand, too.
         down: (H, n_y * h), M_y.
         across: (W, n_x * w), M_x.
     """
 
-    planes: Tensor
+    planes: Tensor | Sequence[Sequence[Planes]]
     down: Tensor
     across: Tensor
 
@@ -100,40 +104,61 @@ class Stitch:
 
     @classmethod
     def over(
-        cls, cells: Tensor, windows: Windows, span: tuple[int, int], size: tuple[int, int]
+        cls, cells: Cells, windows: Windows, span: tuple[int, int], size: tuple[int, int]
     ) -> Stitch:
         """An output of `size` (H, W).
 
         Args:
-            cells: (n_y, n_x, Q, h, w).
+            cells: See `Cells`.
             windows: Where they lie.
             span: Pixels, from a window's top left, that its (h, w) cells span. They reach past a
                 window that was padded, and the output shows what lies inside; they stop short of
                 one whose last pixels were left out, and their border repeats.
             size: Of the output.
         """
+        grid = cells.shape[3:] if isinstance(cells, Tensor) else cells[0][0].size
         sides = []
         for axis, starts in enumerate((windows.rows, windows.columns)):
-            count, crop = cells.shape[3 + axis], windows.size[axis]
+            count, crop = grid[axis], windows.size[axis]
             if windows.whole:
                 side = resize_matrix(size[axis], count, shown=(crop, span[axis])).float()
             else:
                 upsample = upsample_matrix(crop, count, span[axis])
                 side = stitch_matrix(starts, crop, starts[-1] + crop, upsample, size[axis])
             sides.append(side)
-        return cls.of(cells, *sides)
+        if isinstance(cells, Tensor):
+            return cls.of(cells, *sides)
+        like = cells[0][0].rows(0, 1)
+        return cls(cells, *(side.to(like) for side in sides))
 
     def rows(self, first: int, last: int) -> Tensor:
         """Output rows `first` to `last`: (Q, last - first, W)."""
-        down = self.down[first:last]
-        cells = _support(down)
-        lines = down[:, cells] @ self.planes[:, cells]
+        lines = self._lines(self.down[first:last])
         pixels = lines.new_empty(*lines.shape[:2], len(self.across))
         for start in range(0, len(self.across), BLOCK):
             across = self.across[start : start + BLOCK]
             cells = _support(across)
             pixels[..., start : start + BLOCK] = lines[..., cells] @ across[:, cells].T
         return pixels
+
+    def _lines(self, down: Tensor) -> Tensor:
+        """Rows of the output by cells of columns, (Q, len(down), n_x * w)."""
+        if isinstance(self.planes, Tensor):
+            cells = _support(down)
+            return down[:, cells] @ self.planes[:, cells]
+        parts = []
+        for side, windows in zip(down.chunk(len(self.planes), dim=1), self.planes, strict=True):
+            if side.any():
+                cells = _support(side)
+                rows = [planes.rows(cells.start, cells.stop) for planes in windows]
+                parts.append(side[:, cells] @ torch.cat(rows, dim=2))
+        return sum(parts[1:], parts[0])
+
+
+def enlarged(cells: Tensor, size: tuple[int, int]) -> Stitch:
+    """Cells (Q, h, w) bilinearly at `size`."""
+    sides = zip(size, cells.shape[1:], strict=True)
+    return Stitch.of(cells[None, None], *(resize_matrix(*side).float() for side in sides))
 
 
 def _support(matrix: Tensor) -> slice:

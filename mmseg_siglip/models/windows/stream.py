@@ -12,8 +12,10 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from mmseg_siglip.models.backbones.planes import Dense, Planes
 from mmseg_siglip.models.backbones.trunk import View
 from mmseg_siglip.models.windows.grid import Windows
+from mmseg_siglip.models.windows.stitch import Cells
 
 T = TypeVar('T')
 
@@ -71,16 +73,19 @@ def in_batches(
             yield part
 
 
-def by_image(results: Iterator[Tensor], windows: Sequence[Windows]) -> Iterator[Tensor]:
-    """What a stream's batches (n, ...) became, image by image: (n_y, n_x, ...). There is exactly
+def by_image(results: Iterator[Dense], windows: Sequence[Windows]) -> Iterator[Cells]:
+    """What a stream's batches (n, ...) became, image by image, (n_y, n_x, ...). There is exactly
     one for each window."""
-    done: list[Tensor] = []
+    done: list[Tensor | Planes] = []
     for own in windows:
         while len(done) < len(own):
             batch = next(results, None)
             assert batch is not None, f'{len(own)} windows of an image have {len(done)} results'
             done.extend(batch)
-        found, done = torch.stack(done[: len(own)]), done[len(own) :]
-        yield found.unflatten(0, (len(own.rows), len(own.columns)))
+        found, done = done[: len(own)], done[len(own) :]
+        if isinstance(found[0], Tensor):
+            yield torch.stack(found).unflatten(0, (len(own.rows), len(own.columns)))
+        else:
+            yield [*zip(*[iter(found)] * len(own.columns), strict=True)]
     left = len(done) + sum(map(len, results))
     assert not left, f'{left} results belong to no window'

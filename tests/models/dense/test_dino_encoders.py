@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 from mmseg_siglip.models.backbones.block import attend
+from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.trunk import Surroundings, View, build_method, method_names
 from mmseg_siglip.models.segmentors.parts import build_backbone
 from mmseg_siglip.registry import DENSE_METHODS
@@ -51,7 +52,7 @@ def dense(encoder, method, batch):
     trunk = encoder.trunk(torch.stack(list(batch)), surroundings=known)
     found = encoder.features_of(trunk, encoder.method_for(method))
     if method.gives == 'cosines':
-        return found
+        return whole(found)
     return torch.cat([found, method.score(trunk.cosines(found), found, trunk)], dim=1)
 
 

@@ -3,13 +3,15 @@ import torch
 from contracts.dense_method import ENCODERS, DenseMethodContract
 from tiny_guides import tiny_guide
 from torch import nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate, normalize, pad
 
 from mmseg_siglip.models.backbones import SigLIPBackbone
-from mmseg_siglip.models.backbones.trunk import Trunk
+from mmseg_siglip.models.backbones.planes import whole
+from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk
 from mmseg_siglip.models.dense import ProxyCLIP, build_method
 from mmseg_siglip.models.dense import correlation as correlations
 from mmseg_siglip.models.dense.correlation import mean_cosine, proxy, share_values
+from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.models.segmentors.parts import build_backbone
 
 DINO, DINOV2 = tiny_guide(), tiny_guide('DINOv2Guide')
@@ -163,7 +165,62 @@ def test_sam_gives_its_own_grid(clip, siglip):
         assert dense.shape == (2, encoder.embed_dim, 8, 8) and dense.isfinite().all()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('size', [(32, 48), (29, 40), (33, 21)])
+def test_a_frame_is_filled_and_cut_off_again(clip, size):
+    """As published, with 12 for 56 where patches have 8 pixels, step by step."""
+    text = normalize(torch.randn(4, 48, generator=torch.Generator().manual_seed(1)), dim=1)
+    batch, method = images(*size), ProxyCLIP(DINO, frame=12)
+    more = [-side % 12 for side in size]
+    (top, left), (down, right) = (n // 2 for n in more), (n - n // 2 for n in more)
+    filled = pad(batch, (left, right, top, down))
+    features = DINO(clip.to_pixels(filled))
+    height, width = (side // 8 * 8 for side in filled.shape[-2:])
+    wanted = []
+    for image, guided in zip(filled, features, strict=True):
+        dense = normalize(naive(clip, image[:, :height, :width], guided), dim=0)
+        cosines = torch.einsum('qd,dhw->qhw', text, dense.float())
+        pixels = interpolate(cosines[None], size=filled.shape[-2:], mode='bilinear')[0]
+        wanted.append(pixels[:, top : top + size[0], left : left + size[1]])
+    known = Surroundings(text=lambda: text)
+    planes = method(clip.trunk(batch, surroundings=known))
+    found = whole(planes)
+    assert found.shape[-2:] == tuple(-(-side // 8) * 8 for side in size)
+    inside = found[..., : size[0], : size[1]]
+    torch.testing.assert_close(inside, torch.stack(wanted), atol=1e-4, rtol=1e-3)
+    border = inside[:, :, -1:].expand(-1, -1, found.shape[2] - size[0], -1)
+    assert torch.equal(found[:, :, size[0] :, : size[1]], border)
+    for first, last in ((0, 5), (size[0] - 2, found.shape[2]), (found.shape[2] - 1,) * 2):
+        last = max(last, first + 1)
+        torch.testing.assert_close(planes[0].rows(first, last), found[0, :, first:last])
+
+
+@torch.no_grad()
+def test_a_frame_in_a_segmentor(openai_file):
+    """Windows that fit get what they get without; others something of their own size."""
+    options = dict(templates='plain', logit_scale=20.0)
+    model = SCLIPSegmentor(
+        dict(pretrained=openai_file),
+        ['cat', 'sky, grass', 'road'],
+        attention=ProxyCLIP(DINO),
+        test_cfg=dict(crop_size=(24, 32), stride=(16, 24), return_logits=True),
+        **options,
+    ).eval()
+
+    def predict(image):
+        return model.predict([image])[0].seg_logits.data
+
+    plain = [predict(image) for image in (images(40, 56)[0], images(21, 30)[0])]
+    for frame, same in ((8, True), (20, False)):
+        model.attention = ProxyCLIP(DINO, frame=frame)
+        fits, other = (predict(image) for image in (images(40, 56)[0], images(21, 30)[0]))
+        assert torch.allclose(fits, plain[0], atol=1e-5) == same
+        assert other.shape == plain[1].shape and not torch.allclose(other, plain[1], atol=1e-5)
+
+
 def test_bad_input(clip):
+    with pytest.raises(ValueError, match='expected a frame of 1 or more pixels, found 0'):
+        ProxyCLIP(DINO, frame=0)
     with pytest.raises(ValueError, match='finite features of Painted, found NaN or infinity'):
         clip.dense(
             images(32, 32), attention=ProxyCLIP(Painted(torch.full((1, 4, 4, 4), torch.nan)))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from contracts.dense_method import ENCODERS, DenseMethodContract
 from torch.nn.functional import interpolate, normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
 from mmseg_siglip.models.backbones.trunk import Surroundings
@@ -119,6 +120,22 @@ def test_mask_has_nothing_for_prefixes_and_one_as_its_maximum():
     assert not mask[:, :, :2].any() and not mask[..., :2].any()
     torch.testing.assert_close(mask.amax((1, 2, 3)), torch.ones(2))
     torch.testing.assert_close(feedback(labels[1:], 2), mask[1:])
+
+
+def test_one_tensor_of_the_masks_size_is_held(monkeypatch):
+    monkeypatch.setattr('mmseg_siglip.models.dense.semantic_feedback.CHUNK_BYTES', 1)
+    made = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.untyped_storage().nbytes() >= 4 * 48**2:
+                made.append(out.untyped_storage().data_ptr())
+            return out
+
+    with Watch():
+        feedback(scene(6, 8)[None], 1)
+    assert len(set(made)) == 1
 
 
 def test_labels_of_patches_by_hand():

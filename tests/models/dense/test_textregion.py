@@ -7,9 +7,10 @@ from torch.nn.functional import interpolate, normalize
 from torch.testing import assert_close
 
 from mmseg_siglip.models.backbones import CLIPBackbone, SigLIPBackbone
+from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk, View
 from mmseg_siglip.models.dense import TextRegion
-from mmseg_siglip.models.dense.region_masks import paint
+from mmseg_siglip.models.dense.region_masks import RegionMasks
 from mmseg_siglip.models.dense.textregion import mask_weights, redundant
 from mmseg_siglip.models.segmentors.parts import build_backbone
 
@@ -56,7 +57,7 @@ def test_clip_equals_the_formula(openai_file, picture, text):
     """Two crops and the whole, values of the last attention, region by region."""
     clip, method = CLIPBackbone(openai_file), TextRegion(parity=True, threshold=0.1)
     regions = torch.stack([quarters(picture[0]) == label for label in (1, 2, 2, 4)])
-    found = method(trunk_of(clip, picture, regions, text))[0]
+    found = whole(method(trunk_of(clip, picture, regions, text)))[0]
 
     pixels = clip.to_pixels(picture)
     views = [pixels, pixels[..., :36], pixels[..., 36:]]
@@ -64,9 +65,9 @@ def test_clip_equals_the_formula(openai_file, picture, text):
     views = torch.cat([interpolate(view, **resize) for view in views]).clamp(0, 1)
     inner = clip.trunk(clip.from_pixels(views))
     v = inner.qkv(-1, inner.input(-1))[2][:, :, 1:].transpose(2, 3).flatten(1, 2)
-    whole, left, right = v.unflatten(2, (4, 4))
+    coarse, left, right = v.unflatten(2, (4, 4))
     values = torch.cat([left, right], dim=2)
-    values = values + interpolate(whole[None], size=(4, 8), mode='bilinear')[0]
+    values = values + interpolate(coarse[None], size=(4, 8), mode='bilinear')[0]
     values = values.flatten(1).T
     weights = interpolate(regions[None].float(), size=(4, 8), mode='bilinear')[0].flatten(1)
     gone = naive_redundant(normalize(values, dim=1), weights, 0.1)
@@ -85,7 +86,7 @@ def test_clip_equals_the_formula(openai_file, picture, text):
     wanted = torch.where(regions.any(0), wanted, dense)
     assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
-    mean = TextRegion(threshold=0.1)(trunk_of(clip, picture, regions, text))[0]
+    (mean,) = whole(TextRegion(threshold=0.1)(trunk_of(clip, picture, regions, text)))
     twice = regions[1]
     assert_close(mean[:, twice], found[:, twice] / 2)
     assert_close(mean[:, ~twice], found[:, ~twice])
@@ -101,7 +102,7 @@ def test_a_head_pools_the_whole_image_as_it_does(name, request):
     picture = encoder.from_pixels(encoder.to_pixels(picture))
     text = normalize(torch.randn(5, encoder.embed_dim), dim=1)
     trunk = trunk_of(encoder, picture, torch.ones(32, 32, dtype=torch.long), text)
-    found = TextRegion()(trunk)[0, :, 5, 5]
+    found = whole(TextRegion()(trunk))[0, :, 5, 5]
     assert_close(found, text @ normalize(encoder.encode_image(picture)[0], dim=0))
 
 
@@ -110,13 +111,14 @@ def test_siglip_in_parity_takes_the_mean_of_values(siglip_folder):
     encoder = SigLIPBackbone(siglip_folder)
     picture = encoder.from_pixels(encoder.to_pixels(torch.randn(1, 3, 32, 32)))
     regions, text = quarters(picture[0]), normalize(torch.randn(5, 32), dim=1)
-    found = TextRegion(parity=True, threshold=None)(trunk_of(encoder, picture, regions, text))[0]
+    method = TextRegion(parity=True, threshold=None)
+    (found,) = whole(method(trunk_of(encoder, picture, regions, text)))
     z = encoder.norm(encoder.trunk(picture).output(-1))[0] * 1.5
     head = encoder.model.vision_model.head.attention
     values = z @ head.in_proj_weight[-32:].T + head.in_proj_bias[-32:]
     assert not found[:, regions == 0].any()
     for label in (1, 2):
-        weight = mask_weights((regions == label)[None], (4, 4))[0]
+        weight = mask_weights(RegionMasks((regions == label)[None]), (4, 4))[0]
         vector = normalize(head.out_proj(values[weight > 0].mean(0)), dim=0)
         wanted = (text @ vector)[:, None].expand(-1, int((regions == label).sum()))
         assert_close(found[:, regions == label], wanted, atol=1e-5, rtol=1e-4)
@@ -131,7 +133,7 @@ def test_the_rest_is_filled_where_its_method_is_better_off(siglip_folder, fill):
     picture = encoder.from_pixels(encoder.to_pixels(torch.randn(1, 3, 32, 32)))
     text = normalize(torch.randn(5, 32), dim=1)
     trunk = trunk_of(encoder, picture, torch.zeros(32, 32, dtype=torch.long), text)
-    found = encoder.features_of(trunk, TextRegion(fill=fill))
+    found = whole(encoder.features_of(trunk, TextRegion(fill=fill)))
     dense = normalize(encoder.dense(picture, attention=fill), dim=1)
     wanted = torch.einsum('bdhw,qd->bqhw', dense, text)
     assert_close(found, interpolate(wanted, size=(32, 32), mode='bilinear'), atol=1e-5, rtol=1e-4)
@@ -148,14 +150,6 @@ def test_redundant_patches_by_hand():
     assert not redundant(units, weights[:1] * 0, 0.1).any()
 
 
-def test_painting():
-    masks = torch.tensor([[[1, 1, 0, 0]], [[0, 1, 1, 0]]], dtype=torch.bool)
-    scores, fill = torch.tensor([[1.0, 4], [3, 0]]), torch.tensor([[[9.0]], [[7.0]]])
-    assert paint(scores, masks, fill).tolist() == [[[1, 2, 3, 9]], [[4, 2, 0, 7]]]
-    assert paint(scores, masks, None, add=True).tolist() == [[[1, 4, 3, 0]], [[4, 4, 0, 0]]]
-    assert paint(scores[:0], masks[:0], fill).tolist() == [[[9] * 4], [[7] * 4]]
-
-
 @pytest.mark.parametrize('regions', ['none', 'one', 'one pixel', 'masks', 'no masks'])
 @torch.no_grad()
 def test_few_regions(openai_file, siglip_folder, picture, text, regions):
@@ -168,8 +162,28 @@ def test_few_regions(openai_file, siglip_folder, picture, text, regions):
         words = text[:1, : encoder.embed_dim]
         for options in (dict(), dict(parity=True), dict(threshold=5.0), dict(unit_values=True)):
             trunk = trunk_of(encoder, picture, kinds.get(regions, masks[:0]), words)
-            found = TextRegion(**options)(trunk)
+            found = whole(TextRegion(**options)(trunk))
             assert found.shape == (1, 1, *SIZE) and found.isfinite().all()
+
+
+@torch.no_grad()
+def test_masks_of_one_thing_are_one(openai_file, picture, text):
+    clip = CLIPBackbone(openai_file)
+    masks = torch.zeros(3, *SIZE, dtype=torch.bool)
+    masks[0, :30, :30] = masks[1, :28, 2:33] = masks[2, 20:, 40:] = True
+    found, wanted = (
+        whole(TextRegion(merge=merge)(trunk_of(clip, picture, regions, text)))
+        for merge, regions in ((True, masks), (False, torch.stack([masks[0] | masks[1], masks[2]])))
+    )
+    assert torch.equal(found, wanted)
+    apart = whole(TextRegion()(trunk_of(clip, picture, masks, text)))
+    assert not torch.allclose(found, apart, atol=1e-4)
+    labels = quarters(picture[0])
+    found, wanted = (
+        whole(TextRegion(merge=merge)(trunk_of(clip, picture, labels, text)))
+        for merge in (True, False)
+    )
+    assert torch.equal(found, wanted)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import torch
 from tiny_guides import GUIDES, tiny_guide
 from transformers import AutoConfig, SamModel
 
+from mmseg_siglip.models.adapters.dinov3 import PERIODS
 from mmseg_siglip.models.adapters.segment_anything import MARK as SAM_MARK
 from mmseg_siglip.models.adapters.timm_vit import MARK
 from mmseg_siglip.models.guides import build_guide, find_guide
@@ -35,6 +36,7 @@ def test_sam_and_encoders(tmp_path, siglip_folder, dino_folder):
     [
         ([MARK], 'DINOGuide'),
         ([MARK, 'blocks.0.ls1.gamma'], 'DINOv2Guide'),
+        ([MARK, 'blocks.0.ls1.gamma', PERIODS], 'DINOv3Guide'),
         ([SAM_MARK], 'SAMGuide'),
     ],
 )

@@ -7,9 +7,8 @@ from copy import deepcopy
 import pytest
 import torch
 from contracts.segmentor import SegmentorContract, images, sample
+from largest import Largest
 from torch.nn.functional import interpolate
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mmseg_siglip.models.sam import SAM3Adapter
 from mmseg_siglip.models.segmentors import OpenVocabularyTTAModel, SAM3Segmentor
@@ -196,20 +195,6 @@ def test_an_image_is_encoded_once_and_words_once(make, monkeypatch):
     model.set_vocabulary(['cat'])
     model.predict(images((40, 72)))
     assert seen[4:] == ['get_text_features', 'get_vision_features']
-
-
-class Largest(TorchDispatchMode):
-    """Numbers in the largest tensor that anything makes meanwhile."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for value in tree_leaves(out):
-            if isinstance(value, torch.Tensor):
-                size = value.untyped_storage().nbytes() // value.element_size()
-                self.numbers = max(self.numbers, size)
-        return out
 
 
 def largest(model, image, out):

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from contracts.dense_method import images
+from contracts.dense_method import images, quarters
+from largest import Largest
 from tiny_guides import tiny_guide
 from torch import nn
 from torch.nn.functional import normalize
@@ -172,6 +173,34 @@ def test_features_are_kept_for_what_says_that_it_asks(make):
     model.attention = 'cliptrase'
     with pytest.raises(ValueError, match="expected a method that gives features, .* 'cliptrase'"):
         model.predict(images((40, 56)))
+
+
+@pytest.mark.parametrize('name', ['cliptrase', 'textregion', 'mask_crop'])
+@pytest.mark.parametrize('overlap', [True, False])
+def test_scores_of_all_pixels_are_never_there_at_once(make, monkeypatch, name, overlap):
+    """Methods whose scores are those of pixels: labels by many words, and no (Q, H, W)."""
+    for module in ('labelling', 'dense.similarity', 'dense.region_masks', 'dense.textregion'):
+        monkeypatch.setattr(f'mmseg_siglip.models.{module}.CHUNK_BYTES', 2**16)
+    words = [f'thing {index}' for index in range(300)]
+    options = dict(eps=0.5, least=2) if name == 'cliptrase' else {}
+    attention = dict(type=name, **options)
+    model = make(attention=attention, test_cfg=dict(SLIDE, return_logits=False))
+    model.set_vocabulary(words)
+
+    def tiles(pixels):
+        labels = quarters(pixels)
+        return torch.stack([labels > 0, labels > 1, labels == 2]) if overlap else labels
+
+    model.proposer, (image,) = tiles, images((40, 56))
+    _ = model.text
+    with Largest() as spy:
+        (sample,) = model.predict([image])
+    assert spy.numbers < 300 * 40 * 56 / 6
+    model.test_cfg = dict(model.test_cfg, return_logits=True)
+    with Largest() as spy:
+        (logits,) = model.predict([image])
+    assert spy.numbers >= 300 * 40 * 56
+    assert torch.equal(logits.pred_sem_seg.data, sample.pred_sem_seg.data)
 
 
 class Watching(nn.Module):

@@ -3,10 +3,12 @@ import torch
 from oracles import slide
 from torch.nn.functional import grid_sample, interpolate
 
+from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.windows import stitch as sliding
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import (
     Stitch,
+    enlarged,
     resize_matrix,
     stitch_matrix,
     upsample_matrix,
@@ -94,6 +96,38 @@ def test_any_rows_alone_equal_the_whole(monkeypatch):
         monkeypatch.setattr(sliding, 'BLOCK', block)
         for first, last in [(0, 50), (10, 20), (49, 50)]:
             torch.testing.assert_close(stitch.rows(first, last), whole[:, first:last])
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_planes_on_demand_equal_those_at_hand(whole):
+    """Each window makes the rows that are asked for, and no others than its own."""
+    windows = Windows([0, 8, 16], [0, 8], (16, 16))
+    if whole:
+        windows = Windows([0], [0], (32, 24), whole=True)
+    cells = torch.randn(len(windows.rows), len(windows.columns), 3, 6, 5)
+    asked = []
+
+    def planes(one):
+        def rows(first, last):
+            assert 0 <= first < last <= 6
+            asked.append(last - first)
+            return one[:, first:last]
+
+        return Planes((6, 5), rows)
+
+    span = windows.size
+    expected = Stitch.over(cells, windows, span, (50, 70))
+    found = Stitch.over([[*map(planes, row)] for row in cells], windows, span, (50, 70))
+    for first, last in [(0, 50), (10, 20), (49, 50)]:
+        torch.testing.assert_close(found.rows(first, last), expected.rows(first, last))
+    assert max(asked[-len(windows.columns) :]) < 6
+
+
+@pytest.mark.parametrize('size', [(40, 72), (3, 200), (7, 7)])
+def test_enlarged(size):
+    cells = torch.randn(6, 5, 9)
+    expected = interpolate(cells[None], size=size, mode='bilinear')[0]
+    torch.testing.assert_close(enlarged(cells, size).rows(0, size[0]), expected, atol=1e-5, rtol=0)
 
 
 def test_mean_of_constants_is_constant():

@@ -77,6 +77,16 @@ def test_results_return_to_their_images(images, batch):
         assert found.tolist() == [[[i, y, x] for x in own.columns] for y in own.rows]
 
 
+def test_results_that_are_no_tensors_return_too(images):
+    windows = plans(images)
+    results = (
+        [(view.image, *view.box[:2]) for view in views]
+        for _, views in stream(images, windows, batch=2)
+    )
+    for i, (own, found) in enumerate(zip(windows, by_image(results, windows), strict=True)):
+        assert [*map(list, found)] == [[(i, y, x) for x in own.columns] for y in own.rows]
+
+
 @pytest.mark.parametrize(('more', 'message'), [(1, '1 results belong to no'), (-1, 'have 0 resul')])
 def test_no_result_is_left_over_and_none_is_missing(images, more, message):
     windows = plans(images)
