@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmseg_siglip.datasets.transforms.loading import read_bytes
+from mmseg_siglip.datasets.transforms.loading import path_in, read_bytes
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image
 from mmseg_siglip.registry import TRANSFORMS
 
@@ -49,7 +49,7 @@ class LoadColouredLabels(BaseTransform):
         self.max_pixels, self.backend_args = max_pixels, backend_args
 
     def transform(self, results: dict) -> dict:
-        path = results['seg_map_path']
+        path = path_in(results, 'seg_map_path', type(self).__name__)
         data = read_bytes(path, self.backend_args)
         picture = decode_image(data, path, max_pixels=self.max_pixels)[..., ::-1]
         expected = tuple(results.get('ori_shape', picture.shape[:2]))
