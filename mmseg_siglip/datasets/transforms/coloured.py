@@ -46,6 +46,7 @@ class LoadColouredLabels(BaseTransform):
         codes = [code(np.array(colour)) for colour in every]
         order = np.argsort(codes)
         self._codes, self._labels = np.array(codes)[order], np.array(labels, np.int32)[order]
+        self.ignore_index = ignore_index
         self.max_pixels, self.backend_args = max_pixels, backend_args
 
     def transform(self, results: dict) -> dict:
@@ -64,7 +65,7 @@ class LoadColouredLabels(BaseTransform):
         if strange.any():
             colour = picture[strange][0].tolist()
             raise ValueError(f'{path} holds the colour {colour}, which is no class')
-        results['gt_seg_map'] = self._labels[place]
+        results['gt_seg_map'], results['ignore_index'] = self._labels[place], self.ignore_index
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
 

@@ -102,9 +102,10 @@ class LoadImageFromFile(BaseTransform):
 class LoadAnnotations(BaseTransform):
     """Load ``results['seg_map_path']`` as a label map of any number of classes.
 
-    Adds ``gt_seg_map``, int32 (H, W), which MMSeg's resizing, cropping, flipping, padding and
-    rotation keep exact; ``PackSegInputs`` makes it int64. ``results['reduce_zero_label']`` and
-    ``results['label_map']`` act as in MMSegmentation, in this order.
+    Adds ``ignore_index`` and ``gt_seg_map``, int32 (H, W), which MMSeg's resizing, cropping,
+    flipping, padding and rotation keep exact; ``PackSegInputs`` makes it int64.
+    ``results['reduce_zero_label']`` and ``results['label_map']`` act as in MMSegmentation, in this
+    order.
 
     Args:
         ignore_index: Label of pixels that count nowhere, in the file and after loading. Must be
@@ -143,7 +144,7 @@ class LoadAnnotations(BaseTransform):
                 'with more than 255 classes set ignore_index=65535 in the pipeline and the metric; '
                 "a value that means none is named in FolderDataset's void_values"
             )
-        results['gt_seg_map'] = labels
+        results['gt_seg_map'], results['ignore_index'] = labels, self.ignore_index
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
 
