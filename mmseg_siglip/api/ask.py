@@ -24,6 +24,7 @@ from mmseg_siglip.api.results import Answer
 from mmseg_siglip.api.system import System
 from mmseg_siglip.io.image import ImageLike, read_image
 from mmseg_siglip.vlm.assemble import PretrainedVLM
+from mmseg_siglip.vlm.finite import RefuseNaN
 from mmseg_siglip.vlm.fusion import depth_statistics
 from mmseg_siglip.vlm.loader import load_pretrained_model, place
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, prompt_of
@@ -125,6 +126,7 @@ class VisionChat(System):
                 f'{length} of image and question and {max_new_tokens} of the answer'
             )
         tokenizer = self.vlm.tokenizer
+        names = [f'image {i + 1} of {len(images)}' for i in range(len(images))]
         streamer = None if on_text is None else _Pieces(tokenizer, on_text)
         generated = self.model.generate(
             **inputs,
@@ -134,6 +136,7 @@ class VisionChat(System):
             top_p=None,
             top_k=None,
             pad_token_id=tokenizer.pad_token_id,
+            logits_processor=[RefuseNaN(names)],
             streamer=streamer,
         )
         texts = tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)

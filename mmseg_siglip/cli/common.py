@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from mmseg_siglip.cli.overrides import Overrides
 from mmseg_siglip.lazy import resolve
 
 TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
@@ -76,16 +77,6 @@ def positive(text: str) -> float:
     return number
 
 
-class Overrides(argparse.Action):
-    """MMEngine's ``DictAction``, imported when it is used."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        from mmengine.config import DictAction
-
-        action = DictAction(self.option_strings, self.dest, nargs=self.nargs)
-        action(parser, namespace, values, option_string)
-
-
 def add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('images', nargs='+', type=Path, help='images, or folders of images')
 
@@ -135,7 +126,8 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         action=Overrides,
         metavar='KEY=VALUE',
-        help='override settings of the config, such as model.attention=naclip',
+        help='override settings of the config, such as model.attention=naclip, '
+        'a.b=[1,2] or "a.pipeline.1=dict(type=Resize,scale=(8,8))"',
     )
 
 

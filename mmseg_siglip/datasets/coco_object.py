@@ -2,13 +2,14 @@
 
 from mmseg.datasets import BaseSegDataset, COCOStuffDataset
 
+from mmseg_siglip.datasets.paired_files import PairedFiles
 from mmseg_siglip.registry import DATASETS
 
 THINGS = 80
 
 
 @DATASETS.register_module()
-class COCOObjectDataset(BaseSegDataset):
+class COCOObjectDataset(PairedFiles, BaseSegDataset):
     """Background and 80 classes, labels written by ``tools/dataset_converters/coco_object.py``."""
 
     METAINFO = dict(

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
+from mmseg import datasets as mmseg
 
+from mmseg_siglip.datasets.listing import pair_files
+from mmseg_siglip.datasets.name_lists import check_files, named_pairs, numbered_lines
+from mmseg_siglip.datasets.paired_files import PairedFiles
 from mmseg_siglip.registry import DATASETS
 
 
@@ -36,8 +40,8 @@ class DepthDataset(BaseDataset):
         )
         super().__init__(metainfo=dict(classes=('depth',), palette=[[0, 0, 0]]), **kwargs)
 
-    def pair(self, image: Path, depth: Path) -> dict:
-        return dict(img_path=str(image), depth_map_path=str(depth), seg_fields=[], **self.fields)
+    def pair(self, image: str, depth: str) -> dict:
+        return dict(img_path=image, depth_map_path=depth, seg_fields=[], **self.fields)
 
 
 @DATASETS.register_module()
@@ -47,15 +51,16 @@ class RGBDDataset(DepthDataset):
     Args:
         data_root: Folder of both.
         data_prefix: ``img_path`` and ``depth_map_path``, folders under `data_root`.
-        img_suffix: How image names end.
+        img_suffix: How image names end; other kinds of images count as well.
         depth_map_suffix: What replaces it in the depth map's name.
         img_prefix: How image names begin.
         depth_map_prefix: What replaces it in the depth map's name.
         kwargs: See `DepthDataset` and MMEngine's `BaseDataset`; ``indices`` selects samples in the
-            order of their names.
+            order of their names. ``ann_file`` lists names of images, each on a line.
 
     Raises:
-        ValueError: There is no image, or one without a depth map.
+        ValueError: There is no image, one without a depth map, or a depth map without an image; see
+            `pair_files` and `named_pairs`.
     """
 
     def __init__(
@@ -70,8 +75,8 @@ class RGBDDataset(DepthDataset):
         depth_scale: float = 1000.0,
         **kwargs,
     ) -> None:
-        self.suffixes = img_suffix, depth_map_suffix
-        self.prefixes = img_prefix, depth_map_prefix
+        self.image = img_prefix, img_suffix
+        self.depth = depth_map_prefix, depth_map_suffix
         super().__init__(
             data_root=data_root,
             data_prefix=data_prefix or dict(img_path='', depth_map_path=''),
@@ -80,20 +85,22 @@ class RGBDDataset(DepthDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        folder, depths = (Path(self.data_prefix[key]) for key in ('img_path', 'depth_map_path'))
-        begin, end = self.prefixes[0], self.suffixes[0]
-        images = sorted(folder.rglob(f'{begin}*{end}')) if folder.is_dir() else []
-        if not images:
-            raise ValueError(f'{folder}: expected images named {begin}*{end}, found none')
-        pairs = []
-        for image in images:
-            stem = image.name[len(begin) : len(image.name) - len(end)]
-            name = f'{self.prefixes[1]}{stem}{self.suffixes[1]}'
-            depth = depths / image.relative_to(folder).with_name(name)
-            if not depth.is_file():
-                raise ValueError(f'{image}: expected its depth map {depth}, found no such file')
-            pairs.append(self.pair(image, depth))
-        return pairs
+        folder, depths = (self.data_prefix[key] for key in ('img_path', 'depth_map_path'))
+        if self.ann_file:
+            pairs = named_pairs(self.ann_file, folder, self.image, depths, self.depth)
+        else:
+            pairs = pair_files(folder, self.image, depths, self.depth)
+        return [self.pair(image, depth) for image, depth in pairs]
+
+
+@DATASETS.register_module()
+class NYUDataset(PairedFiles, mmseg.NYUDataset):
+    """MMSegmentation's NYU, with `ann_file` heeded and without its numbers of kinds of rooms."""
+
+    TRUTH = 'depth_map_path'
+
+    def sample(self, image: str, truth: str | None) -> dict:
+        return dict(img_path=image, depth_map_path=truth, seg_fields=[])
 
 
 @DATASETS.register_module()
@@ -111,7 +118,8 @@ class KITTIDepthDataset(DepthDataset):
         kwargs: See `DepthDataset` and MMEngine's `BaseDataset`.
 
     Raises:
-        ValueError: A line has another form, or no image has a depth map.
+        ValueError: A line has another form, names a file that is not there, or no image has a
+            depth map.
     """
 
     def __init__(
@@ -134,21 +142,17 @@ class KITTIDepthDataset(DepthDataset):
     def load_data_list(self) -> list[dict]:
         folder, depths = (Path(self.data_prefix[key]) for key in ('img_path', 'depth_map_path'))
         pairs = []
-        try:
-            lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
-        except OSError as error:
-            raise ValueError(f'{self.ann_file} cannot be read: {error.strerror}') from None
-        for number, line in enumerate(lines, start=1):
+        for number, line in numbered_lines(self.ann_file):
             parts = line.split()
-            if not parts:
-                continue
             if len(parts) not in (2, 3):
                 raise ValueError(
                     f'{self.ann_file}, line {number}: expected "image depth focal-length", '
                     f'found {line!r}'
                 )
             if parts[1] != 'None':
-                pairs.append(self.pair(folder / parts[0], depths / parts[1]))
+                pairs.append(self.pair(str(folder / parts[0]), str(depths / parts[1])))
         if not pairs:
             raise ValueError(f'{self.ann_file}: expected images with depth maps, found none')
+        check_files((pair['img_path'] for pair in pairs), 'images', self.ann_file)
+        check_files((pair['depth_map_path'] for pair in pairs), 'depth maps', self.ann_file)
         return pairs

@@ -7,18 +7,20 @@ from pathlib import Path
 
 from mmseg.datasets import BaseSegDataset
 
+from mmseg_siglip.datasets.paired_files import PairedFiles
 from mmseg_siglip.registry import DATASETS
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 @DATASETS.register_module()
-class FolderDataset(BaseSegDataset):
+class FolderDataset(PairedFiles, BaseSegDataset):
     """MMSeg's base dataset with the classes of a vocabulary.
 
     Args:
         vocabulary: What ``Vocabulary.load`` takes; the class names are its names.
         label_values: The label files' value for each class; 0 to C - 1 if not given.
         void_values: Further values of the files, whose pixels are ignored.
+        kwargs: See `PairedFiles` and MMSeg's ``BaseSegDataset``.
 
     Raises:
         ValueError: If the values are not one for each class, all different, or ``ignore_index``

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from logging import WARNING
 from pathlib import Path
 
+from mmengine.logging import print_log
+
 from mmseg_siglip.datasets.folder import FolderDataset
+from mmseg_siglip.datasets.listing import first_few, pair_files, stem_of
+from mmseg_siglip.datasets.name_lists import check_files, read_names
 from mmseg_siglip.registry import DATASETS
 
 
@@ -19,40 +25,58 @@ class GroupedFolderDataset(FolderDataset):
         image_folder: Name of the folder of images in each group.
         label_folder: Name of the folder of label maps.
         kwargs: Those of `FolderDataset`. ``ann_file`` lists names of images, each on a line, of any
-            group; a name that has none is left out, as in OpenEarthMap without xBD.
+            group, without blanks around them. A name that no group has is left out, as in
+            OpenEarthMap without xBD; the log counts these.
 
     Raises:
-        ValueError: Nothing is found.
+        ValueError: Nothing is found, or an image or a label map has no counterpart.
     """
 
     def __init__(self, *, image_folder: str, label_folder: str, **kwargs) -> None:
         self.image_folder, self.label_folder = image_folder, label_folder
         super().__init__(**kwargs)
 
-    def load_data_list(self) -> list[dict]:
-        root = Path(self.data_prefix.get('img_path') or self.data_root)
-        wanted = None
-        if self.ann_file:
-            wanted = set(Path(self.ann_file).read_text(encoding='utf-8').split())
-        samples = [
-            self.sample(path)
-            for path in sorted(root.glob(f'*/{self.image_folder}/*{self.img_suffix}'))
-            if wanted is None or path.name in wanted
-        ]
-        if not samples:
-            among = f' that {self.ann_file} lists' if self.ann_file else ''
+    def pairs(self) -> list[tuple[str, str | None]]:
+        root = self.data_prefix.get('img_path') or self.data_root
+        groups = sorted(Path(root).glob(f'*/{self.image_folder}'))
+        image, truth = ('', self.img_suffix), ('', self.seg_map_suffix)
+        if not groups:
             raise ValueError(
-                f'{root}: expected images <group>/{self.image_folder}/*{self.img_suffix}{among}, '
+                f'{root}: expected images <group>/{self.image_folder}/*{self.img_suffix}, '
                 'found none'
             )
-        return samples
+        if self.ann_file:
+            return self._listed(groups)
+        return [
+            pair
+            for folder in groups
+            for pair in pair_files(str(folder), image, str(self._labels(folder)), truth)
+        ]
 
-    def sample(self, image: Path) -> dict:
-        label = image.name.removesuffix(self.img_suffix) + self.seg_map_suffix
-        return dict(
-            img_path=str(image),
-            seg_map_path=str(image.parents[1] / self.label_folder / label),
-            label_map=self.label_map,
-            reduce_zero_label=self.reduce_zero_label,
-            seg_fields=[],
-        )
+    def _labels(self, folder: Path) -> Path:
+        return folder.parent / self.label_folder
+
+    def _listed(self, groups: list[Path]) -> list[tuple[str, str]]:
+        image = ('', self.img_suffix)
+        wanted = {stem_of(n, image, any_kind=True) or n for n in read_names(self.ann_file)}
+        pairs, seen = [], set()
+        for folder in groups:
+            for path, _ in pair_files(str(folder), image):
+                stem = stem_of(os.path.relpath(path, folder), image, any_kind=True)
+                if stem in wanted:
+                    seen.add(stem)
+                    pairs.append((path, f'{self._labels(folder) / stem}{self.seg_map_suffix}'))
+        if not pairs:
+            raise ValueError(
+                f'{groups[0].parents[1]}: expected images <group>/{self.image_folder}/'
+                f'*{self.img_suffix} that {self.ann_file} lists, found none'
+            )
+        if seen < wanted:
+            print_log(
+                f'{self.ann_file}: {len(wanted - seen)} of {len(wanted)} names are of no image '
+                f'here and left out: {first_few(sorted(wanted - seen))}',
+                'current',
+                WARNING,
+            )
+        check_files((label for _, label in pairs), 'label maps', self.ann_file)
+        return pairs

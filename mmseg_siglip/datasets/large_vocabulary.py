@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from mmseg.datasets import BaseSegDataset
 
+from mmseg_siglip.datasets.paired_files import PairedFiles
 from mmseg_siglip.registry import DATASETS
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 IGNORE = 65535
 
 
-class LargeVocabularyDataset(BaseSegDataset):
+class LargeVocabularyDataset(PairedFiles, BaseSegDataset):
     """Labels 0 to C - 1 in 16-bit images, 65535 where nothing is annotated."""
 
     def __init__(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset
 
+from mmseg_siglip.datasets.name_lists import check_files, numbered_lines
 from mmseg_siglip.datasets.referring_masks import MaskSource
 from mmseg_siglip.datasets.refs_file import load_json
 from mmseg_siglip.registry import DATASETS
@@ -76,7 +77,7 @@ class AnnotatedPhraseDataset(PhraseDataset):
         """One entry for each image, in the order of first mention.
 
         Raises:
-            ValueError: There is no phrase at all.
+            ValueError: There is no phrase at all, or an image or a mask is not there.
         """
         images: dict[str, dict] = {}
         for path, phrases, source in self.records():
@@ -86,8 +87,12 @@ class AnnotatedPhraseDataset(PhraseDataset):
             entry['text'] += phrases
             entry['targets'] += [len(entry['mask_sources'])] * len(phrases)
             entry['mask_sources'].append(source)
+        where = self.ann_file or type(self).__name__
         if not images:
-            raise ValueError(f'{self.ann_file or type(self).__name__}: found no phrase')
+            raise ValueError(f'{where}: found no phrase')
+        sources = [source for entry in images.values() for source in entry['mask_sources']]
+        check_files(images, 'images', where)
+        check_files((s['file'] for s in sources if s and 'file' in s), 'masks', where)
         return list(images.values())
 
     @abstractmethod
@@ -151,14 +156,9 @@ class ReferringDataset(AnnotatedPhraseDataset):
                 raise ValueError(f'{self.ann_file}: expected a list of objects')
             yield from ((f'{self.ann_file}, entry {i}', e) for i, e in enumerate(entries))
             return
-        try:
-            text = Path(self.ann_file).read_text(encoding='utf-8')
-        except OSError as error:
-            raise ValueError(f'{self.ann_file} cannot be read: {error.strerror}') from None
-        for number, line in enumerate(text.split('\n'), start=1):
-            if line.strip():
-                where = f'{self.ann_file}, line {number}'
-                try:
-                    yield where, json.loads(line)
-                except ValueError as error:
-                    raise ValueError(f'{where} is not JSON: {error}') from None
+        for number, line in numbered_lines(self.ann_file):
+            where = f'{self.ann_file}, line {number}'
+            try:
+                yield where, json.loads(line)
+            except ValueError as error:
+                raise ValueError(f'{where} is not JSON: {error}') from None

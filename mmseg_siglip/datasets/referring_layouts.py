@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmseg_siglip.datasets.name_lists import numbered_lines
 from mmseg_siglip.datasets.referring import AnnotatedPhraseDataset, Record
 from mmseg_siglip.datasets.referring_masks import MaskSource
 from mmseg_siglip.datasets.refs_file import load_json, load_refs
@@ -118,14 +119,8 @@ class PhraseListDataset(AnnotatedPhraseDataset):
 
     def records(self) -> Iterator[Record]:
         images, masks = (Path(self.data_prefix[key]) for key in ('img_path', 'mask_path'))
-        try:
-            lines = Path(self.ann_file).read_text(encoding='utf-8').split('\n')
-        except OSError as error:
-            raise ValueError(f'{self.ann_file} cannot be read: {error.strerror}') from None
-        for number, line in enumerate(lines, start=1):
-            name, _, phrase = line.strip().partition(' ')
-            if not name:
-                continue
+        for number, line in numbered_lines(self.ann_file):
+            name, _, phrase = line.partition(' ')
             where = f'{self.ann_file}, line {number}'
             file = f'{name}{self.suffix}'
             source = dict(file=str(masks / file), above=self.mask_above)

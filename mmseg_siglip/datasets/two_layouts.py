@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmseg_siglip.datasets.paired_files import PairedFiles
+
 LAYOUTS = ('mmsegmentation', 'detectron2')
 PREPARED = 'annotations_detectron2'
 
 
-class TwoLayouts:
-    """For a dataset of MMSeg's: a choice between two forms of its labels.
+class TwoLayouts(PairedFiles):
+    """For a dataset of MMSeg's: a choice between two forms of its labels, see `PairedFiles`, too.
 
     Args:
         layout: ``mmsegmentation`` or ``detectron2``; see above.

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
+from torch import Tensor
 
+from mmseg_siglip.evaluation.label_maps import label_maps, warn_of_a_class_ignored
 from mmseg_siglip.registry import METRICS
 
 
@@ -68,28 +70,28 @@ class BoundaryIoUMetric(BaseMetric):
         """Count each sample's ``pred_sem_seg`` against ``gt_sem_seg``, both (1, H, W).
 
         Raises:
-            ValueError: They differ in size.
+            ValueError: See `label_maps`.
         """
         classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
-            maps = (sample[key]['data'].squeeze(0) for key in ('pred_sem_seg', 'gt_sem_seg'))
-            prediction, truth = (labels.cpu().numpy().astype(np.int64) for labels in maps)
-            if prediction.shape != truth.shape:
-                raise ValueError(
-                    f'{sample.get("img_path", "a sample")}: expected a prediction of the truth '
-                    f'size {truth.shape}, found {prediction.shape}'
-                )
+            maps = label_maps(sample, classes, self.ignore_index)
+            prediction, truth = (labels.cpu().numpy() for labels in maps)
+            counted = truth[truth != self.ignore_index]
+            labelled = torch.from_numpy(np.bincount(counted, minlength=classes))
+            ignored = torch.tensor(truth.size - counted.size)
             distance = max(1, round(self.dilation_ratio * float(np.hypot(*truth.shape))))
             counts = boundary_counts(prediction, truth, classes, distance, self.ignore_index)
-            self.results.append(torch.from_numpy(counts))
+            self.results.append((torch.from_numpy(counts), labelled, ignored))
 
-    def compute_metrics(self, results: list[torch.Tensor]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
         """The mean over classes.
 
         Raises:
             ValueError: No class has a boundary.
         """
-        intersection, union = torch.stack(results).sum(0).T
+        counts, labelled, ignored = map(torch.stack, zip(*results, strict=True))
+        warn_of_a_class_ignored(labelled, ignored, self.dataset_meta['classes'], self.ignore_index)
+        intersection, union = counts.sum(0).T
         seen = union > 0
         if not seen.any():
             raise ValueError('BoundaryIoUMetric: expected a class with a boundary, found none')

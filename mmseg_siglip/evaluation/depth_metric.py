@@ -22,6 +22,7 @@ from mmseg_siglip.evaluation.depth_scores import (
     crop_mask,
     depth_scores,
 )
+from mmseg_siglip.evaluation.label_maps import refuse_nan, truth_of
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
@@ -32,8 +33,8 @@ LARGEST = 65535  # of 16 bits
 class DepthMetric(BaseMetric):
     """The scores of `depth_scores` on samples' ``pred_depth_map`` against ``gt_depth_map``.
 
-    MMSeg's metric of this name keeps every pixel in memory, lets a prediction of 0 or infinity
-    spoil the mean, and knows one crop; of an image only its scores are kept here.
+    MMSeg's metric of this name keeps every pixel in memory, lets a prediction of 0 spoil the mean,
+    and knows one crop; of an image only its scores are kept here. NaN or infinity is refused.
 
     Args:
         depth_metrics: Names to report; all if not given.
@@ -102,13 +103,15 @@ class DepthMetric(BaseMetric):
         """Score each sample.
 
         Raises:
-            ValueError: Its truth has another size or no valid pixel.
+            ValueError: Its prediction holds NaN or infinity; its truth has another size or no valid
+                pixel.
         """
         for sample in data_samples:
             name = sample.get('img_path', 'a sample')
             prediction = sample['pred_depth_map']['data'].detach().squeeze(0).cpu()
+            refuse_nan(prediction, name)
             if not self.format_only:
-                truth = sample['gt_depth_map']['data'].squeeze(0).cpu()
+                truth = truth_of(sample, 'gt_depth_map', 'LoadDepthAnnotation').squeeze(0).cpu()
                 kind = sample.get('depth_kind', 'depth')
                 self.results.append(self.score(prediction, truth, name=name, kind=kind))
             if self.output_dir is not None:
@@ -117,7 +120,12 @@ class DepthMetric(BaseMetric):
     def score(
         self, prediction: Tensor, truth: Tensor, *, name: str, kind: str = 'depth'
     ) -> dict[str, float]:
-        """The scores of one image from maps (H, W)."""
+        """The scores of one image from maps (H, W).
+
+        Raises:
+            ValueError: See `process` and `aligned`.
+        """
+        refuse_nan(prediction, name)
         if prediction.shape != truth.shape:
             raise ValueError(
                 f'{name}: expected a prediction of the truth size {tuple(truth.shape)}, '
@@ -133,7 +141,10 @@ class DepthMetric(BaseMetric):
             )
         prediction, truth = prediction[mask].double(), truth[mask].double()
         bounds = dict(min_depth=self.min_depth, max_depth=self.max_depth)
-        prediction = aligned(prediction, truth, how=self.align, kind=kind, **bounds)
+        try:
+            prediction = aligned(prediction, truth, how=self.align, kind=kind, **bounds)
+        except ValueError as error:
+            raise ValueError(f'{name}: {error}') from None
         return depth_scores(clamp(prediction, **bounds), truth)
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
@@ -145,5 +156,5 @@ class DepthMetric(BaseMetric):
     image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
 
     def _save(self, prediction: Tensor, stem: str) -> None:
-        units = torch.nan_to_num(prediction * self.units_per_metre).round().clamp(0, LARGEST)
+        units = (prediction * self.units_per_metre).round().clamp(0, LARGEST)
         Image.fromarray(units.numpy().astype(np.uint16)).save(self.output_dir / f'{stem}.png')

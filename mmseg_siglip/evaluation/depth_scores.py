@@ -54,8 +54,7 @@ def crop_mask(size: tuple[int, int], crop: str | None) -> Tensor:
 
 
 def clamp(prediction: Tensor, min_depth: float, max_depth: float) -> Tensor:
-    """Into [min_depth, max_depth]; NaN becomes the nearest, infinity the farthest."""
-    prediction = torch.nan_to_num(prediction, nan=min_depth, posinf=max_depth, neginf=min_depth)
+    """Into [min_depth, max_depth], infinity as well; NaN stays."""
     return prediction.clamp(min_depth, max_depth)
 
 
@@ -75,7 +74,8 @@ def aligned(
         max_depth: Likewise.
 
     Raises:
-        ValueError: Inverse depth is to be compared without fitting.
+        ValueError: Inverse depth is to be compared without fitting, or no factor fits since the
+            median of the prediction is not above 0.
     """
     if how == 'none':
         if kind == 'inverse':
@@ -86,7 +86,13 @@ def aligned(
     if how == 'median':
         tiny = torch.finfo(prediction.dtype).tiny
         depth = prediction if kind == 'depth' else 1 / prediction.clamp(min=tiny)
-        return depth * (truth.median() / depth.median())
+        middle = depth.median()
+        if not middle > 0:
+            raise ValueError(
+                "align='median': expected a prediction whose median is above 0, "
+                f'found {float(middle):.4g}'
+            )
+        return depth * (truth.median() / middle)
     inverse = prediction if kind == 'inverse' else 1 / prediction.clamp(min=min_depth)
     target = 1 / truth
     centred = inverse - inverse.mean()

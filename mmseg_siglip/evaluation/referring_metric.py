@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
+from mmseg_siglip.evaluation.label_maps import refuse_nan_labels, truth_of
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
@@ -96,10 +97,11 @@ class RefSegMetric(BaseMetric):
                 phrase all of whose pixels are ignored.
         """
         for sample in data_samples:
+            refuse_nan_labels(sample)
             name = sample.get('img_path', 'a sample')
             prediction = sample['pred_sem_seg']['data']
             if not self.format_only:
-                truth = sample['gt_sem_seg']['data']
+                truth = truth_of(sample, 'gt_sem_seg', 'LoadReferringMasks')
                 self.results.append(count_pixels(prediction, truth, name=name, side=self.side))
             if self.output_dir is not None:
                 self._save(prediction, sample, self.image_names(name))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.evaluator import BaseMetric
 
+from mmseg_siglip.evaluation.label_maps import truth_of
 from mmseg_siglip.registry import METRICS
 
 
@@ -27,9 +28,10 @@ class ZeroShotAccuracy(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Samples carry ``pred_label`` and ``gt_sem_seg``, data (1, H, W)."""
         for sample in data_samples:
-            label = sample['gt_sem_seg']['data']
+            classes = len(self.dataset_meta['classes'])
+            label = truth_of(sample, 'gt_sem_seg', 'LoadAnnotations')
             share = (label == sample['pred_label']).float().mean().item()
-            present = len(torch.unique(label)) / len(self.dataset_meta['classes'])
+            present = len(torch.unique(label[(0 <= label) & (label < classes)])) / classes
             self.results.append((share >= self.least_share, present))
 
     def compute_metrics(self, results: list) -> dict[str, float]:

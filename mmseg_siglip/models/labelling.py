@@ -29,11 +29,13 @@ class Labels:
         labels: (H, W) int64 class indices.
         scores: (H, W) float32, the label's probability; None if not asked for.
         probabilities: (C, H, W) float32; None if not asked for.
+        finite: (), bool, whether all that the labels go by are numbers; else they mean nothing.
     """
 
     labels: Tensor
     scores: Tensor | None
     probabilities: Tensor | None
+    finite: Tensor | bool = True
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Labeller:
         """Label an output of `size` (H, W)."""
         chunks = self.chunks(size)
         removed = self._small(rows, chunks) if self.area_thd is not None else None
-        labels, scores, probabilities = [], [], []
+        labels, scores, probabilities, finite = [], [], [], True
         for chunk in chunks:
             logits = rows(*chunk) * self.logit_scale
             owner = torch.tensor(self.query_to_class, device=logits.device)
@@ -82,6 +84,7 @@ class Labeller:
             if removed is not None and removed.any():
                 kept = logits.masked_fill(removed[owner, None, None], -inf)
             best, query = kept.max(0)
+            finite = finite & best.isfinite().all()  # NaN anywhere is the highest
             label = owner[query]
             if self.prob_thd or return_scores:
                 score = 1 / (logits - best).exp_().sum(0)
@@ -97,6 +100,7 @@ class Labeller:
             torch.cat(labels),
             torch.cat(scores) if return_scores else None,
             torch.cat(probabilities, dim=1) if return_probabilities else None,
+            finite,
         )
 
     def of_probabilities(self, probabilities: Tensor) -> Tensor:
@@ -152,19 +156,21 @@ def label_views(
         cells: Numbers that `probabilities` holds for a word.
         return_probabilities: Whether all classes' probabilities are kept.
     """
-    looked = (logits > DROPPED).flatten(2).any(2).any(0).nonzero()[:, 0]
+    looked = (logits > DROPPED).logical_or_(logits.isnan()).flatten(2).any(2).any(0).nonzero()[:, 0]
     best = logits.new_full(size, -1.0)
     words = torch.zeros(size, dtype=torch.long, device=logits.device)
     everything = logits.new_zeros(logits.shape[1], *size) if return_probabilities else None
+    finite = True
     for chunk in looked.split(max(1, CHUNK_BYTES // (4 * cells))):
         values = probabilities(chunk)
         if everything is not None:
             everything[chunk] = values
         value, index = values.max(dim=0)
+        finite = finite & value.isfinite().all()
         better = value > best
         best = torch.where(better, value, best)
         words = torch.where(better, chunk[index], words)
     owner = torch.tensor(query_to_class, device=logits.device)
     if everything is not None:
         everything = merge_words(everything, query_to_class)
-    return Labels(owner[words], best, everything)
+    return Labels(owner[words], best, everything, finite)

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mmseg_siglip.precision import training_attention
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.assemble import build_llava, require_gradients
+from mmseg_siglip.vlm.finite import RefuseNaN
 from mmseg_siglip.vlm.fusion import depth_statistics
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, prompt_of
 
@@ -127,6 +128,7 @@ class LlavaTrainer(BaseModel):
             **self._visual(inputs, samples),
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
+            logits_processor=[RefuseNaN([s.get('img_path', 'the image') for s in samples])],
             pad_token_id=self.vlm.tokenizer.pad_token_id,
             eos_token_id=self.vlm.tokenizer.eos_token_id,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmseg_siglip.vlm import VisionChat
@@ -64,3 +65,11 @@ def test_bad_input(chat, pictures):
         chat(pictures, 'what?', on_text=print)
     with pytest.raises(ValueError, match='nowhere.jpg: no such image file'):
         chat('nowhere.jpg', 'what?')
+
+
+def test_an_answer_that_goes_by_what_is_no_number_is_refused(llava_folder, pictures):
+    chat = VisionChat.from_pretrained(llava_folder)
+    with torch.no_grad():
+        chat.model.lm_head.weight[3] = float('nan')
+    with pytest.raises(ValueError, match='^image 1 of 2: expected finite scores of words, found'):
+        chat(pictures, 'what?', max_new_tokens=4)

@@ -219,3 +219,15 @@ class SegmentorContract:
         sentence = r'small.png: expected at least one patch \(8x8 pixels\), found 7x40'
         with pytest.raises(ValueError, match=sentence):
             build().predict(images((7, 40)), [named])
+
+    def test_an_image_whose_prediction_is_no_number_is_named(self, build, mode):
+        """Not all of it need be: one patch is enough."""
+        model = build(test_cfg=dict(WINDOWS, mode=mode))
+        batch = images((40, 72), (40, 40))
+        named = [sample((40, 72), img_path='a.png'), sample((40, 40), img_path='b.png')]
+        assert len(model.predict(batch, named)) == 2
+        batch[1][0, 0, 0] = float('nan')
+        sentence = r"^b\.png: expected a prediction of finite numbers, .* for precision='fp32'\?"
+        for options in ({}, dict(return_scores=True)):
+            with pytest.raises(ValueError, match=sentence):
+                model.predict(batch, named, **options)

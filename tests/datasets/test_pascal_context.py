@@ -5,6 +5,8 @@ from mmseg_siglip.datasets import PascalContext60Dataset
 
 def test_sixty_classes_and_zero_counts(tmp_path):
     (tmp_path / 'val.txt').write_text('2008_000002\n')
+    for suffix in ('jpg', 'png'):
+        (tmp_path / f'2008_000002.{suffix}').touch()
     dataset = PascalContext60Dataset(
         data_root=str(tmp_path),
         data_prefix=dict(img_path='.', seg_map_path='.'),

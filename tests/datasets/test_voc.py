@@ -15,6 +15,8 @@ def test_classes_are_voc_without_background():
 
 def test_zero_is_ignored(tmp_path):
     (tmp_path / 'val.txt').write_text('2007_000033\n')
+    for suffix in ('jpg', 'png'):
+        (tmp_path / f'2007_000033.{suffix}').touch()
     dataset = DATASETS.build(
         dict(
             type='PascalVOC20Dataset',

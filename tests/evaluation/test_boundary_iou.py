@@ -91,3 +91,15 @@ def test_refusals():
     with pytest.raises(ValueError, match='expected a class with a boundary, found none'):
         ignored = np.full((9, 9), 255)
         metric([np.zeros((9, 9), int)], [ignored])
+
+
+@pytest.mark.parametrize('key', ['pred_sem_seg', 'seg_logits'])
+def test_a_prediction_that_is_no_number_is_refused(key):
+    metric = BoundaryIoUMetric()
+    metric.dataset_meta = dict(classes=['a', 'b'])
+    data = torch.zeros(1, 4, 4)
+    given = dict.fromkeys(('pred_sem_seg', 'gt_sem_seg'), dict(data=data.long()))
+    bad = dict(data=data.index_fill(1, torch.tensor([2]), float('nan')))
+    metric.process({}, [given])
+    with pytest.raises(ValueError, match='a.jpg: expected a prediction of finite numbers'):
+        metric.process({}, [dict(given, img_path='a.jpg', **{key: bad})])

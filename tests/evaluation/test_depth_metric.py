@@ -43,12 +43,33 @@ def test_mean_over_images_of_valid_pixels_only():
         assert got[name] == pytest.approx(np.mean([scores[name] for scores in expected]))
 
 
-def test_one_broken_pixel_spoils_nothing():
+def test_depth_out_of_range_spoils_nothing():
     prediction, truth = maps()
-    prediction[0, :4] = torch.tensor([0.0, float('inf'), float('nan'), -1])
+    prediction[0, :3] = torch.tensor([0.0, 1e30, -1])
     metric = DepthMetric()
     metric.process({}, [sample(prediction, truth)])
     assert all(np.isfinite(value) for value in metric.compute_metrics(metric.results).values())
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+@pytest.mark.parametrize('align', ['none', 'median', 'lstsq'])
+def test_a_pixel_that_is_no_number_is_refused(tmp_path, align, value):
+    prediction, truth = maps()
+    prediction[0, 0] = value
+    truth[0, 0] = 0  # even where nothing is scored
+    sentence = 'x.jpg: expected a prediction of finite numbers, found NaN or infinity'
+    with pytest.raises(ValueError, match=sentence):
+        DepthMetric(align=align).score(prediction, truth, name='x.jpg')
+    metric = DepthMetric(align=align, format_only=True, output_dir=str(tmp_path / 'out'))
+    with pytest.raises(ValueError, match='found NaN or infinity'):
+        metric.process({}, [sample(prediction, truth)])
+    assert not list((tmp_path / 'out').iterdir())
+
+
+def test_a_median_that_no_factor_moves_is_refused():
+    prediction, truth = maps()
+    with pytest.raises(ValueError, match=r"x.jpg: align='median': .* above 0, found 0"):
+        DepthMetric(align='median').score(0 * prediction, truth, name='x.jpg')
 
 
 def test_only_scores_stay_in_memory():

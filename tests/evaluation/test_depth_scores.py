@@ -76,9 +76,10 @@ def test_crops_are_the_published_ones():
 
 
 def test_clamping():
-    values = torch.tensor([float('nan'), float('inf'), -float('inf'), 0.0, -2.0, 5.0, 99.0])
-    expected = torch.tensor([1e-3, 10, 1e-3, 1e-3, 1e-3, 5, 10])
+    values = torch.tensor([float('inf'), -float('inf'), 0.0, -2.0, 5.0, 99.0])
+    expected = torch.tensor([10, 1e-3, 1e-3, 1e-3, 5, 10])
     assert torch.equal(clamp(values, **BOUNDS), expected)
+    assert clamp(torch.tensor(float('nan')), **BOUNDS).isnan()
 
 
 @pytest.mark.parametrize('kind', ['depth', 'inverse'])

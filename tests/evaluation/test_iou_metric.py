@@ -164,3 +164,24 @@ def test_saved_predictions_do_not_wrap(
     metric.process({}, [sample(pred, reduce_zero_label=reduce_zero_label).to_dict()])
     assert metric.results == []
     assert np.asarray(Image.open(tmp_path / 'photo.png')).tolist() == [expected]
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+@pytest.mark.parametrize('key', ['pred_sem_seg', 'seg_logits'])
+def test_a_prediction_that_is_no_number_is_refused(key, value):
+    """Labels that are NaN, and labels of MMSegmentation's that go by NaN."""
+    given = sample(np.zeros((2, 2), int), np.zeros((2, 2), int))
+    data = torch.zeros(1 if key == 'pred_sem_seg' else 3, 2, 2)
+    given.set_data({key: PixelData(data=data.clone())})
+    assert score(IoUMetric(), [given], 2)['mIoU'] == 100
+    data[0, 1, 1] = value
+    given.set_data({key: PixelData(data=data)})
+    sentence = 'x/photo.jpg: expected a prediction of finite numbers, found NaN or infinity'
+    with pytest.raises(ValueError, match=sentence):
+        score(IoUMetric(), [given], 2)
+
+
+def test_an_image_of_more_pixels_than_float32_counts():
+    label = torch.zeros(1, 2**24 + 3, dtype=torch.uint8)
+    areas = IoUMetric.intersect_and_union(label, label, 2, 255)
+    assert [area[0].item() for area in areas] == [2**24 + 3] * 4

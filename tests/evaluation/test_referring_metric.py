@@ -261,3 +261,11 @@ def test_two_processes_give_the_scores_of_one():
     for process in processes:
         process.join()
     assert found[0] == found[1] == score(random_samples(count=5))
+
+
+@pytest.mark.parametrize('key', ['pred_sem_seg', 'seg_logits'])
+def test_a_prediction_that_is_no_number_is_refused(key):
+    given = sample(row(3), row(3))
+    bad = dict(data=torch.full((1, 1, 20), float('nan')))
+    with pytest.raises(ValueError, match='a.jpg: expected a prediction of finite numbers'):
+        RefSegMetric().process({}, [given | {key: bad}])

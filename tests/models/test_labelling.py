@@ -100,3 +100,23 @@ def test_labels_are_the_best_of_the_words_looked_at(monkeypatch, words_at_once):
     assert torch.equal(found.scores, chances[[0, 1, 2, 4]].amax(0))
     assert found.probabilities.shape == (4, 6, 7) and (found.probabilities[2] == 0).all()
     torch.testing.assert_close(found.probabilities[0], chances[:2].amax(0))
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+@pytest.mark.parametrize('chunk', [1, 2**30])
+def test_one_value_that_is_no_number_is_noticed(monkeypatch, chunk, value):
+    monkeypatch.setattr(labelling, 'CHUNK_BYTES', chunk)
+    cosines = torch.rand(9, 20, 30)
+    for area_thd in (None, 0.1):
+        labeller = Labeller(OWNER, 10.0, area_thd=area_thd, background_index=0)
+        assert labeller(rows_of(cosines), (20, 30)).finite
+    cosines[4, 7, 3] = value
+    assert not labeller(rows_of(cosines), (20, 30)).finite
+    logits = torch.zeros(2, 9, 4, 5)
+    for bad in (logits, logits.index_fill(1, torch.tensor([4]), DROPPED)):
+        found = label_views(lambda words: cosines[words], bad, (20, 30), OWNER, cells=1)
+        assert found.finite == (bad is not logits)
+    for logits in (torch.full((2, 9, 4, 5), float('nan')), torch.zeros(2, 9, 4, 5)):
+        logits[1, 4, 2, 2] = float('nan')
+        values = logits.mean(0)
+        assert not label_views(lambda w, v=values: v[w], logits, (4, 5), OWNER, cells=1).finite

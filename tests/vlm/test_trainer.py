@@ -185,3 +185,20 @@ def test_configs_train_test_and_export(repository, tmp_path, name):
     again = load_pretrained_model(tmp_path / 'llava').model
     for key, value in runner.model.llava.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
+
+
+def test_answers_that_go_by_what_is_no_number_are_refused(build):
+    trainer = build().eval()
+    images, talks = samples()
+    trainer(images, talks, mode='predict')
+    talks[1].set_metainfo(dict(img_path='b.png'))
+    embed = trainer._visual
+
+    def spoilt(*given):
+        found = embed(*given)
+        found['pixel_values'][1, 0, 0, 0] = float('nan')
+        return found
+
+    trainer._visual = spoilt
+    with pytest.raises(ValueError, match=r'^b\.png: expected finite scores of words, found NaN'):
+        trainer(images, talks, mode='predict')

@@ -3,6 +3,15 @@
 from mmseg_siglip.datasets.transforms.classes import SelectClasses
 from mmseg_siglip.datasets.transforms.coloured import LoadColouredLabels
 from mmseg_siglip.datasets.transforms.depth import KBCrop, LoadDepthAnnotation, LoadShapesDepth
+from mmseg_siglip.datasets.transforms.filling import (
+    GenerateEdge,
+    PadLabels,
+    RandomCrop,
+    RandomCutOut,
+    RandomMosaic,
+    RandomRotate,
+    RandomRotFlip,
+)
 from mmseg_siglip.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
 from mmseg_siglip.datasets.transforms.referring import (
     LoadReferringMasks,
@@ -15,6 +24,7 @@ from mmseg_siglip.datasets.transforms.regions import LoadShapesRegions
 from mmseg_siglip.datasets.transforms.regions_file import LoadRegions, PackSegInputs
 
 __all__ = [
+    'GenerateEdge',
     'KBCrop',
     'LoadAnnotations',
     'LoadColouredLabels',
@@ -26,8 +36,14 @@ __all__ = [
     'LoadShapesRegions',
     'PackReferringInputs',
     'PackSegInputs',
+    'PadLabels',
     'PadReferring',
+    'RandomCrop',
+    'RandomCutOut',
+    'RandomMosaic',
     'RandomReferringFlip',
+    'RandomRotFlip',
+    'RandomRotate',
     'ResizeReferring',
     'SelectClasses',
 ]

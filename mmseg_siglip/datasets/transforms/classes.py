@@ -24,7 +24,7 @@ class SelectClasses(BaseTransform):
         ignore_index: Label of pixels that count nowhere.
 
     Raises:
-        ValueError: `target` holds a name that `source` does not.
+        ValueError: `target` holds a name that `source` does not, or ``ignore_index`` is a class.
     """
 
     def __init__(
@@ -39,6 +39,11 @@ class SelectClasses(BaseTransform):
         if unknown:
             raise ValueError(
                 f'SelectClasses: {unknown[0]!r} is none of the {len(source)} classes of the source'
+            )
+        if 0 <= ignore_index < max(len(source), len(target)):
+            raise ValueError(
+                f'SelectClasses: ignore_index={ignore_index} is one of the classes; set it to '
+                '65535 here, in LoadAnnotations and in the metric'
             )
         self.ignore_index = ignore_index
         self.table = np.array(

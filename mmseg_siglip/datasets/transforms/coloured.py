@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmseg_siglip.datasets.transforms.loading import read_bytes
+from mmseg_siglip.datasets.transforms.loading import path_in, read_bytes
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image
 from mmseg_siglip.registry import TRANSFORMS
 
@@ -46,10 +46,11 @@ class LoadColouredLabels(BaseTransform):
         codes = [code(np.array(colour)) for colour in every]
         order = np.argsort(codes)
         self._codes, self._labels = np.array(codes)[order], np.array(labels, np.int32)[order]
+        self.ignore_index = ignore_index
         self.max_pixels, self.backend_args = max_pixels, backend_args
 
     def transform(self, results: dict) -> dict:
-        path = results['seg_map_path']
+        path = path_in(results, 'seg_map_path', type(self).__name__)
         data = read_bytes(path, self.backend_args)
         picture = decode_image(data, path, max_pixels=self.max_pixels)[..., ::-1]
         expected = tuple(results.get('ori_shape', picture.shape[:2]))
@@ -64,7 +65,7 @@ class LoadColouredLabels(BaseTransform):
         if strange.any():
             colour = picture[strange][0].tolist()
             raise ValueError(f'{path} holds the colour {colour}, which is no class')
-        results['gt_seg_map'] = self._labels[place]
+        results['gt_seg_map'], results['ignore_index'] = self._labels[place], self.ignore_index
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
 

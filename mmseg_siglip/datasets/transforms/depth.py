@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmseg_siglip.datasets.transforms.loading import read_bytes
+from mmseg_siglip.datasets.transforms.loading import path_in, read_bytes
 from mmseg_siglip.io.image import MAX_PIXELS, decode_depth
 from mmseg_siglip.registry import TRANSFORMS
 
@@ -52,7 +52,7 @@ class LoadDepthAnnotation(BaseTransform):
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
-        path = results['depth_map_path']
+        path = path_in(results, 'depth_map_path', type(self).__name__)
         defaults = dict(depth_rescale_factor=1.0, invalid_values=(), max_depth=float('inf'))
         option = {
             name: results.get(name, default) if self.given[name] is None else self.given[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
@@ -21,6 +23,20 @@ def read_bytes(path: str, backend_args: dict | None) -> bytes:
         return fileio.get(path, backend_args=backend_args)
     except OSError as error:
         raise ValueError(f'{path} cannot be read: {error.strerror or error}') from None
+
+
+def path_in(results: Mapping, key: str, loader: str) -> str:
+    """The path of an annotation.
+
+    Raises:
+        ValueError: The data set gives none.
+    """
+    if results.get(key) is None:
+        raise ValueError(
+            f'{loader}: expected {key} of {results.get("img_path", "an image")} from the data '
+            f'set, found none; set data_prefix.{key}, or leave {loader} out of the pipeline'
+        )
+    return results[key]
 
 
 @TRANSFORMS.register_module()
@@ -86,9 +102,10 @@ class LoadImageFromFile(BaseTransform):
 class LoadAnnotations(BaseTransform):
     """Load ``results['seg_map_path']`` as a label map of any number of classes.
 
-    Adds ``gt_seg_map``, int32 (H, W), which MMSeg's resizing, cropping, flipping, padding and
-    rotation keep exact; ``PackSegInputs`` makes it int64. ``results['reduce_zero_label']`` and
-    ``results['label_map']`` act as in MMSegmentation, in this order.
+    Adds ``ignore_index`` and ``gt_seg_map``, int32 (H, W), which MMSeg's resizing, cropping,
+    flipping, padding and rotation keep exact; ``PackSegInputs`` makes it int64.
+    ``results['reduce_zero_label']`` and ``results['label_map']`` act as in MMSegmentation, in this
+    order.
 
     Args:
         ignore_index: Label of pixels that count nowhere, in the file and after loading. Must be
@@ -112,7 +129,7 @@ class LoadAnnotations(BaseTransform):
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
-        path = results['seg_map_path']
+        path = path_in(results, 'seg_map_path', type(self).__name__)
         labels = decode_labels(
             read_bytes(path, self.backend_args), path, max_pixels=self.max_pixels
         )
@@ -124,9 +141,10 @@ class LoadAnnotations(BaseTransform):
         elif labels.max() > self.ignore_index >= 0:
             raise ValueError(
                 f'{path} holds label {labels.max()}, above ignore_index={self.ignore_index}; '
-                'with more than 255 classes set ignore_index=65535 in the pipeline and the metric'
+                'with more than 255 classes set ignore_index=65535 in the pipeline and the metric; '
+                "a value that means none is named in FolderDataset's void_values"
             )
-        results['gt_seg_map'] = labels
+        results['gt_seg_map'], results['ignore_index'] = labels, self.ignore_index
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
 
@@ -159,7 +177,8 @@ class LoadAnnotations(BaseTransform):
             raise ValueError(
                 f'{path} holds label {strange[0]}, which the dataset does not define: it has '
                 f'{len(label_map)} from {min(label_map)} to {max(label_map)}; are these '
-                'its labels, converted as its converter does?'
+                'its labels, converted as its converter does? A value that means none is named in '
+                'void_values, or is the ignore_index of dataset, pipeline and metric'
             )
         new = np.array([table[value] for value in found.tolist()], np.int32)
         return new[inverse].reshape(labels.shape)

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate, normalize
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.losses import SigmoidLoss
+from mmseg_siglip.models.segmentors.parts import check_finite
 from mmseg_siglip.precision import training_attention
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -139,6 +140,8 @@ class SigLIPPretrainer(BaseModel):
         dense = normalize(self.backbone.dense(inputs).float(), dim=1)
         cosines = torch.einsum('bdhw,qd->bqhw', dense, texts)
         cosines = interpolate(cosines, inputs.shape[-2:], mode='bilinear', align_corners=False)
+        finite = pooled.isfinite().all(1) & cosines.isfinite().flatten(1).all(1)
+        check_finite(finite, samples)
         for sample, scores, maps in zip(samples, pooled, cosines, strict=True):
             sample.set_data(
                 dict(

@@ -25,6 +25,7 @@ from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
 from mmseg_siglip.models.segmentors.parts import (
     build_backbone,
     build_preprocessor,
+    check_finite,
     check_precision,
     flipped_axes,
     places_by,
@@ -188,11 +189,13 @@ class SigLIPDepthEstimator(DepthEstimator):
             what it is: ``depth`` in metres, or ``inverse``, up to scale and shift.
 
         Raises:
-            ValueError: An image is smaller than one patch.
+            ValueError: An image is smaller than one patch, or its depth is no number.
         """
         samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
         for indices in places_by(image.shape for image in inputs).values():
             depths = self.inference(torch.stack([inputs[i] for i in indices]))
+            finite = depths.isfinite().flatten(1).all(1)
+            check_finite(finite, [samples[i] for i in indices], self.precision)
             for i, depth in zip(indices, depths, strict=True):
                 size = tuple(samples[i].metainfo.get('ori_shape', depth.shape[-2:])[:2])
                 if size != depth.shape[-2:]:

@@ -19,6 +19,7 @@ from mmseg_siglip.models.labelling import Labels
 from mmseg_siglip.models.segmentors.parts import (
     build_backbone,
     build_preprocessor,
+    check_finite,
     check_precision,
     flipped_axes,
 )
@@ -127,14 +128,14 @@ class OpenVocabularySegmentor(BaseSegmentor):
             all classes. Their ``num_classes`` lets a metric notice a dataset of another size.
 
         Raises:
-            ValueError: An image is smaller than one patch.
+            ValueError: An image is smaller than one patch, or what a label goes by is no number.
         """
         samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
         sizes = []
         for image, sample in zip(inputs, samples, strict=True):
             self.check_image(image, sample.metainfo.get('img_path', 'image'))
             sizes.append(tuple(sample.metainfo.get('ori_shape', image.shape[-2:])[:2]))
-        results = self.label(inputs, samples, sizes, return_scores=return_scores)
+        results, finite = self.label(inputs, samples, sizes, return_scores=return_scores), []
         for sample, found in zip(samples, results, strict=True):
             axes = flipped_axes(sample)
             fields = dict(pred_sem_seg=found.labels[None], seg_logits=found.probabilities)
@@ -144,6 +145,8 @@ class OpenVocabularySegmentor(BaseSegmentor):
                 if data is not None:
                     sample.set_data({name: PixelData(data=data.flip(axes))})
             sample.set_metainfo(dict(num_classes=len(self.vocabulary)))
+            finite.append(found.finite)
+        check_finite(finite, samples, self.precision)
         return samples
 
     @abstractmethod

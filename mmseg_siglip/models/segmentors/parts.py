@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
+from mmengine.structures import BaseDataElement
 from mmseg.structures import SegDataSample
-from torch import nn
+from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import build_encoder
@@ -114,6 +115,31 @@ def check_precision(precision: str) -> str:
     if precision not in PRECISIONS:
         raise ValueError(f'precision: expected one of {", ".join(PRECISIONS)}, found {precision!r}')
     return precision
+
+
+def check_finite(
+    finite: Sequence[Tensor | bool],
+    samples: Sequence[BaseDataElement],
+    precision: str | None = None,
+) -> None:
+    """Refuse predictions that go by what is no number.
+
+    Args:
+        finite: Whether each image's goes by numbers alone.
+        samples: Of the images; a path is named in the error.
+        precision: The number format that they were made in, if that is known.
+
+    Raises:
+        ValueError: One does not.
+    """
+    for good, sample in zip(finite, samples, strict=True):
+        if not good:
+            name = sample.metainfo.get('img_path', 'the image')
+            reason = f', or too large for precision={precision!r}' if precision else ''
+            raise ValueError(
+                f'{name}: expected a prediction of finite numbers, found NaN or infinity; are the '
+                f'weights damaged{reason}?'
+            )
 
 
 def flipped_axes(sample: SegDataSample) -> tuple[int, ...]:

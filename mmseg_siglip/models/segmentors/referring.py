@@ -21,7 +21,12 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
 from mmseg_siglip.models.sam.finetune import choose_sam_trainable
-from mmseg_siglip.models.segmentors.parts import build_backbone, check_precision, places_by
+from mmseg_siglip.models.segmentors.parts import (
+    build_backbone,
+    check_finite,
+    check_precision,
+    places_by,
+)
 from mmseg_siglip.models.segmentors.phrases import Phrases
 from mmseg_siglip.models.segmentors.referring_encoder import ReferringEncoder
 from mmseg_siglip.models.windows.test_cfg import check_test_cfg
@@ -245,7 +250,7 @@ class ReferringSegmentor(BaseSegmentor):
             is set ``seg_logits`` (P, H_o, W_o) float32, and ``scores``, P predicted IoUs.
 
         Raises:
-            ValueError: A sample has no phrase, or was mirrored.
+            ValueError: A sample has no phrase, or was mirrored; or its masks are no numbers.
         """
         samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
         texts = Phrases.of(samples).of_image
@@ -253,6 +258,8 @@ class ReferringSegmentor(BaseSegmentor):
             raise ValueError(f'flipped images are refused in prediction: {WHY_NO_FLIP}')
         with autocast(self.precision, self.encoder.mean.device):
             answers, features = self.answer(inputs, texts)
+        finite = [a.logits.isfinite().all() & a.iou.isfinite().all() for a in answers]
+        check_finite(finite, samples, self.precision)
         for i, sample in enumerate(samples):
             size = tuple(sample.metainfo.get('ori_shape', inputs[i].shape[-2:])[:2])
             placed = self.sam.to_image(answers[i].logits[None], features[i], size)[0]

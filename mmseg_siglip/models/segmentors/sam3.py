@@ -182,8 +182,10 @@ class SAM3Segmentor(OpenVocabularySegmentor):
         best, labels = image.new_full(size, -1.0), owner.new_zeros(size)
         kept = self.test_cfg['return_logits']
         everything = image.new_zeros(len(self.vocabulary), *size) if kept else None
+        finite = True
         for words, values in self.evidence(image, size):
             value, index = values.max(0)
+            finite = finite & value.isfinite().all()
             better = value > best
             best = torch.where(better, value, best)
             labels = torch.where(better, owner[words][index], labels)
@@ -191,7 +193,8 @@ class SAM3Segmentor(OpenVocabularySegmentor):
                 classes = owner[words][:, None, None].expand_as(values)
                 everything.scatter_reduce_(0, classes, values, 'amax')
         labels = self._doubt(best, labels)
-        return Labels(labels, best.clamp(max=1) if return_scores else None, everything)
+        scores = best.clamp(max=1) if return_scores else None
+        return Labels(labels, scores, everything, finite)
 
     def labels_of(self, probabilities: Tensor) -> Tensor:
         return self._doubt(*probabilities.max(dim=0))

@@ -32,3 +32,8 @@ def test_refusals():
         SelectClasses(source=['sky', 'cat'], target=['cat'])(
             dict(gt_seg_map=np.array([[7]]), seg_map_path='x.png')
         )
+    names = [f'c{i}' for i in range(300)]
+    with pytest.raises(ValueError, match='SelectClasses: ignore_index=255 is one of the classes'):
+        SelectClasses(source=names, target=names)
+    table = SelectClasses(source=names, target=names[:299], ignore_index=65535).table
+    assert table[[255, 299]].tolist() == [255, 65535]

@@ -5,7 +5,12 @@ import pytest
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmseg_siglip.datasets.transforms import LoadAnnotations, LoadImageFromFile
+from mmseg_siglip.datasets.transforms import (
+    LoadAnnotations,
+    LoadColouredLabels,
+    LoadDepthAnnotation,
+    LoadImageFromFile,
+)
 from mmseg_siglip.registry import TRANSFORMS
 
 RNG = np.random.default_rng(0)
@@ -192,3 +197,19 @@ def test_training_pipeline_moves_image_and_labels_together(files, tmp_path):
     bgr = results['img'].astype(int)
     assert inside.sum() == 48 * 48
     assert np.array_equal((bgr[..., 2] * 256 + bgr[..., 1])[inside], results['gt_seg_map'][inside])
+
+
+@pytest.mark.parametrize(
+    ('loader', 'key'),
+    [
+        (LoadAnnotations(), 'seg_map_path'),
+        (LoadColouredLabels(colours=[[0, 0, 0]]), 'seg_map_path'),
+        (LoadDepthAnnotation(), 'depth_map_path'),
+    ],
+)
+def test_an_annotation_that_the_data_set_lacks(loader, key):
+    name = type(loader).__name__
+    sentence = rf'{name}: expected {key} of a.jpg .* set data_prefix.{key}, or leave {name} out'
+    for results in (dict(img_path='a.jpg'), {'img_path': 'a.jpg', key: None}):
+        with pytest.raises(ValueError, match=sentence):
+            loader.transform(results)

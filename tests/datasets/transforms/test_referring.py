@@ -119,6 +119,9 @@ def test_packing():
 
 def test_what_would_leave_masks_or_words_behind_is_noticed():
     pack = build(type='PackReferringInputs')
+    for rotate in (dict(auto_bound=True), {}):  # the latter keeps the size
+        with pytest.raises(ValueError, match='and leave its gt_ref_masks, text behind'):
+            build(type='RandomRotate', prob=1.0, degree=(90, 90), **rotate)(sample())
     with pytest.raises(ValueError, match='use RandomReferringFlip instead of RandomFlip'):
         pack(build(type='RandomFlip', prob=1.0, direction='horizontal')(sample()))
     resize = build(type='Resize', scale=(18, 12), keep_ratio=True)
@@ -126,7 +129,6 @@ def test_what_would_leave_masks_or_words_behind_is_noticed():
         build(type='RandomCrop', crop_size=(4, 4)),
         build(type='Pad', size_divisor=8),
         build(type='Pad', size=(19, 13)),
-        build(type='RandomRotate', prob=1.0, degree=(90, 90), auto_bound=True),
     ):
         for data in (sample(), resize(sample())):
             with pytest.raises(ValueError, match=r'expected 2 masks .* left them behind'):

@@ -296,3 +296,15 @@ def test_the_encoder_is_recognised_by_its_contents(siglip_folder, openai_file):
     assert type(random.backbone).__name__ == 'SigLIPBackbone'
     with pytest.raises(ValueError, match='backbone: expected type or pretrained, found neither'):
         SigLIPDepthEstimator({}, HEAD)
+
+
+@pytest.mark.parametrize('mode', ['whole', 'slide'])
+def test_an_image_whose_depth_is_no_number_is_named(build, mode):
+    model = build(test_cfg=dict(mode=mode))
+    images = [torch.randn(3, *size) for size in ((32, 32), (40, 24), (32, 32))]
+    named = [sample(img_path=f'{name}.png') for name in 'abc']
+    images[2][0, 5, 5] = float('nan')
+    with pytest.raises(ValueError, match=r'^c\.png: expected a prediction of finite numbers'):
+        model.predict(images, named)
+    with pytest.raises(ValueError, match='^the image: expected a prediction of finite numbers'):
+        model.predict(images[2:])

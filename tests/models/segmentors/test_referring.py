@@ -331,3 +331,14 @@ def test_windows_and_mirrors_are_refused_with_the_reason(siglip_folder):
 def test_refusals(siglip_folder, options, message):
     with pytest.raises(ValueError, match=message):
         build(siglip_folder, **options)
+
+
+def test_an_image_whose_masks_are_no_numbers_is_named(siglip_folder):
+    """An empty mask would be the right answer to a phrase that fits nothing."""
+    model = build(siglip_folder).eval()
+    data = batch(model)
+    for name, each in zip('abc', data['data_samples'], strict=True):
+        each.set_metainfo(dict(img_path=f'{name}.png'))
+    data['inputs'][1][0, 0, 0] = float('nan')
+    with pytest.raises(ValueError, match=r'^b\.png: expected a prediction of finite numbers'):
+        model.predict(**data)

@@ -1,0 +1,62 @@
+"""What data sets of images and label maps share: every file is used, or named."""
+
+from __future__ import annotations
+
+import os
+
+from mmseg_siglip.datasets.listing import is_local, pair_files
+from mmseg_siglip.datasets.name_lists import named_pairs, read_names
+
+
+class PairedFiles:
+    """For a dataset of MMSeg's: lists images by their names without regard to their kind.
+
+    MMSeg takes what ends in ``img_suffix`` to the letter and passes over all else, so that a folder
+    with some ``.JPG`` or ``.jpeg`` is scored on a part of its images. Here an image of any kind
+    that is read goes with the label map of its name (see `pair_files`); where `ann_file` is given,
+    with those that it names (see `named_pairs`).
+
+    Args:
+        data_prefix: Folders of ``img_path`` and of the label maps, None for the latter where there
+            are none.
+
+    Raises:
+        ValueError: A folder or list is not there, or an image or a label map has no counterpart.
+    """
+
+    TRUTH = 'seg_map_path'
+
+    def __init__(self, *, data_prefix: dict | None = None, **kwargs) -> None:
+        if data_prefix is not None:
+            given = {key: folder for key, folder in data_prefix.items() if folder is not None}
+            kwargs['data_prefix'] = given
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        return [self.sample(image, truth) for image, truth in self.pairs()]
+
+    def pairs(self) -> list[tuple[str, str | None]]:
+        """Paths of each image and its label map."""
+        folder, truths = self.data_prefix['img_path'], self.data_prefix.get(self.TRUTH)
+        image, truth = ('', self.img_suffix), ('', self.seg_map_suffix)
+        if not self.ann_file:
+            return pair_files(folder, image, truths, truth, backend_args=self.backend_args)
+        if is_local(folder, self.backend_args):
+            return named_pairs(self.ann_file, folder, image, truths, truth)
+        stems = [name.removesuffix(self.img_suffix) for name in read_names(self.ann_file)]
+        return [
+            (
+                os.path.join(folder, stem + self.img_suffix),
+                None if truths is None else os.path.join(truths, stem + self.seg_map_suffix),
+            )
+            for stem in stems
+        ]
+
+    def sample(self, image: str, truth: str | None) -> dict:
+        found = dict(
+            img_path=image,
+            label_map=self.label_map,
+            reduce_zero_label=self.reduce_zero_label,
+            seg_fields=[],
+        )
+        return found if truth is None else dict(found, **{self.TRUTH: truth})

@@ -1,0 +1,189 @@
+"""MMSegmentation's transforms that turn and fill label maps, where their fill may be a class.
+
+They fill what they uncover with 255. That is no class of up to 255; of more it is one, and of a
+depth map it is 255 metres. `LoadAnnotations` notes the label that counts nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Sized
+
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform, Pad
+from mmseg.datasets import transforms as mmseg
+
+from mmseg_siglip.datasets.transforms.referring import MASKS
+from mmseg_siglip.registry import TRANSFORMS
+
+USUAL = 255
+
+
+def check_fill(results: Mapping, fill: int | None, setting: str, name: str) -> None:
+    """Refuse a fill that would count.
+
+    Args:
+        results: What a transform is given.
+        fill: What it would put into ``gt_seg_map`` and other ``seg_fields``; None if nothing.
+        setting: The argument that says so.
+        name: The transform.
+
+    Raises:
+        ValueError: It is a class, or a depth.
+    """
+    if fill is None:
+        return
+    ignored = results.get('ignore_index', USUAL)
+    if 'gt_seg_map' in results and fill == USUAL and ignored > USUAL:
+        raise ValueError(
+            f'{name}: expected {setting}={ignored}, the ignore_index of LoadAnnotations, found '
+            f'{fill}, which is a class'
+        )
+    if 'gt_depth_map' in results and fill != 0:
+        raise ValueError(
+            f'{name}: expected {setting}=0, which means no depth, found {fill}, which is metres'
+        )
+
+
+def check_moved(results: Mapping, name: str) -> None:
+    """Refuse to turn an image without what goes with it.
+
+    Raises:
+        ValueError: There are phrases or regions, which would stay as they were.
+    """
+    left = [key for key in (MASKS, 'text', 'regions') if key in results]
+    if left:
+        raise ValueError(
+            f'{name} would turn {results.get("img_path", "an image")} and leave its '
+            f'{", ".join(left)} behind; leave it out of the pipeline'
+        )
+
+
+@TRANSFORMS.register_module()
+class RandomRotate(mmseg.RandomRotate):
+    """MMSeg's, see `check_fill` and `check_moved`."""
+
+    def transform(self, results: dict) -> dict:
+        check_fill(results, self.seg_pad_val, 'seg_pad_val', 'RandomRotate')
+        check_moved(results, 'RandomRotate')
+        return super().transform(results)
+
+
+@TRANSFORMS.register_module()
+class RandomMosaic(mmseg.RandomMosaic):
+    """MMSeg's, see `check_fill` and `check_moved`; MMSeg now and then asks for the image behind the
+    last one."""
+
+    def get_indices(self, dataset: Sized) -> list[int]:
+        return np.random.randint(len(dataset), size=3).tolist()
+
+    def transform(self, results: dict) -> dict:
+        check_fill(results, self.seg_pad_val, 'seg_pad_val', 'RandomMosaic')
+        check_moved(results, 'RandomMosaic')
+        return super().transform(results)
+
+
+@TRANSFORMS.register_module()
+class RandomCutOut(mmseg.RandomCutOut):
+    """MMSeg's, see `check_fill`; its own fill ends at 255, so None is left for more classes."""
+
+    def transform(self, results: dict) -> dict:
+        check_fill(results, self.seg_fill_in, 'seg_fill_in=None or seg_fill_in', 'RandomCutOut')
+        return super().transform(results)
+
+
+@TRANSFORMS.register_module()
+class RandomCrop(mmseg.RandomCrop):
+    """MMSeg's, which must know what not to count for ``cat_max_ratio``."""
+
+    def transform(self, results: dict) -> dict:
+        if self.cat_max_ratio < 1:
+            check_fill(results, self.ignore_index, 'ignore_index', 'RandomCrop')
+        return super().transform(results)
+
+
+@TRANSFORMS.register_module()
+class GenerateEdge(mmseg.GenerateEdge):
+    """MMSeg's, which must know between what there is no edge."""
+
+    def transform(self, results: dict) -> dict:
+        check_fill(results, self.ignore_index, 'ignore_index', 'GenerateEdge')
+        return super().transform(results)
+
+
+@TRANSFORMS.register_module(name='Pad')
+class PadLabels(Pad):
+    """MMCV's ``Pad``, see `check_fill`; of depth maps, which it would leave behind, too."""
+
+    def _pad_seg(self, results: dict) -> None:
+        fill = self.pad_val.get('seg', USUAL)
+        check_fill(results, fill, 'pad_val=dict(img=0, seg=...) with seg', 'Pad')
+        super()._pad_seg(results)
+        for key in set(results.get('seg_fields', ())) - {'gt_seg_map'}:
+            shape = results['pad_shape'][:2]
+            results[key] = mmcv.impad(
+                results[key], shape=shape, pad_val=fill, padding_mode=self.padding_mode
+            )
+
+
+@TRANSFORMS.register_module()
+class RandomRotFlip(BaseTransform):
+    """Turn an image a little, or by right angles with a mirror; its maps by their nearest pixels.
+
+    MMSeg's of this name interpolates between labels, fills corners with class 0, and fails on
+    labels of 32 bits.
+
+    Args:
+        rotate_prob: How often an image is turned by an angle of `degree`.
+        flip_prob: How often one of the rest is turned by right angles, then mirrored.
+        degree: Lowest and highest angle, degrees; a number stands for both signs.
+        seg_pad_val: Label of the corners that come from outside; a depth map has 0 there, none.
+
+    Raises:
+        ValueError: A probability is none, or the range of angles is empty.
+    """
+
+    def __init__(
+        self,
+        *,
+        rotate_prob: float = 0.5,
+        flip_prob: float = 0.5,
+        degree: float | Sequence[float] = (-20, 20),
+        seg_pad_val: int = USUAL,
+    ) -> None:
+        if not (0 <= rotate_prob <= 1 and 0 <= flip_prob <= 1):
+            raise ValueError(
+                'RandomRotFlip: expected rotate_prob and flip_prob in [0, 1], found '
+                f'{rotate_prob} and {flip_prob}'
+            )
+        degrees = (-degree, degree) if isinstance(degree, (int, float)) else tuple(degree)
+        if len(degrees) != 2 or not degrees[0] < degrees[1]:
+            raise ValueError(f'RandomRotFlip: expected a range of degrees, found {degree}')
+        self.rotate_prob, self.flip_prob = rotate_prob, flip_prob
+        self.degree, self.seg_pad_val = degrees, seg_pad_val
+
+    def transform(self, results: dict) -> dict:
+        maps = results.get('seg_fields', ())
+        fill = {key: 0 if key == 'gt_depth_map' else self.seg_pad_val for key in maps}
+        if 'gt_seg_map' in fill:
+            check_fill(results, self.seg_pad_val, 'seg_pad_val', 'RandomRotFlip')
+        check_moved(results, 'RandomRotFlip')
+        if np.random.rand() < self.rotate_prob:
+            angle = np.random.uniform(*self.degree)
+            results['img'] = mmcv.imrotate(results['img'], angle)
+            for key, value in fill.items():
+                results[key] = mmcv.imrotate(
+                    results[key], angle, border_value=value, interpolation='nearest'
+                )
+        elif np.random.rand() < self.flip_prob:
+            turns, axis = np.random.randint(4), np.random.randint(2)
+            for key in ('img', *fill):
+                results[key] = np.flip(np.rot90(results[key], turns), axis).copy()
+        results['img_shape'] = results['img'].shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(rotate_prob={self.rotate_prob}, flip_prob={self.flip_prob}, '
+            f'degree={self.degree}, seg_pad_val={self.seg_pad_val})'
+        )

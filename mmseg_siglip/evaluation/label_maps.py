@@ -1,0 +1,125 @@
+"""What a metric is given, and what is wrong with it, said instead of counted.
+
+Shapes: an image of (H, W) pixels, C classes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+
+def refuse_nan(prediction: Tensor, name: str) -> None:
+    """Refuse what a metric would go on with: NaN compares false and converts to some integer.
+
+    Raises:
+        ValueError: It holds NaN or infinity; names the image.
+    """
+    if prediction.is_floating_point() and not prediction.isfinite().all():
+        raise ValueError(
+            f'{name}: expected a prediction of finite numbers, found NaN or infinity; are the '
+            "model's weights damaged?"
+        )
+
+
+def refuse_nan_labels(sample: Mapping) -> None:
+    """`refuse_nan` of a sample's labels, and of what they go by where it is kept, as
+    MMSegmentation's segmentors do."""
+    for key in ('pred_sem_seg', 'seg_logits'):
+        if key in sample:
+            refuse_nan(sample[key]['data'], sample.get('img_path', 'a sample'))
+
+
+def truth_of(sample: Mapping, key: str, loader: str) -> Tensor:
+    """What an image is scored against.
+
+    Args:
+        sample: Of the image.
+        key: Of the truth.
+        loader: The transform that loads it.
+
+    Raises:
+        ValueError: It was not loaded.
+    """
+    if key not in sample:
+        raise ValueError(
+            f'{sample.get("img_path", "a sample")} has nothing to be scored against ({key}): add '
+            f'{loader} to the pipeline, or set format_only=True and output_dir in the metric to '
+            'save predictions only'
+        )
+    return sample[key]['data']
+
+
+def label_maps(sample: Mapping, classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """A sample's prediction and truth, (H, W) int64, on the device of the prediction.
+
+    Raises:
+        ValueError: There is no truth, one holds a label that is no class, they differ in size, or
+            the model has another number of classes.
+    """
+    refuse_nan_labels(sample)
+    file = sample.get('img_path', 'a sample')
+    known = sample.get('num_classes')
+    if known is not None and known != classes:
+        raise ValueError(
+            f"the model's vocabulary has {known} classes, the dataset {classes} (at {file})"
+        )
+    prediction = sample['pred_sem_seg']['data'].squeeze(0)
+    truth = truth_of(sample, 'gt_sem_seg', 'LoadAnnotations').squeeze(0)
+    prediction, truth = prediction.long(), truth.to(prediction.device).long()
+    if prediction.shape != truth.shape:
+        raise ValueError(
+            f'{file}: expected a prediction of the truth size {tuple(truth.shape)}, '
+            f'found {tuple(prediction.shape)}'
+        )
+    _check_range(prediction, classes, f'the prediction for {file}')
+    file = sample.get('seg_map_path', file)
+    counted = truth[truth != ignore_index]
+    if not counted.numel():
+        warnings.warn(f'every pixel of {file} is ignored', stacklevel=2)
+    hint = '; a value that means none is named in void_values of the dataset, or is ignore_index'
+    _check_range(counted, classes, file, hint)
+    return prediction, truth
+
+
+def _check_range(values: Tensor, classes: int, what: str, hint: str = '') -> None:
+    outside = values[(values < 0) | (values >= classes)]
+    if outside.numel():
+        raise ValueError(
+            f'{what} holds label {int(outside[0])}; the {classes} classes go from 0 to '
+            f'{classes - 1}{hint}'
+        )
+
+
+def warn_of_a_class_ignored(
+    labelled: Tensor, ignored: Tensor, names: Sequence[str], ignore_index: int
+) -> None:
+    """Say where a class may be hidden under the ignored value, as in masks of 0 and 255.
+
+    It may be where one class alone is labelled nowhere, or one alone somewhere, and pixels are
+    ignored.
+
+    Args:
+        labelled: (N, C) pixels of each class in the truth of N images.
+        ignored: (N,) pixels that count nowhere.
+        names: Of the classes.
+        ignore_index: Their label.
+    """
+    seen = labelled.sum(0) > 0
+    absent = [name for name, found in zip(names, seen.tolist(), strict=True) if not found]
+    if not ignored.any() or not seen.any() or 1 not in (len(absent), int(seen.sum())):
+        return
+    if not absent:
+        return
+    share = 100 * ignored.sum() / (labelled.sum() + ignored.sum())
+    values = list(range(len(names)))
+    values[names.index(absent[0])] = ignore_index
+    warnings.warn(
+        f'{", ".join(absent[:3])}: labelled in no image, while {share:.1f} % of the pixels, in '
+        f'{int((ignored > 0).sum())} of {len(ignored)} images, hold the ignored value '
+        f'{ignore_index}; if these are of that class, say so in the data set, as in '
+        f"FolderDataset's label_values={values if len(names) < 10 else '[...]'}",
+        stacklevel=2,
+    )

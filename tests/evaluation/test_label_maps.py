@@ -1,0 +1,89 @@
+"""What is wrong with an input is said by every metric that compares label maps."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from mmseg_siglip.evaluation import BoundaryIoUMetric, DepthMetric, IoUMetric, RefSegMetric
+
+METRICS = (IoUMetric, BoundaryIoUMetric)
+
+
+def evaluate(kind, maps, names, **options):
+    metric = kind(**options)
+    metric.dataset_meta = dict(classes=names)
+    for prediction, truth in maps:
+        pairs = dict(pred_sem_seg=prediction, gt_sem_seg=truth)
+        metric.process(
+            {}, [{key: dict(data=data) for key, data in pairs.items()} | dict(img_path='a.jpg')]
+        )
+    return metric.compute_metrics(metric.results)
+
+
+def halves(left, right):
+    return torch.tensor([left] * 4 + [right] * 4).expand(1, 8, 8).contiguous()
+
+
+@pytest.mark.parametrize('kind', METRICS)
+@pytest.mark.parametrize(
+    ('names', 'values', 'said'),
+    [
+        (
+            ('background', 'crack'),
+            [(0, 255)],
+            r'crack: .* 50\.0 % .* value 255; .*0, 255\]',
+        ),
+        (('cell', 'rest'), [(255, 1), (1, 1)], r'cell: .* 25\.0 % .* in 1 of 2 .*=\[255, 1\]'),
+        (('a', 'b', 'c'), [(0, 1), (255, 1)], r'c: labelled in no image.*=\[0, 1, 255\]'),
+        (('a', 'b', 'c', 'd'), [(0, 255)], 'b, c, d: labelled in no image'),
+        (('a', 'b'), [(0, 0)], None),
+        (('a', 'b'), [(0, 1), (255, 1)], None),
+        (('a', 'b', 'c', 'd'), [(0, 1), (255, 1)], None),
+        (('a',), [(0, 255)], None),
+    ],
+)
+def test_a_class_under_the_ignored_value_is_suspected(kind, names, values, said):
+    """Masks of 0 and 255 make a perfect prediction of nothing."""
+    maps = [(halves(0, 0), halves(*pair)) for pair in values]
+    if said is not None:
+        with pytest.warns(UserWarning, match=said):
+            evaluate(kind, maps, names)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        evaluate(kind, maps, names)
+
+
+@pytest.mark.parametrize('kind', METRICS)
+@pytest.mark.parametrize(
+    ('prediction', 'truth', 'sentence'),
+    [
+        (halves(0, 2), halves(0, 1), 'the prediction for a.jpg holds label 2; the 2 classes go'),
+        (halves(0, 1), halves(0, 65535), 'a.jpg holds label 65535; .* void_values .* ignore_index'),
+        (halves(0, 1)[:, 1:], halves(0, 1), r'a.jpg: expected .* size \(8, 8\), found \(7, 8\)'),
+    ],
+)
+def test_labels_that_are_no_classes(kind, prediction, truth, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        evaluate(kind, [(prediction, truth)], ('a', 'b'))
+
+
+@pytest.mark.parametrize(
+    ('kind', 'key', 'loader'),
+    [
+        (IoUMetric, 'gt_sem_seg', 'LoadAnnotations'),
+        (BoundaryIoUMetric, 'gt_sem_seg', 'LoadAnnotations'),
+        (RefSegMetric, 'gt_sem_seg', 'LoadReferringMasks'),
+        (DepthMetric, 'gt_depth_map', 'LoadDepthAnnotation'),
+    ],
+)
+def test_a_truth_that_was_not_loaded_is_missed(kind, key, loader):
+    metric = kind()
+    metric.dataset_meta = dict(classes=('a', 'b'))
+    maps = dict(pred_sem_seg=dict(data=halves(0, 1)), pred_depth_map=dict(data=torch.ones(1, 8, 8)))
+    sentence = rf'^a.jpg has nothing to be scored against \({key}\): add {loader} to the pipeline'
+    with pytest.raises(ValueError, match=sentence):
+        metric.process({}, [dict(maps, img_path='a.jpg')])
