@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as torch_dist
 from mmengine.device import get_device
-from mmengine.dist import broadcast_object_list
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import CheckpointHook as BaseCheckpointHook
+from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseTTAModel, MMDistributedDataParallel, is_model_wrapper
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, CheckpointLoader, load_state_dict
 from mmengine.runner import Runner as BaseRunner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmseg_siglip.engine.checkpoint_hook import checkpoint_folder, require_local
+from mmseg_siglip.engine.finite_loss_hook import FiniteLossHook
 from mmseg_siglip.engine.processes import start_gloo
+from mmseg_siglip.engine.progress import (
+    check_progress,
+    check_schedulers,
+    history_of,
+    require_dict,
+)
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import RUNNERS
-from mmseg_siglip.weights.checkpoint import newest_checkpoint, to_plain
+from mmseg_siglip.weights.checkpoint import CHECKPOINT_NAMES, newest_checkpoint, to_plain
 
 
 def pack_history(hub: dict[str, Any]) -> None:
@@ -32,26 +47,42 @@ def pack_history(hub: dict[str, Any]) -> None:
             scalars[name] = dict(values=values, counts=counts, max_length=buffer.max_length)
 
 
-def unpack_history(hub: dict[str, Any]) -> None:
-    """The inverse of :func:`pack_history`."""
-    scalars = hub.get('log_scalars', {})
-    for name, packed in scalars.items():
-        if isinstance(packed, dict):
-            values, counts = packed['values'].numpy(), packed['counts'].numpy()
-            scalars[name] = HistoryBuffer(values, counts, packed['max_length'])
+def unpack_history(hub: Any) -> None:
+    """The inverse of :func:`pack_history`, of what may come from anyone.
+
+    Raises:
+        ValueError: See `history_of`.
+    """
+    scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
+    if isinstance(scalars, dict):
+        scalars.update({name: history_of(packed, name) for name, packed in scalars.items()})
 
 
 def compare_weights(
-    model: nn.Module, state_dict: dict[str, Tensor]
+    model: nn.Module, found: Mapping[str, Tensor]
 ) -> tuple[list[str], list[str], int]:
     """Missing names, names with another shape, and the number of tensors that fit."""
-    found = {re.sub(r'^module\.', '', key): value for key, value in state_dict.items()}
     wanted = model.state_dict()
     missing = [key for key in wanted if key not in found]
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
     shared = [key for key in wanted if key in found]
-    reshaped = [key for key in shared if wanted[key].shape != found[key].shape]
+    reshaped = [key for key in shared if wanted[key].shape != getattr(found[key], 'shape', None)]
     return missing, reshaped, len(shared) - len(reshaped)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of what wraps it for several processes or several views."""
+    model = model.module if is_model_wrapper(model) else model
+    return model.module if isinstance(model, BaseTTAModel) else model
+
+
+def revised(weights: Mapping[str, Tensor], keys: Sequence[tuple[str, str]]) -> OrderedDict:
+    """`weights` whose names have each pattern replaced, with the versions of their modules."""
+    renamed = OrderedDict(weights)
+    for pattern, replacement in keys:
+        renamed = OrderedDict((re.sub(pattern, replacement, k), v) for k, v in renamed.items())
+    renamed._metadata = getattr(weights, '_metadata', OrderedDict())
+    return renamed
 
 
 def with_image_names(loop: BaseLoop) -> BaseLoop:
@@ -67,11 +98,18 @@ class Runner(BaseRunner):
     """MMEngine's Runner; what differs is what it does with checkpoints and on CPUs.
 
     Checkpoints hold tensors and plain values and are written atomically. Resuming without a file
-    name takes the newest whole file of the work folder. A test refuses weights that leave a part of
-    the model as it was initialised. Without a GPU, processes talk over gloo.
+    name takes the newest whole file of the run's own folder (see `newest_checkpoint`);
+    ``resume='auto'`` begins with `load_from` where there is none. What a checkpoint says of the
+    training is checked before it is used (see `check_progress`). A test or validation refuses
+    weights that leave a part of the model as it was initialised. A training whose loss is not
+    finite stops (see `FiniteLossHook`). Without a GPU, processes talk over gloo.
+
+    Refused, where MMEngine's goes on: a checkpoint without its optimizer, or beyond the end of the
+    training, to resume from; weights none of which fit; storage that is not a local disk.
     """
 
     _testing = False
+    _run = ''
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
@@ -80,48 +118,154 @@ class Runner(BaseRunner):
             dataloader = {'pin_memory': torch.cuda.is_available(), **dataloader}
         return BaseRunner.build_dataloader(dataloader, *args, **kwargs)
 
+    def register_default_hooks(self, hooks: dict[str, Hook | dict | None] | None = None) -> None:
+        """MMEngine's, and ``finite_loss``, which None leaves out as well."""
+        given = {'finite_loss': FiniteLossHook(), **(hooks or {})}
+        if given['finite_loss'] is None:
+            del given['finite_loss']
+        super().register_default_hooks(given)
+
     def call_hook(self, fn_name: str, **kwargs) -> None:
-        if fn_name == 'after_load_checkpoint':
-            unpack_history(kwargs['checkpoint'].get('message_hub', {}))
         super().call_hook(fn_name, **kwargs)
         if fn_name == 'before_save_checkpoint':
             checkpoint = kwargs['checkpoint']
             pack_history(checkpoint['message_hub'])
+            self._run = self._run or secrets.token_hex(8)
+            checkpoint['meta'].update(run=self._run, saved=time.time())
             checkpoint.update(to_plain(checkpoint))
 
-    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
-        kwargs['backend_args'] = dict(backend='atomic')
-        super().save_checkpoint(out_dir, filename, *args, **kwargs)
+    def save_checkpoint(
+        self, out_dir: str, filename: str, file_client_args: dict | None = None, *args, **kwargs
+    ) -> None:
+        """MMEngine's, written atomically.
 
-    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict[str, Any]:
-        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        model = model.module if isinstance(model, BaseTTAModel) else model
-        missing, reshaped, fitting = compare_weights(
-            model, checkpoint.get('state_dict', checkpoint)
-        )
+        Raises:
+            ValueError: It is to go elsewhere than on a local disk.
+        """
+        require_local(out_dir, file_client_args, kwargs.get('backend_args'))
+        kwargs['backend_args'] = dict(backend='atomic')
+        super().save_checkpoint(out_dir, filename, None, *args, **kwargs)
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = False,
+        revise_keys: Sequence[tuple[str, str]] | None = None,
+    ) -> dict[str, Any]:
+        """MMEngine's, of which the prefix ``module.`` goes only where no name fits with it.
+
+        Raises:
+            ValueError: The weights do not fit the model, or no training can go on from the file.
+        """
+        checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
+        weights, bare = checkpoint.get('state_dict', checkpoint), unwrapped(self.model)
+        if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+            raise ValueError(f'{filename}: expected a state_dict of names and tensors')
+        try:
+            unpack_history(checkpoint.get('message_hub'))
+            self._check_progress(checkpoint)
+        except ValueError as error:
+            raise ValueError(f'{filename}: {error}') from error
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        if revise_keys is None:
+            fits = bare.state_dict().keys() & weights.keys()
+            revise_keys = [] if fits else [(r'^module\.', '')]
+        weights = revised(weights, revise_keys)
+        missing, reshaped, fitting = compare_weights(bare, weights)
         wrong = missing + reshaped
         if wrong and (self._testing or not fitting):
             shown = ', '.join(wrong[:3]) + (', ...' if len(wrong) > 3 else '')
             raise ValueError(
-                f'{filename} does not fit {type(model).__name__}: {len(missing)} of its tensors '
+                f'{filename} does not fit {type(bare).__name__}: {len(missing)} of its tensors '
                 f'are missing and {len(reshaped)} have another shape ({shown}).'
             )
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        load_state_dict(model, weights, strict, self.logger)
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
 
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = 'default',
+    ) -> None:
+        """MMEngine's.
+
+        Raises:
+            ValueError: See `check_progress`.
+        """
+
+        def check(checkpoint: dict[str, Any]) -> None:
+            check_progress(checkpoint, self.train_loop)
+            if resume_optimizer:
+                require_dict(checkpoint, 'optimizer')
+                self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+            if resume_param_scheduler and self.param_schedulers is not None:
+                self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+                check_schedulers(checkpoint.get('param_schedulers'), self.param_schedulers)
+            self._run = str(checkpoint['meta'].get('run', ''))
+
+        self._check_progress = check
+        try:
+            super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+        finally:
+            del self._check_progress
+
+    def _check_progress(self, checkpoint: dict[str, Any]) -> None:
+        """Nothing, unless a training is resumed."""
+
     def load_or_resume(self) -> None:
-        if self._resume and self._load_from is None and not self._has_loaded:
-            path, damaged = newest_checkpoint(self.work_dir)
+        """MMEngine's; a test or validation takes weights alone."""
+        auto = self._resume == 'auto' or (self._resume and self._load_from is None)
+        if auto and not self._has_loaded:
+            path = self._newest()
+            if path is not None:
+                self.logger.info(f'Resuming from {path}, the newest whole checkpoint.')
+                self._load_from = path
+            else:
+                self.logger.warning(f'There is nothing to resume in {self.work_dir}: starting.')
+                self._resume = False
+        self._resume = self._resume and not self._testing
+        super().load_or_resume()
+
+    def _newest(self) -> str | None:
+        """The file to resume from, as the main process finds it."""
+        found: list[str | None] = [None]
+        if is_main_process():
+            path, damaged = newest_checkpoint(*self._own_checkpoints())
             found = [str(path) if path else None]
-            broadcast_object_list(found)
             for file in damaged:
                 self.logger.warning(f'{file} is damaged and passed over.')
-            if found[0] is None:
-                self.logger.warning(f'There is nothing to resume in {self.work_dir}: starting.')
-                return
-            self.logger.info(f'Resuming from {found[0]}, the newest whole checkpoint.')
-            self._load_from = found[0]
-        super().load_or_resume()
+        broadcast_object_list(found)
+        return found[0]
+
+    def _own_checkpoints(self) -> tuple[Path, Sequence[str]]:
+        """The folder of the run's checkpoints and what they are called."""
+        for hook in self.hooks:
+            if isinstance(hook, BaseCheckpointHook):
+                return checkpoint_folder(hook, self), [hook.filename_tmpl]
+        return Path(self.work_dir), CHECKPOINT_NAMES
+
+    def train(self) -> nn.Module:
+        """MMEngine's; one that starts anew where another run's checkpoints lie says so."""
+        self._testing = False
+        folder, names = self._own_checkpoints()
+        if not self._resume and is_main_process():
+            path, _ = newest_checkpoint(folder, names)
+            if path is not None:
+                self.logger.warning(
+                    f'{folder} holds {path.name} of another run: this one starts anew beside it, '
+                    'and replaces files of the same name; --resume would go on from there.'
+                )
+        return super().train()
+
+    def val(self) -> dict:
+        self._testing = True
+        return super().val()
 
     def test(self) -> dict:
         self._testing = True

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import re
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from torch.nn import Parameter
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from mmseg_siglip.weights.torchscript import is_torchscript, read_torchscript
+
+CHECKPOINT_NAMES = ('epoch_{}.pth', 'iter_{}.pth')
+"""What MMEngine calls the checkpoints of a run."""
 
 _UNSUPPORTED = re.compile(r'(?:GLOBAL|Unsupported class|Unsupported type:?) ([\w.]+)')
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size, torch.device)
@@ -190,34 +194,61 @@ def is_whole(path: str | Path) -> bool:
         return False
 
 
-def newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[Path]]:
+def newest_checkpoint(
+    folder: str | Path, names: Sequence[str] = CHECKPOINT_NAMES
+) -> tuple[Path | None, list[Path]]:
     """The newest whole checkpoint of a run, and the newer ones passed over as damaged.
 
-    Looked at are the ``.pth`` files in the folder and in the one that ``last_checkpoint`` points
-    into, newest first. ``best_*.pth`` cannot be resumed from (they lack the optimizer) and are left
-    out. The pointer itself is not believed: a kill may leave it empty or behind.
+    Looked at are the files directly in the folder; nothing in it that points elsewhere is believed,
+    since it may be a copy. Of one run, the highest step is the newest, whatever the files' times;
+    of several runs that wrote into the folder, the one that saved last.
+
+    Args:
+        folder: It may be missing.
+        names: Patterns of the files' names, with one ``{}`` for the step.
     """
-    folders = {Path(folder).resolve()}
-    pointer = Path(folder, 'last_checkpoint')
-    if pointer.is_file():
-        target = pointer.read_text(encoding='utf-8', errors='replace').strip('\0\n ')
-        if target:
-            folders.add(Path(target).resolve().parent)
-    files = [
-        file
-        for place in folders
-        if place.is_dir()
-        for file in place.glob('*.pth')
-        if not file.name.startswith(('best_', '.'))
-    ]
+    steps = {
+        file: step
+        for file in Path(folder).glob('*')
+        if (step := step_of(file.name, names)) is not None and file.is_file()
+    }
+    stamps = {file: _stamp(file) for file in steps}
+    last: dict[str, float] = {}
+    for run, saved in filter(None, stamps.values()):
+        last[run] = max(saved, last.get(run, saved))
+
+    def age(file: Path) -> tuple[float, int]:
+        # One that cannot be read is of no run: it is named as damaged where its step is newer.
+        return last[stamps[file][0]] if stamps[file] else max(last.values(), default=0), steps[file]
+
     damaged: list[Path] = []
-    for file in sorted(files, key=_age, reverse=True):
+    for file in sorted(steps, key=age, reverse=True):
         if is_whole(file):
             return file, damaged
         damaged.append(file)
     return None, damaged
 
 
-def _age(file: Path) -> tuple[int, int]:
-    steps = re.findall(r'\d+', file.stem)
-    return file.stat().st_mtime_ns, int(steps[-1]) if steps else -1
+def step_of(name: str, names: Sequence[str] = CHECKPOINT_NAMES) -> int | None:
+    """The step in a checkpoint's name, by the patterns of `newest_checkpoint`."""
+    for pattern in names:
+        parts = map(re.escape, re.split(r'\{[^}]*\}', pattern))
+        if match := re.fullmatch(r'(\d{1,18})'.join(parts), name, re.ASCII):
+            return int(match[1])
+    return None
+
+
+def _stamp(file: Path) -> tuple[str, float] | None:
+    """Which run a checkpoint is of, and when it was saved, in seconds; None if it is unreadable.
+
+    Those that do not say are of one run, and older than those that do.
+    """
+    try:
+        checkpoint = _load_weights_only(file, mmap=zipfile.is_zipfile(file))
+        meta = checkpoint.get('meta', {})
+        run, saved = meta.get('run'), meta.get('saved')
+    except (ValueError, AttributeError, OSError):
+        return None
+    if isinstance(run, str) and isinstance(saved, float) and math.isfinite(saved):
+        return run, saved
+    return '', 0.0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shutil
 from argparse import Namespace
 from collections import OrderedDict, deque
 from pathlib import Path
@@ -20,6 +21,7 @@ from mmseg_siglip.weights.checkpoint import (
     is_whole,
     load_checkpoint_file,
     newest_checkpoint,
+    step_of,
     to_plain,
 )
 
@@ -194,8 +196,8 @@ def test_what_has_no_plain_form_is_named(capsys):
     assert 'checkpoint.meta.hook is not saved' in output.out + output.err
 
 
-def save(path, seconds, cut=None):
-    torch.save({'w': torch.ones(1000)}, path)
+def save(path, seconds, cut=None, **parts):
+    torch.save({'w': torch.ones(1000), **parts}, path)
     if cut is not None:
         path.write_bytes(path.read_bytes()[:cut])
     os.utime(path, (seconds, seconds))
@@ -222,12 +224,14 @@ def test_a_flipped_bit_is_damage(tmp_path):
     assert not is_whole(tmp_path / 'iter_1.pth')
 
 
-def test_the_pointer_may_lead_to_another_folder(tmp_path):
-    (tmp_path / 'elsewhere').mkdir()
-    save(tmp_path / 'elsewhere' / 'epoch_3.pth', 100)
-    (tmp_path / 'run').mkdir()
-    (tmp_path / 'run' / 'last_checkpoint').write_text(str(tmp_path / 'elsewhere' / 'epoch_3.pth'))
-    assert newest_checkpoint(tmp_path / 'run')[0] == tmp_path / 'elsewhere' / 'epoch_3.pth'
+def test_a_copy_of_a_run_goes_on_by_itself(tmp_path):
+    original, copy = tmp_path / 'run', tmp_path / 'branch'
+    original.mkdir()
+    save(original / 'iter_2.pth', 100)
+    (original / 'last_checkpoint').write_text(str(original / 'iter_2.pth'))
+    shutil.copytree(original, copy)
+    save(original / 'iter_4.pth', 200)
+    assert newest_checkpoint(copy)[0] == copy / 'iter_2.pth'
 
 
 def test_nothing_to_find(tmp_path):
@@ -236,7 +240,39 @@ def test_nothing_to_find(tmp_path):
     assert newest_checkpoint(tmp_path)[0] is None
 
 
-def test_equal_times_are_told_apart_by_their_step(tmp_path):
-    for step in (9, 10, 8):
-        save(tmp_path / f'iter_{step}.pth', 100)
+def test_the_step_decides_and_not_the_time_of_a_copy(tmp_path):
+    for second, step in enumerate((10, 8, 9)):
+        save(tmp_path / f'iter_{step}.pth', 100 + second)
     assert newest_checkpoint(tmp_path)[0].name == 'iter_10.pth'
+
+
+def test_of_several_runs_the_last_to_save_goes_on(tmp_path):
+    """An old run reached step 8, a new one step 4 by now, and copying mixed all times."""
+    found = dict(old=[(4, 40.0), (6, 60.0), (8, 80.0)], new=[(2, 100.0), (4, 120.0)])
+    for second, (run, steps) in enumerate(found.items()):
+        for step, saved in steps:
+            meta = dict(run=run, saved=saved)
+            save(tmp_path / f'iter_{step}.pth', 1000 - second, meta=meta)
+    save(tmp_path / 'iter_9.pth', 2000)  # of a run that does not say
+    assert newest_checkpoint(tmp_path)[0].name == 'iter_4.pth'
+    (tmp_path / 'iter_4.pth').write_bytes(b'')
+    found, damaged = newest_checkpoint(tmp_path)
+    assert (found.name, [file.name for file in damaged]) == ('iter_2.pth', ['iter_4.pth'])
+
+
+@pytest.mark.parametrize('meta', [3, dict(run=3, saved=1.0), dict(run='a', saved=float('nan'))])
+def test_a_stamp_of_another_form_is_none(tmp_path, meta):
+    save(tmp_path / 'iter_2.pth', 100, meta=meta)
+    save(tmp_path / 'iter_1.pth', 200)
+    assert newest_checkpoint(tmp_path)[0].name == 'iter_2.pth'
+
+
+def test_files_by_other_names_are_no_checkpoints_of_a_run(tmp_path):
+    others = ['best_mIoU_iter_9.pth', 'iter_8-1a2b3c4d.pth', '.iter_7.pth', 'resnet50.pth']
+    for name in (*others, 'iter_6.pt', 'iter_x.pth', 'iter_-5.pth', 'iter_2.pth'):
+        save(tmp_path / name, 100)
+    (tmp_path / 'iter_10.pth').mkdir()
+    assert newest_checkpoint(tmp_path) == (tmp_path / 'iter_2.pth', [])
+    save(tmp_path / 'step-00012.pth', 100)
+    assert newest_checkpoint(tmp_path, ['step-{:05d}.pth'])[0].name == 'step-00012.pth'
+    assert step_of('step-00012.pth', ['a_{}.pth', 'step-{}.pth']) == 12

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmseg_siglip.api.drawing import class_colours
 from mmseg_siglip.cli.jobs.config import build_runner, load_config, require, require_data
 from mmseg_siglip.engine import Runner, SegVisualizationHook
+from mmseg_siglip.engine.runner import unwrapped
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
@@ -89,9 +90,7 @@ def leave_unscored(runner: Runner, *, saved: bool) -> None:
     Raises:
         ValueError: nothing is drawn or saved either.
     """
-    model, loop = runner.model, runner.test_loop
-    while hasattr(model, 'module'):
-        model = model.module
+    model, loop = unwrapped(runner.model), runner.test_loop
     words, classes = model.vocabulary.names, loop.dataloader.dataset.metainfo['classes']
     if len(words) == len(classes):
         return

@@ -6,10 +6,8 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from mmseg_siglip.cli.jobs.config import build_runner, load_config, require
-from mmseg_siglip.weights.checkpoint import newest_checkpoint
 
 
 def use_amp(cfg: Config) -> None:
@@ -22,16 +20,13 @@ def use_amp(cfg: Config) -> None:
 
 
 def resume(cfg: Config, checkpoint: str) -> None:
-    """Resume from a file; or from the work folder, where there is something to resume from."""
-    if checkpoint != 'auto':
-        if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
-            raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
-        cfg.load_from, cfg.resume = checkpoint, True
-    elif newest_checkpoint(cfg.work_dir)[0] is not None:
-        cfg.load_from, cfg.resume = None, True
-    else:
-        cfg.resume = False
-        print_log(f'There is nothing to resume in {cfg.work_dir}: starting.', logger='current')
+    """Resume from a file; or from the run's folder, where there is something to resume from."""
+    if checkpoint == 'auto':
+        cfg.resume = 'auto'
+        return
+    if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
+        raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
+    cfg.load_from, cfg.resume = checkpoint, True
 
 
 def train(args: argparse.Namespace) -> None:

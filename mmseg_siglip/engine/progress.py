@@ -1,0 +1,169 @@
+"""What a checkpoint says of a training, believed as far as it makes sense.
+
+Its values steer loops and name files, and it may come from anyone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import BaseLoop, IterBasedTrainLoop
+from torch import Tensor
+
+from mmseg_siglip.weights.checkpoint import step_of
+
+SEEDS = 2**32
+
+
+def require_dict(checkpoint: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    """A part without which no training goes on as it was.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    if not isinstance(checkpoint.get(part), dict):
+        raise ValueError(
+            f'expected {part} in it, without which no training goes on as it was; load_from takes '
+            'the weights alone'
+        )
+    return checkpoint[part]
+
+
+def check_progress(checkpoint: Mapping[str, Any], loop: BaseLoop) -> None:
+    """Refuse a checkpoint that does not fit a training.
+
+    Args:
+        checkpoint: With its histories unpacked.
+        loop: The training, whose end the checkpoint's iteration or epoch must not be beyond.
+
+    Raises:
+        ValueError: A part is missing or of another form, or the numbers fit no such training.
+    """
+    meta, hub = require_dict(checkpoint, 'meta'), require_dict(checkpoint, 'message_hub')
+    bound = 'iter' if isinstance(loop, IterBasedTrainLoop) else 'epoch'
+    for name in ('epoch', 'iter'):
+        value, most = meta.get(name), getattr(loop, f'max_{bound}s')
+        if type(value) is not int or value < 0:
+            raise ValueError(f'expected meta.{name} to be a number from 0, found {value!r}')
+        if name == bound and value > most:
+            raise ValueError(
+                f'expected meta.{name} within train_cfg.max_{name}s, which is {most}, found {value}'
+            )
+    seed = meta.get('seed')
+    if seed is not None and (type(seed) is not int or not 0 <= seed < SEEDS):
+        raise ValueError(f'expected meta.seed to be a number from 0 below 2**32, found {seed!r}')
+    for part in ('log_scalars', 'runtime_info', 'resumed_keys'):
+        if not isinstance(hub.get(part), dict):
+            raise ValueError(f'expected message_hub.{part} to be a dict')
+
+
+def check_schedulers(states: Any, schedulers: Any) -> None:
+    """Refuse states that are not of these schedulers, which take any attribute that they are given.
+
+    Args:
+        states: As they were saved.
+        schedulers: A list, or a dict of lists, one for each optimizer.
+
+    Raises:
+        ValueError: Their number, their attributes or the kind of one of these differs.
+    """
+    if isinstance(schedulers, dict):
+        if not isinstance(states, dict) or states.keys() != schedulers.keys():
+            raise ValueError(f'expected param_schedulers of {", ".join(schedulers)}')
+        for name, some in schedulers.items():
+            check_schedulers(states[name], some)
+        return
+    if not isinstance(states, Sequence) or len(states) != len(schedulers):
+        found = len(states) if isinstance(states, Sequence) else 'none'
+        raise ValueError(f'expected {len(schedulers)} param_schedulers, found {found}')
+    for state, scheduler in zip(states, schedulers, strict=True):
+        kind, own = type(scheduler).__name__, scheduler.state_dict()
+        own = {name: value for name, value in own.items() if not callable(value)}  # never saved
+        if not isinstance(state, dict) or state.keys() != own.keys():
+            raise ValueError(f'expected the state of a {kind} among param_schedulers')
+        for name, value in state.items():
+            if not same_kind(value, own[name]):
+                raise ValueError(
+                    f'expected {kind}.{name} to be like {own[name]!r}, found {value!r}'
+                )
+
+
+def same_kind(value: Any, own: Any) -> bool:
+    """Whether both are numbers, or of one type; what stands inside a container is of any."""
+    if isinstance(own, (int, float)) and not isinstance(own, bool):
+        return isinstance(value, (int, float, Tensor)) and not isinstance(value, bool)
+    if isinstance(own, Mapping):
+        return isinstance(value, Mapping)
+    if isinstance(own, (list, tuple)):
+        return isinstance(value, (list, tuple))
+    return type(value) is type(own)
+
+
+def history_of(packed: Any, name: str) -> HistoryBuffer:
+    """The history of a scalar from tensors.
+
+    Args:
+        packed: ``values`` and ``counts``, both (N,), and ``max_length``.
+        name: The scalar's.
+
+    Raises:
+        ValueError: It is of another form.
+    """
+    try:
+        values, counts = packed['values'].numpy(), packed['counts'].numpy()
+        if values.ndim == 1 and values.shape == counts.shape and packed['max_length'] > 0:
+            return HistoryBuffer(values, counts, int(packed['max_length']))
+    except (AttributeError, KeyError, TypeError, OverflowError):
+        pass
+    raise ValueError(f'expected the history of {name} in message_hub.log_scalars to be tensors')
+
+
+def believe_own(info: dict[str, Any], folder: Path, names: str) -> list[str]:
+    """Keep, in place, only what names checkpoints directly in a run's own folder.
+
+    Args:
+        info: A message hub's ``runtime_info``.
+        folder: The run's, which may be a copy: of a path, the last part counts.
+        names: Pattern of its checkpoints' names.
+
+    Returns:
+        What was dropped, a sentence each.
+    """
+    dropped = []
+    for key, value in list(info.items()):
+        if key == 'best_ckpt' or key.startswith('best_ckpt_'):
+            name = Path(value).name if isinstance(value, str) else ''
+            if is_best(name, names) and (folder / name).is_file():
+                info[key] = str(folder / name)
+                continue
+        elif key == 'last_ckpt':
+            name = Path(value).name if isinstance(value, str) else ''
+            if step_of(name, [names]) is not None and (folder / name).is_file():
+                info[key] = str(folder / name)
+                continue
+            value = None
+        elif key == 'best_score' or key.startswith('best_score_'):
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                continue
+        elif key == 'keep_ckpt_ids':
+            if isinstance(value, list) and all(type(step) is int and step >= 0 for step in value):
+                info[key] = sorted(set(value))
+                continue
+        else:
+            continue
+        del info[key]
+        if value is not None:
+            dropped.append(f'{key} is {value!r}, which is nothing of {folder}: it is left out.')
+    return dropped
+
+
+def is_best(name: str, names: str) -> bool:
+    """Whether that is what the best checkpoint by some score may be called."""
+    starts = [place for place, character in enumerate(name) if character == '_']
+    return name.startswith('best_') and any(
+        step_of(name[place + 1 :], [names]) is not None for place in starts[1:]
+    )
