@@ -21,6 +21,7 @@ from mmengine.dist import is_main_process
 from open_clip.pretrained import get_pretrained_cfg
 from tqdm import tqdm
 
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import is_users, one_line
 from mmseg_siglip.cli.jobs.benchmark_config import (
     OtherKind,
@@ -87,7 +88,7 @@ def published(cfg: Config) -> tuple[float, str] | tuple[None, None]:
     name = attention if isinstance(attention, str) else attention['type']
     figure = method_data(name, 'PUBLISHED_MIOU', {}).get(dataset_name(cfg))
     if figure is not None:
-        original = Config.fromfile(cfg.filename)
+        original = read_config(cfg.filename)
         set_fields(original, apply_own(original, name))
         wanted = method_data(name, 'PUBLISHED_ENCODER', PUBLISHED_ENCODER)
         if is_published_encoder(encoder, wanted) and settings(cfg) == settings(original):
@@ -100,7 +101,7 @@ def published_in_configs(cfg: Config) -> tuple[float, str] | tuple[None, None]:
     path = Path(cfg.filename)
     if not is_published_encoder(cfg.model.backbone.pretrained):
         return None, None
-    if settings(cfg) != settings(Config.fromfile(path)):
+    if settings(cfg) != settings(read_config(path)):
         return None, None
     metafile = yaml.safe_load((path.parent / 'metafile.yml').read_text(encoding='utf-8'))
     for entry in metafile['Models']:
