@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from PIL import Image
 
 from mmseg_siglip.api.drawing import add_legend
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.protocol import method_fields, set_fields
 from mmseg_siglip.engine import Runner
@@ -62,7 +62,7 @@ def build(
 ) -> Runner:
     """A Runner of ``configs/sclip/<name>.py`` on `num_images` scenes, with further settings of the
     model."""
-    cfg = Config.fromfile(config_folder() / 'sclip' / f'{name}.py')
+    cfg = read_config(config_folder() / 'sclip' / f'{name}.py')
     set_fields(cfg, fields or {})
     cfg.work_dir = str(out / name)
     cfg.test_dataloader.dataset.num_scenes = num_images

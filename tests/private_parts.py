@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import dynamic_module_utils
 
 from mmseg_siglip.cli.jobs.costs import ON_CPU
 
@@ -348,6 +349,23 @@ def parts_of_llava():
     assert {'loss', 'logits', 'past_key_values', 'hidden_states', 'attentions'} <= set(
         modeling_llava.LlavaCausalLMOutputWithPast.__dataclass_fields__
     )
+
+
+@part(
+    'transformers',
+    'TIME_OUT_REMOTE_CODE',
+    why="without time for an answer nobody is asked whether a checkpoint's code may run",
+)
+def no_question_about_code() -> None:
+    patience = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        dynamic_module_utils.resolve_trust_remote_code(None, 'x', False, True)
+        raise AssertionError('expected a refusal')
+    except ValueError as error:
+        assert 'trust_remote_code' in str(error)
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = patience
 
 
 @part('transformers', '_attn_implementation', why='a vision model set to eager attends plainly')

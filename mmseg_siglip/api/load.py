@@ -20,16 +20,26 @@ Model = TypeVar('Model', bound=nn.Module)
 
 
 def read_config(config: str | Path | Config) -> Config:
-    """A config, or that of a file.
+    """A config, or that of a file, which runs as a program.
+
+    Every command reads its configs here. Only Python files are taken, which show that they are
+    programs: MMEngine obeys ``_base_`` and ``custom_imports`` in YAML and JSON, too.
 
     Raises:
-        ValueError: There is no such file.
+        ValueError: There is no such file, it is not Python, or it fails.
     """
     if isinstance(config, Config):
         return config
-    if not Path(config).is_file():
-        raise ValueError(f'config not found: there is no file {config}.')
-    return Config.fromfile(config)
+    path = Path(config)
+    if not path.is_file():
+        raise ValueError(f'config not found: there is no file {path}.')
+    if path.suffix != '.py':
+        raise ValueError(f'{path} is a {path.suffix or "nameless"} config, expected a .py file.')
+    try:
+        return Config.fromfile(path)
+    except Exception as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise ValueError(f'{path} cannot be read: {reason}') from error
 
 
 def load_trained(

@@ -7,10 +7,8 @@ import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     CLIPVisionModel,
@@ -24,7 +22,13 @@ from transformers.utils import logging
 
 from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
 from mmseg_siglip.weights.source import bundled
-from mmseg_siglip.weights.transformers_model import load_model, load_part
+from mmseg_siglip.weights.transformers_model import (
+    build_model,
+    config_of,
+    load_model,
+    load_model_config,
+    load_part,
+)
 
 VISION_MODELS = {
     'siglip_vision_model': SiglipVisionModel,
@@ -61,7 +65,7 @@ def read_transformers_config(source: str, *, revision: str | None = None) -> Pre
         nearest = difflib.get_close_matches(source, RELEASED, n=3)
         missing = f'no such model was released, did you mean {" or ".join(nearest)}?'
     with quiet():
-        return load_part(AutoConfig, source, missing, revision=revision)
+        return load_model_config(source, missing, revision=revision)
 
 
 def read_vision_config(source: str, *, revision: str | None = None) -> PretrainedConfig:
@@ -133,9 +137,7 @@ def load_language_model(source: str | Mapping, *, revision: str | None = None) -
         ValueError: It is of another kind, or lacks weights.
     """
     if isinstance(source, Mapping):
-        fields = dict(source)
-        config = AutoConfig.for_model(fields.pop('model_type', None), **fields)
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        return build_model(config_of(source), kind=AutoModelForCausalLM).eval()
     config = read_transformers_config(source, revision=revision)
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise ValueError(

@@ -10,25 +10,29 @@ import re
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import Parameter
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from mmseg_siglip.weights.claims import check_archive, check_tensors, globals_of
 from mmseg_siglip.weights.torchscript import is_torchscript, read_torchscript
 
 CHECKPOINT_NAMES = ('epoch_{}.pth', 'iter_{}.pth')
 """What MMEngine calls the checkpoints of a run."""
 
 _UNSUPPORTED = re.compile(r'(?:GLOBAL|Unsupported class|Unsupported type:?) ([\w.]+)')
+ROOMY = {'builtins.bytearray', '__builtin__.bytearray'}
+"""What torch's weights-only reader would call with any number, to make room for so many bytes."""
+OLD_PICKLES = 5
+"""As many stand one after the other in a file of the format before torch 1.6, its arrays last."""
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size, torch.device)
 
 
@@ -50,10 +54,7 @@ def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
     if path.stat().st_size == 0:
         raise ValueError(f'{path} is empty, expected a checkpoint.')
     if _is_safetensors(path):
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f'{path} is a damaged safetensors file: {error}.') from error
+        return _load_safetensors(path)
     if is_torchscript(path):
         return read_torchscript(path)
     checkpoint = _load_weights_only(path)
@@ -71,33 +72,87 @@ def _is_safetensors(path: Path) -> bool:
     return start[8:] == b'{' and start[:2] != b'PK'
 
 
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = load_file(path)
+        check_tensors(tensors, path.stat().st_size)
+    except Exception as error:  # beside their own error, whatever a strange data type leads to
+        raise ValueError(f'{path} is a damaged safetensors file: {_reason(error)}.') from error
+    return tensors
+
+
 def _load_weights_only(path: Path, *, mmap: bool = False) -> Any:
     """What ``torch.load`` allows, and beside it the arguments of a command, which many keep."""
+    check_weights_file(path)
     with safe_globals([Namespace]):
         return _load_plain(path, mmap=mmap)
 
 
 def _load_plain(path: Path, *, mmap: bool) -> Any:
     try:
-        return torch.load(path, map_location='cpu', weights_only=True, mmap=mmap)
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=mmap)
+        check_tensors(checkpoint, path.stat().st_size)
     except pickle.UnpicklingError as error:
-        names = _unsafe_globals(path) or _UNSUPPORTED.findall(str(error))
+        names = _unsafe_globals(path) or _UNSUPPORTED.findall(str(error)) or _names(path)
         if not names:
             raise ValueError(f'{path} is not a checkpoint: it cannot be unpickled.') from error
-        raise ValueError(
-            f'{path} is refused: to read it would run code from the file, namely '
-            f'{", ".join(sorted(set(names)))}; expected tensors and plain values only.'
-        ) from error
+        raise _refused(path, names) from error
     except Exception as error:
-        reason = str(error).split('\n')[0].split('. ')[0] or type(error).__name__
-        raise ValueError(f'{path} is damaged or not a checkpoint: {reason}.') from error
+        raise ValueError(f'{path} is damaged or not a checkpoint: {_reason(error)}.') from error
+    return checkpoint
+
+
+def check_weights_file(path: Path) -> None:
+    """Refuse, unread, a file of ``torch.save`` that would run code or claims more than it holds.
+
+    Raises:
+        ValueError: It would, or does, or is damaged, or in another library's layout.
+    """
+    arrays: list[str] = []
+    try:
+        if zipfile.is_zipfile(path):
+            check_archive(path)
+            with zipfile.ZipFile(path) as archive:
+                arrays = [name for name in archive.namelist() if name.endswith('.npy')]
+        names = [] if arrays else ROOMY & {*_names(path)}
+    except Exception as error:
+        raise ValueError(f'{path} is damaged or not a checkpoint: {_reason(error)}.') from error
+    if arrays:
+        raise ValueError(
+            f'{path} holds arrays of NumPy (first {arrays[0]}), the layout of big_vision, which is '
+            'not read; expected the same model as transformers or open_clip publish it.'
+        )
+    if names:
+        raise _refused(path, names)
 
 
 def _unsafe_globals(path: Path) -> list[str]:
     try:
         return get_unsafe_globals_in_checkpoint(path)
-    except ValueError:  # the format before torch 1.6, which the function does not read
+    except Exception:  # damaged, or the format before torch 1.6, which the function does not read
         return []
+
+
+def _names(path: Path) -> list[str]:
+    """What the pickles of a file refer to."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            parts = [archive.read(name) for name in archive.namelist() if name.endswith('.pkl')]
+        return [name for part in parts for name in globals_of(part)]
+    with open(path, 'rb') as file:
+        return [name for _ in range(OLD_PICKLES) for name in globals_of(file)]
+
+
+def _refused(path: Path, names: Iterable[str]) -> ValueError:
+    return ValueError(
+        f'{path} is refused: to read it would run code from the file, namely '
+        f'{", ".join(sorted(set(names)))}; expected tensors and plain values only.'
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of an error, without its full stop."""
+    return str(error).split('\n')[0].split('. ')[0].rstrip('.') or type(error).__name__
 
 
 def drop_configs(checkpoint: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import open_clip
+import timm
 from huggingface_hub import hf_hub_download
 from open_clip import CustomTextCLIP
 from open_clip.constants import (
@@ -17,8 +18,11 @@ from open_clip.constants import (
     OPENAI_DATASET_STD,
 )
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmseg_siglip.weights.claims import check_size, size_of
+from mmseg_siglip.weights.foreign import as_data
+from mmseg_siglip.weights.json_file import check_model_fields
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import read_state_dict
 
@@ -93,19 +97,53 @@ def plain_fields(config: Mapping) -> dict | None:
     extra = [name for name, value in config.items() if value and name not in FIELDS]
     if set(extra) - {'custom_text'} or not {'embed_dim', 'vision_cfg', 'text_cfg'} <= set(config):
         return None
+    if not all(isinstance(config[tower], Mapping) for tower in ('vision_cfg', 'text_cfg')):
+        return None
     return {name: value for name, value in config.items() if name in FIELDS}
 
 
-def build_timm_clip(config: Mapping) -> CustomTextCLIP | None:
+def build_open_clip(
+    kind: type[nn.Module], fields: Mapping, source: object, state: Mapping[str, Tensor] | None
+) -> nn.Module:
+    """A model of open_clip's with random weights, in float32.
+
+    Args:
+        kind: One of its classes.
+        fields: Its arguments.
+        source: Where they come from, for messages.
+        state: Weights that shall fill it, which its size is compared with.
+
+    Raises:
+        ValueError: The arguments fit no such model, or name parts that another library would fetch.
+    """
+    fields = check_model_fields(deepcopy(dict(fields)), source)
+
+    def build() -> nn.Module:
+        with as_data(source, "expected open_clip's configuration of a model, found none"):
+            return kind(**fields)
+
+    if state is not None:
+        check_size(build, size_of(state), source)
+    return build()
+
+
+def build_timm_clip(
+    config: Mapping, source: object, state: Mapping[str, Tensor] | None = None
+) -> CustomTextCLIP | None:
     """An open_clip model of an image tower of timm's and a text tower of its own, with random
     weights; None if the configuration is of another kind."""
     fields = plain_fields(config)
     if fields is None or fields['text_cfg'].get('hf_model_name'):
         return None
     vision = dict(fields['vision_cfg'], timm_model_pretrained=False)
-    if not vision.get('timm_model_name'):
+    if not is_timm_model(vision.get('timm_model_name')):
         return None
-    return CustomTextCLIP(**dict(fields, vision_cfg=vision))
+    return build_open_clip(CustomTextCLIP, dict(fields, vision_cfg=vision), source, state)
+
+
+def is_timm_model(name: object) -> bool:
+    """Whether timm knows a model of that name; a folder or repository is none."""
+    return isinstance(name, str) and ':' not in name and timm.is_model(name.partition('.')[0])
 
 
 def _named(name: str, tag: str) -> OpenClipCheckpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from open_clip.pretrained import get_pretrained_cfg
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from mmseg_siglip.weights.json_file import read_object
 from mmseg_siglip.weights.state import read_state_dict, refuse_missing_path
 
 ASSETS = Path(__file__).parents[1] / 'assets'
@@ -105,7 +105,7 @@ class Source:
                 path = hf_hub_download(self.repository, HF_CONFIG_NAME, revision=self.revision)
             except (OSError, ValueError):
                 return {}
-            return json.loads(Path(path).read_text(encoding='utf-8'))
+            return read_object(path)
         return self._read_json(HF_CONFIG_NAME)
 
     @cached_property
@@ -123,7 +123,7 @@ class Source:
     def _read_json(self, name: str) -> dict[str, Any]:
         if self.folder is None or not (self.folder / name).is_file():
             return {}
-        return json.loads((self.folder / name).read_text(encoding='utf-8'))
+        return read_object(self.folder / name)
 
     @property
     def model_type(self) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
+from mmseg_siglip.weights.finite import refuse_not_finite
 
 WRAPPERS = ('state_dict_ema', 'state_dict', 'model')
 PREFIXES = ('module.', 'backbone.', 'model.')
@@ -33,7 +34,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     is dropped.
 
     Raises:
-        ValueError: The file holds no tensors, or more than tensors may load (see `checkpoint`).
+        ValueError: The file holds no tensors, some that are not finite, or what is none (see
+            `checkpoint`).
     """
     state = load_checkpoint_file(path)
     for key in WRAPPERS:
@@ -44,6 +46,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f'{path}: expected a state dict of tensors, found none')
     part = {name: value for name, value in state.items() if name.startswith('backbone.')}
     state = part or state
+    refuse_not_finite(state, path)
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}

@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmseg_siglip.weights.claims import check_archive, check_pickle, check_tensors
+
 _STORAGE_DTYPES = {
     'DoubleStorage': torch.float64,
     'FloatStorage': torch.float32,
@@ -71,7 +73,9 @@ class _Unpickler(pickle.Unpickler):
     """Knows the globals that TorchScript writes, and refuses every other by name."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f'{root}/data.pkl')))
+        data = archive.read(f'{root}/data.pkl')
+        check_pickle(data)
+        super().__init__(io.BytesIO(data))
         self.archive = archive
         self.root = root
         self.storages: dict[str, Tensor] = {}
@@ -125,10 +129,11 @@ def _declared_tensors(archive: zipfile.ZipFile, root: str, name: str) -> set[str
 
 def is_torchscript(path: str | Path) -> bool:
     """Whether the file is a TorchScript archive, told from its table of contents."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _archive_root(archive) is not None
+    except Exception:  # zipfile has no one error for the many ways in which bytes can be wrong
         return False
-    with zipfile.ZipFile(path) as archive:
-        return _archive_root(archive) is not None
 
 
 def read_torchscript(path: str | Path) -> dict[str, Tensor]:
@@ -142,6 +147,7 @@ def read_torchscript(path: str | Path) -> dict[str, Tensor]:
         ValueError: the archive is damaged, or names a global that weights do not need.
     """
     try:
+        check_archive(path)
         with zipfile.ZipFile(path) as archive:
             root = _archive_root(archive)
             if root is None:
@@ -168,6 +174,7 @@ def read_torchscript(path: str | Path) -> dict[str, Tensor]:
                         state[f'{prefix}{key}'] = value
 
             collect(module, '')
+            check_tensors(state, Path(path).stat().st_size)
     except ValueError as error:
         raise ValueError(f'{path} cannot be read: {error}.') from error
     except Exception as error:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import MODEL_MAPPING, AutoModel, PretrainedConfig
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig
 
+from mmseg_siglip.weights.checkpoint import check_weights_file
+from mmseg_siglip.weights.claims import check_size, size_of
+from mmseg_siglip.weights.finite import refuse_not_finite
+from mmseg_siglip.weights.foreign import as_data
+from mmseg_siglip.weights.json_file import check_folder, check_model_fields
+from mmseg_siglip.weights.shards import weight_files
 from mmseg_siglip.weights.state import refuse_missing_path
+
+ADAPTERS = 'adapter_config.json'
+NO_CONFIG = 'no configuration of a model that transformers can build'
 
 
 def load_model(
@@ -34,29 +46,37 @@ def load_model(
         parts: For the model's constructor, such as ``add_pooling_layer``.
 
     Raises:
-        ValueError: The checkpoint is of another kind, or lacks weights, or `state` has too many.
+        ValueError: The checkpoint is of another kind, lacks weights or has some that are not
+            finite, or `state` has too many.
     """
     if state is None:
         refuse_missing_path(source)
+        held = _check_files(source, revision)
         load, options = kind.from_pretrained, dict(pretrained_model_name_or_path=source)
     else:
         load = MODEL_MAPPING[type(config)].from_pretrained
+        held = size_of(state)
         # Copies, as transformers would make these very tensors the model's parameters.
         state = {name: value.clone() for name, value in state.items()}
         options = dict(pretrained_model_name_or_path=None, state_dict=state)
-    try:
+    if held:
+        check_model_size(config, held, source, kind=kind, **parts)
+    with as_data(source, 'weights do not load'):
         model, report = load(
             config=config,
             revision=revision,
             dtype=torch.float32,
             attn_implementation=attention,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
             trust_remote_code=False,
             **options,
             **parts,
         )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f'{source}: weights do not load ({first_line(error)})') from error
+    for name, found, expected in sorted(report['mismatched_keys']):
+        raise ValueError(
+            f'{source}: expected shape {tuple(expected)} for {name}, found {tuple(found)}'
+        )
     for found, keys in (('missing', 'missing_keys'), ('unknown', 'unexpected_keys')):
         names = sorted(report[keys])
         if names and (found == 'missing' or state is not None):
@@ -64,11 +84,95 @@ def load_model(
                 f'{source}: expected all weights of a {config.model_type} model, '
                 f'{len(names)} are {found}, first {names[0]}'
             )
+    refuse_not_finite(model.state_dict(), source)
     return model
 
 
+def _check_files(source: str, revision: str | None) -> int:
+    """Bytes of a folder's or Hub id's weights, 0 where transformers will find none.
+
+    Raises:
+        ValueError: A file is damaged, or it holds adapters of other weights.
+    """
+    if Path(source).is_dir():
+        check_folder(source)
+        if Path(source, ADAPTERS).is_file():
+            raise ValueError(
+                f'{source}: expected whole weights, found adapters ({ADAPTERS}); merge them first'
+            )
+    files = weight_files(source, revision=revision)
+    for file in files:
+        if file.suffix == '.bin':
+            check_weights_file(file)
+    return sum(file.stat().st_size for file in files)
+
+
+def check_model_size(
+    config: PretrainedConfig, held: int, source: object, *, kind: type = AutoModel, **parts: Any
+) -> None:
+    """Refuse a configuration of more weights than `held` bytes, see `check_size`."""
+    build = partial(build_model, deepcopy(config), source, kind=kind, **parts)
+    check_size(build, held, source)
+
+
+def build_model(
+    config: PretrainedConfig,
+    source: object = 'config',
+    *,
+    kind: type = AutoModel,
+    attention: str | None = None,
+    **parts: Any,
+) -> nn.Module:
+    """A model with random weights, in float32.
+
+    Args:
+        config: Of the model.
+        source: Where that comes from, for messages.
+        kind: An ``Auto`` class of transformers', or that of a model.
+        attention: See `load_model`.
+        parts: See `load_model`.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    with as_data(source, NO_CONFIG):
+        if hasattr(kind, 'from_config'):
+            options = dict(dtype=torch.float32, attn_implementation=attention, **parts)
+            return kind.from_config(config, trust_remote_code=False, **options)
+        return kind(config)
+
+
+def config_of(fields: Mapping, source: object = 'config') -> PretrainedConfig:
+    """A configuration by its fields, of which ``model_type`` says the kind.
+
+    Raises:
+        ValueError: transformers has no such kind, or a field's value does not fit it.
+    """
+    fields = check_model_fields(dict(fields), source)
+    with as_data(source, NO_CONFIG):
+        return AutoConfig.for_model(fields.pop('model_type', None), **fields)
+
+
+def load_model_config(
+    source: str, missing: str = NO_CONFIG, *, revision: str | None = None
+) -> PretrainedConfig:
+    """The configuration of a folder or Hub id.
+
+    Raises:
+        ValueError: There is none, or it needs code of its own.
+    """
+    refuse_missing_path(source)
+    if Path(source).is_dir():
+        check_folder(source)
+    with as_data(source, missing):
+        fields = PretrainedConfig.get_config_dict(source, revision=revision)[0]
+    check_model_fields(fields, source)
+    with as_data(source, missing):
+        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+
+
 def load_part(kind: type, source: str, missing: str, **options: Any) -> Any:
-    """What is no model: a configuration, a tokenizer, a processor.
+    """What prepares a model's inputs: a tokenizer, a processor.
 
     Args:
         kind: The class whose ``from_pretrained`` loads it, without code of the checkpoint's.
@@ -80,12 +184,7 @@ def load_part(kind: type, source: str, missing: str, **options: Any) -> Any:
         ValueError: None loads.
     """
     refuse_missing_path(source)
-    try:
+    if Path(source).is_dir():
+        check_folder(source)
+    with as_data(source, missing):
         return kind.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{source}: {missing} ({first_line(error)})') from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.models.adapters.cat_seg import from_detectron2
 from mmseg_siglip.registry import MODELS
@@ -45,7 +45,7 @@ def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None =
     }
     converted = from_detectron2(state)
     if config is not None:
-        cfg = Config.fromfile(config)
+        cfg = read_config(config)
         init_default_scope(cfg.get('default_scope', 'mmseg_siglip'))
         cfg.model.finetune = 'none'  # weights are named as in the encoder
         cfg.model.backbone.pretrained = None

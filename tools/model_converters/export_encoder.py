@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
@@ -36,7 +36,7 @@ def export_encoder(
         ValueError: If the checkpoint has no encoder, or not all of it; or it is no model of
             transformers.
     """
-    cfg = Config.fromfile(str(config)).model.backbone
+    cfg = read_config(config).model.backbone
     backbone = MODELS.build(dict(cfg))
     loaded = load_checkpoint_file(str(checkpoint))
     weights = {

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.vlm import LlavaTrainer
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
@@ -31,7 +31,7 @@ def export_vlm(config: str | Path, checkpoint: str | Path, out: str | Path) -> L
     Raises:
         ValueError: The config is of another model, or the checkpoint does not fit it.
     """
-    cfg = Config.fromfile(str(config))
+    cfg = read_config(config)
     init_default_scope(SCOPE)
     model = MODELS.build(cfg.model)
     if not isinstance(model, LlavaTrainer):

@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from tqdm import tqdm
 
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import is_users, one_line
 from mmseg_siglip.cli.jobs.benchmark_config import (
     OtherKind,
@@ -78,7 +79,7 @@ def published(cfg: Config) -> tuple[float, str] | tuple[None, None]:
     name = attention if isinstance(attention, str) else attention['type']
     figure = method_data(name, 'PUBLISHED_MIOU', {}).get(dataset_name(cfg))
     if figure is not None:
-        original = Config.fromfile(cfg.filename)
+        original = read_config(cfg.filename)
         set_fields(original, apply_own(original, name))
         wanted = method_data(name, 'PUBLISHED_ENCODER', PUBLISHED_ENCODER)
         if is_published_encoder(encoder, wanted) and settings(cfg) == settings(original):
@@ -91,7 +92,7 @@ def published_in_configs(cfg: Config) -> tuple[float, str] | tuple[None, None]:
     path = Path(cfg.filename)
     if not is_published_encoder(cfg.model.backbone.pretrained):
         return None, None
-    if settings(cfg) != settings(Config.fromfile(path)):
+    if settings(cfg) != settings(read_config(path)):
         return None, None
     for row in published_rows():
         if row.path == path and row.method == CONFIGS_ARE_OF:

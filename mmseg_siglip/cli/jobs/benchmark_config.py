@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.config import override, require_data
 from mmseg_siglip.cli.jobs.encoders import apply_encoder, find_encoder_config, stands_on_an_encoder
@@ -62,11 +63,11 @@ def compose(name: str, args: argparse.Namespace) -> Config:
         ValueError: The dataset is unknown, or its data are not there.
     """
     path = find_config(name)
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     own, kind = cfg.model.backbone.type, place_encoder(cfg, args)
     twin = path.with_stem(path.stem + TWIN)
     if kind != own and twin.is_file():
-        cfg = Config.fromfile(twin)
+        cfg = read_config(twin)
         own = cfg.model.backbone.type
         place_encoder(cfg, args)
     if kind != own:

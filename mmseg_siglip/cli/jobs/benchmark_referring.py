@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.config import build_runner, override, require_data
 from mmseg_siglip.cli.jobs.encoders import apply_encoder
@@ -34,7 +35,7 @@ def compose(name: str, args: argparse.Namespace) -> Config:
     if not path.is_file():
         known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
         raise ValueError(f'unknown referring config {name!r}; expected one of {known}')
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     if args.encoder is not None:
         apply_encoder(cfg, args.encoder)
     place_checkpoint(cfg, args.checkpoint)

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import one_line
 from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.engine import Runner
@@ -22,23 +23,15 @@ def load_config(args: argparse.Namespace) -> Config:
         ValueError: the file is missing, is not Python, cannot be parsed, or an override does not
             fit it; or there is no such encoder.
     """
-    path = Path(args.config)
-    if not path.is_file():
-        raise ValueError(f'config not found: there is no file {path}.')
-    if path.suffix != '.py':
-        raise ValueError(f'{path} is a {path.suffix or "nameless"} config, expected a .py file.')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:
-        raise ValueError(f'{path} cannot be read: {one_line(error)}') from error
+    cfg = read_config(args.config)
     if args.encoder is not None:
         apply_encoder(cfg, args.encoder)
     override(cfg, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
-    cfg.setdefault('work_dir', str(Path('work_dirs', path.stem)))
+    cfg.setdefault('work_dir', str(Path('work_dirs', Path(args.config).stem)))
     return cfg
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmseg_siglip.cli.common import config_folder, one_line
+from mmseg_siglip.api.load import read_config
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.registry import MODELS
 
@@ -59,10 +60,7 @@ def apply_encoder(cfg: Config, name: str) -> None:
         ValueError: There is no such encoder, or the model stands on none.
     """
     path = find_encoder_config(name)
-    try:
-        given = Config.fromfile(path)
-    except Exception as error:
-        raise ValueError(f'{path} cannot be read: {one_line(error)}') from error
+    given = read_config(path)
     if not isinstance(given.get('encoder'), Mapping):
         raise ValueError(f'{path}: expected encoder=dict(type=..., ...), found no such setting')
     model = cfg.get('model') or {}

@@ -25,7 +25,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmseg_siglip.cli.common import config_folder, one_line
+from mmseg_siglip.api.load import read_config
+from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.models.backbones.trunk import build_method, method_names
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.registry import DENSE_METHODS, MODELS
@@ -91,10 +92,7 @@ def method_fields(name: str) -> Fields:
         if name not in method_names():
             build_method(name)  # says so
         return dict(attention=name)
-    try:
-        fields = Config.fromfile(path).to_dict()
-    except Exception as error:
-        raise ValueError(f'{path} cannot be read: {one_line(error)}') from error
+    fields = read_config(path).to_dict()
     kind = MODELS.get(fields.get('type', SCLIPSegmentor.__name__))
     if kind is None:
         raise ValueError(f'{path}: there is no model type {fields["type"]}')

@@ -52,7 +52,7 @@ def siglip_config(config: Mapping, source: str) -> SiglipConfig:
         ValueError: It is no SigLIP.
     """
     with torch.device('meta'):
-        model = build_timm_clip(config)
+        model = build_timm_clip(config, source)
     trunk, text = (None, None) if model is None else (model.visual.trunk, model.text)
     if (
         not isinstance(trunk, VisionTransformer)

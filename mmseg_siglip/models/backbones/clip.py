@@ -26,7 +26,7 @@ from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.weights.open_clip_checkpoint import plain_fields
+from mmseg_siglip.weights.open_clip_checkpoint import build_open_clip, plain_fields
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
 
@@ -74,7 +74,7 @@ class CLIPBackbone(CausalText):
         if pretrained is None and arch is None:
             raise ValueError('CLIPBackbone: expected pretrained or arch, found neither')
         checkpoint = read_clip_checkpoint(pretrained, arch)
-        self.model = build_clip(checkpoint.config, str(pretrained or arch))
+        self.model = build_clip(checkpoint.config, str(pretrained or arch), checkpoint.state)
         if checkpoint.state is not None:
             load_strict(self.model, checkpoint.state, pretrained)
 
@@ -160,21 +160,27 @@ class CLIPBackbone(CausalText):
         self.model.visual.proj = None
 
 
-def build_clip(config: Mapping, source: str) -> CLIP:
-    """An open_clip model with random weights, in float32.
+def build_clip(config: Mapping, source: str, state: Mapping[str, Tensor] | None = None) -> CLIP:
+    """An open_clip model with random weights, in float32; see `build_open_clip`.
 
     Raises:
         ValueError: The architecture is not a CLIP with a plain ViT and a causal text tower.
     """
     fields = plain_fields(config)
-    if fields is not None and not config.get('custom_text'):
-        model = CLIP(**fields)
+    if fields is not None and not config.get('custom_text') and not is_other(fields):
+        model = build_open_clip(CLIP, fields, source, state)
         if is_plain(model):
             return model
     raise ValueError(
         f'{source}: expected a CLIP with a ViT and a causal text tower, '
         f'found an open_clip configuration with {", ".join(sorted(config))}'
     )
+
+
+def is_other(fields: Mapping) -> bool:
+    """Whether a tower is to come out of timm or transformers."""
+    names = fields['vision_cfg'].get('timm_model_name'), fields['text_cfg'].get('hf_model_name')
+    return any(names)
 
 
 def is_plain(model: CLIP) -> bool:

@@ -13,12 +13,14 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from mmseg_siglip.models.adapters.transformers_clip import open_clip_config, to_open_clip
+from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.open_clip_checkpoint import (
     OpenClipCheckpoint,
     named_config,
     read_open_clip,
 )
 from mmseg_siglip.weights.source import Source
+from mmseg_siglip.weights.transformers_model import config_of, load_model, load_model_config
 
 TRANSFORMERS_CLIP = 'vision_model.embeddings.class_embedding'
 OPENAI_MARKS = ('input_resolution', 'context_length', 'vocab_size')
@@ -53,17 +55,15 @@ def read_clip_checkpoint(
 
 def _from_transformers(source: Source) -> OpenClipCheckpoint:
     where = source.repository if source.is_hub else str(source.path)
-    try:
-        model, report = CLIPModel.from_pretrained(
-            where, revision=source.revision, output_loading_info=True, trust_remote_code=False
+    config = load_model_config(
+        where, 'no CLIP checkpoint loads from there', revision=source.revision
+    )
+    if not isinstance(config, CLIPConfig):
+        raise ValueError(
+            f'{source}: expected a CLIP checkpoint, found model_type {config.model_type!r}'
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f'{source}: no CLIP checkpoint loads from there ({reason})') from error
-    if report['missing_keys']:
-        missing = sorted(report['missing_keys'])
-        raise ValueError(f'{source}: {len(missing)} CLIP weights missing, first {missing[0]}')
-    return OpenClipCheckpoint(open_clip_config(model.config), to_open_clip(model.state_dict()))
+    model = load_model(where, config, kind=CLIPModel, revision=source.revision)
+    return OpenClipCheckpoint(clip_fields(config, source), to_open_clip(model.state_dict()))
 
 
 def _from_file(source: Source, arch: str | Mapping | None) -> OpenClipCheckpoint:
@@ -76,8 +76,11 @@ def _from_file(source: Source, arch: str | Mapping | None) -> OpenClipCheckpoint
                 f"{source}: expected config.json of transformers' CLIP beside it, which tells the "
                 f'activation and the number of heads; found model_type {source.model_type!r}'
             )
-        config = named_config(arch) if arch else open_clip_config(CLIPConfig(**source.config))
-        return OpenClipCheckpoint(config, to_open_clip(state))
+        if arch:
+            fields = named_config(arch)
+        else:
+            fields = clip_fields(config_of(source.config, source), source)
+        return OpenClipCheckpoint(fields, to_open_clip(state))
     if 'visual.conv1.weight' not in state:
         raise ValueError(
             f'{source}: expected CLIP weights with a ViT (visual.conv1.weight, ...), '
@@ -93,6 +96,12 @@ def _from_file(source: Source, arch: str | Mapping | None) -> OpenClipCheckpoint
         f'{source}: the weights tell neither the activation (GELU or QuickGELU) nor the number of '
         f'heads; expected arch, for these shapes one of: {", ".join(fitting_names(state))}'
     )
+
+
+def clip_fields(config: CLIPConfig, source: Source) -> dict:
+    """`open_clip_config`, its refusals with the name of the source."""
+    with as_data(source, 'expected a CLIP that open_clip can express'):
+        return open_clip_config(config)
 
 
 def without_marks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

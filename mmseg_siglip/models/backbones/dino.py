@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel
 
 from mmseg_siglip.models.adapters.dinov3 import (
     PERIODS,
@@ -25,7 +24,7 @@ from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import Described, describe_model
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.weights.source import Source
-from mmseg_siglip.weights.transformers_model import load_model
+from mmseg_siglip.weights.transformers_model import build_model, load_model
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of pixels in 0..1."""
@@ -148,5 +147,5 @@ def load_dino(source: Described, kind: str) -> nn.Module:
         return load_model(held.name, config, state=state)
     config = describe_model(source, (kind,))
     if isinstance(source, Mapping):
-        return AutoModel.from_config(config, dtype=torch.float32)
+        return build_model(config)
     return load_model(source, config)

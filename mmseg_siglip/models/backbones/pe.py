@@ -154,7 +154,7 @@ class PECoreBackbone(AttentionPooled, CausalText):
             raise ValueError('PECoreBackbone: expected pretrained or arch, found neither')
         source = None if pretrained is None else Source.open(pretrained, revision=revision)
         checkpoint = read_open_clip(source, arch, pixels=HALVES)
-        self.model = build_pe_core(checkpoint.config, str(source or arch))
+        self.model = build_pe_core(checkpoint.config, str(source or arch), checkpoint.state)
         if checkpoint.state is not None:
             load_strict(self.model, checkpoint.state, str(source))
 
@@ -246,13 +246,13 @@ class PECoreBackbone(AttentionPooled, CausalText):
         self.model.visual.trunk.attn_pool = self.model.visual.trunk.head = None
 
 
-def build_pe_core(config: Mapping, source: str) -> nn.Module:
-    """An open_clip model with random weights, in float32.
+def build_pe_core(config: Mapping, source: str, state: Mapping[str, Tensor] | None) -> nn.Module:
+    """An open_clip model with random weights, in float32; see `build_open_clip`.
 
     Raises:
         ValueError: The architecture is not PE-Core's.
     """
-    model = build_timm_clip(config)
+    model = build_timm_clip(config, source, state)
     if model is None or not is_pe_core(model):
         raise ValueError(
             f"{source}: expected a PE-Core of open_clip, with timm's Eva, an attention pooling "

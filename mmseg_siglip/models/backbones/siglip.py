@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
-from transformers import AutoModel, AutoTokenizer, SiglipImageProcessor
+from transformers import AutoTokenizer, SiglipImageProcessor
 
 from mmseg_siglip.models.adapters.open_clip_siglip import PROBE, siglip_config, to_siglip
 from mmseg_siglip.models.backbones.block import merge_heads, split_heads
@@ -23,9 +22,14 @@ from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import NO_PARTS, Described
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.claims import size_of
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
-from mmseg_siglip.weights.transformers_model import load_part
+from mmseg_siglip.weights.transformers_model import (
+    build_model,
+    check_model_size,
+    load_part,
+)
 
 READOUTS = ('map', 'value', 'raw')
 
@@ -165,7 +169,9 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
             return
         checkpoint, name = found.checkpoint, str(source or config)
         described = siglip_config(checkpoint.config, name)
-        self.model = AutoModel.from_config(described, dtype=torch.float32)
+        if checkpoint.state is not None:
+            check_model_size(described, size_of(checkpoint.state), name)
+        self.model = build_model(described, name)
         if checkpoint.state is not None:
             load_strict(self.model, self.rename(checkpoint.state), name)
         tokenizer = tokenizer or found.tokenizer

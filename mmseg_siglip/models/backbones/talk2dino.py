@@ -70,7 +70,7 @@ class Talk2DINOBackbone(MeanPooled, DinoVision, CausalText):
         super().__init__(attention=attention, out_indices=out_indices, with_cp=with_cp)
         is_random = isinstance(clip, Mapping)
         checkpoint = read_clip_checkpoint(*((None, clip) if is_random else (clip, None)))
-        text = build_clip(checkpoint.config, str(clip))
+        text = build_clip(checkpoint.config, str(clip), checkpoint.state)
         if checkpoint.state is not None:
             load_strict(text, checkpoint.state, str(clip))
         self.model = Talk2DINO(load_dino(dino, 'dinov2_with_registers'), text)

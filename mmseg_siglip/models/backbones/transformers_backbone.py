@@ -9,15 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers import AutoImageProcessor, AutoTokenizer, PretrainedConfig
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.weights.source import Source, bundled
-from mmseg_siglip.weights.transformers_model import load_model, load_part
+from mmseg_siglip.weights.transformers_model import (
+    build_model,
+    config_of,
+    load_model,
+    load_model_config,
+    load_part,
+)
 
 OF_THE_FILE = ('_name_or_path', 'architectures', 'dtype', 'torch_dtype', 'transformers_version')
 NO_PARTS = 'expected tokenizer and preprocessor files beside the weights, found none that load'
@@ -90,7 +95,7 @@ class TransformersBackbone(VisionLanguageBackbone):
             config = str(source.folder) if source.is_file else source.name
         described = describe_model(config, self.model_types, revision=revision)
         if source is None:
-            self.model = AutoModel.from_config(described, dtype=torch.float32)
+            self.model = build_model(described)
         else:
             state = self.rename(source.tensors) if source.is_file else None
             self.model = load_model(source.name, described, state=state, revision=revision)
@@ -193,11 +198,10 @@ def describe_model(
     """
     expected = ' or '.join(model_types)
     if isinstance(source, Mapping):
-        fields = dict(source)
-        config = AutoConfig.for_model(fields.pop('model_type', None), **fields)
+        config = config_of(source)
     else:
         missing = f'no configuration of a {expected} model'
-        config = load_part(AutoConfig, source, missing, revision=revision)
+        config = load_model_config(source, missing, revision=revision)
     if config.model_type not in model_types:
         raise ValueError(f'{source}: expected model_type {expected}, found {config.model_type!r}')
     return config

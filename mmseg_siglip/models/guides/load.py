@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
-from transformers import AutoModel, PretrainedConfig
+from transformers import PretrainedConfig
 
 from mmseg_siglip.models.adapters.timm_vit import MARK, to_transformers_vit
 from mmseg_siglip.models.backbones.transformers_backbone import describe_model
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import read_state_dict
-from mmseg_siglip.weights.transformers_model import load_model
+from mmseg_siglip.weights.transformers_model import build_model, load_model
 
 TIMM_WEIGHTS = 'model.safetensors'
 
@@ -55,7 +54,7 @@ def load_vit(
         if config is None:
             raise ValueError('expected pretrained or config of a guide, found neither')
         described = described_by(dict(config) | fields, model_types)
-        return AutoModel.from_config(described, dtype=torch.float32, **without_pooler(described))
+        return build_model(described, **without_pooler(described))
     source = Source.open(of_timm(pretrained), revision=revision)
     state = source.tensors if source.is_file else timm_tensors(source)
     if state is not None:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import (
-    AutoConfig,
     EomtDinov3ForUniversalSegmentation,
     EomtForUniversalSegmentation,
     Mask2FormerForUniversalSegmentation,
@@ -25,7 +24,12 @@ from mmseg_siglip.models.regions.proposer import RegionProposer
 from mmseg_siglip.models.sam.geometry import content_size, fit
 from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
-from mmseg_siglip.weights.transformers_model import load_model, load_part
+from mmseg_siglip.weights.transformers_model import (
+    build_model,
+    config_of,
+    load_model,
+    load_model_config,
+)
 
 MODEL_TYPES = dict(
     eomt=EomtForUniversalSegmentation,
@@ -88,14 +92,14 @@ class PanopticRegions(RegionProposer):
                 f'precision: expected one of {", ".join(PRECISIONS)}, found {precision!r}'
             )
         if config is not None:
-            fields = dict(config)
-            settings = AutoConfig.for_model(self._known(fields.pop('model_type', None)), **fields)
+            self._known(config.get('model_type'))
+            settings = config_of(config)
         else:
-            settings = load_part(AutoConfig, pretrained, 'no configuration', revision=revision)
+            settings = load_model_config(pretrained, revision=revision)
             self._known(settings.model_type)
         kind = MODEL_TYPES[settings.model_type]
         if pretrained is None:
-            model = kind(settings)
+            model = build_model(settings, kind=kind)
         else:
             model = load_model(pretrained, settings, kind=kind, revision=revision)
         self.model = Frozen(model)

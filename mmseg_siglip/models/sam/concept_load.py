@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers import AutoImageProcessor, AutoTokenizer, PretrainedConfig
 
 from mmseg_siglip.models.backbones.transformers_backbone import NO_PARTS
 from mmseg_siglip.weights.source import Source
-from mmseg_siglip.weights.transformers_model import load_model, load_part
+from mmseg_siglip.weights.transformers_model import (
+    build_model,
+    config_of,
+    load_model,
+    load_part,
+)
 
 KINDS = ('sam3', 'sam3_lite_text')
 VIDEO = 'sam3_video'
@@ -46,7 +50,7 @@ def load_sam3(
     settings = image_settings(fields, str(source or 'config'))
     set_image_size(settings, image_size)
     if source is None:
-        model = AutoModel.from_config(settings, dtype=torch.float32, attn_implementation=attention)
+        model = build_model(settings, attention=attention)
     else:
         model = load_model(
             source.name,
@@ -82,7 +86,7 @@ def image_settings(fields: Mapping, name: str) -> PretrainedConfig:
             f'{name}: expected model_type {", ".join(KINDS)} or {VIDEO}, found {found!r}'
             f'{"" if fields or found else ", as no config.json can be read there"}'
         )
-    return AutoConfig.for_model(kind, **fields)
+    return config_of(dict(fields, model_type=kind), name)
 
 
 def set_image_size(settings: PretrainedConfig, side: int | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, Sam2Config
+from transformers import PretrainedConfig, Sam2Config
 
 from mmseg_siglip.models.adapters.segment_anything import (
     MARK,
@@ -15,9 +15,15 @@ from mmseg_siglip.models.adapters.segment_anything import (
     sam_config,
     to_transformers,
 )
+from mmseg_siglip.weights.claims import size_of
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
-from mmseg_siglip.weights.transformers_model import load_model
+from mmseg_siglip.weights.transformers_model import (
+    build_model,
+    check_model_size,
+    config_of,
+    load_model,
+)
 
 KINDS = ('auto', 'sam', 'sam2', 'segment_anything')
 MODEL_TYPES = ('sam', 'sam2')
@@ -64,7 +70,7 @@ def _from_source(source: Source, config: Mapping | None, attention: str) -> tupl
 
 
 def _random(config: PretrainedConfig, attention: str) -> nn.Module:
-    model = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)
+    model = build_model(config, attention=attention)
     code, own = model.shared_image_embedding, model.prompt_encoder.shared_embedding
     with torch.no_grad():
         # SAM draws its position code from N(0, 1); transformers, from a width-dependent spread
@@ -94,6 +100,7 @@ def _from_file(source: Source, config: Mapping | None, attention: str) -> tuple[
             f'{source}: expected weights of SAM in the names of segment-anything ({MARK}) or of '
             f'transformers (vision_encoder.*), found {next(iter(state))}'
         )
+    check_model_size(settings, size_of(state), source)
     model = _random(settings, attention)
     load_strict(model, state, source.name)
     return model, found
@@ -109,7 +116,7 @@ def _from_mapping(config: Mapping) -> PretrainedConfig:
         fields['vision_config'] = dict(
             dict(initializer_range=INITIALIZER_RANGE), **fields.get('vision_config') or {}
         )
-    return AutoConfig.for_model(kind, **fields)
+    return config_of(dict(fields, model_type=kind))
 
 
 def _settings_of(source: Source) -> PretrainedConfig:
@@ -117,11 +124,10 @@ def _settings_of(source: Source) -> PretrainedConfig:
     kind = fields.get('model_type')
     if kind == 'sam2_video':  # SAM 2 is published as a video model; its image part is a Sam2Model
         parts = {name: fields[name] for name in Sam2Config.sub_configs if name in fields}
-        return Sam2Config(**parts)
+        return config_of(dict(parts, model_type='sam2'), source)
     if kind not in MODEL_TYPES:
         raise ValueError(
             f'{source}: expected model_type {" or ".join(MODEL_TYPES)}, found {kind!r}'
             f'{"" if fields else ", as no config.json can be read there"}'
         )
-    fields.pop('model_type')
-    return AutoConfig.for_model(kind, **fields)
+    return config_of(fields, source)

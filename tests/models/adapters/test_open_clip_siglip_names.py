@@ -27,7 +27,7 @@ def test_every_weight_has_its_place(name, activations, size):
     assert (vision.layer_norm_eps, text.layer_norm_eps) == (1e-6, 1e-6)
     assert vision.image_size == size and text.max_position_embeddings == 64
     with torch.device('meta'):
-        stock = to_siglip(build_timm_clip(get_model_config(name)).state_dict())
+        stock = to_siglip(build_timm_clip(get_model_config(name), name).state_dict())
         model = AutoModel.from_config(config)
     expected = {name: value.shape for name, value in model.state_dict().items()}
     assert {name: value.shape for name, value in stock.items()} == expected

@@ -1,0 +1,78 @@
+"""JSON files of a checkpoint: an object, or a sentence that says what is there instead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MOST_LAYERS = 1000
+MOST_LABELS = 100_000
+ELSEWHERE = ('quantization_config', 'transformers_weights', 'fusion_config')
+"""Fields of a configuration by which transformers would read other files, or weights as something
+else than what they are."""
+LEFT_TO_THEIR_READER = ('tokenizer.json', 'vocab.json')
+"""Large, and read by one library that refuses what is wrong."""
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: It is no JSON, or holds something else than an object.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding='utf-8-sig'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path}: expected a JSON object, found no JSON ({error})') from error
+    if not isinstance(found, dict):
+        raise ValueError(f'{path}: expected a JSON object, found a {type(found).__name__}')
+    return found
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse a folder of which a JSON file holds no object: libraries pass over some that do not.
+
+    Raises:
+        ValueError: One does not.
+    """
+    for path in sorted(Path(folder).glob('*.json')):
+        if path.name not in LEFT_TO_THEIR_READER:
+            read_object(path)
+
+
+def check_model_fields(fields: dict[str, Any], where: object) -> dict[str, Any]:
+    """The fields of a model's configuration, if they ask for nothing that no model is.
+
+    transformers makes room for labels while it reads a configuration, and makes each layer before
+    it looks at weights.
+
+    Raises:
+        ValueError: They do.
+    """
+    for name, value in _walk(fields):
+        if name in ELSEWHERE and value is not None:
+            raise ValueError(f'{where}: expected plain weights, found {name} in the configuration')
+        if type(value) is not int:
+            continue
+        most = MOST_LABELS if name == 'num_labels' else MOST_LAYERS if _counts(name) else value
+        if value > most:
+            raise ValueError(f'{where}: expected {name} of at most {most}, found {value}')
+    return fields
+
+
+def _counts(name: str) -> bool:
+    """Whether a number of that name says how many parts a model has."""
+    return any(part in name for part in ('layers', 'blocks', 'depth', 'num_experts', 'n_layer'))
+
+
+def _walk(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+    """Each value below one with the name that it has there; items of a list have the list's."""
+    yield name, value
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _walk(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _walk(item, name)

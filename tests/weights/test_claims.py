@@ -1,0 +1,158 @@
+"""What small files ask for, and what it costs to refuse them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import struct
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
+from mmseg_siglip.weights.claims import check_pickle, check_size, globals_of, tensors_of
+
+PEAK = """
+import json, resource, sys
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
+for path in sys.argv[1:]:
+    at_rest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        load_checkpoint_file(path)
+        said = None
+    except ValueError as error:
+        said = str(error)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - at_rest
+    print(json.dumps([said, grown // 1024]))
+"""
+MEGABYTES = 64
+
+
+def rewrite(source, target, change, **options):
+    """A zip file with other contents; `change` gets each member's name and content."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, 'w', **options) as new:
+        for name in old.namelist():
+            new.writestr(name, change(name, old.read(name)))
+
+
+def in_pickle(old, new):
+    def change(name, content):
+        if not name.endswith('data.pkl'):
+            return content
+        assert content.count(old) == 1
+        return content.replace(old, new)
+
+    return change
+
+
+def zeros(name, content):
+    return bytes(200 << 20) if name.endswith('data/0') else content
+
+
+def memo(name, content):
+    """TorchScript's pickle after one object with the number 300 million."""
+    if not name.endswith('data.pkl'):
+        return content
+    return content[:2] + b'Nr' + struct.pack('<I', 300_000_000) + b'0' + content[2:]
+
+
+SHAPE, STRIDE = b'K\x03K\x04\x86', b'K\x04K\x01\x86'
+WIDE = b'J' + struct.pack('<i', 2**30) + b'K\x04\x86'
+NO_STRIDE = b'K\x00K\x00\x86'
+EMPTY = {'w': torch.arange(12.0).reshape(3, 4)}
+
+
+def spread(name, content):
+    """Some billions of elements over a storage of twelve."""
+    return in_pickle(STRIDE, NO_STRIDE)(name, in_pickle(SHAPE, WIDE)(name, content))
+
+
+def room(name, content):
+    """The number of bytes that Python's bytearray shall make."""
+    if not name.endswith('data.pkl'):
+        return content
+    number = b'J' + struct.pack('<i', 200 << 20) + b'\x85R0'
+    return content[:2] + b'cbuiltins\nbytearray\n' + number + content[2:]
+
+
+CLAIMS = {
+    'zeros': (zeros, 'bytes claim to hold', dict(compression=zipfile.ZIP_DEFLATED)),
+    'spread': (spread, 'claim to hold w of', {}),
+    'room': (room, r'namely builtins\.bytearray', {}),
+    'memo': (memo, 'claim to hold 300000000 objects', {}),
+}
+
+
+def test_small_files_get_no_memory(tmp_path):
+    torch.save(EMPTY, tmp_path / 'good.pth')
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / 'script.pth')
+    bad = [tmp_path / f'{name}.pth' for name in CLAIMS]
+    for path, (change, _, options) in zip(bad, CLAIMS.values(), strict=True):
+        source = 'script.pth' if change is memo else 'good.pth'
+        rewrite(tmp_path / source, path, change, **options)
+        assert path.stat().st_size < 10**6
+    files = [tmp_path / 'good.pth', tmp_path / 'script.pth', *bad]
+    command = [sys.executable, '-c', PEAK, *map(str, files)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = [json.loads(line) for line in output.splitlines()]
+    assert [said for said, _ in found[:2]] == [None, None]
+    for path, (_, message, _), (said, megabytes) in zip(
+        bad, CLAIMS.values(), found[2:], strict=True
+    ):
+        assert str(path) in said and re.search(message, said) and '\n' not in said
+        assert megabytes < MEGABYTES, path
+
+
+def test_names_in_a_pickle():
+    content = [OrderedDict(), np.arange(3), np.float64(1), nn.Linear]
+    for protocol in range(6):
+        names = globals_of(pickle.dumps(content, protocol=protocol))
+        assert {'collections.OrderedDict', 'numpy.dtype'} <= set(names)
+        assert 'torch.nn.modules.linear.Linear' in names
+        assert globals_of(pickle.dumps(content, protocol=protocol)[:-20])
+    assert globals_of(b'no pickle') == []
+
+
+def test_numbers_in_a_pickle():
+    data = pickle.dumps(list(range(100)), protocol=2)
+    check_pickle(data)
+    with pytest.raises(ValueError, match='claim to hold 4294967295 objects'):
+        check_pickle(data[:2] + b'Nr' + b'\xff' * 4 + b'0' + data[2:])
+    with pytest.raises(ValueError):
+        check_pickle(data[:-1])
+
+
+def test_tensors_of_nested_things_are_found_once():
+    weight = torch.ones(2)
+    inner = dict(w=weight)
+    inner['self'] = inner
+    nested = dict(a=inner, b=[inner, (weight, 3)], c='text')
+    assert sorted(name for name, _ in tensors_of(nested)) == ['0', 'w']
+
+
+def test_a_model_is_no_larger_than_its_weights():
+    def build():
+        return nn.Linear(10_000, 10_000)
+
+    check_size(build, 4 * 10**8, 'x')
+    with pytest.raises(
+        ValueError, match=r'^x: .* that 1000 bytes .* found one of 100010000 weights'
+    ):
+        check_size(build, 1000, 'x')
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_other_tensors_are_refused(tmp_path):
+    torch.save({'w': torch.eye(3).to_sparse()}, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match=r'a\.pth .* expected plain tensors, found w'):
+        load_checkpoint_file(tmp_path / 'a.pth')
+    torch.save({'w': torch.empty(3, device='meta')}, tmp_path / 'b.pth')
+    with pytest.raises(ValueError, match=r'b\.pth .* expected tensors on the CPU, found w on meta'):
+        load_checkpoint_file(tmp_path / 'b.pth')
