@@ -151,6 +151,17 @@ class Surroundings:
     bank: Callable[[], Tensor] | None = None
 
 
+class Opened:
+    """A block as it is, whose `parts`, queries, keys and values, stay when it has run."""
+
+    residual = ffn = True
+    parts: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def mix(self, *parts: Any) -> Tensor:
+        *self.parts, trunk = parts
+        return trunk.encoder.attend(*self.parts)
+
+
 class Trunk:
     """A batch of images on its way through an encoder's blocks.
 
@@ -188,6 +199,7 @@ class Trunk:
             self.embedded = embedded
         self._keep = set(keep)
         self._held: dict[int, Tensor] = {}
+        self._open: dict[int, Opened] = {}
 
     @cached_property
     def embedded(self) -> Tokens:
@@ -216,6 +228,12 @@ class Trunk:
         """Hold the outputs of `blocks`, see `Trunk`."""
         self._keep.update(map(self.index, blocks))
 
+    def open(self, blocks: Sequence[int]) -> None:
+        """Hold the queries, keys and values by which `blocks` will run, see `opened`."""
+        self.keep([block - 1 for block in map(self.index, blocks) if block])
+        if not (self.encoder.with_cp and torch.is_grad_enabled()):
+            self._open.update({self.index(block): Opened() for block in blocks})
+
     def index(self, block: int) -> int:
         """A block's position from 0; see `block_positions`."""
         return block_positions([block], len(self.blocks))[0]
@@ -234,11 +252,16 @@ class Trunk:
             start = max(held for held in self._held if held < last)
             x = self._held[start]
             for i in range(start + 1, last + 1):
-                x = self.run(i, x)
+                x = self.run(i, x, self._open[i]) if i in self._open else self.run(i, x)
                 if i in self._keep:
                     self._held[i] = x
             self._held[last] = x
         return self._held[last]
+
+    def opened(self, block: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, N, d) of `block` for its own input."""
+        held = self._open.get(self.index(block))
+        return held.parts if held and held.parts else self.qkv(block, self.input(block))
 
     def attention(self, block: int) -> Tensor:
         """The softmaxed map of `block`, (B, H, N, N); computed at each call."""
@@ -250,7 +273,7 @@ class Trunk:
         part = self.blocks[self.index(block)]
         return part.qkv(part.norm(x), self.grid)
 
-    def run(self, block: int, x: Tensor, method: Method | None = None) -> Tensor:
+    def run(self, block: int, x: Tensor, method: Method | Opened | None = None) -> Tensor:
         """(B, N, C) through `block`, with its own attention or that of `method`."""
         part = self.blocks[self.index(block)]
 
@@ -372,7 +395,3 @@ class Trunk:
         features = normalize(features.float(), dim=1)
         with autocast('fp32', features.device):
             return torch.einsum('bdhw,qd->bqhw', features, self.text)
-
-    def labels(self, tokens: Tokens | Tensor) -> Tensor:
-        """The nearest word of each patch, for methods that look twice: (B, h, w) int64."""
-        return self.cosines(tokens).argmax(1)

@@ -122,7 +122,7 @@ class CLIPtrase(DenseMethod):
     def forward(self, trunk: Trunk) -> Tokens | Tensor | list[Planes]:
         if not self.vote:
             return super().forward(trunk)
-        trunk.keep([max(len(trunk.blocks) - 3, 0)])
+        trunk.open([-2])
         features = super().forward(trunk)
         with torch.no_grad(), autocast('fp32', trunk.images.device):
             cosines = trunk.cosines(features)
@@ -186,7 +186,7 @@ def correlation(trunk: Trunk) -> Tensor:
     Returns:
         (B, n, n) float32.
     """
-    parts = trunk.qkv(-2, trunk.input(-2))
+    parts = trunk.opened(-2)
     unit = [merge_heads(normalize(part.float(), dim=-1)) for part in parts]
     unit = torch.cat(unit, dim=-1) / (3 * parts[0].shape[1]) ** 0.5
     patches = unit[:, trunk.prefix :]

@@ -19,7 +19,7 @@ from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
 from mmseg_siglip.models.dense.depth import scaled_blocks, some_blocks
 from mmseg_siglip.models.dense.method import DenseMethod
-from mmseg_siglip.models.dense.middle import attend_as, keep_inputs
+from mmseg_siglip.models.dense.middle import attend_as
 from mmseg_siglip.models.dense.spans import mirrored, spanned
 from mmseg_siglip.registry import DENSE_METHODS
 
@@ -112,7 +112,7 @@ class ITACLIP(DenseMethod):
 
     def alone(self, trunk: Trunk) -> Tokens | Tensor:
         """What the attention gives on one view."""
-        keep_inputs(trunk, self.middle(trunk))
+        trunk.open(self.middle(trunk))
         return trunk.last.run(self)
 
     def middle(self, trunk: Trunk) -> Sequence[int]:

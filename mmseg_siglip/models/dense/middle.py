@@ -14,11 +14,6 @@ from mmseg_siglip.models.backbones.block import CHUNK_BYTES, attend
 from mmseg_siglip.models.backbones.trunk import Trunk
 
 
-def keep_inputs(trunk: Trunk, blocks: Sequence[int]) -> None:
-    """Hold what `blocks` take, as `attend_as` asks for it behind later ones."""
-    trunk.keep([block - 1 for block in map(trunk.index, blocks) if block])
-
-
 def attend_as(
     trunk: Trunk, blocks: Sequence[int], v: Tensor, pairs: Sequence[str] = ('qk',)
 ) -> Tensor:
@@ -28,14 +23,14 @@ def attend_as(
     takes the mean over all.
 
     Args:
-        trunk: Gives the blocks' queries and keys.
+        trunk: Gives the blocks' queries and keys; ask it to `Trunk.open` them first.
         blocks: The blocks.
         v: The values.
         pairs: What meets what in a block, such as ``qk``; the maps of several are added up.
     """
     total = 0
     for block in sorted(map(trunk.index, blocks)):
-        parts = dict(zip('qkv', trunk.qkv(block, trunk.input(block)), strict=True))
+        parts = dict(zip('qkv', trunk.opened(block), strict=True))
         for query, key in pairs:
             if trunk.surroundings.site == 'trunk':
                 total = total + attend(parts[query], parts[key], v)

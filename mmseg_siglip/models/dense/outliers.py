@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import pad
 
 from mmseg_siglip.models.dense.similarity import chunks
 from mmseg_siglip.precision import autocast
@@ -79,10 +79,17 @@ def repair(
         lonely: What becomes of one whose neighbours are all outliers: ``keep`` it, or ``zero``.
     """
     fine = (~outliers)[..., None].to(tokens.dtype)
-    parts = torch.cat([tokens * fine, fine], dim=-1).transpose(1, 2).unflatten(2, grid)
-    sums = avg_pool2d(parts, 3, stride=1, padding=1, divisor_override=1)
-    total, count = sums.flatten(2).transpose(1, 2).tensor_split([tokens.shape[-1]], dim=-1)
+    total, count = (around(part.unflatten(1, grid)).flatten(1, 2) for part in (tokens * fine, fine))
     other = total / count.clamp(min=1)
     if lonely == 'keep':
         outliers = outliers & (count[..., 0] > 0)
     return torch.where(outliers[..., None], other, tokens)
+
+
+def around(x: Tensor) -> Tensor:
+    """Sums of 3 x 3 cells of (B, h, w, C), beyond whose border is 0."""
+    for dim in (1, 2):
+        wider = pad(x, (0, 0) * (3 - dim) + (1, 1))
+        first, last = (wider.narrow(dim, start, x.shape[dim]) for start in (0, 2))
+        x = first + x + last
+    return x

@@ -18,7 +18,6 @@ from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
 from mmseg_siglip.models.dense.depth import scaled_blocks, some_blocks
 from mmseg_siglip.models.dense.method import DenseMethod
-from mmseg_siglip.models.dense.middle import keep_inputs
 from mmseg_siglip.models.dense.naclip import gaussian_bias
 from mmseg_siglip.models.dense.residual_cross import ResidualCross
 from mmseg_siglip.models.dense.semantic_feedback import feedback, patch_labels
@@ -148,7 +147,7 @@ class ResCLIP(DenseMethod):
             return None
         default = BLOCKS if self.parity else scaled_blocks(BLOCKS, len(trunk.blocks))
         blocks = default if self.blocks is None else self.blocks
-        keep_inputs(trunk, blocks)
+        trunk.open(blocks)
         return self.rcs.middle(trunk, blocks)
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import attend
+from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.dense import sc_clip
 from mmseg_siglip.models.dense.outliers import largest
@@ -91,6 +92,11 @@ class SFP(SCCLIP):
                 f"{type(encoder).__name__} has not; 'lof' and 'l2' need neither"
             )
 
+    def forward(self, trunk: Trunk) -> Tokens | Tensor:
+        if self.detector == 'som':
+            trunk.open([block_paid(trunk)])
+        return super().forward(trunk)
+
     def outliers(self, trunk: Trunk, patches: Tensor) -> Tensor:
         if self.detector == 'lof':
             return super().outliers(trunk, patches)
@@ -107,6 +113,11 @@ class SFP(SCCLIP):
         return sharp
 
 
+def block_paid(trunk: Trunk) -> int:
+    """The block whose map says what a patch gets of itself."""
+    return -2 if trunk.prefix and trunk.surroundings.site == 'trunk' else -1
+
+
 @torch.no_grad()
 def attention_paid(trunk: Trunk) -> tuple[Tensor, Tensor]:
     """What each patch gets of the image's own token, and of itself: (B, n) each, the mean over
@@ -115,8 +126,7 @@ def attention_paid(trunk: Trunk) -> tuple[Tensor, Tensor]:
     Without a CLS token, the first is of the pooling head's probe, the second of the last block.
     """
     prefix = trunk.prefix
-    block = -2 if prefix and trunk.surroundings.site == 'trunk' else -1
-    q, k, _ = (part.float() for part in trunk.qkv(block, trunk.input(block)))
+    q, k, _ = (part.float() for part in trunk.opened(block_paid(trunk)))
     q = q * q.shape[-1] ** -0.5
     own = []
     with autocast('fp32', q.device):
