@@ -1,3 +1,5 @@
+"""RSRefSeg 2's encoders, losses and schedule with a prompter of our own, `CascadedPrompter`."""
+
 _base_ = [
     '../_base_/datasets/refer_rrsis_d.py',
     '../_base_/pipelines/refer_keep_ratio.py',

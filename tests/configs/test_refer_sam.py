@@ -85,7 +85,7 @@ def test_rsrefseg_has_the_published_settings(name, sam):
     assert config.param_scheduler[0].end == pytest.approx(5 * epoch, rel=0.01)
 
 
-def test_rsrefseg2_has_the_published_settings():
+def test_rsrefseg2_has_the_published_settings_but_for_its_prompter():
     config = Config.fromfile(CONFIGS / 'rsrefseg2_prompter.py')
     assert config.model.backbone.pretrained == 'google/siglip2-so400m-patch16-512'
     assert config.model.sam.checkpoint == 'facebook/sam2.1-hiera-large'
@@ -97,5 +97,8 @@ def test_rsrefseg2_has_the_published_settings():
     assert (head.overlap_loss_weight, head.contrast_loss_weight) == (0.5, 0.5)
     optimizer = config.optim_wrapper
     assert optimizer.optimizer.weight_decay == 0.05 and optimizer.clip_grad.max_norm == 3
+    prompter = type(head.prompter)(256, text_channels=1152)  # at full size
+    found = sum(parameter.numel() for parameter in prompter.parameters())
+    assert round(found / 1e6, 1) == 12.5  # the published code's has 82.8 M
     batch = 8 * config.train_dataloader.batch_size
     assert config.train_cfg.max_iters == pytest.approx(300 * 12181 / batch, rel=0.01)

@@ -162,7 +162,7 @@ class LearnedPrompter(nn.Module, ABC):
 class QueryPrompter(LearnedPrompter):
     """The image's cells attend to the words, then the prompts to the words and to the cells.
 
-    After RSRefSeg 2, https://arxiv.org/abs/2507.06231, whose own is `CascadedPrompter`.
+    A design of our own, after ideas of RSRefSeg 2, https://arxiv.org/abs/2507.06231.
     """
 
     def __init__(self, channels: int, **options) -> None:

@@ -62,9 +62,9 @@ class SAMPrompterDecodeHead(BaseModule):
         native_grid: (h, w) that the encoder was trained with; ``conv`` counts its steps by it.
         space_channels: D of the space in which patches and words are compared; C if not given.
         prompt_mode: ``query``, learned prompts that attend to phrase and image; ``cascade``, the
-            same in two steps, as RSRefSeg 2; ``pool``, cells of a coarser grid; ``conv``, strided
-            convolutions, as RSRefSeg. Of ``conv`` alone the number of prompts depends on the
-            resolution.
+            same in two steps, after RSRefSeg 2 but of our own design, see `CascadedPrompter`;
+            ``pool``, cells of a coarser grid; ``conv``, strided convolutions, as RSRefSeg. Of
+            ``conv`` alone the number of prompts depends on the resolution.
         target_spatial_dim: Rows and columns of the prompts of ``pool``, exactly; of ``conv``, at
             most, on the native grid. By default 7 along the longer side, and in proportion.
         down_spatial_times: Strided convolutions of ``conv``, instead.
@@ -72,8 +72,8 @@ class SAMPrompterDecodeHead(BaseModule):
         num_layers: Of each stage of these.
         dense: What goes to SAM as a mask: ``global``, the similarity of each patch and the
             phrase; ``refined``, that plus what is learned about it; ``matched``, the similarity of
-            the phrase and each patch as refined for it, with a logit scale and bias of its own, as
-            RSRefSeg 2; None, nothing.
+            the phrase and each patch as refined for it, with a logit scale and bias of its own,
+            after RSRefSeg 2; None, nothing.
         num_taps: Further depths of the encoder mixed in.
         norm_cfg: Norm of the convolutions; group norm by default.
         loss_decode: Losses of logits (P, H, W) and masks (P, H, W) that return (P,).
