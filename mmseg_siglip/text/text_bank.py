@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 
 FORMAT = 2
+UNIT = 1e-4  # by which a vector's length may differ from 1
 ENOUGH = 64  # prompts in a batch that keep the processor busy
 
 
@@ -116,10 +118,11 @@ def text_bank(
     key = bank_key(backbone, queries, templates, dtype, each=each)
     path = cache_folder('text_bank') / f'{key}.safetensors'
     if path.is_file():
+        shape = (len(queries), *[len(templates)] * each, backbone.embed_dim)
         try:
-            return load_file(path, device=str(device))['embeddings']
-        except (OSError, SafetensorError, KeyError) as error:
-            print_log(f'{path}: unreadable, embedding the words again ({error})', 'current')
+            return read_bank(path, shape).to(device)
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            print_log(f'{path}: unusable, embedding the words again ({error})', 'current')
     embed = embed_each if each else embed_queries
     embeddings = embed(backbone, queries, templates, precision=precision)
     try:
@@ -127,6 +130,24 @@ def text_bank(
     except OSError as error:
         print_log(f'{path}: word embeddings cannot be kept ({error})', 'current')
     return embeddings
+
+
+def read_bank(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """The word embeddings in a file.
+
+    Raises:
+        OSError, SafetensorError, KeyError: They cannot be read.
+        ValueError: They are not float32 of `shape`, or not of unit length.
+    """
+    found = load_file(path)['embeddings']
+    if found.shape != shape or found.dtype != torch.float32:
+        raise ValueError(
+            f'expected float32 of {shape}, found {found.dtype} of {tuple(found.shape)}'
+        )
+    lengths = found.norm(dim=-1)
+    if not torch.allclose(lengths, torch.ones(()), atol=UNIT):  # no NaN is close to anything
+        raise ValueError('expected vectors of unit length')
+    return found
 
 
 def bank_key(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import torch
 from filelock import FileLock
 from mmengine.runner.checkpoint import (
     get_deprecated_model_names,
@@ -17,6 +16,7 @@ from mmengine.runner.checkpoint import (
 )
 
 from mmseg_siglip.io.cache import cache_folder
+from mmseg_siglip.weights.download import download
 
 
 def _from_http(address: str) -> Path:
@@ -28,7 +28,7 @@ def _from_http(address: str) -> Path:
     with FileLock(f'{target}.lock'):
         if not target.is_file():
             try:
-                torch.hub.download_url_to_file(address, str(target), progress=False)
+                download(address, target)
             except (OSError, ValueError) as error:
                 raise ValueError(f'{address} cannot be downloaded: {error}.') from error
     return target
@@ -88,8 +88,9 @@ SOURCES: dict[str, Callable[[str], Path]] = {
 def fetch(address: str | Path) -> Path:
     """The local file behind an address; a local path is returned as it is.
 
-    Addresses: ``http(s)://``, ``hf://owner/repository[@revision]/file``, and the names of
-    MMEngine's model zoos (``torchvision://``, ``open-mmlab://``, ``mmcls://``).
+    Addresses: ``http(s)://``, whose file may have to have a digest (see `digest_in`),
+    ``hf://owner/repository[@revision]/file``, and the names of MMEngine's model zoos
+    (``torchvision://``, ``open-mmlab://``, ``mmcls://``).
 
     Raises:
         ValueError: the scheme is not served, the name is unknown, or the download failed.

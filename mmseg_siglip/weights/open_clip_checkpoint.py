@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 import open_clip
 import timm
@@ -21,6 +22,7 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from torch import Tensor, nn
 
 from mmseg_siglip.weights.claims import check_size, size_of
+from mmseg_siglip.weights.fetch import fetch
 from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.json_file import check_model_fields
 from mmseg_siglip.weights.source import Source
@@ -152,12 +154,19 @@ def _named(name: str, tag: str) -> OpenClipCheckpoint:
         tags = ', '.join(open_clip.list_pretrained_tags_by_model(name))
         raise ValueError(f'{name}: expected one of the weights {tags}; found {tag!r}')
     try:
-        path = download_pretrained(pretrained)
-    except (OSError, RuntimeError) as error:
+        path = _download(pretrained)
+    except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f'{name}:{tag}: weights cannot be downloaded ({error})') from error
     config['quick_gelu'] = pretrained.get('quick_gelu', False)
     pixels = pretrained['mean'], pretrained['std']
     return OpenClipCheckpoint(config, read_state_dict(path), pixels)
+
+
+def _download(pretrained: Mapping) -> str | Path:
+    """As open_clip does, but for a bare address, of which it believes whatever comes."""
+    if pretrained.get('url') and not pretrained.get('hf_hub') and not pretrained.get('file'):
+        return fetch(pretrained['url'])
+    return download_pretrained(pretrained)
 
 
 def _weights(source: Source) -> dict[str, Tensor]:

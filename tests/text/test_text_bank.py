@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 from oracles import embed_words
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_encoders import CLIP_CONFIG, SIGLIP_CONFIGS
 
 from mmseg_siglip.io.cache import cache_folder
@@ -204,6 +204,31 @@ def test_damaged_file_is_replaced(clip, count, content):
     path.write_bytes(content)
     assert torch.equal(text_bank(clip, WORDS, TEMPLATES), first) and len(count) == 2
     assert torch.equal(text_bank(clip, WORDS, TEMPLATES), first) and len(count) == 2
+
+
+@pytest.mark.parametrize(
+    'spoil',
+    [
+        lambda bank: bank[1:],
+        lambda bank: bank[:, 1:],
+        lambda bank: bank.half(),
+        lambda bank: bank * 1.01,
+        lambda bank: torch.zeros_like(bank),
+        lambda bank: bank.index_fill(0, torch.tensor([1]), float('nan')),
+        lambda bank: bank.index_fill(0, torch.tensor([1]), float('inf')),
+    ],
+)
+@pytest.mark.parametrize('each', [False, True])
+def test_a_file_of_other_numbers_is_replaced(clip, count, spoil, each):
+    bank = text_bank(clip, WORDS, TEMPLATES, each=each)
+    (path,) = cache_folder('text_bank').iterdir()
+    save_file(dict(embeddings=spoil(bank).contiguous()), path)
+    del count[:]
+    assert torch.equal(text_bank(clip, WORDS, TEMPLATES, each=each), bank)
+    assert count
+    del count[:]
+    assert torch.equal(text_bank(clip, WORDS, TEMPLATES, each=each), bank)
+    assert not count
 
 
 def test_unwritable_cache_is_no_obstacle(clip, monkeypatch, tmp_path):
