@@ -20,7 +20,9 @@ from mmseg_siglip.cli.common import (
     at_least,
 )
 from mmseg_siglip.cli.photographs import answer, inside_of
-from mmseg_siglip.io.image_source import find_images
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.image_folder import find_images
+from mmseg_siglip.io.regular_file import read_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,9 +109,13 @@ def depth_reader(args: argparse.Namespace) -> Callable[[Path], np.ndarray] | Non
 
     def read(path: Path) -> np.ndarray:
         file = maps.get(path, args.depth)
-        if not file.is_file():
-            raise ValueError(f'{file}: no such depth map')
-        return decode_depth(file.read_bytes(), str(file)).astype(np.float64) / args.depth_scale
+        try:
+            data = read_regular(file)
+        except FileNotFoundError:
+            raise ValueError(f'{file}: no such depth map') from None
+        except (OSError, ValueError) as error:
+            raise ValueError(str(Failure.of(file, error))) from None
+        return decode_depth(data, str(file)).astype(np.float64) / args.depth_scale
 
     return read
 
@@ -123,7 +129,7 @@ def depth_maps(folder: Path, arguments: Sequence[Path]) -> dict[Path, Path]:
     """
     places: dict[Path, list[Path]] = {}
     for argument in arguments:
-        for image in find_images(argument):
+        for image in find_images(argument).images:
             inside = inside_of(argument, image).with_suffix('.png')
             places.setdefault(image, []).append(folder / inside)
     maps, owners = {}, {}
@@ -140,7 +146,7 @@ def depth_maps(folder: Path, arguments: Sequence[Path]) -> dict[Path, Path]:
 
 def run(args: argparse.Namespace) -> None:
     check(args)
-    images = {image for path in args.images for image in find_images(path)}
+    images = {image for path in args.images for image in find_images(path).images}
     if len(images) > 1 and args.depth and not args.depth.is_dir():
         raise ValueError(f'--depth: expected a folder for {len(images)} images, found {args.depth}')
     read_depth = depth_reader(args)

@@ -78,7 +78,13 @@ def positive(text: str) -> float:
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('images', nargs='+', type=Path, help='images, or folders of images')
+    parser.add_argument(
+        'images',
+        nargs='+',
+        type=Path,
+        help='images of at most 100 million pixels and 1 GiB, or folders (searched through, links '
+        'followed)',
+    )
 
 
 def add_out(parser: argparse.ArgumentParser, default: str) -> None:

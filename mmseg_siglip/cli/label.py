@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'images',
         nargs='+',
         metavar='IMAGES',
-        help='folders, images, text files with one path a line, or WebDataset shards such as '
-        'shard-{000..003}.tar',
+        help='folders (searched through, links followed), images, text files with one path a line, '
+        'or WebDataset shards such as shard-{000..003}.tar; an image has at most 100 million '
+        'pixels and 1 GiB',
     )
     words = parser.add_mutually_exclusive_group(required=True)
     words.add_argument('--words', help='words between commas')

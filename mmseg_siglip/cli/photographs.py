@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from mmseg_siglip.cli.common import refuse_inside
-from mmseg_siglip.io.image_source import find_images
+from mmseg_siglip.cli.outcomes import outcomes, raise_others
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.image_folder import FoundImages, find_images, passed_over
 
 if TYPE_CHECKING:
     from mmseg_siglip.api import Result, System
@@ -49,66 +52,64 @@ def answer(
         ValueError: Nothing could be done at all; or, after all others were done, some images could
             not be used.
     """
-    images = list(dict.fromkeys(path for given in args.images for path in find_images(given)))
+    found = {given: find_images(given) for given in args.images}
+    images = list(dict.fromkeys(path for each in found.values() for path in each.images))
+    failures = [failure for each in found.values() for failure in each.failures]
+    others = [path for each in found.values() for path in each.others]
     places = {}
     if args.out is not None:
         refuse_inside(args.out, args.images)
-        places = output_places(args.images)
+        places = output_places(found)
+    if not images:
+        raise ValueError('; '.join(map(str, failures)))
     system = build()
     prompt = system.check_prompt(prompt)
-    broken: dict[Path, str] = {}
+    if others:
+        print(passed_over(others), file=sys.stderr)
+
+    def ask(paths: Sequence[Path]) -> Sequence[Answered]:
+        return system(paths, prompt, **options(paths))
+
+    broken: list[Failure] = []
     quiet = len(images) == 1 or args.out is None
     with tqdm(total=len(images), desc='images', disable=quiet) as bar:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            for path, found in outcomes(system, batch, prompt, options):
+            for path, result in outcomes(ask, batch):
                 try:
-                    if isinstance(found, ValueError):
-                        raise found
-                    tell(path, found)
+                    if isinstance(result, Exception):
+                        raise result
+                    tell(path, result)
                     if args.out is not None:
-                        keep(found, args.out / places[path], save)
-                except ValueError as error:
-                    broken[path] = str(error)
+                        keep(result, args.out / places[path], save)
+                except Exception as error:
+                    raise_others(error)
+                    broken.append(Failure.of(path, error))
                 bar.update()
-    if args.out is not None and len(broken) < len(images):
-        print(f'{len(images) - len(broken)} of {len(images)} images {done} into {args.out}')
-    if broken and len(broken) == len(images) and len(set(broken.values())) == 1:
-        raise ValueError(next(iter(broken.values())))
-    if broken:
-        named = [text if str(path) in text else f'{path}: {text}' for path, text in broken.items()]
-        raise ValueError(f'{len(broken)} images could not be read: {"; ".join(named)}')
+    answered = len(images) - len(broken)
+    failures += broken
+    if args.out is not None and answered:
+        print(f'{answered} of {answered + len(failures)} images {done} into {args.out}')
+    if not answered and len(failures) > 1 and len({failure.reason for failure in failures}) == 1:
+        raise ValueError(failures[0].reason)
+    if failures:
+        named = '; '.join(map(str, failures))
+        raise ValueError(f'{len(failures)} images could not be read: {named}')
 
 
-def outcomes(
-    system: System,
-    paths: Sequence[Path],
-    prompt: Any,
-    options: Callable[[Sequence[Path]], dict[str, Any]],
-) -> Iterator[tuple[Path, Answered | ValueError]]:
-    """What is found in each image, or why nothing is; where one fails, each is tried alone."""
-    try:
-        found = system(paths, prompt, **options(paths))
-    except ValueError as error:
-        if len(paths) == 1:
-            yield paths[0], error
-            return
-        for path in paths:
-            yield from outcomes(system, [path], prompt, options)
-    else:
-        yield from zip(paths, found, strict=True)
-
-
-def output_places(arguments: Sequence[Path]) -> dict[Path, Path]:
+def output_places(found: Mapping[Path, FoundImages]) -> dict[Path, Path]:
     """Image to where its output belongs: as it lies below its folder, or by its name.
+
+    Args:
+        found: What each argument holds.
 
     Raises:
         ValueError: Two images have one place.
     """
     places: dict[Path, Path] = {}
     owners: dict[Path, Path] = {}
-    for argument in arguments:
-        for image in find_images(argument):
+    for argument, each in found.items():
+        for image in each.images:
             inside = inside_of(argument, image)
             other = owners.setdefault(inside, image)
             if other != image:

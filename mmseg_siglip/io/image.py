@@ -1,14 +1,15 @@
 """Bytes to pixels, for files that nobody vouches for.
 
 Pillow reads the header first, so that size and format are judged before anything is decoded. On
-8-bit JPEG and PNG its pixels equal OpenCV's.
+8-bit JPEG and PNG its pixels equal OpenCV's. Whatever a file claims, decoding takes at most 20
+bytes for each of ``max_pixels``: 2 GB at `MAX_PIXELS`. WebP comes near that, others to half of it.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +18,19 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+from mmseg_siglip.io.grey_bits import eight_bits, largest_of_ppm, used_bits
+from mmseg_siglip.io.image_claims import (
+    Refused,
+    refuse_canvas,
+    refuse_parts,
+    refuse_pixels,
+    refuse_scans,
+)
+from mmseg_siglip.io.image_kinds import FORMATS, HEAD, image_kind, why_unread
+from mmseg_siglip.io.regular_file import read_regular
+
 MAX_PIXELS = 100_000_000
+BAND = 2**20  # pixels that are converted at a time
 LONGEST = 32  # times the short side, which is enlarged to an encoder's size
 SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L', 'I;16N')
 
@@ -33,25 +45,21 @@ def _opened(data: bytes, name: str, max_pixels: int):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
+            refuse_canvas(data, name, max_pixels)
+            refuse_scans(data, name)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise _Refused(
-                        f'{name} has {width} x {height} pixels, more than max_pixels={max_pixels}'
-                    )
+                refuse_pixels(*image.size, name, max_pixels)
+                refuse_parts(image, name)
                 yield image
-    except _Refused as error:
+    except Refused as error:
         raise ValueError(str(error)) from None
     except Image.DecompressionBombError as error:
         raise ValueError(f'{name} is too large: {error}') from None
     except Image.UnidentifiedImageError:
-        raise ValueError(f'{name} is not an image of a known kind ({", ".join(FORMATS)})') from None
+        kind = image_kind(data[:HEAD])
+        raise ValueError(f'{name} {why_unread(kind) or f"cannot be decoded as {kind}"}') from None
     except Exception as error:  # Pillow's readers raise nearly every built-in type on bad bytes
         raise ValueError(f'{name} cannot be decoded: {error or type(error).__name__}') from None
-
-
-class _Refused(ValueError):
-    """A reason of ours, ready for the user."""
 
 
 def decode_image(
@@ -60,7 +68,8 @@ def decode_image(
     """Decode to what OpenCV calls a colour image.
 
     Grey, palette and 1-bit pixels are spread to three channels, CMYK is converted, 16-bit values
-    are divided by 256, transparent pixels lie on white, and of an animation the first frame counts.
+    are divided by 256, or by less where the file says that it uses fewer bits (see `used_bits`),
+    transparent pixels lie on white, and of an animation the first frame counts.
 
     Args:
         data: The file's bytes.
@@ -75,31 +84,71 @@ def decode_image(
         ValueError: Empty, corrupt, truncated, too large, or of a format or depth not listed here.
     """
     with _opened(data, name, max_pixels) as image:
-        return np.ascontiguousarray(to_rgb(image, name, apply_exif=apply_exif)[..., ::-1])
+        bits = used_bits(image, data)
+        return to_rgb(image, name, apply_exif=apply_exif, bits=bits, bgr=True)
 
 
-def to_rgb(image: Image.Image, name: str, *, apply_exif: bool = False) -> np.ndarray:
+def to_rgb(
+    image: Image.Image,
+    name: str,
+    *,
+    apply_exif: bool = False,
+    bits: int = 16,
+    bgr: bool = False,
+) -> np.ndarray:
     """The pixels of an opened image, converted as in `decode_image`.
 
+    Args:
+        image: Any image of Pillow's.
+        name: What to call it in an error.
+        apply_exif: Turn it upright by its EXIF orientation.
+        bits: Of 16-bit grey values, those that are used.
+        bgr: Blue first, not red.
+
     Returns:
-        uint8 (H, W, 3), channels red, green, blue.
+        uint8 (H, W, 3).
 
     Raises:
         ValueError: 32-bit grey values.
     """
     sixteen_bit = image.mode in SIXTEEN_BIT or (image.mode == 'I' and image.format == 'PPM')
+    if image.mode in ('I', 'F') and not sixteen_bit:
+        raise Refused(f'{name} has 32-bit grey values, whose range is unknown')
     if apply_exif:
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     if sixteen_bit:
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        values = by_bands(image, np.asarray, np.uint16)
+        grey = eight_bits(values, bits, scaled=image.format == 'PNG')
         return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode in ('I', 'F'):
-        raise _Refused(f'{name} has 32-bit grey values, whose range is unknown')
-    if image.has_transparency_data:
-        image = image.convert('RGBA')
-        white = Image.new('RGBA', image.size, 'white')
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert('RGB'))
+    transparent = image.has_transparency_data
+
+    def convert(band: Image.Image) -> np.ndarray:
+        if transparent:
+            band = band.convert('RGBA')
+            band = Image.alpha_composite(Image.new('RGBA', band.size, 'white'), band)
+        band = band if band.mode == 'RGB' else band.convert('RGB')
+        return np.asarray(band)[..., :: -1 if bgr else 1]
+
+    return by_bands(image, convert, np.uint8, channels=(3,))
+
+
+def by_bands(
+    image: Image.Image,
+    convert: Callable[[Image.Image], np.ndarray],
+    dtype: np.dtype,
+    *,
+    channels: tuple[int, ...] = (),
+) -> np.ndarray:
+    """An array (H, W, ...) of a whole image, converted some rows at a time to save memory."""
+    width, height = image.size
+    if width * height <= BAND:
+        return np.array(convert(image), dtype, order='C')
+    pixels = np.empty((height, width, *channels), dtype)
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = convert(image.crop((0, top, width, bottom)))
+    return pixels
 
 
 def decode_labels(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -114,11 +163,11 @@ def decode_labels(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np
     """
     with _opened(data, name, max_pixels) as image:
         if image.mode not in ('1', 'L', 'P', 'I', *SIXTEEN_BIT):
-            raise _Refused(
+            raise Refused(
                 f'{name} is a label map with mode {image.mode}; expected one channel of class '
                 'indices (grey or palette)'
             )
-        return np.asarray(image).astype(np.int32)
+        return _values(image, np.int32)
 
 
 def decode_depth(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -132,11 +181,19 @@ def decode_depth(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
     """
     with _opened(data, name, max_pixels) as image:
         if image.mode not in ('I', 'F', *SIXTEEN_BIT):
-            raise _Refused(
+            raise Refused(
                 f'{name}: expected a depth map of one channel with 16-bit or float values, '
                 f'found mode {image.mode}'
             )
-        return np.asarray(image).astype(np.float32)
+        return _values(image, np.float32)
+
+
+def _values(image: Image.Image, dtype: np.dtype) -> np.ndarray:
+    """The numbers of one channel as they are in the file."""
+    largest, scaled = largest_of_ppm(image)
+    if largest == scaled:
+        return by_bands(image, np.asarray, dtype)
+    return by_bands(image, lambda band: np.rint(np.asarray(band) * (largest / scaled)), dtype)
 
 
 def check_tensor(image: Tensor) -> Tensor:
@@ -187,16 +244,17 @@ def read_image(image: ImageLike) -> np.ndarray:
         ValueError: It cannot be read, or has another shape or type.
     """
     if isinstance(image, (str, Path)):
-        path = Path(image)
-        if not os.path.isfile(path):
-            raise ValueError(f'{path}: no such image file')
         try:
-            data = path.read_bytes()
+            data = read_regular(image)
+        except FileNotFoundError:
+            raise ValueError(f'{image}: no such image file') from None
         except OSError as error:
-            raise ValueError(f'{path}: {error.strerror or error}') from None
-        return decode_rgb(data, str(path))
+            raise ValueError(f'{image}: {error.strerror or error}') from None
+        except ValueError as error:
+            raise ValueError(f'{image} {error}') from None
+        return decode_rgb(data, str(image))
     if isinstance(image, Image.Image):
-        return to_rgb(image, 'the image')
+        return to_rgb(image, 'the image', bits=used_bits(image))
     if isinstance(image, Tensor):
         image = check_tensor(image).cpu()
         image = image if image.dtype == torch.uint8 else (255 * image).round().byte()

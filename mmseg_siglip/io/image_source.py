@@ -7,15 +7,22 @@ members like ``key.jpg``; other members are passed over.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm')
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.image_folder import find_images
+from mmseg_siglip.io.image_kinds import FORMATS, HEAD, is_image
+from mmseg_siglip.io.regular_file import read_regular, refuse_size
+
 LONGEST_NAME = 240  # bytes of one part of a path, so that a suffix can be added
+LONGEST_PATH = 3800  # bytes of a path below the output folder, so that the whole has up to 4096
 _RANGE = re.compile(r'\{(\d+)\.\.(\d+)\}')
 
 
@@ -42,21 +49,17 @@ class ImageEntry:
         """The encoded image.
 
         Raises:
-            OSError: The file cannot be read.
+            ValueError: It cannot be read, or the tar ends before it does; the message follows
+                `place`.
         """
-        with open(self.file, 'rb') as file:
-            if self.span is None:
-                return file.read()
-            file.seek(self.span[0])
-            return file.read(self.span[1])
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What could not be read, and why."""
-
-    path: str
-    reason: str
+        start, count = self.span or (0, None)
+        try:
+            data = read_regular(self.file, start=start, count=count)
+        except OSError as error:
+            raise ValueError(error.strerror or str(error)) from None
+        if len(data) < (count or 0):
+            raise ValueError(f'is cut short: expected {count} bytes, found {len(data)}')
+        return data
 
 
 @dataclass(frozen=True)
@@ -65,22 +68,25 @@ class ImageSource:
 
     Attributes:
         entries: Sorted by name.
-        failures: Broken tar files and names that are no place for an output.
+        failures: Broken tar files, images that are not read here, and names that are no place for
+            an output.
         roots: Folders and lists that the names are relative to, sorted.
+        others: Files in folders that are no images.
     """
 
     entries: tuple[ImageEntry, ...]
     failures: tuple[Failure, ...]
     roots: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, arguments: Sequence[str]) -> ImageSource:
         """List the images.
 
         Args:
-            arguments: Folders (searched through), images, tar files, numbered tar files as
-                ``shard-{000..003}.tar``, and other files, which are lists: one path a line,
-                relative to the list. What several of them name counts once.
+            arguments: Folders (searched through, links followed), images, tar files, numbered tar
+                files as ``shard-{000..003}.tar``, and other files, which are lists: one path a
+                line, relative to the list. What several of them name counts once.
 
         Raises:
             ValueError: Something is not there, no image is found, or two have one name.
@@ -88,9 +94,15 @@ class ImageSource:
         found: dict[str, ImageEntry] = {}
         places = set()
         failures: list[Failure] = []
+        others: list[str] = []
         roots = set()
         for path in (Path(text) for argument in arguments for text in expand(argument)):
-            for item in _entries(path):
+            root, items = _listing(path)
+            roots.add(str(root.resolve()))
+            for item in items:
+                if isinstance(item, str):
+                    others.append(item)
+                    continue
                 refusal = refuse_name(item) if isinstance(item, ImageEntry) else item
                 if refusal is not None:
                     failures.append(refusal)
@@ -103,33 +115,35 @@ class ImageSource:
                 if other.file != item.file:
                     raise ValueError(f'{item.file} and {other.file} have one name: {item.name}')
                 found[item.name] = item  # of a member that a tar holds twice, the last counts
-            roots.add(str(_root(path)))
         if not found and not failures:
             raise ValueError(
-                f'{" ".join(arguments)}: no images found; looked for {", ".join(SUFFIXES)}'
+                f'{" ".join(arguments)}: no images found; looked for {", ".join(FORMATS)}'
             )
         entries = tuple(found[name] for name in sorted(found))
-        return cls(entries, tuple(failures), tuple(sorted(roots)))
+        return cls(entries, tuple(failures), tuple(sorted(roots)), tuple(others))
+
+    def placed(self, suffixes: Sequence[str]) -> tuple[list[ImageEntry], list[Failure]]:
+        """Images whose output has a place, and all that cannot have one.
+
+        Args:
+            suffixes: Of the files that are written for an image, after its name. No image can be
+                saved below such a file, as ``x.jpg.png/y.jpg`` beside ``x.jpg``.
+        """
+        files = {f'{entry.name}{suffix}' for entry in self.entries for suffix in suffixes}
+        entries, failures = [], list(self.failures)
+        for entry in self.entries:
+            below = [str(folder) for folder in PurePosixPath(entry.name).parents]
+            if files.isdisjoint(below):
+                entries.append(entry)
+                continue
+            (file, *_) = files.intersection(below)
+            failures.append(Failure(entry.place, f'would be saved below {file}, which is a file'))
+        return entries, failures
 
 
-def is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
-
-
-def find_images(path: Path) -> list[Path]:
-    """The image itself, or all images below a folder, sorted.
-
-    Raises:
-        ValueError: Nothing is there.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ValueError(f'{path}: no such image or folder')
-    found = sorted(file for file in path.rglob('*') if file.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f'{path}: no images in this folder; looked for {", ".join(SUFFIXES)}')
-    return found
+def one_name(name: str) -> str:
+    """``./a//b/./c`` to ``a/b/c``, the one name of such a path."""
+    return str(PurePosixPath(name))
 
 
 def expand(pattern: str) -> Iterator[str]:
@@ -154,54 +168,92 @@ def refuse_name(entry: ImageEntry) -> Failure | None:
     """Why a name cannot become a path below another folder, if it cannot."""
     name = PurePosixPath(entry.name)
     if name.is_absolute() or '..' in name.parts or '\0' in entry.name:
-        return Failure(entry.place, 'the name leads out of the folder')
+        return Failure(entry.place, 'has a name that leads out of the folder')
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in name.parts):
-        return Failure(entry.place, f'a name of more than {LONGEST_NAME} bytes')
+        return Failure(entry.place, f'has a name of more than {LONGEST_NAME} bytes')
+    if len(os.fsencode(entry.name)) > LONGEST_PATH:
+        return Failure(entry.place, f'has a path of more than {LONGEST_PATH} bytes')
     return None
 
 
-def _root(path: Path) -> Path:
-    of_its_own = path.is_dir() or not (is_image(path.name) or path.suffix == '.tar')
-    return (path if of_its_own else path.parent).resolve()
+Item = ImageEntry | Failure | str
+"""An image, what is none though it should be, or the path of what is none."""
 
 
-def _entries(path: Path) -> Iterator[ImageEntry | Failure]:
+def _listing(path: Path) -> tuple[Path, Iterator[Item]]:
+    """What the names of images are relative to, and what there is."""
     if path.is_dir():
-        for file in find_images(path):
-            yield ImageEntry(file.relative_to(path).as_posix(), str(file))
-    elif not path.is_file():
+        return path, _in_folder(path)
+    if not path.is_file():
         raise ValueError(f'{path}: no such folder, image, list or tar file')
-    elif path.suffix == '.tar':
-        yield from _members(path)
-    elif is_image(path.name):
-        yield ImageEntry(path.name, str(path))
-    else:
-        yield from _listed(path)
-
-
-def _members(path: Path) -> Iterator[ImageEntry | Failure]:
+    if path.suffix == '.tar':
+        return path.parent, _members(path)
     try:
-        with tarfile.open(path, 'r:') as tar:
+        if is_image(path.name, partial(read_regular, path, count=HEAD)):
+            return path.parent, iter([ImageEntry(path.name, str(path))])
+    except ValueError as error:
+        return path.parent, iter([Failure.of(path, error)])
+    return path, _listed(path)
+
+
+def _in_folder(path: Path) -> Iterator[Item]:
+    found = find_images(path)
+    for file in found.images:
+        yield ImageEntry(file.relative_to(path).as_posix(), str(file))
+    yield from found.failures
+    yield from map(str, found.others)
+
+
+class _Archive(io.FileIO):
+    """A tar file whose headers cannot ask for more bytes than an image may have."""
+
+    def read(self, size: int = -1) -> bytes:
+        refuse_size(size)
+        return super().read(size)
+
+
+def _members(path: Path) -> Iterator[Item]:
+    try:
+        with _Archive(path) as file, tarfile.open(fileobj=file, mode='r:') as tar:
             for member in tar:
-                if member.isfile() and is_image(member.name):
-                    yield ImageEntry(
-                        f'{path.stem}/{member.name.removeprefix("./")}',
-                        str(path),
-                        (member.offset_data, member.size),
-                    )
-    except (tarfile.TarError, OSError) as error:
-        yield Failure(str(path), f'not a whole, uncompressed tar file: {error}')
+                name = one_name(member.name)
+                place = f'{path}: {name}'
+                if not member.isfile() or not name.strip('.'):
+                    continue
+                if member.size < 0:
+                    raise tarfile.ReadError(f'a size of {member.size} bytes')
+                read_head = partial(
+                    read_regular, path, start=member.offset_data, count=min(HEAD, member.size)
+                )
+                try:
+                    refuse_size(member.size)
+                    taken = is_image(name, read_head)
+                except ValueError as error:
+                    yield Failure.of(place, error)
+                    continue
+                if taken:
+                    span = (member.offset_data, member.size)
+                    yield ImageEntry(f'{path.stem}/{name}', str(path), span)
+    except Exception as error:  # tarfile raises nearly every built-in type on bad bytes
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        yield Failure(str(path), f'is not a whole, uncompressed tar file: {reason}')
 
 
 def _listed(path: Path) -> Iterator[ImageEntry]:
     try:
-        lines = path.read_text(encoding='utf-8-sig').splitlines()
+        text = read_regular(path).decode('utf-8-sig')
     except UnicodeDecodeError as error:
+        reason = f'{error.reason} at byte {error.start}'
+        raise ValueError(f'{path}: expected a list of paths in UTF-8, found {reason}') from None
+    except ValueError as error:
+        raise ValueError(f'{path} {error}') from None
+    control = re.search(r'[\0-\x08\x0e-\x1f\x7f]', text)
+    if control is not None:
         raise ValueError(
-            f'{path}: expected a list of paths in UTF-8, found {error.reason} at byte {error.start}'
-        ) from None
+            f'{path}: expected a list of paths in UTF-8, found the character {control[0]!r}'
+        )
     folder = os.path.abspath(path.parent)
-    for line in dict.fromkeys(line.strip() for line in lines):
+    for line in dict.fromkeys(line.strip() for line in text.splitlines()):
         if line:
             file = os.path.normpath(os.path.join(folder, line))
             name = os.path.relpath(file, folder) if file.startswith(f'{folder}/') else file[1:]

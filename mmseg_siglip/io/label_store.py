@@ -11,7 +11,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmseg_siglip.io.files import whole_file
 
@@ -22,7 +22,17 @@ KEYS = {'file_name', 'height', 'width', 'annotations'}
 
 
 class LabelStore(ABC):
-    """Args: folder: Where the labels go. process: Number of the writing process."""
+    """Where labels go.
+
+    Args:
+        folder: Where the labels go.
+        process: Number of the writing process.
+
+    Attributes:
+        suffixes: Of the files that are written for an image, after its name.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, folder: Path, process: int) -> None:
         self.folder, self.process = folder, process
@@ -42,6 +52,8 @@ class LabelStore(ABC):
 
 class PNGStore(LabelStore):
     """``labels/<name>.png`` for each image, as `Segmentation.save` writes it."""
+
+    suffixes = ('.png',)
 
     @property
     def labels(self) -> Path:

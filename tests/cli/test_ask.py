@@ -8,7 +8,7 @@ from commands import command, parse
 from PIL import Image
 
 from mmseg_siglip.cli.ask import depth_reader
-from mmseg_siglip.io.image_source import find_images
+from mmseg_siglip.io.image_folder import find_images
 from mmseg_siglip.vlm import VisionChat, load_pretrained_model
 
 
@@ -99,7 +99,7 @@ def found_depth(folder, *inputs):
     argv = ['model', *(folder / name for name in inputs), 'what?', '--depth', folder / 'maps']
     args = parse('ask', argv)
     read = depth_reader(args)
-    return [read(image).max() for path in args.images for image in find_images(path)]
+    return [read(image).max() for path in args.images for image in find_images(path).images]
 
 
 def test_maps_lie_in_the_same_subfolders_or_in_none(nested):

@@ -57,7 +57,7 @@ def test_one_bad_file_does_not_end_the_run(photos, options, tmp_path, capsys):
     assert '1 of 3 images measured' in printed.out
     (line,) = printed.err.strip().splitlines()[-1:]
     assert line.startswith('error: 2 images could not be read: ')
-    assert f'{photos / "a.png"}: ' in line and f'{photos / "b.png"} is not an image' in line
+    assert f'{photos / "a.png"}: ' in line and f'{photos / "b.png"}: is not an image' in line
     assert (tmp_path / 'out' / 'c.png.depth.png').is_file()
 
 

@@ -1,9 +1,14 @@
+import errno
 import io
 import json
+import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from bad_images import tiled
 from commands import command
 from PIL import Image
 from pycocotools.coco import COCO
@@ -11,6 +16,7 @@ from pycocotools.coco import COCO
 from mmseg_siglip.api.segment import OpenVocabSegmenter
 from mmseg_siglip.cli.jobs.label import share_of, weights_digest
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
+from mmseg_siglip.io.label_store import STORES
 
 main = command('label')
 
@@ -192,9 +198,97 @@ def test_broken_files_are_listed_and_not_fatal(command, photos, tmp_path, capsys
     assert not (tmp_path / 'out' / 'failures.jsonl').exists()
 
 
+def test_whatever_lies_in_a_folder_the_images_are_labelled(command, photos, tmp_path, capsys):
+    os.mkfifo(photos / 'pipe.jpg')
+    (photos / 'zero.jpg').symlink_to('/dev/zero')
+    (photos / 'loop').symlink_to('.')
+    with (photos / 'sparse.jpg').open('wb') as file:
+        file.truncate(40 * 2**30)
+    (photos / 'tiles.tif').write_bytes(tiled(8, b'', 16000, 130000))
+    (photos / '0.png.png').mkdir()
+    Image.new('RGB', (30, 30)).save(photos / '0.png.png' / 'y.png')
+    Image.new('RGB', (30, 30)).save(photos / 'phone.jfif', 'JPEG')
+    Image.new('RGB', (30, 30)).save(photos / 'noext', 'PNG')
+    (photos / 'far.jxl').write_bytes(b'\xff\x0a' + bytes(9))
+    (photos / 'notes.txt').write_text('no image')
+    capsys.readouterr()
+    assert command(photos, extra=['--num-workers', '1']) == 1
+    printed = capsys.readouterr()
+    assert f'1 files are no images and were passed over: {photos}/notes.txt' in printed.out
+    assert '9 images labelled into' in printed.out and '6 files could not be read' in printed.err
+    lines = (tmp_path / 'out' / 'failures.jsonl').read_text().splitlines()
+    reasons = {row['path']: row['reason'] for row in map(json.loads, lines)}
+    assert {Path(path).relative_to(photos).as_posix() for path in reasons} == {
+        *('pipe.jpg', 'zero.jpg', 'sparse.jpg', 'tiles.tif', '0.png.png/y.png', 'far.jxl')
+    }
+    assert labels_in(tmp_path / 'out').keys() >= {'phone.jfif.png', 'noext.png'}
+
+
+def test_an_image_that_the_model_fails_on_is_a_failure(
+    command, photos, tmp_path, capsys, monkeypatch
+):
+    """Whatever the model raises; the others of its batch are labelled."""
+    segment = OpenVocabSegmenter.torch
+    errors = {28: RuntimeError('shapes'), 32: torch.OutOfMemoryError('CUDA out of memory')}
+
+    def fail(self, images, words):
+        for image in images:
+            if image.shape[1] in errors:
+                raise errors[image.shape[1]]
+        return segment(self, images, words)
+
+    monkeypatch.setattr(OpenVocabSegmenter, 'torch', fail)
+    assert '4 files could not be read' in failure(capsys, lambda: command(photos))
+    lines = (tmp_path / 'out' / 'failures.jsonl').read_text().splitlines()
+    assert sorted(row['reason'] for row in map(json.loads, lines)) == [
+        *['OutOfMemoryError: CUDA out of memory'] * 2,
+        *['RuntimeError: shapes'] * 2,
+    ]
+    assert len(labels_in(tmp_path / 'out')) == 3
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert command(photos) == 0
+    assert len(labels_in(tmp_path / 'out')) == 7
+
+
+@pytest.mark.parametrize('form', ['png', 'coco'])
+def test_a_disk_that_is_full_ends_the_run(command, photos, tmp_path, capsys, monkeypatch, form):
+    store, count = STORES[form], []
+    write = store.write
+
+    def full(self, name, result):
+        count.append(name)
+        if len(count) == 3:
+            raise OSError(errno.ENOSPC, 'No space left on device', name)
+        write(self, name, result)
+
+    monkeypatch.setattr(store, 'write', full)
+    extra = ['--format', form]
+    assert 'No space left on device' in failure(capsys, lambda: command(photos, extra=extra))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert command(photos, extra=extra) == 0
+    assert 'were there already' in capsys.readouterr().out
+
+
+def test_a_name_that_cannot_be_written_is_a_failure(command, photos, tmp_path, capsys):
+    """Short enough for the image, too long for its labels in their folder."""
+    deep = '/'.join(['k' * 200] * 18)
+    with tarfile.open(tmp_path / 's.tar', 'w') as tar:
+        for name in ('a.png', f'{deep}.png'):
+            tar.add(photos / '0.png', name)
+    out = '/'.join(['o' * 200] * 3)
+    line = failure(capsys, lambda: command('s.tar', out=out))
+    assert '1 files could not be read' in line and 'File name too long' in line
+    assert list(labels_in(tmp_path / out)) == ['s/a.png.png']
+
+
 def test_bad_input_is_one_line(command, photos, tmp_path, capsys):
+    (tmp_path / 'far.jxl').write_bytes(b'\xff\x0a' + bytes(9))
     calls = [
         (dict(images=['absent']), 'absent: no such folder, image, list or tar file'),
+        (dict(images=['far.jxl']), 'no image can be read: far.jxl: is a JPEG XL image'),
         (dict(images=[photos], words='cat,,dog'), 'empty name'),
         (dict(images=[photos], extra=['--encoder', 'absent.pt']), 'absent.pt: no such file'),
         (dict(images=[photos], out='photos/out'), 'lies in the images'),
@@ -217,8 +311,6 @@ def test_shares_cover_everything_once(size):
 
 
 def test_digest_sees_every_weight():
-    import torch
-
     layer = torch.nn.Linear(2, 3)
     before = weights_digest(layer)
     layer.bias.data[1] += 1e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_a_broken_photograph_in_a_tar_is_named(tmp_path, capsys, monkeypatch):
         tar.add(tmp_path / 'p.jpg', 'p.jpg')
     argv = ['--out', str(tmp_path / 'out'), '--grid', '2', '3', '--config', 'x.py']
     assert main([str(tmp_path / 'shard.tar'), *argv]) == 1
-    assert 'shard.tar: p.jpg is not an image of a known kind' in capsys.readouterr().err
+    assert 'shard.tar: p.jpg: is not an image of a known kind' in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(depths, tmp_path, capsys):
@@ -137,3 +138,24 @@ def test_bad_input_is_one_line(depths, tmp_path, capsys):
     for wrong in (['--patch-size', '6', '--grid', '2', '2'], ['--patch-size', '6', '--stats', 'x']):
         with pytest.raises(SystemExit):
             main([str(depths), *out, *wrong])
+
+
+def test_a_file_that_cannot_be_used_does_not_end_the_run(depths, tmp_path, capsys):
+    out = tmp_path / 'out'
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(depths / 'z.png')
+    os.mkfifo(depths / 'pipe.png')
+    (depths / 'readme.txt').write_text('text')
+    argv = [str(depths), '--out', str(out), '--patch-size', '6', '--invalid', '65535']
+    assert main(argv) == 1
+    printed = capsys.readouterr()
+    assert '2 files of statistics' in printed.out and 'passed over' in printed.out
+    assert f'2 files could not be read, see {out}/failures.jsonl; the first is' in printed.err
+    rows = [json.loads(line) for line in (out / 'failures.jsonl').read_text().splitlines()]
+    assert [row['reason'] for row in rows] == [
+        'is a named pipe, expected a regular file',
+        'expected a depth map of one channel with 16-bit or float values, found mode L',
+    ]
+    assert json.loads((out / 'summary.json').read_text())['files'] == 2
+    (depths / 'pipe.png').unlink()
+    (depths / 'z.png').unlink()
+    assert main(argv) == 0 and not (out / 'failures.jsonl').exists()

@@ -1,6 +1,6 @@
 import errno
+import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from commands import command as command_of
 from PIL import Image
 
 from mmseg_siglip.api import OpenVocabSegmenter
-from mmseg_siglip.io.image_source import find_images
+from mmseg_siglip.io.image_folder import find_images
 
 segment = command_of('segment')
 
@@ -58,14 +58,14 @@ def test_broken_files_are_reported_and_the_others_done(command, photos, tmp_path
 
 
 def test_a_file_that_cannot_be_read_is_named(command, photos, tmp_path, capsys, monkeypatch):
-    read = Path.read_bytes
+    open_file = os.open
 
-    def refuse(path):
-        if path.name == 'b.png':
+    def refuse(path, *args, **kwargs):
+        if str(path).endswith('b.png'):
             raise PermissionError(errno.EACCES, 'Permission denied', str(path))
-        return read(path)
+        return open_file(path, *args, **kwargs)
 
-    monkeypatch.setattr(Path, 'read_bytes', refuse)
+    monkeypatch.setattr(os, 'open', refuse)
     assert command(photos) == 1
     captured = capsys.readouterr()
     assert '2 of 3 images segmented' in captured.out
@@ -86,7 +86,7 @@ def test_results_are_no_photographs(command, photos, monkeypatch, capsys, out):
     ('images', 'words', 'extra', 'message'),
     [
         ('absent.jpg', 'cat', (), 'absent.jpg: no such image or folder'),
-        ('.', 'cat', (), 'no images in this folder; looked for .jpg'),
+        ('.', 'cat', (), 'no images in this folder; looked for AVIF'),
         ('photos', 'cat,,dog', (), 'empty name'),
         ('photos', 'cat, cat', (), "'cat' is there already"),
         ('photos', 'cat', ('--encoder', 'absent.pt'), 'absent.pt: no such file'),
@@ -110,7 +110,7 @@ def test_fifty_words(command, photos, tmp_path):
 
 
 def test_images_are_sorted(photos):
-    assert [path.name for path in find_images(photos)] == ['a.jpg', 'b.png', 'c.JPG']
+    assert [path.name for path in find_images(photos).images] == ['a.jpg', 'b.png', 'c.JPG']
 
 
 def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):

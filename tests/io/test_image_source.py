@@ -1,9 +1,13 @@
 import io
+import os
 import tarfile
 
 import pytest
 
-from mmseg_siglip.io.image_source import Failure, ImageEntry, ImageSource, expand, find_images
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.image_folder import find_images
+from mmseg_siglip.io.image_kinds import FORMATS
+from mmseg_siglip.io.image_source import ImageEntry, ImageSource, expand
 
 
 def write_tar(path, members):
@@ -33,7 +37,7 @@ def test_a_folder_is_searched_through(photos):
     assert names(source) == ['a.JPG', 'b.png', 'more/c.jpg']
     assert [entry.read() for entry in source.entries] == [b'a.JPG', b'b.png', b'more/c.jpg']
     assert source.roots == (str(photos),) and source.failures == ()
-    assert [path.name for path in find_images(photos)] == ['a.JPG', 'b.png', 'c.jpg']
+    assert [path.name for path in find_images(photos).images] == ['a.JPG', 'b.png', 'c.jpg']
 
 
 def test_a_list_names_paths_from_where_it_lies(photos, tmp_path, monkeypatch):
@@ -87,7 +91,7 @@ def test_a_broken_shard_is_a_failure_and_its_whole_members_are_kept(tmp_path):
     source = ImageSource.open([str(shard), str(tmp_path / 'junk.tar')])
     assert set(names(source)) >= {'cut/0.jpg', 'cut/1.jpg'}
     assert [failure.path for failure in source.failures] == [str(shard), f'{tmp_path}/junk.tar']
-    assert all('not a whole, uncompressed tar' in failure.reason for failure in source.failures)
+    assert all('is not a whole, uncompressed tar' in failure.reason for failure in source.failures)
 
 
 def test_names_that_lead_out_are_failures(tmp_path):
@@ -97,8 +101,103 @@ def test_names_that_lead_out_are_failures(tmp_path):
     assert names(source) == ['s/fine.jpg']
     assert [failure.path for failure in source.failures] == [f'{shard}: {name}' for name in bad]
     assert source.failures[0] == Failure(
-        f'{shard}: ../../out.jpg', 'the name leads out of the folder'
+        f'{shard}: ../../out.jpg', 'has a name that leads out of the folder'
     )
+
+
+def test_a_member_has_one_name(tmp_path):
+    shard = write_tar(
+        tmp_path / 's.tar', [('a/b.png', b'1'), ('a/./b.png', b'2'), ('./a//b.png', b'3')]
+    )
+    (entry,) = ImageSource.open([str(shard)]).entries
+    assert entry.name == 's/a/b.png' and entry.read() == b'3'
+    assert entry.place == f'{shard}: a/b.png'
+
+
+def vast_header(name, kind=tarfile.REGTYPE, size=2**62):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ('header', 'reasons'),
+    [
+        (
+            vast_header('huge.png'),
+            ['s.tar: huge.png: has 4611686018427387904 bytes, expected at most', 's.tar: is not a'],
+        ),
+        (vast_header('x', tarfile.GNUTYPE_LONGNAME), ['s.tar: is not a whole']),
+        (vast_header('x', tarfile.XHDTYPE, 2**40), ['s.tar: is not a whole']),
+        (vast_header('minus.png', size=-5), ['s.tar: is not a whole']),
+    ],
+    ids=['member', 'name', 'header', 'negative'],
+)
+def test_sizes_that_a_tar_claims_are_not_believed(tmp_path, header, reasons):
+    shard = write_tar(tmp_path / 's.tar', [('fine.jpg', b'fine')])
+    whole = shard.read_bytes()[:1024]
+    shard.write_bytes(whole + header + bytes(4096))
+    source = ImageSource.open([str(shard)])
+    assert names(source) == ['s/fine.jpg']
+    assert len(source.failures) == len(reasons)
+    for failure, reason in zip(source.failures, reasons, strict=True):
+        assert f'{tmp_path}/{reason}' in str(failure)
+
+
+def test_a_member_that_the_tar_cuts_short(tmp_path):
+    shard = write_tar(tmp_path / 's.tar', [('a.jpg', bytes(3000))])
+    shard.write_bytes(shard.read_bytes()[:2000])
+    (entry,) = ImageSource.open([str(shard)]).entries
+    with pytest.raises(ValueError, match='^is cut short: expected 3000 bytes, found 1488$'):
+        entry.read()
+
+
+def test_members_are_images_by_what_they_hold_too(tmp_path):
+    shard = write_tar(
+        tmp_path / 's.tar',
+        [('a', b'\xff\xd8\xff\xe0 jpeg'), ('a.json', b'{}'), ('b', b''), ('c.jxl', b'\xff\x0a')],
+    )
+    source = ImageSource.open([str(shard)])
+    assert names(source) == ['s/a'] and source.others == ()
+    (failure,) = source.failures
+    assert str(failure).startswith(f'{shard}: c.jxl: is a JPEG XL image')
+
+
+def test_no_output_lies_below_another(photos):
+    """As ``x.jpg.png/y.png.png`` would below ``x.jpg.png``."""
+    (photos / 'b.png.png').mkdir()
+    (photos / 'b.png.png' / 'y.png').write_bytes(b'')
+    source = ImageSource.open([str(photos)])
+    entries, failures = source.placed(('.png',))
+    assert [entry.name for entry in entries] == ['a.JPG', 'b.png', 'more/c.jpg']
+    assert failures == [
+        Failure(f'{photos}/b.png.png/y.png', 'would be saved below b.png.png, which is a file')
+    ]
+    assert source.placed(())[1] == [] and len(source.placed(('.npz',))[0]) == 4
+
+
+def test_lists_of_odd_paths(tmp_path, photos):
+    """Too long for a disk, or with a byte that no path has: failures of their own."""
+    deep = '/'.join(['d' * 100] * 50)
+    (tmp_path / 'list.txt').write_text(f'photos/b.png\n{"q" * 5000}.jpg\n{deep}.jpg\n')
+    source = ImageSource.open([str(tmp_path / 'list.txt')])
+    assert names(source) == ['photos/b.png']
+    assert [failure.reason for failure in source.failures] == [
+        'has a name of more than 240 bytes',
+        'has a path of more than 3800 bytes',
+    ]
+
+
+def test_a_photograph_that_is_no_list(tmp_path):
+    (tmp_path / 'd.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(40))
+    (tmp_path / 'e.jxl').write_bytes(b'\xff\x0a' + bytes(40))
+    if 'HEIF' not in FORMATS:
+        (failure,) = ImageSource.open([str(tmp_path / 'd.heic')]).failures
+        assert failure.reason.startswith('is a HEIC photograph, which needs pillow-heif')
+    (failure,) = ImageSource.open([str(tmp_path / 'e.jxl')]).failures
+    assert failure.reason.startswith('is a JPEG XL image')
+    (tmp_path / 'noext').write_bytes(b'\xff\xd8\xff\xe0')
+    assert names(ImageSource.open([str(tmp_path / 'noext')])) == ['noext']
 
 
 def test_ranges():
@@ -113,6 +212,10 @@ def test_one_sentence_for_what_is_not_there(photos, tmp_path):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'empty.txt').write_text('\n')
     (tmp_path / 'binary.txt').write_bytes(b'\xff\xfe')
+    (tmp_path / 'zero.txt').write_bytes(b'a.jpg\n\0\0\x1b[2J')
+    with (tmp_path / 'vast.txt').open('wb') as file:
+        file.truncate(2**40)
+    os.mkfifo(tmp_path / 'pipe')
     (tmp_path / 'b.png').write_bytes(b'another')
     for arguments, message in (
         (['absent'], 'absent: no such folder, image, list or tar file'),
@@ -120,6 +223,9 @@ def test_one_sentence_for_what_is_not_there(photos, tmp_path):
         ([tmp_path / 'empty'], 'no images in this folder'),
         ([tmp_path / 'empty.txt'], 'no images found'),
         ([tmp_path / 'binary.txt'], 'expected a list of paths in UTF-8'),
+        ([tmp_path / 'zero.txt'], r"of paths in UTF-8, found the character '\\x00'"),
+        ([tmp_path / 'vast.txt'], 'vast.txt has 1099511627776 bytes, expected at most'),
+        ([tmp_path / 'pipe'], 'pipe: no such folder, image, list or tar file'),
         ([photos, tmp_path / 'b.png'], 'have one name: b.png'),
     ):
         with pytest.raises(ValueError, match=message):
@@ -127,5 +233,5 @@ def test_one_sentence_for_what_is_not_there(photos, tmp_path):
 
 
 def test_a_file_that_is_gone_is_found_out_when_it_is_read(tmp_path):
-    with pytest.raises(OSError):
+    with pytest.raises(ValueError, match='^No such file or directory$'):
         ImageEntry('a.jpg', str(tmp_path / 'a.jpg')).read()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,21 +19,23 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mmseg_siglip.api.load import read_config
+from mmseg_siglip.api.results import Segmentation
 from mmseg_siglip.api.segment import OpenVocabSegmenter
 from mmseg_siglip.cli.common import one_line, refuse_inside
+from mmseg_siglip.cli.outcomes import outcomes, raise_others
 from mmseg_siglip.cli.segment import build_segmenter
 from mmseg_siglip.device import find_device
 from mmseg_siglip.engine.processes import start_gloo
-from mmseg_siglip.io.files import write_atomically
+from mmseg_siglip.io.failures import FAILURES, Failure, refuse_failures, write_failures
 from mmseg_siglip.io.image import decode_rgb
-from mmseg_siglip.io.image_source import Failure, ImageEntry, ImageSource
+from mmseg_siglip.io.image_folder import NAMED, passed_over
+from mmseg_siglip.io.image_source import ImageEntry, ImageSource
 from mmseg_siglip.io.label_store import STORES, LabelStore
 from mmseg_siglip.io.output_folder import OutputFolder, digest_of
 from mmseg_siglip.models.guides import all_weights
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 PATIENCE = timedelta(days=7)  # how long a process that is done waits for the others
-FAILURES = 'failures.jsonl'
 
 T = TypeVar('T')
 
@@ -57,10 +57,8 @@ class Decoding(Dataset):
         entry = self.entries[index]
         try:
             return entry, decode_rgb(entry.read(), entry.place)
-        except OSError as error:
-            return Failure(entry.place, error.strerror or one_line(error))
-        except ValueError as error:
-            return Failure(entry.place, one_line(error).removeprefix(f'{entry.place} '))
+        except Exception as error:
+            return Failure.of(entry.place, error)
 
 
 def first(function: Callable[[], T]) -> T:
@@ -138,6 +136,10 @@ def label(
         num_workers=args.num_workers,
         collate_fn=list,
     )
+
+    def predict(images: Sequence[tuple[ImageEntry, np.ndarray]]) -> list[Segmentation]:
+        return segmenter([rgb for _, rgb in images], segmenter.model.vocabulary) if images else []
+
     failures: list[Failure] = []
     of = f' of process 0 of {size}' if size > 1 else ''
     with (
@@ -148,26 +150,27 @@ def label(
         for batch in loader:
             failures += [item for item in batch if isinstance(item, Failure)]
             images = [item for item in batch if not isinstance(item, Failure)]
-            results = segmenter([rgb for _, rgb in images], segmenter.model.vocabulary)
-            for task in writing:
-                task.result()
+            found = list(outcomes(predict, images))
+            failures += filter(None, (task.result() for task in writing))
             writing = [
-                writer.submit(store.write, entry.name, result)
-                for (entry, _), result in zip(images, results, strict=True)
+                writer.submit(keep_labels, store, entry, result) for (entry, _), result in found
             ]
             bar.update(len(batch))
-        for task in writing:
-            task.result()
+        failures += filter(None, (task.result() for task in writing))
     return failures
 
 
-def write_failures(failures: Sequence[Failure], path: Path) -> None:
-    """A JSON line for each, or no file."""
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    lines = (json.dumps(vars(failure)) for failure in sorted(failures, key=lambda f: f.path))
-    write_atomically(''.join(f'{line}\n' for line in lines), path)
+def keep_labels(
+    store: LabelStore, entry: ImageEntry, result: Segmentation | Exception
+) -> Failure | None:
+    """Store the labels of an image, or say why there are none."""
+    try:
+        if isinstance(result, Exception):
+            raise result
+        store.write(entry.name, result)
+    except Exception as error:
+        raise_others(error)
+        return Failure.of(entry.place, error)
 
 
 def label_all(args: argparse.Namespace) -> None:
@@ -176,6 +179,11 @@ def label_all(args: argparse.Namespace) -> None:
     vocabulary = Vocabulary.load(args.vocabulary or args.words.split(','))
     source = first(lambda: ImageSource.open(args.images))
     refuse_inside(args.out, args.images)
+    if rank == 0 and source.others:
+        print(passed_over(source.others))
+    entries, failures = source.placed(STORES[args.format].suffixes)
+    if not entries:
+        raise ValueError(f'no image can be read: {"; ".join(map(str, failures[:NAMED]))}')
     segmenter = build_segmenter(args, device_for(args.device))
     folder, store = OutputFolder(args.out), STORES[args.format](args.out, rank)
     settings = settings_of(args, source, vocabulary, segmenter) if rank == 0 else {}
@@ -184,7 +192,7 @@ def label_all(args: argparse.Namespace) -> None:
         folder.claim(settings)
         done = store.done()
         folder.share()
-        return [index for index, entry in enumerate(source.entries) if entry.name not in done]
+        return [index for index, entry in enumerate(entries) if entry.name not in done]
 
     try:
         missing = first(open_folder)
@@ -192,25 +200,21 @@ def label_all(args: argparse.Namespace) -> None:
         if missing:
             segmenter.use(vocabulary)
             first(lambda: len(segmenter.model.text))  # the others find it in the cache
-        mine = [source.entries[index] for index in share_of(missing, rank, size)]
+        mine = [entries[index] for index in share_of(missing, rank, size)]
         parts = gather_object(label(mine, segmenter, store, args), dst=0)
         if rank == 0:
-            failures = [*source.failures, *(failure for part in parts for failure in part)]
+            failures += [failure for part in parts for failure in part]
+            labelled = len(missing) - sum(map(len, parts))
             store.finish(vocabulary.names, dict(settings=digest_of(settings)))
             write_failures(failures, args.out / FAILURES)
     finally:
         folder.close()
     if rank == 0:
-        read = len(missing) + len(source.failures) - len(failures)
         print(
-            f'{read} images labelled into {args.out}, '
-            f'{len(source.entries) - len(missing)} were there already'
+            f'{labelled} images labelled into {args.out}, '
+            f'{len(entries) - len(missing)} were there already'
         )
-        if failures:
-            raise ValueError(
-                f'{len(failures)} files could not be read, see {args.out / FAILURES}; '
-                f'the first is {failures[0].path}: {failures[0].reason}'
-            )
+        refuse_failures(failures, args.out / FAILURES)
 
 
 def label_images(args: argparse.Namespace) -> None:

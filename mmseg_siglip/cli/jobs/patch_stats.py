@@ -12,8 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmseg_siglip.api.depth import metric_depth
+from mmseg_siglip.cli.outcomes import raise_others
+from mmseg_siglip.io.failures import FAILURES, Failure, refuse_failures, write_failures
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.image import decode_depth, decode_rgb
+from mmseg_siglip.io.image_folder import passed_over
 from mmseg_siglip.io.image_source import ImageEntry, ImageSource
 from mmseg_siglip.io.output_folder import OutputFolder
 from mmseg_siglip.patch_stats.export import FORMATS, Moments
@@ -39,38 +42,50 @@ def reader(args: argparse.Namespace) -> Callable[[ImageEntry], Tensor]:
 def export(args: argparse.Namespace) -> None:
     args.stats = args.stats or NAMES
     source = ImageSource.open(args.inputs)
-    if source.failures:
-        raise ValueError(f'{source.failures[0].path}: {source.failures[0].reason}')
+    if source.others:
+        print(passed_over(source.others))
     settings = {name: value for name, value in vars(args).items() if name not in ('out', 'inputs')}
     folder = OutputFolder(args.out)
     folder.claim(settings)
     try:
-        fill(args, source)
+        failures = fill(args, source)
+        write_failures(failures, args.out / FAILURES)
     finally:
         folder.close()
+    refuse_failures(failures, args.out / FAILURES)
 
 
-def fill(args: argparse.Namespace, source: ImageSource) -> None:
+def fill(args: argparse.Namespace, source: ImageSource) -> list[Failure]:
+    """Write what is missing, and the summary; what fails for one file fails for that alone."""
     encode, decode = FORMATS[args.format]
     read, moments = reader(args), Moments(len(args.stats))
-    for entry in tqdm(source.entries, desc='patch statistics', unit='file'):
+    entries, failures = source.placed((f'.{args.format}',))
+    begun = len(failures)
+    for entry in tqdm(entries, desc='patch statistics', unit='file'):
         target = args.out / f'{entry.name}.{args.format}'
-        if not target.is_file():
-            statistics = patch_statistics(
-                read(entry)[None],
-                patch_size=args.patch_size,
-                grid=args.grid and tuple(args.grid),
-                space=args.space,
-                names=tuple(args.stats),
-            )
-            write_atomically(encode(statistics), target)
-        moments.add(decode(target.read_bytes()))
+        try:
+            if not target.is_file():
+                statistics = patch_statistics(
+                    read(entry)[None],
+                    patch_size=args.patch_size,
+                    grid=args.grid and tuple(args.grid),
+                    space=args.space,
+                    names=tuple(args.stats),
+                )
+                write_atomically(encode(statistics), target)
+            moments.add(decode(target.read_bytes()))
+        except Exception as error:
+            raise_others(error)
+            failures.append(Failure.of(entry.place, error))
+    files = len(entries) - len(failures) + begun
     summary = dict(
         names=list(args.stats),
         space=args.space,
         unit=SPACES[args.space],
-        files=len(source.entries),
+        files=files,
         **moments.summary(),
     )
-    write_atomically(json.dumps(summary, indent=1) + '\n', args.out / SUMMARY)
-    print(f'{len(source.entries)} files of statistics and {SUMMARY} in {args.out}')
+    if files:
+        write_atomically(json.dumps(summary, indent=1) + '\n', args.out / SUMMARY)
+    print(f'{files} files of statistics and {SUMMARY} in {args.out}')
+    return failures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -10,19 +11,26 @@ from mmengine import fileio
 from PIL import Image
 
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
+from mmseg_siglip.io.regular_file import read_regular
 from mmseg_siglip.registry import TRANSFORMS
 
 
 def read_bytes(path: str, backend_args: dict | None) -> bytes:
-    """Read a file through MMEngine's file backends.
+    """Read a regular file of this machine, or any file through MMEngine's file backends.
 
     Raises:
         ValueError: With the path and the reason if it cannot be read.
     """
+    if backend_args is not None or '://' in path:
+        read = partial(fileio.get, backend_args=backend_args)
+    else:
+        read = read_regular
     try:
-        return fileio.get(path, backend_args=backend_args)
+        return read(path)
     except OSError as error:
         raise ValueError(f'{path} cannot be read: {error.strerror or error}') from None
+    except ValueError as error:
+        raise ValueError(f'{path} {error}') from None
 
 
 def path_in(results: Mapping, key: str, loader: str) -> str:

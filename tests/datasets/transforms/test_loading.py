@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
@@ -140,6 +142,14 @@ def test_missing_file_and_folder(tmp_path):
         LoadAnnotations().transform(dict(seg_map_path=missing))
     with pytest.raises(ValueError, match='cannot be read: Is a directory'):
         LoadImageFromFile().transform(dict(img_path=str(tmp_path)))
+
+
+def test_a_pipe_and_a_device_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.jpg')
+    (tmp_path / 'zero.jpg').symlink_to('/dev/zero')
+    for name, kind in (('pipe.jpg', 'named pipe'), ('zero.jpg', 'device')):
+        with pytest.raises(ValueError, match=f'{name} is a {kind}, expected a regular file'):
+            LoadImageFromFile().transform(dict(img_path=str(tmp_path / name)))
 
 
 @pytest.mark.parametrize('max_pixels', [0, 10**9])

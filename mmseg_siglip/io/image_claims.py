@@ -1,0 +1,64 @@
+"""What an image asks for, seen before memory and time are spent on it.
+
+Pillow spends none on opening but for WebP, and judges no tile of a TIFF.
+"""
+
+from __future__ import annotations
+
+from PIL import Image
+
+WHOLE_TILE = 2**24  # pixels of a tile that may be larger than its image
+TILE_WIDTH, TILE_LENGTH = 322, 323
+LARGEST_RLE = 2**16  # pixels of a row that a two-byte command may repeat 255 times
+SCANS = 100  # of a JPEG: a few bytes ask for another, which goes over the whole image
+
+
+class Refused(ValueError):
+    """A reason of ours, ready for the user."""
+
+
+def refuse_canvas(data: bytes, name: str, max_pixels: int) -> None:
+    """Refuse a WebP whose canvas is larger than `max_pixels`, which Pillow takes on opening.
+
+    Raises:
+        Refused: It is.
+    """
+    if data[:4] == b'RIFF' and data[8:16] == b'WEBPVP8X' and len(data) >= 30:
+        width, height = (int.from_bytes(data[at : at + 3], 'little') + 1 for at in (24, 27))
+        refuse_pixels(width, height, name, max_pixels)
+
+
+def refuse_scans(data: bytes, name: str) -> None:
+    """Refuse a JPEG whose decoding would take hours.
+
+    Raises:
+        Refused: It has more than `SCANS`.
+    """
+    if data[:2] == b'\xff\xd8' and (scans := data.count(b'\xff\xda')) > SCANS:
+        raise Refused(f'{name} has {scans} scans, expected at most {SCANS}')
+
+
+def refuse_pixels(width: int, height: int, name: str, max_pixels: int) -> None:
+    """Raises: Refused: More than `max_pixels`."""
+    if width * height > max_pixels:
+        raise Refused(f'{name} has {width} x {height} pixels, more than max_pixels={max_pixels}')
+
+
+def refuse_parts(image: Image.Image, name: str) -> None:
+    """Refuse an opened image whose parts take far more memory than the whole.
+
+    Raises:
+        Refused: They would.
+    """
+    width, height = image.size
+    if image.format == 'TIFF':
+        across, down = (image.tag_v2.get(tag, 0) for tag in (TILE_WIDTH, TILE_LENGTH))
+        if across * down > max(WHOLE_TILE, width * height * 5 // 4):
+            raise Refused(
+                f'{name} has tiles of {across} x {down} pixels for an image of {width} x {height}'
+            )
+    run_length = image.format == 'BMP' and image.info.get('compression') in (1, 2)
+    if run_length and width > LARGEST_RLE:
+        raise Refused(
+            f'{name} has run-length rows of {width} pixels, expected at most {LARGEST_RLE}'
+        )

@@ -1,0 +1,109 @@
+"""All images below a folder, whatever they are called and wherever links lead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.image_kinds import FORMATS, HEAD, SUFFIXES, is_image
+from mmseg_siglip.io.regular_file import read_regular
+
+NAMED = 5  # of the files that are no images
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """What a path holds.
+
+    Attributes:
+        images: Sorted.
+        failures: Images that are not read here, and folders that cannot be looked into.
+        others: Files that are no images.
+    """
+
+    images: tuple[Path, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    others: tuple[Path, ...] = ()
+
+
+def find_images(path: Path) -> FoundImages:
+    """The image itself, or all images below a folder; links to folders are followed.
+
+    Raises:
+        ValueError: Nothing is there.
+    """
+    if path.is_dir():
+        found = _sorted_out(below(path))
+        if not found.images and not found.failures:
+            raise ValueError(f'{path}: no images in this folder; looked for {", ".join(FORMATS)}')
+        return found
+    if not path.exists():
+        raise ValueError(f'{path}: no such image or folder')
+    found = _sorted_out([path])
+    return found if found.failures else FoundImages((path,))
+
+
+def _sorted_out(files: Iterator[Path | Failure] | Sequence[Path]) -> FoundImages:
+    images, failures, others = [], [], []
+    for file in files:
+        if isinstance(file, Failure):
+            failures.append(file)
+            continue
+        try:
+            taken = is_image(file.name, partial(read_regular, file, count=HEAD))
+        except (OSError, ValueError) as error:
+            if file.is_file() or file.suffix.lower() in SUFFIXES:
+                failures.append(Failure.of(file, error))
+            else:  # a pipe, a socket, a link to nowhere
+                others.append(file)
+        else:
+            (images if taken else others).append(file)
+    return FoundImages(tuple(sorted(images)), tuple(failures), tuple(sorted(others)))
+
+
+def below(root: Path) -> Iterator[Path | Failure]:
+    """All files below a folder. Of a folder that several links lead to, the files come once.
+
+    What lies in the folder itself comes before what links lead to, so that a new link gives no
+    file another name.
+    """
+    seen = {_identity(parent) for parent in root.resolve().parents}
+    links = [root]
+    while links:
+        folders = [links.pop(0)]
+        while folders:
+            folder = folders.pop()
+            try:
+                identity = _identity(folder)
+                if identity in seen:
+                    continue
+                seen.add(identity)
+                with os.scandir(folder) as scan:
+                    items = sorted(scan, key=lambda item: item.name)
+            except OSError as error:
+                yield Failure.of(folder, error)
+                continue
+            for item in items:
+                path = folder / item.name
+                if not path.is_dir():
+                    yield path
+                elif item.is_symlink():
+                    links.append(path)
+                else:
+                    folders.append(path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def passed_over(others: Sequence[Path | str]) -> str:
+    """A sentence that names files that are no images."""
+    named = ', '.join(map(str, others[:NAMED]))
+    more = f' and {len(others) - NAMED} more' if len(others) > NAMED else ''
+    return f'{len(others)} files are no images and were passed over: {named}{more}'
