@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tiny_sams import SAM2_CONFIG, SAM_CONFIG
@@ -68,7 +69,12 @@ def test_rsrefseg_has_the_published_settings(name, sam):
     assert config.train_dataloader.dataset.pipeline[2].scale == (1024, 1024)
     assert not config.train_dataloader.dataset.pipeline[2].keep_ratio
     assert config.test_dataloader.dataset.split == 'test'
+    for loader in (config.val_dataloader, config.test_dataloader):
+        assert loader.batch_size == 1 and loader.dataset.apart  # nothing to pad a phrase to
     model = MODELS.build(load(name).model)
+    assert model.parity and model.encoder.parity
+    assert isinstance(model.decode_head.norm, torch.nn.SyncBatchNorm)
+    assert any(name.endswith('text_model.head') for name in lora_layers(model.encoder))
     assert model.decode_head.steps == 2 and model.decode_head.dense == 'global'
     assert [type(loss).__name__ for loss in model.decode_head.losses] == ['MaskBCELoss']
     assert model.decode_head.losses[0].loss_weight == 5
@@ -82,7 +88,10 @@ def test_rsrefseg_has_the_published_settings(name, sam):
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-4, 0.05)
     epoch = 12181 / 32
     assert config.train_cfg.max_iters == pytest.approx(200 * epoch, rel=0.01)
-    assert config.param_scheduler[0].end == pytest.approx(5 * epoch, rel=0.01)
+    warm, cosine = config.param_scheduler
+    assert warm.end == cosine.begin == pytest.approx(5 * epoch, rel=0.01)
+    assert warm.start_factor == 0.01 and cosine.T_max == config.train_cfg.max_iters
+    assert cosine.eta_min == pytest.approx(0.001 * optimizer.lr)
 
 
 def test_rsrefseg2_has_the_published_settings():

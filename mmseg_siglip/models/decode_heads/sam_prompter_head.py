@@ -181,8 +181,8 @@ class SAMPrompterDecodeHead(BaseModule):
         features: SAMFeatures,
         sam: SAMAdapter,
         *,
-        scale: float,
-        bias: float,
+        scale: float | Tensor,
+        bias: float | Tensor,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Sparse prompts (R, N, E), dense ones (R, E, *sam.embedding_size), aspects (R, 2, E).
 
