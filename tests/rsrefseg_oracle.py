@@ -40,8 +40,8 @@ class Held(nn.Module):
         return self.model(*args, **options)
 
 
-def with_adapters(module, targets, *, rank):
-    config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.1, target_modules=targets)
+def with_adapters(module, targets, *, rank, dropout=0.1):
+    config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=dropout, target_modules=targets)
     return get_peft_model(module, config)
 
 

@@ -94,17 +94,30 @@ def test_rsrefseg_has_the_published_settings(name, sam):
     assert cosine.eta_min == pytest.approx(0.001 * optimizer.lr)
 
 
-def test_rsrefseg2_has_the_published_settings():
-    config = Config.fromfile(CONFIGS / 'rsrefseg2_prompter.py')
+@pytest.mark.parametrize(('name', 'mode'), [('rsrefseg2', 'rsrefseg2'), ('cascade', 'cascade')])
+def test_rsrefseg2_has_the_published_settings(name, mode):
+    config = Config.fromfile(CONFIGS / f'{name}.py')
     assert config.model.backbone.pretrained == 'google/siglip2-so400m-patch16-512'
     assert config.model.sam.checkpoint == 'facebook/sam2.1-hiera-large'
     assert config.model.sam.resize == 'pad'
-    head = MODELS.build(load('rsrefseg2_prompter').model).decode_head
-    assert (head.prompt_mode, head.dense, head.num_prompts) == ('cascade', 'matched', 9)
+    model = MODELS.build(load(name).model)
+    head, published = model.decode_head, name == 'rsrefseg2'
+    assert (head.prompt_mode, head.dense, head.num_prompts) == (mode, 'matched', 9)
     weights = {type(loss).__name__: loss.loss_weight for loss in head.losses}
     assert weights == {'MaskBCELoss': 5, 'MaskDiceLoss': 5}
     assert (head.overlap_loss_weight, head.contrast_loss_weight) == (0.5, 0.5)
     optimizer = config.optim_wrapper
     assert optimizer.optimizer.weight_decay == 0.05 and optimizer.clip_grad.max_norm == 3
     batch = 8 * config.train_dataloader.batch_size
-    assert config.train_cfg.max_iters == pytest.approx(300 * 12181 / batch, rel=0.01)
+    epoch = 12181 / batch
+    assert config.train_cfg.max_iters == pytest.approx(300 * epoch, rel=0.01)
+    warm, cosine = config.param_scheduler
+    found = warm.end, cosine.begin, cosine.T_max
+    assert found == pytest.approx((5 * epoch, 30 * epoch, 390 * epoch), rel=0.01)
+    assert warm.start_factor == 0.01
+    assert cosine.eta_min == pytest.approx(0.01 * optimizer.optimizer.lr)
+    flips = [step.type for step in config.train_dataloader.dataset.pipeline]
+    assert ('RandomReferringFlip' in flips) != published
+    assert model.parity == model.sam.model.mask_decoder.dynamic_multimask_via_stability == published
+    assert head.losses[1].squared == published
+    assert bool(config.test_dataloader.dataset.get('apart')) == published

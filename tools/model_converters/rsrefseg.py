@@ -1,11 +1,13 @@
-"""Turn a checkpoint of RSRefSeg's code into one for a config of configs/refer_sam.
+"""Turn a checkpoint of RSRefSeg's or RSRefSeg 2's code into one for a config of configs/refer_sam.
 
     python tools/model_converters/rsrefseg.py CHECKPOINT OUT [--config CONFIG]
 
-CHECKPOINT is what training by https://github.com/KyanChen/RSRefSeg wrote: MMEngine's ``.pth``,
-DeepSpeed's ``mp_rank_00_model_states.pt`` or Lightning's ``.ckpt``. OUT goes to ``tools/test.py``,
-to ``ReferringSegmenter`` and into ``load_from``. With --config the model is built, for which its
-SigLIP and SAM must be at hand, and every weight must fit.
+CHECKPOINT is what training by https://github.com/KyanChen/RSRefSeg or /RSRefSeg2 wrote, such as the
+files of ``KyanChen/RSRefSeg2`` on the Hub: MMEngine's ``.pth``, DeepSpeed's
+``mp_rank_00_model_states.pt`` or Lightning's ``.ckpt``; what it holds says which of the two. OUT
+goes to ``tools/test.py``, to ``ReferringSegmenter`` and into ``load_from``, with the config
+``rsrefseg_b.py``, ``rsrefseg_l.py`` or ``rsrefseg2.py``. With --config the model is built, for
+which its SigLIP and SAM must be at hand, and every weight must fit.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from mmengine.registry import DefaultScope
 
 from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.models.adapters.rsrefseg import from_rsrefseg, trained_weights
+from mmseg_siglip.models.adapters.rsrefseg2 import from_rsrefseg2, is_rsrefseg2
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 from mmseg_siglip.weights.state import load_strict
@@ -37,7 +40,7 @@ def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None =
     """
     state = trained_weights(load_checkpoint_file(checkpoint))
     try:
-        converted = from_rsrefseg(state)
+        converted = from_rsrefseg2(state) if is_rsrefseg2(state) else from_rsrefseg(state)
     except ValueError as error:
         raise ValueError(f'{checkpoint}: {error}') from error
     if config is not None:

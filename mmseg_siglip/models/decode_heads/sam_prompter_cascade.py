@@ -1,6 +1,6 @@
-"""RSRefSeg 2's prompter: a phrase told apart into where to look and what to outline.
+"""A phrase told apart into where to look and what to outline, in SAM's width.
 
-https://arxiv.org/abs/2507.06231.
+After RSRefSeg 2, https://arxiv.org/abs/2507.06231, whose own is `RSRefSeg2Prompter`.
 
 Shapes: R phrases, E channels, grid (h, w), N prompts, Q queries of a phrase, L tokens of C'
 channels.

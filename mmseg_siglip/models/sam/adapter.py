@@ -159,6 +159,10 @@ class SAMAdapter(BaseModule):
         it for all its encoders: without anti-aliasing, and black where it does not reach."""
         return geometry.fit(image, self.image_size, self.resize, antialias=False)
 
+    def canvas_masks(self, masks: Tensor) -> Tensor:
+        """Labels (P, H, W) of an image where `canvas` puts it: (P, S_h, S_w)."""
+        return geometry.fit_masks(masks, self.image_size, self.resize)
+
     def content_size(self, size: Size) -> Size:
         """Rows and columns of SAM's input that an image of `size` fills."""
         return geometry.content_size(size, self.image_size, self.resize)

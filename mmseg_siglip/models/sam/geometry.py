@@ -85,6 +85,15 @@ def fit(image: Tensor, target: Size, resize: str, *, antialias: bool = True) -> 
     return pad(image, (0, right, 0, down))
 
 
+def fit_masks(masks: Tensor, target: Size, resize: str) -> Tensor:
+    """Labels (P, H, W) to (P, S_h, S_w) as `fit` places their image, by nearest pixel."""
+    size = content_size(tuple(masks.shape[-2:]), target, resize)
+    if tuple(masks.shape[-2:]) != size:
+        masks = interpolate(masks[:, None].float(), size=size, mode='nearest-exact')[:, 0].to(masks)
+    down, right = (limit - side for limit, side in zip(target, size, strict=True))
+    return pad(masks, (0, right, 0, down))
+
+
 def to_input(points: Tensor, features: SAMFeatures) -> Tensor:
     """Points (B, ..., 2), (x, y) in pixels of each image, to pixels of SAM's input."""
     own = points.new_tensor(features.sizes).flip(-1)
@@ -141,6 +150,9 @@ def from_image(
     Returns:
         (B, P, *size).
     """
+    filled = set(features.contents) == {features.input_size}
+    if filled and tuple(coverage) == (1.0, 1.0) and tuple(maps.shape[-2:]) == tuple(size):
+        return maps
     extents = features.extents
     centres = [(torch.arange(n, device=maps.device) + 0.5) / n for n in size]
     y, x = (

@@ -131,6 +131,9 @@ class ReferringSegmentor(BaseSegmentor):
                 **decode_head,
             )
         )
+        if self.decode_head.trains_logit:
+            for weight in self.siglip.logit_weights():
+                weight.requires_grad_(True)
         choose_sam_trainable(
             self.sam,
             sam_finetune,
@@ -234,7 +237,7 @@ class ReferringSegmentor(BaseSegmentor):
             losses |= self.decode_head.aspect_losses(
                 [answer.aspects for answer in answers],
                 [(answer.patches, answer.coverage) for answer in answers],
-                truth,
+                [self.sam.canvas_masks(mask) for mask in truth] if self.parity else truth,
                 texts,
             )
         return losses

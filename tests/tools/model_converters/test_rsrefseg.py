@@ -7,8 +7,9 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+from rsrefseg2_oracle import small_rsrefseg2
 from rsrefseg_oracle import small_rsrefseg, write_encoder
-from tiny_sams import SAM_CONFIG
+from tiny_sams import SAM2_CONFIG, SAM_CONFIG
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.api import ReferringSegmenter
@@ -30,25 +31,44 @@ def folder(tmp_path_factory):
     return write_encoder(tmp_path_factory.mktemp('siglip'))
 
 
-@pytest.fixture(scope='module')
-def config(tmp_path_factory, repository, folder):
+def write_config(path, base, folder, sam):
     small = dict(rank=4, alpha=4)
     model = dict(
         backbone=dict(pretrained=folder),
-        sam=dict(checkpoint=None, config=SAM_CONFIG),
+        sam=dict(checkpoint=None, config=sam),
         encoder=dict(finetune=small),
         sam_finetune=small,
         precision='fp32',
     )
-    path = tmp_path_factory.mktemp('config') / 'config.py'
-    base = repository / 'configs/refer_sam/rsrefseg_b.py'
     path.write_text(f'_base_ = {str(base)!r}\nmodel = {model!r}\n')
     return path
 
 
 @pytest.fixture(scope='module')
+def config(tmp_path_factory, repository, folder):
+    path = tmp_path_factory.mktemp('config') / 'config.py'
+    return write_config(path, repository / 'configs/refer_sam/rsrefseg_b.py', folder, SAM_CONFIG)
+
+
+@pytest.fixture(scope='module')
 def published(folder):
     return small_rsrefseg(folder)
+
+
+@torch.no_grad()
+def test_a_file_of_rsrefseg2(tool, repository, folder, tmp_path, capsys):
+    published = small_rsrefseg2(folder)
+    base = repository / 'configs/refer_sam/rsrefseg2.py'
+    config = write_config(tmp_path / 'config.py', base, folder, SAM2_CONFIG)
+    source, out = tmp_path / 'rrsisd.pth', tmp_path / 'converted.pth'
+    torch.save(dict(state_dict=published.published_state()), source)
+    assert tool.main([str(source), str(out), '--config', str(config)]) == 0
+    rgb = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+    wanted = interpolate(published(picture, [TEXT]), size=64, mode='bilinear')[0, 0]
+    found = ReferringSegmenter.from_config(config, out, device='cpu', precision='fp32')(rgb, TEXT)
+    sure = wanted.abs() > 1e-4
+    assert np.array_equal(found.mask[sure], wanted[sure] > 0) and 0 < found.mask.mean() < 1
 
 
 def as_mmengine(state):
