@@ -5,4 +5,7 @@ _base_ = [
     '../_base_/schedules/rsrefseg_76k.py',
     '../_base_/default_runtime.py',
 ]
+train_dataloader = dict(dataset=dict(apart=True))
+val_dataloader = dict(dataset=dict(apart=True))
+test_dataloader = dict(dataset=dict(apart=True))
 model = dict(backbone=_base_.encoder)

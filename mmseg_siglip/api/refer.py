@@ -9,20 +9,25 @@ found.mask, found.score
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.api.results import Referred
 from mmseg_siglip.api.system import System
+from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.segmentors import ReferringSegmentor
+from mmseg_siglip.precision import compute_dtype
+from mmseg_siglip.registry import MODELS, SCOPE
 
 Phrases = str | Sequence[str]
 
@@ -56,6 +61,68 @@ class ReferringSegmenter(System):
             self.model = config.eval() if device is None else config.to(device).eval()
         else:
             self.model = load_trained(ReferringSegmentor, config, checkpoint, device=device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        siglip: str | Path,
+        sam: str | Path | None = None,
+        *,
+        prompt_mode: str = 'conv',
+        target_spatial_dim: int | tuple[int, int] | None = None,
+        device: str | torch.device | None = None,
+        precision: str = 'auto',
+        **decode_head,
+    ) -> ReferringSegmenter:
+        """Build a system to be trained, on a published encoder and a published SAM.
+
+        One line for one line of RSRefSeg's re-implementation with variable resolution:
+
+            SigLipSamSegmentator(siglip_model_name=S, sam_model_name=M, target_spatial_dim=7)
+            ReferringSegmenter.from_pretrained(siglip=S, sam=M, target_spatial_dim=7)
+
+        Its prompter is new, of which a warning tells; ``model`` is what to train. Published
+        RSRefSeg's weights come by `from_config`, once ``tools/model_converters/rsrefseg.py`` has
+        converted them.
+
+        Args:
+            siglip: Name, file, folder or Hub id of an encoder of any size.
+            sam: The same of a SAM or SAM 2.
+            prompt_mode: See `SAMPrompterDecodeHead`.
+            target_spatial_dim: Of ``conv`` and ``pool``: rows and columns of prompts.
+            device: By default the GPU, if there is one.
+            precision: See `mmseg_siglip.precision`.
+            decode_head: Further options of `SAMPrompterDecodeHead`.
+
+        Raises:
+            ValueError: There are no such weights, or an option does not suit.
+        """
+        if sam is None:
+            raise ValueError(
+                f'{cls.__name__}: expected from_config(config, checkpoint), which names a trained '
+                f'model, or from_pretrained(siglip, sam), found from_pretrained({str(siglip)!r})'
+            )
+        device = find_device(device)
+        compute_dtype(precision, device)
+        if prompt_mode == 'conv':
+            decode_head.setdefault('dense', 'global')
+        described = dict(
+            type='ReferringSegmentor',
+            backbone=dict(pretrained=str(siglip)),
+            sam=dict(checkpoint=str(sam), resize='squash'),
+            decode_head=dict(
+                prompt_mode=prompt_mode, target_spatial_dim=target_spatial_dim, **decode_head
+            ),
+            precision=precision,
+        )
+        with DefaultScope.overwrite_default_scope(SCOPE):
+            model = MODELS.build(described)
+        warnings.warn(
+            f'{cls.__name__}: the prompter between {siglip} and {sam} is untrained: its masks mean '
+            'nothing yet',
+            stacklevel=2,
+        )
+        return cls(model, device=device)
 
     def check_prompt(self, prompt: Phrases | None) -> Phrases:
         """A phrase, or several to be looked for in every image."""

@@ -5,6 +5,7 @@ Shapes: an image is (H, W, 3) uint8, RGB; a mask or map is (H, W).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -101,18 +102,39 @@ class Segmentation:
             segments=self.to_coco_rle(),
         )
 
-    def to_coco_rle(self) -> list[dict]:
+    def to_coco_rle(
+        self, image_id: int | None = None, *, category_ids: Sequence[int] | None = None
+    ) -> list[dict]:
         """One entry for each class that occurs, in COCO's result format.
 
+        Args:
+            image_id: Id of the image in a COCO data set. With it, pycocotools' ``COCO.loadRes``
+                takes the entries of all images in one list, and ``area`` and ``bbox`` are left
+                out: of results with a box it takes the box's area for the mask's.
+            category_ids: Id of each class in that data set; its index if not given.
+
         Returns:
-            ``category_id`` (class index), ``category`` (its name), ``segmentation`` (compressed
-            RLE, counts as text), ``area`` (pixels), ``bbox`` (x, y, width, height) and ``score``
-            (mean over the pixels).
+            ``category_id``, ``category`` (the class's name), ``segmentation`` (compressed RLE,
+            counts as text), ``area`` (pixels), ``bbox`` (x, y, width, height) and ``score`` (mean
+            over the pixels).
+
+        Raises:
+            ValueError: There are not as many ids as classes.
         """
+        ids = range(len(self.classes)) if category_ids is None else category_ids
+        if len(ids) != len(self.classes):
+            raise ValueError(
+                f'category_ids: expected one for each of {len(self.classes)} classes, '
+                f'found {len(ids)}'
+            )
         return [
-            dict(category_id=index, category=self.classes[index])
-            | coco_rle(mask)
-            | dict(score=float(self.scores[mask].mean()))
+            coco_entry(
+                mask,
+                float(self.scores[mask].mean()),
+                category_id=ids[index],
+                category=self.classes[index],
+                image_id=image_id,
+            )
             for index in self.found
             for mask in [self.labels == index]
         ]
@@ -168,12 +190,18 @@ class Referred:
         """``size`` (H, W), ``text``, and ``segments``, see `to_coco_rle`."""
         return dict(size=list(self.mask.shape), text=self.text, segments=self.to_coco_rle())
 
-    def to_coco_rle(self) -> list[dict]:
+    def to_coco_rle(self, image_id: int | None = None, *, category_id: int = 0) -> list[dict]:
         """The mask as `Segmentation.to_coco_rle` has a class: a list of one, or none if empty."""
         if not self.mask.any():
             return []
-        entry = dict(category_id=0, category=self.text) | coco_rle(self.mask)
-        return [entry | dict(score=float(self.score))]
+        entry = coco_entry(
+            self.mask,
+            float(self.score),
+            category_id=category_id,
+            category=self.text,
+            image_id=image_id,
+        )
+        return [entry]
 
 
 @dataclass(frozen=True)
@@ -281,11 +309,17 @@ class Answer(str):
         return dict(question=self.question, answer=str(self))
 
 
-def coco_rle(mask: np.ndarray) -> dict[str, Any]:
-    """A mask (H, W) as COCO has it: ``segmentation`` (RLE), ``area``, ``bbox``."""
+def coco_entry(
+    mask: np.ndarray, score: float, *, category_id: int, category: str, image_id: int | None
+) -> dict[str, Any]:
+    """A mask (H, W) as COCO has it, see `Segmentation.to_coco_rle`."""
     rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return dict(
+    entry = dict(
+        category_id=category_id,
+        category=category,
         segmentation=dict(size=list(mask.shape), counts=rle['counts'].decode('ascii')),
-        area=int(mask.sum()),
-        bbox=[float(value) for value in coco_mask.toBbox(rle)],
     )
+    if image_id is not None:
+        return dict(image_id=image_id) | entry | dict(score=score)
+    box = [float(value) for value in coco_mask.toBbox(rle)]
+    return entry | dict(area=int(mask.sum()), bbox=box, score=score)

@@ -71,10 +71,20 @@ class PhraseDataset(BaseDataset):
 
 
 class AnnotatedPhraseDataset(PhraseDataset):
-    """Phrases that stand in files."""
+    """Phrases that stand in files.
+
+    Args:
+        apart: Whether each phrase makes a sample of its own, as where a model is said to see one
+            at a time; else those of an image share one.
+        kwargs: See `PhraseDataset`.
+    """
+
+    def __init__(self, *, apart: bool = False, **kwargs) -> None:
+        self.apart = apart
+        super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """One entry for each image, in the order of first mention.
+        """One entry for each image, or phrase, in the order of the image's first mention.
 
         Raises:
             ValueError: There is no phrase at all, or an image or a mask is not there.
@@ -93,7 +103,13 @@ class AnnotatedPhraseDataset(PhraseDataset):
         sources = [source for entry in images.values() for source in entry['mask_sources']]
         check_files(images, 'images', where)
         check_files((s['file'] for s in sources if s and 'file' in s), 'masks', where)
-        return list(images.values())
+        if not self.apart:
+            return list(images.values())
+        return [
+            dict(entry, text=[text], targets=[target])
+            for entry in images.values()
+            for text, target in zip(entry['text'], entry['targets'], strict=True)
+        ]
 
     @abstractmethod
     def records(self) -> Iterable[Record]:

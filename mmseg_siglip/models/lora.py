@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
@@ -31,8 +31,8 @@ def add_lora(
 ) -> VisionLanguageBackbone:
     """Freeze a backbone and put trainable adapters into the layers of its towers, in place.
 
-    At first the outputs are unchanged. Only layers of the encoders are meant: a matrix of the same
-    name in the pooling head stays as it is. Checkpoints from before still load.
+    At first the outputs are unchanged. Only layers of the encoders, and ``head``, are meant: a
+    matrix of the same name in the pooling head stays as it is. Checkpoints from before still load.
 
     Args:
         backbone: The encoder.
@@ -40,8 +40,9 @@ def add_lora(
         alpha: Numerator of the factor alpha / rank; twice the rank if not given.
         dropout: Part of the adapters' inputs dropped, in training mode.
         targets: Matrices of a layer: ``q_proj``, ``k_proj``, ``v_proj``, ``out_proj``, ``fc1``,
-            ``fc2`` of SigLIP; ``out_proj`` (vision only), ``c_fc``, ``c_proj`` of CLIP. By
-            default query and value of SigLIP, and all that can be adapted of CLIP.
+            ``fc2`` of SigLIP, and ``head`` of its text tower alone; ``out_proj`` (vision only),
+            ``c_fc``, ``c_proj`` of CLIP. By default query and value of SigLIP, and all that can be
+            adapted of CLIP.
         towers: ``vision``, ``text`` or both.
         adapters: Names of adapters that lie side by side, of which one works at a time, the first
             until `select_adapter` says otherwise.
@@ -66,7 +67,8 @@ def add_lora(
             f'lora: expected an encoder with layers to adapt in its {missing[0]} tower, found a '
             f'{type(backbone).__name__}, which has none'
         )
-    patterns = [_pattern(known[name], targets, name) for name in towers]
+    behind = {target for name in towers for target in known[name].behind}
+    patterns = [_pattern(known[name], targets, name, behind) for name in towers]
     inject(backbone, '|'.join(patterns), rank=rank, alpha=alpha, dropout=dropout, adapters=adapters)
     return backbone
 
@@ -133,15 +135,22 @@ def merge_lora(backbone: VisionLanguageBackbone) -> VisionLanguageBackbone:
     return backbone
 
 
-def _pattern(tower: Tower, targets: Sequence[str] | None, name: str) -> str:
-    unknown = sorted(set(targets or ()) - set(tower.adaptable))
-    if unknown or targets is not None and not targets:
+def _pattern(
+    tower: Tower, targets: Sequence[str] | None, name: str, behind: Collection[str]
+) -> str:
+    """Which modules of a tower are meant; `behind` are the names that some tower has behind it."""
+    wanted = tower.default if targets is None else targets
+    unknown = sorted(set(wanted) - set(tower.adaptable) - set(behind))
+    inside = [re.escape(tower.adaptable[target]) for target in wanted if target in tower.adaptable]
+    outside = [re.escape(tower.behind[target]) for target in wanted if target in tower.behind]
+    if unknown or not inside + outside:
+        known = ', '.join([*tower.adaptable, *tower.behind])
         raise ValueError(
-            f'lora.targets: expected some of {", ".join(tower.adaptable)} for the {name} tower, '
-            f'found {", ".join(unknown) or "none"}'
+            f'lora.targets: expected some of {known} for the {name} tower, '
+            f'found {", ".join(unknown or wanted) or "none"}'
         )
-    chosen = (re.escape(tower.adaptable[target]) for target in targets or tower.default)
-    return rf'{re.escape(tower.layers)}\.\d+\.({"|".join(chosen)})'
+    layers = [rf'{re.escape(tower.layers)}\.\d+\.({"|".join(inside)})'] if inside else []
+    return '|'.join(layers + outside)
 
 
 def _accept_plain_names(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from tiny_sams import SAM_CONFIG
 from tiny_systems import REFERRING
 
 from mmseg_siglip.api import Referred, ReferringSegmenter
+from mmseg_siglip.models.sam import SAMAdapter
 
 
 @pytest.fixture(scope='module')
@@ -63,3 +67,41 @@ def test_other_configs_and_weights_are_refused(refer_files, tmp_path):
     depth = dict(type='SigLIPDepthEstimator', backbone=REFERRING['backbone'], decode_head={})
     with pytest.raises(ValueError, match='expected a ReferringSegmentor'):
         ReferringSegmenter(Config(dict(model=depth)), checkpoint)
+
+
+@pytest.fixture(scope='module')
+def sam_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('sam')
+    SAMAdapter(config=SAM_CONFIG).save_pretrained(folder)
+    return str(folder)
+
+
+def test_an_encoder_and_a_sam_in_one_line(siglip_folder, sam_folder, rgb):
+    """As the call ``SigLipSamSegmentator(siglip_model_name=, sam_model_name=, target_...)``."""
+    with pytest.warns(UserWarning, match='prompter between .* is untrained') as told:
+        segmenter = ReferringSegmenter.from_pretrained(
+            siglip=siglip_folder, sam=sam_folder, target_spatial_dim=2, device='cpu'
+        )
+    assert len(told) == 1
+    head = segmenter.model.decode_head
+    assert (head.prompt_mode, head.dense, head.steps) == ('conv', 'global', 1)  # 4 x 4 to 2 x 2
+    assert segmenter.model.sam.resize == 'squash' and segmenter.model.precision == 'auto'
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for phrase in ('the red star', 'the cat'):
+            assert segmenter(rgb, phrase).mask.shape == (50, 80)
+
+
+def test_any_prompter_between_them(siglip_folder, sam_folder):
+    with pytest.warns(UserWarning, match='untrained'):
+        segmenter = ReferringSegmenter.from_pretrained(
+            siglip_folder, sam_folder, prompt_mode='query', num_prompts=4, device='cpu'
+        )
+    head = segmenter.model.decode_head
+    assert (head.prompt_mode, head.dense, head.num_prompts) == ('query', 'refined', 4)
+    with pytest.raises(ValueError, match='target_spatial_dim is an option of prompt_mode conv'):
+        ReferringSegmenter.from_pretrained(
+            siglip_folder, sam_folder, prompt_mode='query', target_spatial_dim=7
+        )
+    with pytest.raises(ValueError, match=r'or from_pretrained\(siglip, sam\), found from_pre'):
+        ReferringSegmenter.from_pretrained(siglip_folder)

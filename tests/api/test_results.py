@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from mmseg_siglip.api.results import Answer, DepthMap, Referred, Segmentation
 from mmseg_siglip.io.image import decode_depth
@@ -45,6 +47,48 @@ def test_coco_rle(result):
     assert road['score'] == pytest.approx(0.75) and sky['score'] == pytest.approx(0.5)
     assert sky['bbox'] == [0, 0, 2, 2]
     assert np.array_equal(coco_mask.decode(road['segmentation']), LABELS == 2)
+
+
+def coco_truth(masks):
+    """A COCO data set of one image a mask: image ids 70, 71, ...; category 11 is what is there."""
+    truth = COCO()
+    truth.dataset = dict(
+        images=[dict(id=70 + i, height=len(m), width=len(m[0])) for i, m in enumerate(masks)],
+        categories=[dict(id=11, name='there'), dict(id=12, name='elsewhere')],
+        annotations=[
+            dict(id=1 + i, image_id=70 + i, category_id=11, iscrowd=0, area=int(m.sum()))
+            | dict(segmentation=coco_mask.encode(np.asfortranarray(m.astype(np.uint8))))
+            | dict(bbox=coco_mask.toBbox(coco_mask.encode(np.asfortranarray(m.astype(np.uint8)))))
+            for i, m in enumerate(masks)
+        ],
+    )
+    truth.createIndex()
+    return truth
+
+
+@pytest.mark.parametrize('by_file', [False, True])
+def test_pycocotools_takes_the_entries_as_results(result, mask, tmp_path, by_file):
+    phrase = Referred(mask, 0.5, 'the cup', np.zeros((2, 3, 3), np.uint8))
+    masks = [LABELS == 2, mask]
+    entries = [e for e in result.to_coco_rle(70, category_ids=[12, 13, 11]) if e['score'] > 0.6]
+    entries += phrase.to_coco_rle(71, category_id=11)
+    if by_file:
+        (tmp_path / 'results.json').write_text(json.dumps(entries))
+        entries = str(tmp_path / 'results.json')
+    truth = coco_truth(masks)
+    loaded = truth.loadRes(entries)
+    assert [a['area'] for a in loaded.loadAnns(loaded.getAnnIds())] == [6, 3]  # not of the boxes
+    evaluation = COCOeval(truth, loaded, 'segm')
+    evaluation.params.catIds = [11]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1)
+
+
+def test_as_many_ids_as_classes(result):
+    with pytest.raises(ValueError, match='one for each of 3 classes, found 2'):
+        result.to_coco_rle(70, category_ids=[1, 2])
 
 
 def test_supervision(result):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tiny_sams import SAM2_CONFIG, SAM_CONFIG
@@ -68,7 +69,12 @@ def test_rsrefseg_has_the_published_settings(name, sam):
     assert config.train_dataloader.dataset.pipeline[2].scale == (1024, 1024)
     assert not config.train_dataloader.dataset.pipeline[2].keep_ratio
     assert config.test_dataloader.dataset.split == 'test'
+    for loader in (config.val_dataloader, config.test_dataloader):
+        assert loader.batch_size == 1 and loader.dataset.apart  # nothing to pad a phrase to
     model = MODELS.build(load(name).model)
+    assert model.parity and model.encoder.parity
+    assert isinstance(model.decode_head.norm, torch.nn.SyncBatchNorm)
+    assert any(name.endswith('text_model.head') for name in lora_layers(model.encoder))
     assert model.decode_head.steps == 2 and model.decode_head.dense == 'global'
     assert [type(loss).__name__ for loss in model.decode_head.losses] == ['MaskBCELoss']
     assert model.decode_head.losses[0].loss_weight == 5
@@ -82,23 +88,40 @@ def test_rsrefseg_has_the_published_settings(name, sam):
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-4, 0.05)
     epoch = 12181 / 32
     assert config.train_cfg.max_iters == pytest.approx(200 * epoch, rel=0.01)
-    assert config.param_scheduler[0].end == pytest.approx(5 * epoch, rel=0.01)
+    warm, cosine = config.param_scheduler
+    assert warm.end == cosine.begin == pytest.approx(5 * epoch, rel=0.01)
+    assert warm.start_factor == 0.01 and cosine.T_max == config.train_cfg.max_iters
+    assert cosine.eta_min == pytest.approx(0.001 * optimizer.lr)
 
 
-def test_rsrefseg2_has_the_published_settings_but_for_its_prompter():
-    config = Config.fromfile(CONFIGS / 'rsrefseg2_prompter.py')
+@pytest.mark.parametrize(('name', 'mode'), [('rsrefseg2', 'rsrefseg2'), ('cascade', 'cascade')])
+def test_rsrefseg2_has_the_published_settings(name, mode):
+    config = Config.fromfile(CONFIGS / f'{name}.py')
     assert config.model.backbone.pretrained == 'google/siglip2-so400m-patch16-512'
     assert config.model.sam.checkpoint == 'facebook/sam2.1-hiera-large'
     assert config.model.sam.resize == 'pad'
-    head = MODELS.build(load('rsrefseg2_prompter').model).decode_head
-    assert (head.prompt_mode, head.dense, head.num_prompts) == ('cascade', 'matched', 9)
+    model = MODELS.build(load(name).model)
+    head, published = model.decode_head, name == 'rsrefseg2'
+    assert (head.prompt_mode, head.dense, head.num_prompts) == (mode, 'matched', 9)
     weights = {type(loss).__name__: loss.loss_weight for loss in head.losses}
     assert weights == {'MaskBCELoss': 5, 'MaskDiceLoss': 5}
     assert (head.overlap_loss_weight, head.contrast_loss_weight) == (0.5, 0.5)
     optimizer = config.optim_wrapper
     assert optimizer.optimizer.weight_decay == 0.05 and optimizer.clip_grad.max_norm == 3
-    prompter = type(head.prompter)(256, text_channels=1152)  # at full size
-    found = sum(parameter.numel() for parameter in prompter.parameters())
-    assert round(found / 1e6, 1) == 12.5  # the published code's has 82.8 M
+    if not published:
+        prompter = type(head.prompter)(256, text_channels=1152)  # at full size
+        found = sum(parameter.numel() for parameter in prompter.parameters())
+        assert round(found / 1e6, 1) == 12.5  # the published code's has 82.8 M
     batch = 8 * config.train_dataloader.batch_size
-    assert config.train_cfg.max_iters == pytest.approx(300 * 12181 / batch, rel=0.01)
+    epoch = 12181 / batch
+    assert config.train_cfg.max_iters == pytest.approx(300 * epoch, rel=0.01)
+    warm, cosine = config.param_scheduler
+    found = warm.end, cosine.begin, cosine.T_max
+    assert found == pytest.approx((5 * epoch, 30 * epoch, 390 * epoch), rel=0.01)
+    assert warm.start_factor == 0.01
+    assert cosine.eta_min == pytest.approx(0.01 * optimizer.optimizer.lr)
+    flips = [step.type for step in config.train_dataloader.dataset.pipeline]
+    assert ('RandomReferringFlip' in flips) != published
+    assert model.parity == model.sam.model.mask_decoder.dynamic_multimask_via_stability == published
+    assert head.losses[1].squared == published
+    assert bool(config.test_dataloader.dataset.get('apart')) == published

@@ -58,6 +58,15 @@ def test_all_phrases_of_an_image_in_a_test(folder):
     assert b['data_samples'].ori_shape == (30, 10)
 
 
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_a_sample_for_each_phrase(folder, test_mode):
+    samples = [one['data_samples'] for one in build(folder, test_mode=test_mode, apart=True)]
+    together = ['the top', 'upper part', 'sky', 'a giraffe', 'left edge', 'a square', 'the box']
+    assert [sample.text for sample in samples] == [[text] for text in together]
+    areas = [int(sample.gt_sem_seg.data.sum()) for sample in samples]
+    assert areas == [100, 100, 100, 0, 24, 24, 24]
+
+
 def test_lines_end_at_line_feeds_alone(folder):
     phrase = 'one\u2028thing\x85or another'
     line = json.loads((folder / 'refs.jsonl').read_text().splitlines()[0])

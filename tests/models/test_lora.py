@@ -17,6 +17,8 @@ CASES = [
     ('siglip', dict(rank=2), 6),
     ('siglip', dict(rank=2, targets=SIGLIP_TARGETS), 18),
     ('siglip', dict(rank=2, targets=SIGLIP_TARGETS, towers=('vision', 'text')), 30),
+    ('siglip', dict(rank=2, targets=['q_proj', 'head'], towers=('vision', 'text')), 6),
+    ('siglip', dict(rank=2, targets=['head'], towers=('text',)), 1),
     ('naflex', dict(rank=2, targets=['fc1']), 3),
     ('clip', dict(rank=2), 9),
     ('clip', dict(rank=2, targets=['c_fc', 'c_proj'], towers=('vision', 'text')), 10),
@@ -62,7 +64,7 @@ def test_every_trainable_parameter_gets_a_gradient_and_only_adapters_train(
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
     layers = lora_layers(backbone)
     assert len(layers) == count
-    inside = tuple(tower.layers for tower in backbone.towers().values())
+    inside = tuple(tower.layers for tower in backbone.towers().values()) + ('text_model.head',)
     assert all(layer.removeprefix('model.').startswith(inside) for layer in layers)
     stir(backbone)
     outputs_ = outputs(backbone, images)
@@ -125,6 +127,12 @@ def test_weights_from_before_load_as_those_of_an_adapted_backbone(build, name):
         ('siglip', dict(rank=2, dropout=1.0), r'lora.dropout: .* found 1.0'),
         ('siglip', dict(rank=2, targets=['in_proj']), 'expected some of q_proj, .* found in_proj'),
         ('siglip', dict(rank=2, targets=[]), 'expected some of q_proj, .* found none'),
+        ('siglip', dict(rank=2, targets=['head']), 'for the vision tower, found head'),
+        (
+            'siglip',
+            dict(rank=2, targets=['head'], towers=['vision', 'text']),
+            'for the vision tower, found head',
+        ),
         ('clip', dict(rank=2, targets=['q_proj']), 'expected some of out_proj, .* found q_proj'),
         ('clip', dict(rank=2, targets=['out_proj'], towers=['text']), 'for the text tower'),
         ('clip', dict(rank=2, towers=['audio']), r"lora.towers: .* found \('audio',\)"),

@@ -1,7 +1,12 @@
-"""RSRefSeg: SAM at 1024 pixels; images are stretched for it and for the encoder."""
+"""RSRefSeg: SAM at 1024 pixels; images are stretched for it and for the encoder.
+
+`parity` makes published weights mean what they meant, see `ReferringSegmentor`; without it norms,
+padding, resizing and geometry are this package's own.
+"""
 
 model = dict(
     type='ReferringSegmentor',
+    parity=True,
     sam=dict(type='SAMAdapter', checkpoint='facebook/sam-vit-base', resize='squash'),
     decode_head=dict(
         type='SAMPrompterDecodeHead',
@@ -18,7 +23,7 @@ model = dict(
             rank=16,
             alpha=16,
             dropout=0.1,
-            targets=['q_proj', 'k_proj', 'v_proj', 'out_proj'],
+            targets=['q_proj', 'k_proj', 'v_proj', 'out_proj', 'head'],
         ),
     ),
     sam_finetune=dict(type='lora', rank=16, alpha=16, dropout=0.1),

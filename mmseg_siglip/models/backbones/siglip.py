@@ -7,6 +7,7 @@ Shapes: B images, N = h*w tokens (SigLIP has no CLS), C channels, which is also 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
@@ -231,7 +232,8 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         return [self.model.vision_model.head]
 
     def towers(self) -> dict[str, Tower]:
-        return {name: self.layers(f'{name}_model.encoder.layers') for name in ('vision', 'text')}
+        vision, text = (self.layers(f'{name}_model.encoder.layers') for name in ('vision', 'text'))
+        return dict(vision=vision, text=replace(text, behind={'head': 'text_model.head'}))
 
     def drop_pooling(self) -> None:
         self.model.vision_model.head = None

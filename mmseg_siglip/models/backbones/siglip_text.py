@@ -29,6 +29,24 @@ class SigLIPText(TransformersBackbone):
         output = self.model.text_model(input_ids=ids)
         return output.last_hidden_state, real, output.pooler_output
 
+    def encode_text_as_given(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Prompts as their tokenizer alone makes them: padded, on its own side, to the longest of
+        them, and neither lower-cased nor stripped beforehand.
+
+        RSRefSeg's code has it so. Padding is read like words, unless the tokenizer gives a mask,
+        and pooled where it is last, so that a prompt depends on what stands beside it.
+
+        Returns:
+            Tokens (N, L, T), and the pooled vectors (N, D).
+
+        Raises:
+            ValueError: There is no tokenizer or text tower, or a prompt is too long.
+        """
+        self.check_prompts(texts)
+        batch = self.tokenizer(list(texts), padding=True, return_tensors='pt')
+        output = self.model.text_model(**batch.to(next(self.model.parameters()).device))
+        return output.last_hidden_state, output.pooler_output
+
     def project_text(self, tokens: Tensor) -> Tensor:
         return self.model.text_model.head(tokens)
 

@@ -86,6 +86,11 @@ class TextSide:
         scale = self.model.logit_scale.exp().squeeze()
         return scale, scale.new_zeros(()) if bias is None else bias.squeeze()
 
+    def logit_weights(self) -> list[nn.Parameter]:
+        """What `logit_parameters` depend on."""
+        found = (getattr(self.model, name, None) for name in ('logit_scale', 'logit_bias'))
+        return [weight for weight in found if isinstance(weight, nn.Parameter)]
+
     @property
     def logit_scale(self) -> float:
         return self.logit_parameters()[0].item()

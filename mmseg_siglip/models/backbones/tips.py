@@ -105,6 +105,9 @@ class TIPSBackbone(DinoVision, TransformersBackbone):
         scale = 1 / self.model.temperature
         return scale, scale.new_zeros(())
 
+    def logit_weights(self) -> list[nn.Parameter]:
+        return [self.model.temperature]
+
     def set_logit(self, *, scale: float, bias: float) -> None:
         if bias:
             raise ValueError(f'logit_bias: expected 0, as TIPS has none, found {bias}')

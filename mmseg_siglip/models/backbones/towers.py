@@ -17,6 +17,7 @@ class Tower:
         default: What it adapts if it is not told.
         query_value: The matrices of queries and of values in a layer, where they are apart.
         fused: (module, parameter) in a layer that holds queries, keys and values in one.
+        behind: What LoRA may adapt behind the layers, by such a name, and where it lies.
     """
 
     layers: str
@@ -24,3 +25,4 @@ class Tower:
     default: tuple[str, ...] = ()
     query_value: tuple[str, ...] = ()
     fused: tuple[str, str] | None = None
+    behind: dict[str, str] = field(default_factory=dict)

@@ -129,17 +129,8 @@ class TransformersBackbone(VisionLanguageBackbone):
         Raises:
             ValueError: There is no tokenizer or text tower, or a prompt is too long.
         """
-        self.require_text()
-        if self.tokenizer is None:
-            kind = type(self).__name__
-            raise ValueError(f'{kind}: expected a tokenizer to encode text, found none')
         texts = [self.clean(text) for text in texts]
-        for text, tokens in zip(texts, self.tokenizer(texts)['input_ids'], strict=True):
-            if len(tokens) > self.context_length:
-                raise ValueError(
-                    f'expected a prompt of at most {self.context_length} tokens, '
-                    f'found {len(tokens)}: {text!r}'
-                )
+        self.check_prompts(texts)
         batch = self.tokenizer(
             texts,
             padding='max_length',
@@ -150,6 +141,23 @@ class TransformersBackbone(VisionLanguageBackbone):
         )
         device = next(self.model.parameters()).device
         return batch['input_ids'].to(device), batch['attention_mask'].to(device).bool()
+
+    def check_prompts(self, texts: Sequence[str]) -> None:
+        """Refuse prompts that cannot be encoded.
+
+        Raises:
+            ValueError: There is no tokenizer or text tower, or a prompt is too long.
+        """
+        self.require_text()
+        if self.tokenizer is None:
+            kind = type(self).__name__
+            raise ValueError(f'{kind}: expected a tokenizer to encode text, found none')
+        for text, tokens in zip(texts, self.tokenizer(list(texts))['input_ids'], strict=True):
+            if len(tokens) > self.context_length:
+                raise ValueError(
+                    f'expected a prompt of at most {self.context_length} tokens, '
+                    f'found {len(tokens)}: {text!r}'
+                )
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         return self.encode_text_tokens(texts)[2]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 Grid = tuple[int, int]
-MODES = ('conv', 'pool', 'query', 'cascade')
+MODES = ('conv', 'pool', 'query', 'cascade', 'rsrefseg2')
 ADAPTIVE_SIDE = 7
 NUM_PROMPTS = 9
 
@@ -50,7 +50,7 @@ class Prompted(NamedTuple):
     Attributes:
         sparse: Prompts (R, N, E).
         cells: The map (R, E, h, w), refined by the phrase if the prompter does that.
-        aspects: (R, 2, E), means of the two parts that `CascadedPrompter` tells apart in a phrase.
+        aspects: (R, 2, E), means of the two parts that a prompter tells apart in a phrase.
     """
 
     sparse: Tensor

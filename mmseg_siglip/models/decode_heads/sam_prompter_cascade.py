@@ -1,7 +1,7 @@
 """A prompter of two steps: a phrase told apart into where to look and what to outline.
 
 The idea is RSRefSeg 2's, https://arxiv.org/abs/2507.06231; the network is a design of our own, with
-12.5 M parameters against the 82.8 M of the published code, whose weights do not fit it.
+12.5 M parameters against the 82.8 M of the published `RSRefSeg2Prompter`, whose weights do not fit.
 
 Shapes: R phrases, E channels, grid (h, w), N prompts, Q queries of a phrase, L tokens of C'
 channels.

@@ -8,7 +8,7 @@ Shapes: B images, R phrases of them (rows), C channels of patches, E of prompts,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -29,13 +29,16 @@ from mmseg_siglip.models.decode_heads.sam_prompter import (
     steps_to,
 )
 from mmseg_siglip.models.decode_heads.sam_prompter_cascade import CascadedPrompter
+from mmseg_siglip.models.decode_heads.sam_prompter_rsrefseg2 import RSRefSeg2Prompter
 from mmseg_siglip.models.decode_heads.text_visual_activation import (
     ImageFeatures,
     TextFeatures,
     TextVisualActivation,
 )
 from mmseg_siglip.models.losses.aspects import (
+    PairedContrast,
     aspect_overlap,
+    pool_cells,
     pool_regions,
     region_text_contrast,
 )
@@ -44,8 +47,9 @@ from mmseg_siglip.models.sam.geometry import mask_iou
 from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.registry import MODELS
 
-DENSE = (None, 'global', 'refined', 'matched')
-LEARNED = ('query', 'cascade')
+DENSE = (None, 'auto', 'global', 'refined', 'matched')
+LEARNED = ('query', 'cascade', 'rsrefseg2')
+TWO_ASPECTS = ('cascade', 'rsrefseg2')
 LOSSES = (dict(type='MaskBCELoss', loss_weight=5.0), dict(type='MaskDiceLoss', loss_weight=5.0))
 
 
@@ -63,23 +67,31 @@ class SAMPrompterDecodeHead(BaseModule):
         space_channels: D of the space in which patches and words are compared; C if not given.
         prompt_mode: ``query``, learned prompts that attend to phrase and image; ``cascade``, the
             same in two steps, after RSRefSeg 2 but of our own design, see `CascadedPrompter`;
-            ``pool``, cells of a coarser grid; ``conv``, strided convolutions, as RSRefSeg. Of
-            ``conv`` alone the number of prompts depends on the resolution.
+            ``rsrefseg2``, RSRefSeg 2's own prompter and losses, see `RSRefSeg2Prompter`; ``pool``,
+            cells of a coarser grid; ``conv``, strided convolutions, as RSRefSeg. Of ``conv`` alone
+            the number of prompts depends on the resolution.
         target_spatial_dim: Rows and columns of the prompts of ``pool``, exactly; of ``conv``, at
             most, on the native grid. By default 7 along the longer side, and in proportion.
         down_spatial_times: Strided convolutions of ``conv``, instead.
-        num_prompts: N of ``query`` and ``cascade``.
+        num_prompts: N of ``query``, ``cascade`` and ``rsrefseg2``.
         num_layers: Of each stage of these.
         dense: What goes to SAM as a mask: ``global``, the similarity of each patch and the
             phrase; ``refined``, that plus what is learned about it; ``matched``, the similarity of
-            the phrase and each patch as refined for it, with a logit scale and bias of its own,
-            after RSRefSeg 2; None, nothing.
+            the phrase and each patch as refined for it, with a logit scale and bias of its own;
+            None, nothing. ``rsrefseg2`` has ``matched``, but in its own way: patches are enlarged
+            first, and scale and bias are the encoder's, which train. ``auto`` is that, and of the
+            other modes ``refined``.
         num_taps: Further depths of the encoder mixed in.
         norm_cfg: Norm of the convolutions; group norm by default.
         loss_decode: Losses of logits (P, H, W) and masks (P, H, W) that return (P,).
         iou_loss_weight: Factor on the squared error of SAM's predicted IoU; 0 leaves it untrained.
-        overlap_loss_weight: Of ``cascade``: factor on `aspect_overlap`, 0.5 by default.
-        contrast_loss_weight: Of ``cascade``: factor on `region_text_contrast`, 0.5 by default.
+        overlap_loss_weight: Of ``cascade`` and ``rsrefseg2``: factor on `aspect_overlap`, 0.5 by
+            default.
+        contrast_loss_weight: Factor on `region_text_contrast` of ``cascade``, or `PairedContrast`
+            of ``rsrefseg2``, 0.5 by default.
+
+    Attributes:
+        trains_logit: Whether the encoder's own logit scale and bias shall train.
 
     Raises:
         ValueError: A value is out of range, or an option is of another mode.
@@ -98,7 +110,7 @@ class SAMPrompterDecodeHead(BaseModule):
         down_spatial_times: int | None = None,
         num_prompts: int | None = None,
         num_layers: int | None = None,
-        dense: str | None = 'refined',
+        dense: str | None = 'auto',
         num_taps: int = 0,
         norm_cfg: Mapping | None = None,
         loss_decode: Sequence[Mapping] = LOSSES,
@@ -116,16 +128,22 @@ class SAMPrompterDecodeHead(BaseModule):
             ('down_spatial_times', down_spatial_times, ('conv',)),
             ('num_prompts', num_prompts, LEARNED),
             ('num_layers', num_layers, LEARNED),
-            ('overlap_loss_weight', overlap_loss_weight, ('cascade',)),
-            ('contrast_loss_weight', contrast_loss_weight, ('cascade',)),
+            ('overlap_loss_weight', overlap_loss_weight, TWO_ASPECTS),
+            ('contrast_loss_weight', contrast_loss_weight, TWO_ASPECTS),
         ):
             if value is not None and prompt_mode not in modes:
                 raise ValueError(
-                    f'{name} is an option of prompt_mode {" and ".join(modes)}, '
+                    f'{name} is an option of prompt_mode {", ".join(modes)}, '
                     f'found prompt_mode {prompt_mode!r}'
                 )
         if None not in (target_spatial_dim, down_spatial_times):
             raise ValueError('target_spatial_dim and down_spatial_times: expected one, found both')
+        published = prompt_mode == 'rsrefseg2'
+        if dense == 'auto':
+            dense = 'matched' if published else 'refined'
+        if published:
+            check_published(dense, num_taps, {in_channels, text_channels, space_channels})
+        self.trains_logit = published
         self.prompt_mode, self.dense, self.native_grid = prompt_mode, dense, tuple(native_grid)
         self.target = target_spatial_dim
         if self.target is not None:
@@ -139,6 +157,18 @@ class SAMPrompterDecodeHead(BaseModule):
             target = self.target or adaptive_grid(self.native_grid)
             self.steps = max(map(steps_to, self.native_grid, target))
 
+        self.losses = nn.ModuleList(MODELS.build(dict(loss)) for loss in loss_decode)
+        if published:
+            self.prompter = RSRefSeg2Prompter(
+                in_channels,
+                prompt_dim,
+                grid=self.native_grid,
+                num_prompts=self.num_prompts,
+                num_layers=num_layers or 2,
+            )
+            if self.contrast_loss_weight:
+                self.contrast = PairedContrast()
+            return
         self.activation = TextVisualActivation(in_channels, prompt_dim, num_taps=num_taps)
         norm = dict(norm_cfg or default_norm(prompt_dim))
         self.norm = build_norm_layer(norm, prompt_dim)[1]
@@ -163,7 +193,6 @@ class SAMPrompterDecodeHead(BaseModule):
             nn.init.zeros_(self.refine.bias)
         if dense == 'matched':
             self.calibration = nn.Parameter(torch.zeros(2))  # log of a factor on s, and b's shift
-        self.losses = nn.ModuleList(MODELS.build(dict(loss)) for loss in loss_decode)
 
     def prompt_grid(self, grid: Grid) -> Grid:
         """Rows and columns of the sparse prompts for a grid of patches."""
@@ -181,8 +210,8 @@ class SAMPrompterDecodeHead(BaseModule):
         features: SAMFeatures,
         sam: SAMAdapter,
         *,
-        scale: float,
-        bias: float,
+        scale: float | Tensor,
+        bias: float | Tensor,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Sparse prompts (R, N, E), dense ones (R, E, *sam.embedding_size), aspects (R, 2, E).
 
@@ -195,6 +224,35 @@ class SAMPrompterDecodeHead(BaseModule):
             scale: The encoder's logit scale.
             bias: The encoder's logit bias.
         """
+        options = dict(scale=scale, bias=bias)
+        if self.prompt_mode == 'rsrefseg2':
+            patches = image.patches[rows]
+            sparse, logits, aspects = self.prompter(patches, text, sam.mask_size, **options)
+        else:
+            sparse, logits, aspects = self._prompt(image, text, rows, features, sam, **options)
+        if logits is None:
+            return sparse, None, aspects
+        placed = sam.from_image(
+            logits.float(),
+            features,
+            sam.mask_size,
+            coverage=image.coverage,
+            outside=bias,
+        )
+        return sparse, sam.prompt_masks(placed)[:, 0], aspects
+
+    def _prompt(
+        self,
+        image: ImageFeatures,
+        text: TextFeatures,
+        rows: Tensor,
+        features: SAMFeatures,
+        sam: SAMAdapter,
+        *,
+        scale: float | Tensor,
+        bias: float | Tensor,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Sparse prompts, logits (R, 1, h, w) over the grid for the dense one, and aspects."""
         fused, evidence = self.activation(image, text, rows, scale=scale, bias=bias)
         x = gelu(self.norm(fused))
         extents = features.extents * features.extents.new_tensor(image.coverage)
@@ -209,14 +267,7 @@ class SAMPrompterDecodeHead(BaseModule):
             factor, shift = self.calibration
             cosines = self._match(image.similar[rows], refined, text.pooled)
             logits = scale * factor.exp() * cosines + bias + shift
-        placed = sam.from_image(
-            logits.float(),
-            features,
-            sam.mask_size,
-            coverage=image.coverage,
-            outside=bias,
-        )
-        return sparse, sam.prompt_masks(placed)[:, 0], aspects
+        return sparse, logits, aspects
 
     def _match(self, similar: Tensor, refined: Tensor, pooled: Tensor) -> Tensor:
         """Cosines (R, 1, h, w) of phrases (R, D) and patches (R, D, h, w) as refined for them."""
@@ -253,7 +304,7 @@ class SAMPrompterDecodeHead(BaseModule):
         masks: Sequence[Tensor],
         texts: Sequence[Sequence[str]],
     ) -> dict[str, Tensor]:
-        """Losses of ``cascade`` on what it tells apart in the phrases of a batch.
+        """Losses on what ``cascade`` or ``rsrefseg2`` tells apart in the phrases of a batch.
 
         Args:
             aspects: For each image (P, 2, E).
@@ -265,13 +316,36 @@ class SAMPrompterDecodeHead(BaseModule):
         result = {}
         if self.overlap_loss_weight:
             result['loss_overlap'] = self.overlap_loss_weight * aspect_overlap(said).mean()
-        if self.contrast_loss_weight:
+        if self.contrast_loss_weight and self.prompt_mode == 'rsrefseg2':
+            regions = [pool_cells(v, m, c) for (v, c), m in zip(patches, masks, strict=True)]
+            contrast = self.contrast(torch.cat(regions), said[:, 1])
+            result['loss_contrast'] = self.contrast_loss_weight * contrast
+        elif self.contrast_loss_weight:
             pooled = [pool_regions(v, m, c) for (v, c), m in zip(patches, masks, strict=True)]
             regions, seen = (torch.cat(part) for part in zip(*pooled, strict=True))
             same = same_meaning(masks, texts).to(seen.device)[seen][:, seen]
             contrast = region_text_contrast(self.region(regions[seen]), said[seen, 1], same)
             result['loss_contrast'] = self.contrast_loss_weight * contrast
         return result
+
+
+def check_published(dense: str | None, num_taps: int, widths: Collection[int | None]) -> None:
+    """Refuse what RSRefSeg 2's prompter cannot do.
+
+    Raises:
+        ValueError: The dense prompt is another mode's, taps are asked for, or the encoder's
+            patches, tokens and phrases are of several widths.
+    """
+    widths = sorted(set(widths) - {None})
+    for name, expected, found, good in (
+        ('dense', "'matched'", dense, dense == 'matched'),
+        ('taps', 'none', num_taps, num_taps == 0),
+        ('backbone', 'patches, tokens and phrases of one width', widths, len(widths) == 1),
+    ):
+        if not good:
+            raise ValueError(
+                f'{name}: expected {expected} for prompt_mode rsrefseg2, found {found!r}'
+            )
 
 
 def same_meaning(masks: Sequence[Tensor], texts: Sequence[Sequence[str]]) -> Tensor:

@@ -78,7 +78,13 @@ class TextVisualActivation(nn.Module):
         self.mix = nn.Conv2d((3 + num_taps) * in_channels, out_channels, 1, bias=False)
 
     def forward(
-        self, image: ImageFeatures, text: TextFeatures, rows: Tensor, *, scale: float, bias: float
+        self,
+        image: ImageFeatures,
+        text: TextFeatures,
+        rows: Tensor,
+        *,
+        scale: float | Tensor,
+        bias: float | Tensor,
     ) -> tuple[Tensor, Tensor]:
         """F (R, E, h, w) and g (R, h, w).
 
@@ -101,7 +107,12 @@ class TextVisualActivation(nn.Module):
 
 
 def activations(
-    similar: Tensor, text: TextFeatures, rows: Tensor, *, scale: float, bias: float
+    similar: Tensor,
+    text: TextFeatures,
+    rows: Tensor,
+    *,
+    scale: float | Tensor,
+    bias: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Mean of a_d over each phrase's tokens, in (0, 1), and the logits g: (R, h, w) each.
 

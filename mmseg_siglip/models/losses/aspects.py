@@ -8,9 +8,19 @@ Shapes: R phrases of E channels, P of them about one image, C channels of its pa
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity, normalize, pad
+from mmengine.dist import all_gather, get_rank, get_world_size
+from torch import Tensor, nn
+from torch.nn.functional import (
+    adaptive_avg_pool2d,
+    cosine_similarity,
+    cross_entropy,
+    interpolate,
+    normalize,
+    pad,
+)
 
 TEMPERATURE = 0.07  # of CLIP at its start
 
@@ -34,16 +44,62 @@ def pool_regions(
     Returns:
         (P, C), and (P,) bool, whether any patch sees the mask.
     """
-    rows, columns = (
-        max(1, round(side * part)) for side, part in zip(masks.shape[-2:], coverage, strict=True)
-    )
-    inside = (masks == 1).float()
-    beyond = (0, columns - masks.shape[-1], 0, rows - masks.shape[-2])  # negative sides crop
-    filled = adaptive_avg_pool2d(pad(inside, beyond), patches.shape[-2:]).flatten(1)
+    filled = adaptive_avg_pool2d(under_patches(masks, coverage), patches.shape[-2:]).flatten(1)
     total = filled.sum(1, keepdim=True)
     with torch.autocast(patches.device.type, enabled=False):
         means = filled @ patches.float().flatten(1).T / total.clamp(min=torch.finfo().tiny)
     return means, total[:, 0] > 0
+
+
+def under_patches(masks: Tensor, coverage: tuple[float, float]) -> Tensor:
+    """Masks (P, H, W) as floats of 0 and 1 over what the patches span; see `pool_regions`."""
+    rows, columns = (
+        max(1, round(side * part)) for side, part in zip(masks.shape[-2:], coverage, strict=True)
+    )
+    beyond = (0, columns - masks.shape[-1], 0, rows - masks.shape[-2])  # negative sides crop
+    return pad((masks == 1).float(), beyond)
+
+
+def pool_cells(patches: Tensor, masks: Tensor, coverage: tuple[float, float]) -> Tensor:
+    """Sum of the patches whose centres lie in each mask, as RSRefSeg 2 pools, (P, C); 0 where a
+    mask meets no centre. The outer centres are taken to lie on the masks' edges.
+
+    The arguments are those of `pool_regions`.
+    """
+    masks = under_patches(masks, coverage)[:, None]
+    inside = interpolate(masks, size=patches.shape[-2:], mode='bilinear', align_corners=True) > 0.5
+    with torch.autocast(patches.device.type, enabled=False):
+        return inside.flatten(1).float() @ patches.float().flatten(1).T
+
+
+class PairedContrast(nn.Module):
+    """InfoNCE of RSRefSeg 2: each region belongs to its own phrase and to none of the others of all
+    processes' batches, both ways, at a learned temperature that begins as CLIP's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)))
+
+    def forward(self, regions: Tensor, texts: Tensor) -> Tensor:
+        """A scalar of (R, C) and (R, C)."""
+        with torch.autocast(regions.device.type, enabled=False):
+            one, other = (
+                of_all_processes(normalize(part.float(), dim=-1)) for part in (regions, texts)
+            )
+            logits = self.scale.exp() * one @ other.T
+        truth = torch.arange(len(logits), device=logits.device)
+        return (cross_entropy(logits, truth) + cross_entropy(logits.T, truth)) / 2
+
+
+def of_all_processes(rows: Tensor) -> Tensor:
+    """(R_i, C) of each process to (R, C), with gradients of the own rows alone."""
+    if get_world_size() == 1:
+        return rows
+    counts = [int(n) for n in all_gather(torch.tensor([len(rows)], device=rows.device))]
+    padded = pad(rows.detach(), (0, 0, 0, max(counts) - len(rows)))
+    parts = [part[:n] for part, n in zip(all_gather(padded), counts, strict=True)]
+    parts[get_rank()] = rows
+    return torch.cat(parts)
 
 
 def region_text_contrast(

@@ -44,6 +44,8 @@ class SAMAdapter(BaseModule):
             default. For another, SAM's absolute position embeddings are resampled; the relative
             ones follow the grid by themselves.
         resize: How an image comes to that size, ``pad`` (SAM) or ``squash`` (RSRefSeg).
+        dynamic_multimask: Whether SAM 2's one answer, outside training, gives way to the best of
+            its three proposals where it is unstable.
         attention: ``sdpa`` or ``eager``, in transformers' terms, or ``auto``, see
             `training_attention`.
         with_cp: Recompute the encoder's blocks in the backward pass.
@@ -65,6 +67,7 @@ class SAMAdapter(BaseModule):
         config: Mapping | None = None,
         image_size: int | Size | None = None,
         resize: str = 'pad',
+        dynamic_multimask: bool = False,
         attention: str = 'sdpa',
         with_cp: bool = False,
         revision: str | None = None,
@@ -87,8 +90,8 @@ class SAMAdapter(BaseModule):
         for part in (self.model.shared_image_embedding, self.model.prompt_encoder.shared_embedding):
             part.requires_grad_(False)
         if self.is_sam2:
-            # Else evaluation would answer with mask tokens that training never touched.
-            self.model.mask_decoder.dynamic_multimask_via_stability = False
+            # Evaluation would answer with mask tokens that training never touched.
+            self.model.mask_decoder.dynamic_multimask_via_stability = dynamic_multimask
         if with_cp:
             self.model.gradient_checkpointing_enable(dict(use_reentrant=False))
         self.register_buffer('mean', torch.tensor(IMAGENET[0]).view(3, 1, 1), persistent=False)
@@ -147,9 +150,22 @@ class SAMAdapter(BaseModule):
             geometry.fit((image - self.mean) / self.std, self.image_size, self.resize)
             for image in images
         ]
-        contents = tuple(geometry.content_size(s, self.image_size, self.resize) for s in sizes)
+        contents = tuple(map(self.content_size, sizes))
         embeddings, high_resolution = self._encode(torch.stack(fitted))
         return SAMFeatures(embeddings, high_resolution, sizes, contents, self.image_size)
+
+    def canvas(self, image: Tensor) -> Tensor:
+        """An image (3, H, W) in [0, 1] at SAM's input size, (3, S_h, S_w), as RSRefSeg's code makes
+        it for all its encoders: without anti-aliasing, and black where it does not reach."""
+        return geometry.fit(image, self.image_size, self.resize, antialias=False)
+
+    def canvas_masks(self, masks: Tensor) -> Tensor:
+        """Labels (P, H, W) of an image where `canvas` puts it: (P, S_h, S_w)."""
+        return geometry.fit_masks(masks, self.image_size, self.resize)
+
+    def content_size(self, size: Size) -> Size:
+        """Rows and columns of SAM's input that an image of `size` fills."""
+        return geometry.content_size(size, self.image_size, self.resize)
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         if not self.is_sam2:

@@ -8,7 +8,7 @@ the aspect: the image fills the top left (content) and zeros the rest, as SAM wa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,6 +54,10 @@ class SAMFeatures:
             self.input_size,
         )
 
+    def placed(self, sizes: Sequence[Size], contents: Sequence[Size]) -> SAMFeatures:
+        """The same of other images, which fill so much of SAM's input."""
+        return replace(self, sizes=tuple(sizes), contents=tuple(contents))
+
     @property
     def extents(self) -> Tensor:
         """(B, 2): part of SAM's input that each image fills, (rows, columns) in (0, 1]."""
@@ -72,13 +76,22 @@ def content_size(size: Size, target: Size, resize: str) -> Size:
     )
 
 
-def fit(image: Tensor, target: Size, resize: str) -> Tensor:
+def fit(image: Tensor, target: Size, resize: str, *, antialias: bool = True) -> Tensor:
     """(3, H, W) to (3, S_h, S_w), smoothly; zeros where the image does not reach."""
     size = content_size(tuple(image.shape[-2:]), target, resize)
     if tuple(image.shape[-2:]) != size:
-        image = interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
+        image = interpolate(image[None], size=size, mode='bilinear', antialias=antialias)[0]
     down, right = (limit - side for limit, side in zip(target, size, strict=True))
     return pad(image, (0, right, 0, down))
+
+
+def fit_masks(masks: Tensor, target: Size, resize: str) -> Tensor:
+    """Labels (P, H, W) to (P, S_h, S_w) as `fit` places their image, by nearest pixel."""
+    size = content_size(tuple(masks.shape[-2:]), target, resize)
+    if tuple(masks.shape[-2:]) != size:
+        masks = interpolate(masks[:, None].float(), size=size, mode='nearest-exact')[:, 0].to(masks)
+    down, right = (limit - side for limit, side in zip(target, size, strict=True))
+    return pad(masks, (0, right, 0, down))
 
 
 def to_input(points: Tensor, features: SAMFeatures) -> Tensor:
@@ -89,13 +102,16 @@ def to_input(points: Tensor, features: SAMFeatures) -> Tensor:
     return points * scale.reshape(-1, *[1] * (points.ndim - 2), 2)
 
 
-def to_image(logits: Tensor, features: SAMFeatures, size: Size | None = None) -> Tensor:
+def to_image(
+    logits: Tensor, features: SAMFeatures, size: Size | None = None, *, by_input: bool = False
+) -> Tensor:
     """Masks over SAM's input back to an image, as SAM does: enlarge, cut the padding off, resize.
 
     Args:
         logits: (B, ..., h', w') over the whole input.
         features: Of the same B images, all of one size; take `features[i]` where they differ.
         size: (H, W) wanted; the images' own by default.
+        by_input: Whether masks without padding are first enlarged to SAM's input, too.
 
     Returns:
         (B, ..., H, W) in float32.
@@ -107,7 +123,7 @@ def to_image(logits: Tensor, features: SAMFeatures, size: Size | None = None) ->
         )
     size, content = size or features.sizes[0], features.contents[0]
     masks = logits.float().flatten(0, -3)[:, None]
-    if content != features.input_size:
+    if by_input or content != features.input_size:
         masks = interpolate(masks, size=features.input_size, mode='bilinear')
         masks = masks[..., : content[0], : content[1]]
     masks = interpolate(masks, size=size, mode='bilinear')
@@ -120,7 +136,7 @@ def from_image(
     size: Size,
     *,
     coverage: Sequence[float] = (1.0, 1.0),
-    outside: float = 0.0,
+    outside: float | Tensor = 0.0,
 ) -> Tensor:
     """Maps over the images onto a grid over SAM's input, bilinearly.
 
@@ -134,6 +150,9 @@ def from_image(
     Returns:
         (B, P, *size).
     """
+    filled = set(features.contents) == {features.input_size}
+    if filled and tuple(coverage) == (1.0, 1.0) and tuple(maps.shape[-2:]) == tuple(size):
+        return maps
     extents = features.extents
     centres = [(torch.arange(n, device=maps.device) + 0.5) / n for n in size]
     y, x = (
@@ -144,7 +163,7 @@ def from_image(
     grid = torch.stack([2 * x / coverage[1] - 1, 2 * y / coverage[0] - 1], dim=-1)
     placed = grid_sample(maps, grid.to(maps.dtype), padding_mode='border', align_corners=False)
     inside = ((y <= 1) & (x <= 1))[:, None]
-    return torch.where(inside, placed, placed.new_tensor(outside))
+    return torch.where(inside, placed, torch.as_tensor(outside).to(placed))
 
 
 def mask_iou(found: Tensor, true: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
 from mmseg_siglip.models.sam.finetune import choose_sam_trainable
+from mmseg_siglip.models.sam.geometry import Size
 from mmseg_siglip.models.segmentors.parts import (
     build_backbone,
     check_finite,
@@ -72,6 +73,13 @@ class ReferringSegmentor(BaseSegmentor):
         encoder: Options of `ReferringEncoder`: the size that the encoder sees, what of it trains.
         sam_finetune: What of SAM's image encoder trains, see `choose_sam_trainable`.
         train_decoder: Whether SAM's mask decoder trains.
+        parity: Work as the published code of RSRefSeg and RSRefSeg 2 does, whose weights mean the
+            same then. One picture at SAM's input size (`SAMAdapter.canvas`) serves both encoders;
+            the encoder reads it and the phrases as `ReferringEncoder` says; norms are batch norms
+            unless the head names others; masks come back by way of SAM's input; SAM 2 may answer
+            with its proposals (`dynamic_multimask`). Where patches stop short of the image, as 27
+            of 14 pixels of 384, every map is then stretched by 384 / 378, as in training there:
+            that moves an edge by up to 16 of 1024 pixels.
         precision: Number format of prediction (see `mmseg_siglip.precision`); training
             follows the optimiser wrapper.
         fallback_text: Phrases of images that come without, in `forward` for traces and FLOPs only.
@@ -93,6 +101,7 @@ class ReferringSegmentor(BaseSegmentor):
         encoder: Mapping | None = None,
         sam_finetune: str | Mapping = 'none',
         train_decoder: bool = True,
+        parity: bool = False,
         precision: str = 'fp32',
         fallback_text: Sequence[str] = ('object',),
         test_cfg: Mapping | None = None,
@@ -107,8 +116,11 @@ class ReferringSegmentor(BaseSegmentor):
             init_cfg=init_cfg,
         )
         backbone = build_backbone(backbone)
-        self.encoder = ReferringEncoder(backbone, **(encoder or {}))
-        self.sam: SAMAdapter = MODELS.build(dict(dict(type='SAMAdapter'), **sam))
+        self.parity = parity
+        self.encoder = ReferringEncoder(backbone, parity=parity, **(encoder or {}))
+        self.sam: SAMAdapter = MODELS.build(
+            dict(dict(type='SAMAdapter', dynamic_multimask=parity), **sam)
+        )
         self.decode_head = MODELS.build(
             dict(
                 dict(
@@ -119,10 +131,14 @@ class ReferringSegmentor(BaseSegmentor):
                     native_grid=backbone.native_grid,
                     space_channels=self.encoder.space_channels,
                     num_taps=len(self.encoder.taps),
+                    norm_cfg=dict(type='SyncBN') if parity else None,
                 ),
                 **decode_head,
             )
         )
+        if self.decode_head.trains_logit:
+            for weight in self.siglip.logit_weights():
+                weight.requires_grad_(True)
         choose_sam_trainable(
             self.sam,
             sam_finetune,
@@ -154,6 +170,9 @@ class ReferringSegmentor(BaseSegmentor):
         Returns:
             What was found in each image, and SAM's features.
         """
+        original = [tuple(image.shape[-2:]) for image in inputs]
+        if self.parity:
+            inputs = [self.sam.canvas(image) for image in inputs]
         features = self.extract_feat(inputs)
         sizes = self.encoder.draw_sizes([tuple(image.shape[-2:]) for image in inputs])
         answers: dict[int, ImageAnswer] = {}
@@ -164,7 +183,13 @@ class ReferringSegmentor(BaseSegmentor):
             found = self._decode(image, phrases, features.take(images))
             for i, patches, own in zip(images, image.patches, found, strict=True):
                 answers[i] = ImageAnswer(*own, patches, image.coverage)
+        if self.parity:
+            features = features.placed(original, [*map(self.sam.content_size, original)])
         return [answers[i] for i in range(len(inputs))], features
+
+    def place(self, answer: ImageAnswer, features: SAMFeatures, size: Size) -> Tensor:
+        """Logits (P, H, W) of an answer over its image, at a size (H, W)."""
+        return self.sam.to_image(answer.logits[None], features, size, by_input=self.parity)[0]
 
     def _decode(
         self, image: ImageFeatures, phrases: Phrases, features: SAMFeatures
@@ -183,14 +208,15 @@ class ReferringSegmentor(BaseSegmentor):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Masks (r, M_h, M_w), IoU (r,) and aspects (r, 2, E) of r phrases, of any images."""
         own = features.take(owners)
+        scale, bias = self.siglip.logit_parameters()
         sparse, dense, aspects = self.decode_head(
             image,
             text,
             torch.tensor(owners, device=text.pooled.device),
             own,
             self.sam,
-            scale=self.siglip.logit_scale,
-            bias=self.siglip.logit_bias,
+            scale=scale,
+            bias=bias,
         )
         dense = None if dense is None else dense[:, None]
         masks, iou = self.sam.decode(own, sparse[:, None], dense)
@@ -208,7 +234,7 @@ class ReferringSegmentor(BaseSegmentor):
                 )
         answers, features = self.answer(inputs, texts)
         placed = [
-            self.sam.to_image(answer.logits[None], features[i], tuple(truth[i].shape[-2:]))[0]
+            self.place(answer, features[i], tuple(truth[i].shape[-2:]))
             for i, answer in enumerate(answers)
         ]
         losses = self.decode_head.loss(placed, truth, [answer.iou for answer in answers])
@@ -216,7 +242,7 @@ class ReferringSegmentor(BaseSegmentor):
             losses |= self.decode_head.aspect_losses(
                 [answer.aspects for answer in answers],
                 [(answer.patches, answer.coverage) for answer in answers],
-                truth,
+                [self.sam.canvas_masks(mask) for mask in truth] if self.parity else truth,
                 texts,
             )
         return losses
@@ -262,7 +288,7 @@ class ReferringSegmentor(BaseSegmentor):
         check_finite(finite, samples, self.precision)
         for i, sample in enumerate(samples):
             size = tuple(sample.metainfo.get('ori_shape', inputs[i].shape[-2:])[:2])
-            placed = self.sam.to_image(answers[i].logits[None], features[i], size)[0]
+            placed = self.place(answers[i], features[i], size)
             found = placed.sigmoid() > self.test_cfg['threshold']
             sample.pred_sem_seg = PixelData(data=found.to(torch.uint8))
             if self.test_cfg['return_logits']:

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import Size, fitting_size
+from mmseg_siglip.models.backbones.siglip_text import SigLIPText
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
 from mmseg_siglip.models.finetune import choose_trainable, freeze_unread
 from mmseg_siglip.models.lora import select_adapter
@@ -42,6 +43,9 @@ class ReferringEncoder(BaseModule):
             beside ``type='lora'``, every resolution has adapters of its own, and an image size
             takes those of the nearest area.
         towers: In which towers.
+        parity: Resize and encode as RSRefSeg's code does: no anti-aliasing; the grid is taken to
+            span the whole image, even where its patches stop short of it; phrases as given, padded
+            to the longest of the batch, padding read like words.
 
     Attributes:
         space_channels: D.
@@ -60,8 +64,12 @@ class ReferringEncoder(BaseModule):
         taps: Sequence[int] = (),
         finetune: str | Mapping = 'none',
         towers: Sequence[str] = ('vision', 'text'),
+        parity: bool = False,
     ) -> None:
         super().__init__()
+        if parity and not isinstance(backbone, SigLIPText):
+            raise ValueError(f'parity: expected a SigLIP, found a {type(backbone).__name__}')
+        self.parity = parity
         if similarity not in SPACES:
             raise ValueError(f'similarity: expected one of {SPACES}, found {similarity!r}')
         layers, wanted = backbone.num_layers, tuple(taps)
@@ -140,24 +148,28 @@ class ReferringEncoder(BaseModule):
         similar = patches
         if self.similarity == 'joint':
             similar = self.backbone.project(tokens, readout=self.readout)
-        patch = self.backbone.patch_size
-        coverage = tuple(n * patch / side for n, side in zip(tokens.grid, size, strict=True))
+        patch, coverage = self.backbone.patch_size, (1.0, 1.0)
+        if not self.parity:
+            coverage = tuple(n * patch / side for n, side in zip(tokens.grid, size, strict=True))
         return ImageFeatures(patches, similar, found, coverage)
 
-    @staticmethod
-    def resize(image: Tensor, size: Size) -> Tensor:
+    def resize(self, image: Tensor, size: Size) -> Tensor:
         if tuple(image.shape[-2:]) == size:
             return image
-        return interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
+        return interpolate(image[None], size=size, mode='bilinear', antialias=not self.parity)[0]
 
     def encode_text(self, texts: Sequence[str]) -> TextFeatures:
-        """Phrases, each encoded once, whatever stands beside it."""
+        """Phrases, each encoded once, whatever stands beside it; but see `parity`."""
         unique = list(dict.fromkeys(texts))
-        parts = [
-            self.backbone.encode_text_tokens(unique[start : start + PHRASES_AT_ONCE])
-            for start in range(0, len(unique), PHRASES_AT_ONCE)
-        ]
-        tokens, real, pooled = map(join, zip(*parts, strict=True))
+        if self.parity:
+            tokens, pooled = self.backbone.encode_text_as_given(unique)
+            real = tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
+        else:
+            parts = [
+                self.backbone.encode_text_tokens(unique[start : start + PHRASES_AT_ONCE])
+                for start in range(0, len(unique), PHRASES_AT_ONCE)
+            ]
+            tokens, real, pooled = map(join, zip(*parts, strict=True))
         similar = tokens
         if self.similarity == 'joint':
             similar = self.backbone.project_text(tokens)

@@ -256,12 +256,15 @@ def test_logit_iou_by_hand():
         (dict(dense='some'), 'dense: expected one of'),
         (
             dict(num_prompts=4, prompt_mode='pool'),
-            'num_prompts is an option of prompt_mode query and cascade',
+            'num_prompts is an option of prompt_mode query, cascade, rsrefseg2, found',
         ),
-        (dict(overlap_loss_weight=1.0), 'overlap_loss_weight is an option of prompt_mode cascade'),
+        (
+            dict(overlap_loss_weight=1.0),
+            'overlap_loss_weight is an option of prompt_mode cascade, rs',
+        ),
         (
             dict(target_spatial_dim=7),
-            'target_spatial_dim is an option of prompt_mode conv and pool',
+            'target_spatial_dim is an option of prompt_mode conv, pool',
         ),
         (
             dict(prompt_mode='conv', target_spatial_dim=7, down_spatial_times=2),

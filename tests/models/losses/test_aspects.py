@@ -1,7 +1,17 @@
+import subprocess
+import sys
+
+import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from mmseg_siglip.models.losses.aspects import aspect_overlap, pool_regions, region_text_contrast
+from mmseg_siglip.models.losses.aspects import (
+    PairedContrast,
+    aspect_overlap,
+    pool_cells,
+    pool_regions,
+    region_text_contrast,
+)
 
 
 def test_overlap_by_hand():
@@ -79,3 +89,69 @@ def test_no_region_costs_nothing():
     loss = region_text_contrast(empty, empty, torch.zeros(0, 0).bool())
     loss.backward()
     assert loss == 0
+
+
+def test_cells_whose_centres_a_mask_meets():
+    """Outer centres on the edges: columns 0, 2.5 and 5 of six, rows 0 and 3 of four."""
+    patches = torch.tensor([[[1.0, 10.0, 100.0], [2.0, 20.0, 200.0]]])
+    masks = torch.zeros(4, 4, 6, dtype=torch.uint8)
+    masks[0, :2, :4] = 1
+    masks[1, 3, 3:] = 1  # half of the middle centre: not inside
+    masks[2, 1:3] = 1
+    masks[3, 0, 0], masks[3, 0, 5] = 1, 255
+    assert pool_cells(patches, masks, (1.0, 1.0))[:, 0].tolist() == [11, 200, 0, 1]
+    short = pool_cells(patches[..., :2], masks[:1], (1.0, 0.5))
+    assert short[:, 0].tolist() == [11]  # columns 0 and 2 of three
+
+
+def test_pairs_are_told_apart_both_ways():
+    torch.manual_seed(0)
+    regions, texts = torch.randn(5, 8), torch.randn(5, 8)
+    regions[3] = 0  # of a mask that no centre meets
+    contrast = PairedContrast()
+    assert contrast.scale.exp().item() == pytest.approx(1 / 0.07)
+    logits = normalize(regions, dim=1) @ normalize(texts, dim=1).T / 0.07
+    truth = torch.arange(5)
+    expected = (cross_entropy(logits, truth) + cross_entropy(logits.T, truth)) / 2
+    torch.testing.assert_close(contrast(regions, texts), expected)
+    contrast(regions, texts).backward()
+    assert contrast.scale.grad.abs() > 0
+
+
+WORKER = """
+import sys
+import torch
+import torch.distributed as dist
+from mmseg_siglip.models.losses.aspects import PairedContrast
+
+rank, out = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group('gloo', init_method=f'file://{out}.rendezvous', rank=rank, world_size=2)
+parts = torch.load(f'{out}.in')
+mine = [part[:2] if rank == 0 else part[2:] for part in parts]
+for part in mine:
+    part.requires_grad_(True)
+loss = PairedContrast()(*mine)
+loss.backward()
+torch.save([loss.detach(), *(part.grad for part in mine)], f'{out}.{rank}')
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_pairs_of_two_processes_are_one_batch(tmp_path):
+    """Batches of two and three rows; each process gets the gradients of its own."""
+    torch.manual_seed(0)
+    parts, out = [torch.randn(5, 8) for _ in range(2)], tmp_path / 'pairs'
+    torch.save(parts, f'{out}.in')
+    command = [sys.executable, '-c', WORKER]
+    workers = [subprocess.Popen([*command, str(rank), str(out)]) for rank in range(2)]
+    assert [worker.wait(120) for worker in workers] == [0, 0]
+    for part in parts:
+        part.requires_grad_(True)
+    expected = PairedContrast()(*parts)
+    expected.backward()
+    found = [torch.load(f'{out}.{rank}') for rank in range(2)]
+    for value, *_ in found:
+        torch.testing.assert_close(value, expected.detach())
+    for one, other, part in zip(found[0][1:], found[1][1:], parts, strict=True):
+        torch.testing.assert_close(torch.cat([one, other]), part.grad)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmseg.models.losses import DiceLoss
 
 from mmseg_siglip.models.losses import MaskDiceLoss
 
@@ -22,3 +23,16 @@ def test_perfect_and_empty():
     logits = torch.where(masks == 1, 50.0, -50.0)
     torch.testing.assert_close(MaskDiceLoss()(logits, masks), torch.zeros(2))
     assert MaskDiceLoss()(-logits, masks)[0] > 0.9
+
+
+def test_squares_as_in_mmsegmentation():
+    logits = torch.randn(3, 6, 7)
+    masks = torch.randint(2, (3, 6, 7))
+    masks[2] = 0
+    found = MaskDiceLoss(squared=True, loss_weight=5.0)(logits, masks)
+    expected = DiceLoss(use_sigmoid=True, loss_weight=5.0)(logits[:, None], masks[:, None])
+    torch.testing.assert_close(found.mean(), expected)
+    ignored = masks.clone()
+    ignored[:, :2] = 255
+    cropped = MaskDiceLoss(squared=True)(logits[:, 2:], masks[:, 2:])
+    torch.testing.assert_close(MaskDiceLoss(squared=True)(logits, ignored), cropped)

@@ -39,6 +39,33 @@ def test_squash_needs_one_resize():
     torch.testing.assert_close(found[:, 0], interpolate(logits[:, 0], (20, 30), mode='bilinear'))
 
 
+def test_or_two_by_way_of_the_input():
+    logits = torch.randn(2, 1, 1, 16, 16)
+    found = geometry.to_image(logits, features([(20, 30)] * 2, resize='squash'), by_input=True)
+    large = interpolate(logits[:, 0], (64, 64), mode='bilinear')
+    torch.testing.assert_close(found[:, 0], interpolate(large, (20, 30), mode='bilinear'))
+
+
+@pytest.mark.parametrize('resize', ['pad', 'squash'])
+def test_masks_go_where_their_image_goes(resize):
+    image = torch.zeros(3, 20, 40)
+    image[:, 5:10, 10:30] = 1
+    fitted = geometry.fit(image, (64, 64), resize, antialias=False)[0]
+    labels = image[:1].to(torch.uint8)
+    masks = geometry.fit_masks(torch.cat([labels, 255 * labels]), (64, 64), resize)
+    assert masks.dtype == torch.uint8 and torch.equal(masks[1], 255 * masks[0])
+    assert torch.equal(masks[0] > 0, fitted >= 0.5)
+
+
+def test_a_map_that_fits_already_is_left_as_it_is():
+    maps = torch.randn(1, 2, 16, 16)
+    whole = features([(64, 64)])
+    assert geometry.from_image(maps, whole, (16, 16)) is maps
+    assert geometry.from_image(maps, whole, (16, 16), coverage=(0.9, 1.0)) is not maps
+    part = geometry.from_image(maps, features([(32, 64)]), (16, 16), outside=torch.tensor(-3.0))
+    assert part.shape == maps.shape and (part[:, :, 8:] == -3).all()
+
+
 def test_points_follow_their_image():
     moved = geometry.to_input(
         torch.tensor([[[100.0, 50.0]], [[15.0, 50.0]]]), features([(50, 100), (100, 30)])

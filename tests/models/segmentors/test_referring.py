@@ -74,6 +74,18 @@ def test_a_batch_equals_its_images_and_its_phrases(folder, sam):
             assert together[i].scores[j] == pytest.approx(one.scores[0], abs=1e-4)
 
 
+def test_parity_has_batch_norms_and_needs_a_siglip(siglip_folder, openai_file):
+    head = dict(prompt_mode='conv', down_spatial_times=1)
+    model = build(siglip_folder, head=head, parity=True)
+    assert isinstance(model.decode_head.norm, torch.nn.SyncBatchNorm)
+    assert isinstance(model.decode_head.prompter.down[0].bn, torch.nn.SyncBatchNorm)
+    named = dict(head, norm_cfg=dict(type='BN'))
+    named = build(siglip_folder, head=named, parity=True)
+    assert type(named.decode_head.norm) is torch.nn.BatchNorm2d
+    with pytest.raises(ValueError, match='parity: expected a SigLIP, found a CLIPBackbone'):
+        build(openai_file, parity=True)
+
+
 def test_what_a_prediction_holds(folder):
     model = build(folder).eval()
     samples = model.predict(**batch(model))
@@ -172,6 +184,16 @@ def test_every_trainable_parameter_gets_a_gradient(siglip_folder, sam, head, fin
     model = build(siglip_folder, sam=sam, head=head, **finetune)
     trains_what_it_says(model)
     assert bool(lora_layers(model)) == (finetune is FINETUNE)
+
+
+@pytest.mark.parametrize('parity', [False, True])
+@pytest.mark.parametrize('finetune', [{}, FINETUNE, dict(encoder=dict(finetune='all'))])
+def test_every_trainable_parameter_of_rsrefseg2_gets_a_gradient(siglip_folder, parity, finetune):
+    """On images of several sizes, several phrases each, whose prompter sees them as they are."""
+    head = dict(prompt_mode='rsrefseg2')
+    model = build(siglip_folder, sam=SAM2_CONFIG, head=head, parity=parity, **finetune)
+    assert [weight.requires_grad for weight in model.siglip.logit_weights()] == [True] * 2
+    trains_what_it_says(model)
 
 
 @pytest.mark.parametrize('head', MODES)

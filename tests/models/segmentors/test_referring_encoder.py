@@ -65,6 +65,23 @@ def test_a_phrase_does_not_depend_on_its_neighbours(folder):
             assert torch.equal(alone.real[0], together.real[i])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('side', ['left', 'right'])
+def test_parity_pads_to_the_longest_on_the_tokenizer_s_side(siglip_folder, side):
+    """And takes case and punctuation as they come."""
+    encoder = ReferringEncoder(SigLIPBackbone(siglip_folder), similarity='tower', parity=True)
+    tokenizer, phrases = encoder.backbone.tokenizer, ['Dog.', *PHRASES]
+    tokenizer.padding_side, tokenizer.model_input_names = side, ['input_ids']
+    text = encoder.encode_text(phrases)
+    ids = tokenizer(phrases, padding=True, return_tensors='pt')['input_ids']
+    expected = encoder.backbone.model.text_model(input_ids=ids)
+    assert ids.shape[1] == 6 and (ids[0, 0] == tokenizer.pad_token_id) == (side == 'left')
+    torch.testing.assert_close(text.tokens, expected.last_hidden_state)
+    torch.testing.assert_close(text.pooled, expected.pooler_output)
+    assert text.real.all()  # padding is read like words
+    assert (text.pooled[0] - text.pooled[3]).abs().max() > 1e-3  # "Dog." is no "dog"
+
+
 @pytest.fixture
 def clip(openai_file):
     return CLIPBackbone(openai_file)
@@ -134,8 +151,9 @@ def test_padding_is_on_the_right_whatever_the_tokenizer_says(siglip_folder):
     assert all(row[0] for row in expected[1])
 
 
-def test_too_many_tokens_is_an_error(siglip_folder):
-    encoder = ReferringEncoder(SigLIPBackbone(siglip_folder))
+@pytest.mark.parametrize('parity', [False, True])
+def test_too_many_tokens_is_an_error(siglip_folder, parity):
+    encoder = ReferringEncoder(SigLIPBackbone(siglip_folder), parity=parity)
     with pytest.raises(ValueError, match='at most 16 tokens, found 17'):
         encoder.encode_text(['red ' * 17])
 
