@@ -27,7 +27,8 @@ def load_model(
     Args:
         source: Folder or Hub id; with `state`, what messages call it.
         config: Of the model.
-        kind: The class whose ``from_pretrained`` loads it.
+        kind: The class whose ``from_pretrained`` loads it; `AutoModel`, or with `state` a class of
+            models.
         state: The weights of a bare file, by the model's names or those that it is published under.
         revision: Commit of a Hub id.
         attention: transformers' name of an attention implementation; its choice by default.
@@ -40,7 +41,7 @@ def load_model(
         refuse_missing_path(source)
         load, options = kind.from_pretrained, dict(pretrained_model_name_or_path=source)
     else:
-        load = MODEL_MAPPING[type(config)].from_pretrained
+        load = (MODEL_MAPPING[type(config)] if kind is AutoModel else kind).from_pretrained
         # Copies, as transformers would make these very tensors the model's parameters.
         state = {name: value.clone() for name, value in state.items()}
         options = dict(pretrained_model_name_or_path=None, state_dict=state)
