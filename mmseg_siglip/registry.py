@@ -24,6 +24,7 @@ HOOKS = _child(mmseg.HOOKS, 'engine')
 RUNNERS = _child(mmseg.RUNNERS, 'engine')
 OPTIM_WRAPPERS = _child(mmseg.OPTIM_WRAPPERS, 'engine')
 GUIDES = Registry('guide', scope=SCOPE, locations=['mmseg_siglip.models.guides'])
+DEPTH_MODELS = Registry('depth model', scope=SCOPE, locations=['mmseg_siglip.models.depth_models'])
 DENSE_METHODS = Registry('dense method', scope=SCOPE, locations=['mmseg_siglip.models.dense'])
 
 # Nothing of ours is in these; without them MMEngine would not look further up, to MMSegmentation.

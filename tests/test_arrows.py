@@ -25,6 +25,7 @@ LAYERS = (
     (
         'models.decode_heads',
         'models.dense',
+        'models.depth_models',
         'models.finetune',
         'models.guides',
         'models.lora',

@@ -2,6 +2,7 @@
 
 from mmseg_siglip.api import DepthPredictor
 
+predictor = DepthPredictor.from_pretrained('depth_anything_v2_metric_hypersim_vits.pth')
 predictor = DepthPredictor.from_config('configs/dpt/nyu_finetune.py', 'iter_20000.pth')
 predictor('photo.jpg').depth  # metres
 """
@@ -12,14 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from torch import Tensor
 
 from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.api.results import DepthMap
 from mmseg_siglip.api.system import System
+from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike
-from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
+from mmseg_siglip.models.segmentors import (
+    DepthModel,
+    PublishedDepthEstimator,
+    SigLIPDepthEstimator,
+)
+from mmseg_siglip.precision import compute_dtype
 
 
 class DepthPredictor(System):
@@ -29,15 +37,43 @@ class DepthPredictor(System):
         model: The estimator.
     """
 
-    task, asks, kind = 'depth', None, SigLIPDepthEstimator
+    task, asks, kind = 'depth', None, DepthModel
 
-    def __init__(self, model: SigLIPDepthEstimator) -> None:
+    def __init__(self, model: DepthModel) -> None:
         self.model = model.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = 'auto',
+        **options,
+    ) -> DepthPredictor:
+        """A published model of depth: Depth Anything V1 and V2, DPT, ZoeDepth.
+
+        Args:
+            source: A folder or Hub id of transformers (``Intel/dpt-large``), or a release's own
+                file (``depth_anything_v2_vits.pth``).
+            device: By default the GPU, if there is one.
+            precision: See `mmseg_siglip.precision`.
+            options: The family's: ``release`` and ``max_depth`` of `DepthAnythingDepth`,
+                ``predicts`` of `DPTDepth`.
+
+        Raises:
+            ValueError: Nothing known is there, its weights do not fit, or an option is another
+                family's.
+        """
+        device = find_device(device)
+        compute_dtype(precision, device)
+        backbone = dict(pretrained=str(source), **options)
+        return cls(PublishedDepthEstimator(backbone, precision=precision).to(device))
 
     @property
     def unit(self) -> str:
         """``metre`` or ``inverse``, see `DepthMap`."""
-        return 'metre' if self.model.decode_head.predicts == 'depth' else 'inverse'
+        return 'metre' if self.model.predicts == 'depth' else 'inverse'
 
     def torch(self, images: Tensor | Sequence[Tensor], prompt: None = None) -> list[Tensor]:
         """Depth (H, W) float32 of each image, on the CPU."""
@@ -88,13 +124,13 @@ def create_depth_model(
 
 def load_depth_model(
     config: str | Path | Config, checkpoint: str | Path | None = None, *, device: str | None = None
-) -> SigLIPDepthEstimator:
+) -> DepthModel:
     """`DepthPredictor.from_config`'s model, at the precision of the config."""
-    return load_trained(SigLIPDepthEstimator, config, checkpoint, device=device)
+    return load_trained(DepthModel, config, checkpoint, device=device)
 
 
 def predict_depth(
-    model: SigLIPDepthEstimator, images: ImageLike | Sequence[ImageLike]
+    model: DepthModel, images: ImageLike | Sequence[ImageLike]
 ) -> np.ndarray | list[np.ndarray]:
     """`DepthPredictor`'s call, reduced to depth (H, W) float32."""
     found = DepthPredictor(model)(images)
@@ -102,14 +138,29 @@ def predict_depth(
 
 
 def metric_depth(
-    config: str | Path | Config, checkpoint: str | Path | None = None, *, device: str | None = None
+    config: str | Path | Config | None = None,
+    checkpoint: str | Path | None = None,
+    *,
+    published: str | Path | None = None,
+    device: str | None = None,
 ) -> Callable[[ImageLike], np.ndarray]:
-    """A function from an image to its depth (H, W) float32, metres, at the config's precision.
+    """A function from an image to its depth (H, W) float32, metres.
+
+    Args:
+        config: A config, whose precision counts.
+        checkpoint: Weights of the config's model.
+        published: A model of `DepthPredictor.from_pretrained` in the place of both.
+        device: By default the GPU, if there is one.
 
     Raises:
         ValueError: See `load_trained`; or the model is a relative one.
     """
-    predictor = DepthPredictor(load_depth_model(config, checkpoint, device=device))
+    if published is not None:
+        predictor = DepthPredictor.from_pretrained(published, device=device)
+    else:
+        predictor = DepthPredictor(load_depth_model(config, checkpoint, device=device))
     if predictor.unit != 'metre':
-        raise ValueError(f'{config}: expected a model of metric depth, found a relative one')
+        raise ValueError(
+            f'{published or config}: expected a model of metric depth, found a relative one'
+        )
     return lambda image: predictor(image).depth

@@ -222,6 +222,11 @@ class DepthMap:
     image: np.ndarray
 
     @property
+    def relative(self) -> bool:
+        """Whether it knows no metres."""
+        return self.unit == 'inverse'
+
+    @property
     def limits(self) -> tuple[float, float] | None:
         """The smallest and the largest finite value; None if there is none."""
         finite = self.depth[np.isfinite(self.depth)]
@@ -261,7 +266,7 @@ class DepthMap:
             raise ValueError(f'{path}: expected a name in .png or .npy')
         units = LARGEST * self._spread()
         if self.unit == 'metre':
-            units = scale * np.where(np.isfinite(self.depth), self.depth, 0)
+            units = scale * np.where(np.isfinite(self.depth), self.depth, 0).clip(min=0)
             if units.max() > LARGEST:
                 raise ValueError(
                     f'{path}: expected at most {LARGEST / scale:g} m at a depth scale of '
@@ -270,9 +275,10 @@ class DepthMap:
         Image.fromarray(units.round().astype(np.uint16)).save(path)
 
     def to_dict(self) -> dict[str, Any]:
-        """``size`` (H, W), ``unit`` and ``limits`` (smallest, largest); `save` has the map."""
+        """``size`` (H, W), ``unit``, ``relative``, ``limits`` (smallest, largest)."""
         limits = self.limits and list(self.limits)
-        return dict(size=list(self.depth.shape), unit=self.unit, limits=limits)
+        size = list(self.depth.shape)
+        return dict(size=size, unit=self.unit, relative=self.relative, limits=limits)
 
 
 class Answer(str):

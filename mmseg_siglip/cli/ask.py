@@ -17,6 +17,7 @@ from mmseg_siglip.cli.common import (
     add_depth_scale,
     add_device,
     add_images,
+    add_published_depth,
     at_least,
 )
 from mmseg_siglip.cli.photographs import answer, inside_of
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="map, or folder of maps with the images' names, in the same subfolders or in none",
     )
     add_depth_scale(depth)
+    add_published_depth(depth, '--depth-model')
     depth.add_argument('--depth-config', help='predict depth with this config instead')
     depth.add_argument('--depth-checkpoint', help='weights of --depth-config')
 
@@ -67,8 +69,10 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError(f'--image-size: expected one or two numbers, found {len(args.image_size)}')
     if args.projector and not args.vision:
         raise UsageError('--projector needs --vision')
-    if args.depth and args.depth_config:
-        raise UsageError('--depth and --depth-config exclude each other')
+    senses = ('depth', 'depth_model', 'depth_config')
+    given = [f'--{name.replace("_", "-")}' for name in senses if getattr(args, name)]
+    if len(given) > 1:
+        raise UsageError(f'{" and ".join(given)} exclude each other')
 
 
 def build_chat(args: argparse.Namespace) -> VisionChat:
@@ -94,10 +98,11 @@ def build_chat(args: argparse.Namespace) -> VisionChat:
 
 def depth_reader(args: argparse.Namespace) -> Callable[[Path], np.ndarray] | None:
     """A function from an image's path to its depth (H, W), metres; None without depth."""
-    if args.depth_config:
+    if args.depth_config or args.depth_model:
         from mmseg_siglip.api.depth import metric_depth
 
-        return metric_depth(args.depth_config, args.depth_checkpoint, device=args.device)
+        trained = args.depth_config, args.depth_checkpoint
+        return metric_depth(*trained, published=args.depth_model, device=args.device)
     if args.depth is None:
         return None
 

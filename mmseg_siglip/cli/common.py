@@ -118,6 +118,15 @@ def add_trained(parser: argparse.ArgumentParser, *, of: str, required: bool = Tr
     parser.add_argument('--checkpoint', help="its weights [the config's load_from]")
 
 
+def add_published_depth(parser: argparse.ArgumentParser, flag: str = '--model') -> None:
+    """A published model of depth."""
+    parser.add_argument(
+        flag,
+        metavar='FILE',
+        help='Depth Anything, DPT or another: a folder or Hub id of transformers, or its own file',
+    )
+
+
 def add_encoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--encoder',

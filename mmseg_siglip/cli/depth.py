@@ -1,4 +1,7 @@
-"""Predict the depth of photographs; write maps, pictures and JSON."""
+"""Predict the depth of photographs; write maps, pictures and JSON.
+
+By a published model (--model) or one that was trained here (--config).
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmseg_siglip.cli.common import (
+    UsageError,
     add_depth_scale,
     add_device,
     add_images,
     add_out,
+    add_published_depth,
     add_trained,
+    at_least,
 )
 from mmseg_siglip.cli.photographs import answer
 
 if TYPE_CHECKING:
-    from mmseg_siglip.api import DepthMap
+    from mmseg_siglip.api import DepthMap, DepthPredictor
+
+OPTIONS = ('release', 'max_depth', 'predicts')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,21 +37,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='16-bit PNG, or float32 as it is [%(default)s]',
     )
     add_depth_scale(parser)
-    add_trained(parser, of='of configs/dpt')
+    published = parser.add_argument_group('published models')
+    add_published_depth(published)
+    published.add_argument(
+        '--release',
+        metavar='NAME',
+        help='what a .pth of Depth Anything was called when it was published, if it is renamed',
+    )
+    published.add_argument(
+        '--max-depth',
+        type=at_least(1),
+        metavar='METRES',
+        help='range of a .pth of a metric Depth Anything, if it is not that of its release',
+    )
+    published.add_argument(
+        '--predicts', choices=('depth', 'inverse'), help='what a DPT gives, if it is not as usual'
+    )
+    add_trained(
+        parser.add_argument_group('models trained here'), of='of configs/dpt', required=False
+    )
     add_device(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def check_model(args: argparse.Namespace) -> None:
+    """Raises: UsageError: Arguments contradict each other."""
+    if (args.model is None) == (args.config is None):
+        raise UsageError('expected one of --model and --config')
+    if args.checkpoint and not args.config:
+        raise UsageError('--checkpoint needs --config')
+    for name in OPTIONS:
+        if getattr(args, name) is not None and args.model is None:
+            raise UsageError(f'--{name.replace("_", "-")} needs --model')
+
+
+def build_predictor(args: argparse.Namespace) -> DepthPredictor:
     from mmseg_siglip.api import DepthPredictor
+
+    common = dict(device=args.device, precision=args.precision)
+    if args.model is None:
+        return DepthPredictor.from_config(args.config, args.checkpoint, **common)
+    options = {name: getattr(args, name) for name in OPTIONS}
+    return DepthPredictor.from_pretrained(args.model, **common, **options)
+
+
+def run(args: argparse.Namespace) -> None:
+    check_model(args)
 
     def save(result: DepthMap, path: Path) -> None:
         result.save(path.with_suffix(f'.{args.format}'), scale=args.depth_scale)
 
-    answer(
-        args,
-        lambda: DepthPredictor.from_config(
-            args.config, args.checkpoint, device=args.device, precision=args.precision
-        ),
-        done='measured',
-        save=save,
-    )
+    answer(args, lambda: build_predictor(args), done='measured', save=save)

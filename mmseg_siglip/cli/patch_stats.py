@@ -8,7 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmseg_siglip.cli.common import OneOf, UsageError, add_depth_scale, add_trained
+from mmseg_siglip.cli.common import (
+    OneOf,
+    UsageError,
+    add_depth_scale,
+    add_published_depth,
+    add_trained,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,12 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME',
         help='npz or safetensors [%(default)s]',
     )
+    add_published_depth(parser)
     add_trained(parser, of='by which depth is predicted: FILES are photographs', required=False)
 
 
 def run(args: argparse.Namespace) -> None:
     if args.checkpoint and not args.config:
         raise UsageError('--checkpoint needs --config')
+    if args.model and args.config:
+        raise UsageError('--model and --config exclude each other')
     from mmseg_siglip.cli.jobs.patch_stats import export
 
     export(args)

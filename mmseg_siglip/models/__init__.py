@@ -3,6 +3,7 @@ from mmseg_siglip.models import (  # noqa: F401
     data_preprocessor,
     decode_heads,
     dense,
+    depth_models,
     guides,
     losses,
     postprocessors,

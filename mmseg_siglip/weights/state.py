@@ -26,12 +26,11 @@ def refuse_missing_path(source: str) -> None:
         raise ValueError(f'{source}: no such file or folder')
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint, without the wrappers that training frameworks add.
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint by the names that it has.
 
     A dictionary entry ``state_dict_ema``, ``state_dict`` or ``model`` is opened, the first there
-    is; of an MMEngine segmentor only the ``backbone.`` part is kept; a prefix that all names share
-    is dropped.
+    is.
 
     Raises:
         ValueError: The file holds no tensors, some that are not finite, or what is none (see
@@ -44,6 +43,19 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not state:
         raise ValueError(f'{path}: expected a state dict of tensors, found none')
+    return state
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """`read_tensors`, without what training frameworks add to names.
+
+    Of an MMEngine segmentor only the ``backbone.`` part is kept; a prefix that all names share is
+    dropped.
+
+    Raises:
+        ValueError: See `read_tensors`.
+    """
+    state = read_tensors(path)
     part = {name: value for name, value in state.items() if name.startswith('backbone.')}
     state = part or state
     refuse_not_finite(state, path)

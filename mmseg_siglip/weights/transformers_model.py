@@ -39,7 +39,8 @@ def load_model(
     Args:
         source: Folder or Hub id; with `state`, what messages call it.
         config: Of the model.
-        kind: The class whose ``from_pretrained`` loads it.
+        kind: The class whose ``from_pretrained`` loads it; `AutoModel`, or with `state` a class of
+            models.
         state: The weights of a bare file, by the model's names or those that it is published under.
         revision: Commit of a Hub id.
         attention: transformers' name of an attention implementation; its choice by default.
@@ -54,7 +55,7 @@ def load_model(
         held = _check_files(source, revision)
         load, options = kind.from_pretrained, dict(pretrained_model_name_or_path=source)
     else:
-        load = MODEL_MAPPING[type(config)].from_pretrained
+        load = (MODEL_MAPPING[type(config)] if kind is AutoModel else kind).from_pretrained
         held = size_of(state)
         # Copies, as transformers would make these very tensors the model's parameters.
         state = {name: value.clone() for name, value in state.items()}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmseg_siglip.api import create_depth_model, load_depth_model, predict_depth
+from mmseg_siglip.api import DepthPredictor, create_depth_model, load_depth_model, predict_depth
 
 CONFIG = dict(
     model_type='siglip',
@@ -89,6 +89,15 @@ def test_channels_are_red_green_blue(model):
     finally:
         model.image_size = before
     assert got.shape == (3, 64, 96)
+
+
+def test_options_in_common(tmp_path):
+    for options, message in (
+        (dict(device='gpu'), "device: expected a name such as cuda:0 or cpu, found 'gpu'"),
+        (dict(precision='half'), "unknown precision 'half'; expected one of auto, fp32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DepthPredictor.from_pretrained(tmp_path, **options)
 
 
 def test_trained_models_load_whole_or_not_at_all(repository, tmp_path):

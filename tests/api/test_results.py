@@ -182,10 +182,12 @@ def test_what_is_near_is_bright(unit, near):
 
 def test_a_depth_map_in_words():
     assert DepthMap(DEPTH, 'metre', IMAGE).to_dict() == dict(
-        size=[2, 2], unit='metre', limits=[0.5, pytest.approx(60.1234)]
+        size=[2, 2], unit='metre', relative=False, limits=[0.5, pytest.approx(60.1234)]
     )
     unknown = DepthMap(np.full((2, 2), np.nan, np.float32), 'metre', IMAGE)
-    assert json.dumps(unknown.to_dict()) == '{"size": [2, 2], "unit": "metre", "limits": null}'
+    assert json.dumps(unknown.to_dict()) == (
+        '{"size": [2, 2], "unit": "metre", "relative": false, "limits": null}'
+    )
     assert (np.array(unknown.plot())[:2, :2] == 0).all()
 
 

@@ -3,13 +3,15 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from contracts.system import SystemContract
+from tiny_depth_models import depth_anything, depth_anything_release
 
 from mmseg_siglip.api import SYSTEMS
 
 PROMPTS = dict(segment=['red star', 'ground'], refer='the ring', depth=None, ask='what?')
 OPTIONS = dict(ask=dict(max_new_tokens=4))
-NEEDS_TRAINING = ('refer', 'depth')
+NEEDS_TRAINING = ('refer',)
 
 
 @pytest.fixture(scope='module')
@@ -29,6 +31,15 @@ def test_every_system_keeps_the_contract(system, tmp_path):
 def test_without_training(openai_file, tmp_path):
     system = SYSTEMS['segment'].from_pretrained(openai_file, templates='plain', precision='fp32')
     SystemContract('segment', system, PROMPTS['segment']).check(tmp_path)
+
+
+def test_a_published_model_of_depth(tmp_path):
+    torch.save(depth_anything_release(depth_anything()), tmp_path / 'depth_anything_v2_vits.pth')
+    system = SYSTEMS['depth'].from_pretrained(
+        tmp_path / 'depth_anything_v2_vits.pth', device='cpu', precision='fp32'
+    )
+    (tmp_path / 'out').mkdir()
+    SystemContract('depth', system, None).check(tmp_path / 'out')
 
 
 @pytest.mark.parametrize('system', ['refer'], indirect=True)

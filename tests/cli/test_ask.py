@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from commands import command, parse
 from PIL import Image
+from tiny_depth_models import depth_anything, depth_anything_release
 
+from mmseg_siglip.api import DepthPredictor
 from mmseg_siglip.cli.ask import depth_reader
 from mmseg_siglip.io.image_folder import find_images
 from mmseg_siglip.vlm import VisionChat, load_pretrained_model
@@ -74,6 +77,33 @@ def test_depth_maps(llava_folder, photos, tmp_path, capsys):
     assert call(*common, '--depth', maps) == 1
     printed = capsys.readouterr()
     assert '2.png: no such depth map' in printed.err and printed.out.count('\t') == 2
+
+
+def test_depth_of_a_published_model(llava_folder, photos, tmp_path, capsys, monkeypatch):
+    vlm = load_pretrained_model(llava_folder)
+    vlm.model.add_depth_fusion(dict(names=('mean',)))
+    vlm.save_pretrained(tmp_path / 'model')
+    for name, max_depth in (('v2', None), ('v2_metric_hypersim', 20)):
+        state = depth_anything_release(depth_anything(max_depth=max_depth))
+        torch.save(state, tmp_path / f'depth_anything_{name}_vits.pth')
+    metric = tmp_path / 'depth_anything_v2_metric_hypersim_vits.pth'
+    common = (tmp_path / 'model', photos / '0.png', 'what?', '--max-new-tokens', 2)
+    asked = []
+    ask_one = VisionChat.torch
+    monkeypatch.setattr(
+        VisionChat,
+        'torch',
+        lambda self, *a, **k: (asked.append(k['depths']), ask_one(self, *a, **k))[1],
+    )
+    assert call(*common, '--depth-model', metric) == 0
+    expected = DepthPredictor.from_pretrained(metric)(photos / '0.png').depth
+    np.testing.assert_array_equal(asked[0][0], expected)
+    capsys.readouterr()
+    assert call(*common, '--depth-model', tmp_path / 'depth_anything_v2_vits.pth') == 1
+    assert 'expected a model of metric depth, found a relative one' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        call(*common, '--depth-model', metric, '--depth', photos)
+    assert '--depth and --depth-model exclude each other' in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from commands import command
 from PIL import Image
+from tiny_depth_models import depth_anything, depth_anything_release
 
 from mmseg_siglip.api import DepthPredictor
 from mmseg_siglip.io.image import decode_depth
@@ -74,3 +76,59 @@ def test_two_photographs_of_one_name(photos, options, tmp_path, capsys):
     assert depth([photos, tmp_path / 'more', *options]) == 1
     assert 'more/a.png have one name: a.png' in capsys.readouterr().err
     assert depth([photos / 'a.png', photos / 'a.png', *options]) == 0
+
+
+@pytest.fixture(scope='module')
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('published')
+    for name, max_depth in (('v2', None), ('v2_metric_hypersim', 20)):
+        state = depth_anything_release(depth_anything(max_depth=max_depth))
+        torch.save(state, folder / f'depth_anything_{name}_vits.pth')
+    return folder
+
+
+def test_a_published_model(photos, published, tmp_path):
+    file = published / 'depth_anything_v2_metric_hypersim_vits.pth'
+    options = ['--model', file, '--precision', 'fp32', '--out', tmp_path / 'out']
+    assert depth([photos / 'a.png', *options]) == 0
+    expected = DepthPredictor.from_pretrained(file, precision='fp32')(photos / 'a.png')
+    data = (tmp_path / 'out' / 'a.png.depth.png').read_bytes()
+    np.testing.assert_allclose(decode_depth(data, 'a') / 1000, expected.depth, atol=5.1e-4)
+    said = json.loads((tmp_path / 'out' / 'a.png.json').read_text())
+    assert said['unit'] == 'metre' and said['relative'] is False
+
+
+def test_a_published_model_of_relative_depth(photos, published, tmp_path):
+    options = ['--model', published / 'depth_anything_v2_vits.pth', '--out', tmp_path / 'out']
+    assert depth([photos / 'a.png', *options]) == 0
+    said = json.loads((tmp_path / 'out' / 'a.png.json').read_text())
+    assert said['unit'] == 'inverse' and said['relative'] is True
+    data = (tmp_path / 'out' / 'a.png.depth.png').read_bytes()
+    spread = decode_depth(data, 'a')
+    assert spread.min() == 0 and spread.max() == 65535  # no unit: all that 16 bits hold
+
+
+def test_options_of_a_published_model(photos, published, tmp_path, capsys):
+    renamed = tmp_path / 'mine.pth'
+    renamed.write_bytes((published / 'depth_anything_v2_metric_hypersim_vits.pth').read_bytes())
+    common = [photos / 'a.png', '--model', renamed, '--out', tmp_path / 'out', '--format', 'npy']
+    assert depth(common) == 1
+    assert 'no tensor tells which Depth Anything this is' in capsys.readouterr().err
+    release = 'depth_anything_v2_metric_vkitti_vits'
+    assert depth([*common, '--release', release, '--max-depth', 40]) == 0
+    assert 0 < np.load(tmp_path / 'out' / 'a.png.depth.npy').max() < 40
+
+
+@pytest.mark.parametrize(
+    ('argv', 'message'),
+    [
+        ([], 'expected one of --model and --config'),
+        (['--model', 'm', '--config', 'c'], 'expected one of --model and --config'),
+        (['--model', 'm', '--checkpoint', 'c'], '--checkpoint needs --config'),
+        (['--config', 'c', '--max-depth', 20], '--max-depth needs --model'),
+    ],
+)
+def test_arguments_that_contradict(photos, argv, message, capsys):
+    with pytest.raises(SystemExit):
+        depth([photos, *argv])
+    assert message in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_arguments_in_common_are_the_same_everywhere():
             'expected one of png, coco',
         ),
         (['label', 'a', '--words', 'b', '--out', 'c', '--batch-size', '0'], 'at least 1, found 0'),
-        (['depth', 'a.jpg'], 'the following arguments are required: --config'),
+        (['depth', 'a.jpg'], 'expected one of --model and --config'),
         (['depth', 'a.jpg', '--config', 'c', '--depth-scale', '-1'], 'a positive number, found -1'),
         (['train', 'c.py', '--launcher', 'rocket'], 'expected one of none, pytorch, slurm, mpi'),
         (['benchmark', 'w.pth', '--referring', 'a', '--pamr-steps', '3'], '--pamr-steps: expected'),

@@ -12,6 +12,7 @@ import torch
 from commands import command
 from PIL import Image
 from safetensors import safe_open
+from tiny_depth_models import depth_anything, depth_anything_release, photograph
 
 from mmseg_siglip.api import DepthPredictor, create_depth_model
 from mmseg_siglip.cli.jobs import patch_stats
@@ -117,9 +118,24 @@ def test_depth_of_photographs_by_a_model(tmp_path, repository):
                 np.testing.assert_allclose(file['values'], want, rtol=1e-4)
 
 
+def test_a_published_model(tmp_path):
+    file = tmp_path / 'depth_anything_v2_metric_hypersim_vits.pth'
+    torch.save(depth_anything_release(depth_anything(max_depth=20)), file)
+    photograph((40, 56)).save(tmp_path / 'p.png')
+    out = tmp_path / 'out'
+    argv = [str(tmp_path / 'p.png'), '--out', str(out), '--grid', '2', '3', '--model', str(file)]
+    assert main(argv) == 0
+    depth = DepthPredictor.from_pretrained(file)(tmp_path / 'p.png').depth
+    want = patch_statistics(torch.tensor(depth)[None], grid=(2, 3)).values[0]
+    with np.load(out / 'p.png.npz') as found:
+        np.testing.assert_allclose(found['values'], want, rtol=1e-4)
+    with pytest.raises(SystemExit):
+        main([*argv, '--config', 'c.py'])
+
+
 def test_a_broken_photograph_in_a_tar_is_named(tmp_path, capsys, monkeypatch):
     predictor = DepthPredictor(create_depth_model('tiny_siglip_shapes'))
-    monkeypatch.setattr(patch_stats, 'metric_depth', lambda *_: predictor)
+    monkeypatch.setattr(patch_stats, 'metric_depth', lambda *_, **__: predictor)
     (tmp_path / 'p.jpg').write_bytes(b'no picture')
     with tarfile.open(tmp_path / 'shard.tar', 'w') as tar:
         tar.add(tmp_path / 'p.jpg', 'p.jpg')

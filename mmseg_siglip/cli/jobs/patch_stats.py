@@ -27,8 +27,8 @@ SUMMARY = 'summary.json'
 
 def reader(args: argparse.Namespace) -> Callable[[ImageEntry], Tensor]:
     """A function from an entry to its depth, (H, W), metres."""
-    if args.config:
-        depth_of = metric_depth(args.config, args.checkpoint)
+    if args.config or args.model:
+        depth_of = metric_depth(args.config, args.checkpoint, published=args.model)
         return lambda entry: torch.from_numpy(depth_of(decode_rgb(entry.read(), entry.place)))
 
     def read(entry: ImageEntry) -> Tensor:

@@ -1,21 +1,21 @@
 """Decoders of Depth Anything and DPT as published, renamed for `DPTHead`.
 
-Two layouts: transformers' (``neck.*`` and ``head.*``, of DepthAnything and DPT) and the original
-Depth Anything V2 release's (``depth_head.*``).
+Two layouts: transformers' (``neck.*`` and ``head.*``, of DepthAnything and DPT) and the releases'
+(``depth_head.*`` of Depth Anything, ``scratch.*`` and ``pretrained.act_postprocess*`` of DPT).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from mmseg_siglip.models.adapters.depth_release import DEPTH_ANYTHING, DPT, rename
+
 if TYPE_CHECKING:
     from mmseg_siglip.models.decode_heads.dpt_head import DPTHead
 
-_STAGES = 4
 _TRANSFORMERS = (
     (r'neck\.reassemble_stage\.layers\.(\d)\.projection\.', r'reassemble_blocks.projects.\1.conv.'),
     (r'neck\.reassemble_stage\.layers\.(\d)\.resize\.', r'reassemble_blocks.resize_layers.\1.'),
@@ -31,23 +31,6 @@ _TRANSFORMERS = (
     (r'head\.head\.2\.', r'conv2.'),
     (r'head\.head\.4\.', r'conv3.'),
 )
-_ORIGINAL = (
-    (r'depth_head\.projects\.(\d)\.', r'reassemble_blocks.projects.\1.conv.'),
-    (r'depth_head\.resize_layers\.(\d)\.', r'reassemble_blocks.resize_layers.\1.'),
-    (r'depth_head\.readout_projects\.', r'reassemble_blocks.readout_projects.'),
-    (r'depth_head\.scratch\.layer(\d)_rn\.', lambda m: f'convs.{int(m[1]) - 1}.conv.'),
-    (
-        r'depth_head\.scratch\.refinenet(\d)\.out_conv\.',
-        lambda m: f'fusion_blocks.{_STAGES - int(m[1])}.project.conv.',
-    ),
-    (
-        r'depth_head\.scratch\.refinenet(\d)\.resConfUnit(\d)\.conv(\d)\.',
-        lambda m: f'fusion_blocks.{_STAGES - int(m[1])}.res_conv_unit{m[2]}.conv{m[3]}.conv.',
-    ),
-    (r'depth_head\.scratch\.output_conv1\.', r'conv1.'),
-    (r'depth_head\.scratch\.output_conv2\.0\.', r'conv2.'),
-    (r'depth_head\.scratch\.output_conv2\.2\.', r'conv3.'),
-)
 # The deepest fusion block has nothing to add: published files carry weights that nothing reads.
 _UNUSED = 'fusion_blocks.0.res_conv_unit1.'
 
@@ -60,16 +43,13 @@ def from_depth_anything(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     renamed = {}
     for name, value in state_dict.items():
-        for pattern, replacement in _TRANSFORMERS + _ORIGINAL:
-            new, count = re.subn(f'^{pattern}', replacement, name)
-            if count:
-                if not new.startswith(_UNUSED):
-                    renamed[new] = value
-                break
+        new = rename(rename(name, DEPTH_ANYTHING + DPT), _TRANSFORMERS)
+        if new != name and not new.startswith(_UNUSED):
+            renamed[new] = value
     if not renamed:
         raise ValueError(
-            'expected the decoder of Depth Anything or DPT (neck.* and head.*, or depth_head.*), '
-            f'found {len(state_dict)} tensors, first {next(iter(state_dict), "none")}'
+            'expected the decoder of Depth Anything or DPT (neck.* and head.*, depth_head.*, or '
+            f'scratch.*), found {len(state_dict)} tensors, first {next(iter(state_dict), "none")}'
         )
     return renamed
 

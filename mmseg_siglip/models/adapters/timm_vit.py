@@ -55,7 +55,18 @@ DINOV2 = dict(
         'ls2': 'layer_scale2',
     },
 )
-NAMES = dict(vit=VIT, dinov2=DINOV2, dinov2_with_registers=DINOV2)
+DPT = dict(
+    layers='encoder.layer',
+    qkv=DINOV2['qkv'],
+    parts={
+        'attn.proj': 'attention.output.dense',
+        'norm1': 'layernorm_before',
+        'norm2': 'layernorm_after',
+        'mlp.fc1': 'intermediate.dense',
+        'mlp.fc2': 'output.dense',
+    },
+)
+NAMES = dict(vit=VIT, dinov2=DINOV2, dinov2_with_registers=DINOV2, dpt=DPT)
 BLOCK = re.compile(r'blocks\.(\d+)\.(.+)\.(weight|bias|gamma)')
 
 
@@ -128,7 +139,7 @@ def to_transformers_vit(state: Mapping[str, Tensor], model_type: str) -> dict[st
     positions = found['embeddings.position_embeddings']
     if isqrt(positions.shape[1]) ** 2 == positions.shape[1]:
         found['embeddings.position_embeddings'] = pad(positions, (0, 0, 1, 0))
-    if model_type != 'vit':
+    if names is DINOV2:
         blank = torch.zeros(1, positions.shape[-1])
         found.setdefault('embeddings.mask_token', blank)
     return found

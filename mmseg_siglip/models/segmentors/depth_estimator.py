@@ -1,6 +1,6 @@
 """Monocular depth from a vision-language encoder and a DPT decoder.
 
-Shapes: B images (3, H, W); a depth map is (1, H, W).
+Shapes: B images (3, H, W).
 """
 
 from __future__ import annotations
@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from mmengine.structures import PixelData
-from mmseg.models import BaseSegmentor, DepthEstimator
+from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
@@ -21,14 +19,12 @@ from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
 from mmseg_siglip.models.finetune import freeze_unread
 from mmseg_siglip.models.lora import add_lora
+from mmseg_siglip.models.segmentors.depth_model import DepthModel
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
 from mmseg_siglip.models.segmentors.parts import (
     build_backbone,
     build_preprocessor,
-    check_finite,
     check_precision,
-    flipped_axes,
-    places_by,
 )
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stream import in_batches
@@ -38,12 +34,12 @@ from mmseg_siglip.registry import MODELS
 
 
 @MODELS.register_module()
-class SigLIPDepthEstimator(DepthEstimator):
-    """MMSeg's `DepthEstimator` for a vision-language encoder of any kind.
+class SigLIPDepthEstimator(DepthModel):
+    """A DPT decoder on a vision-language encoder of any kind.
 
-    What differs: images of any sizes, each predicted alone and never padded to its neighbours;
-    sliding windows whose result is kept; and an encoder of which only what depth needs remains:
-    its text tower, and its pooling head if nothing reads it, are dropped.
+    What else differs from MMSeg's `DepthEstimator`: sliding windows whose result is kept; and an
+    encoder of which only what depth needs remains: its text tower, and its pooling head if nothing
+    reads it, are dropped.
 
     Args:
         backbone: Configuration of an encoder, see `build_backbone`.
@@ -172,60 +168,11 @@ class SigLIPDepthEstimator(DepthEstimator):
                 next(counts).add_(1)
         return total / count
 
-    @torch.no_grad()
-    def predict(
-        self,
-        inputs: Sequence[Tensor],
-        data_samples: list[SegDataSample] | None = None,
-    ) -> list[SegDataSample]:
-        """Depth of every image at its original size.
-
-        Args:
-            inputs: (B, 3, H, W), or B images (3, H, W) of any sizes; normalised.
-            data_samples: Their ``ori_shape`` is the output size; without it, the image's own.
-
-        Returns:
-            The samples with ``pred_depth_map`` (1, H_o, W_o) float32. Their ``depth_kind`` says
-            what it is: ``depth`` in metres, or ``inverse``, up to scale and shift.
-
-        Raises:
-            ValueError: An image is smaller than one patch, or its depth is no number.
-        """
-        samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
-        for indices in places_by(image.shape for image in inputs).values():
-            depths = self.inference(torch.stack([inputs[i] for i in indices]))
-            finite = depths.isfinite().flatten(1).all(1)
-            check_finite(finite, [samples[i] for i in indices], self.precision)
-            for i, depth in zip(indices, depths, strict=True):
-                size = tuple(samples[i].metainfo.get('ori_shape', depth.shape[-2:])[:2])
-                if size != depth.shape[-2:]:
-                    depth = interpolate(depth[None], size=size, mode='bilinear')[0]
-                data = depth.flip(flipped_axes(samples[i]))
-                samples[i].set_data(dict(pred_depth_map=PixelData(data=data)))
-                samples[i].set_metainfo(dict(depth_kind=self.decode_head.predicts))
-        return samples
-
-    @torch.no_grad()
-    def predict_depth(self, images: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Depth of RGB images as they are, resized and normalised here.
-
-        Args:
-            images: (B, 3, H, W), or B tensors (3, H, W) of any sizes, uint8 or float in [0, 1].
-
-        Returns:
-            (H, W) float32 each, of the image's own size: metres, or inverse depth.
-
-        Raises:
-            ValueError: An image has another shape or type, or is smaller than one patch.
-        """
-        sizes = [tuple(image.shape[-2:]) for image in images]
-        inputs = [self._prepare(image) for image in images]
-        samples = [SegDataSample(metainfo=dict(ori_shape=size)) for size in sizes]
-        results = self.eval().predict(inputs, samples)
-        return [result.pred_depth_map.data[0] for result in results]
+    @property
+    def predicts(self) -> str:
+        return self.decode_head.predicts
 
     def _prepare(self, rgb: Tensor) -> Tensor:
-        """(3, H, W) RGB, resized and normalised, on the model's device."""
         return normalise(check_tensor(rgb), self.data_preprocessor, long_side=self.image_size)
 
 

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/datasets/shapes_depth.py',
+    '../_base_/default_runtime.py',
+    '../_base_/models/published_depth.py',
+]
+train_dataloader = None
