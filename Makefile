@@ -3,7 +3,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all lint bench
+.PHONY: demo test test-all fuzz lint audit bench
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m mmseg_siglip.demo
@@ -14,13 +14,20 @@ test: $(INSTALLED)
 test-all: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n 2 -q
 
+fuzz: $(INSTALLED)
+	$(VENV)/bin/python -m tests.fuzz --jobs 2
+
 bench: $(INSTALLED)
 	OMP_NUM_THREADS=$$(nproc) $(VENV)/bin/python benchmarks/sclip.py
 	OMP_NUM_THREADS=$$(nproc) $(VENV)/bin/python benchmarks/growth.py
 
-lint: $(INSTALLED)
+lint: audit
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/bandit -q -c pyproject.toml -r mmseg_siglip tools benchmarks
+
+audit: $(INSTALLED)
+	$(VENV)/bin/python tests/audit.py
 
 $(INSTALLED): $(wildcard requirements/*.txt) setup.cfg setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -173,11 +173,11 @@ def _weights(source: Source) -> dict[str, Tensor]:
     if source.is_file:
         return source.tensors
     if source.is_hub:
-        where = dict(repo_id=source.repository, revision=source.revision)
+        where, revision = source.repository, source.revision
         try:
-            path = hf_hub_download(filename=HF_SAFE_WEIGHTS_NAME, **where)
+            path = hf_hub_download(where, HF_SAFE_WEIGHTS_NAME, revision=revision)
         except (OSError, ValueError):
-            path = hf_hub_download(filename=HF_WEIGHTS_NAME, **where)
+            path = hf_hub_download(where, HF_WEIGHTS_NAME, revision=revision)
         return read_state_dict(path)
     for name in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME):
         if (source.path / name).is_file():

@@ -1,0 +1,1 @@
+"""So that `python -m tests.fuzz` finds these tests, and not those that MMSegmentation installs."""
