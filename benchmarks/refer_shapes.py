@@ -1,6 +1,6 @@
 """Referring segmentation on ShapesWorld, trained here: does the text matter, at any resolution?
 
-    python benchmarks/refer_shapes.py --prompt-modes query cascade pool conv \\
+    python benchmarks/refer_shapes.py --prompt-modes query cascade rsrefseg2 pool conv \\
         --picture docs/refer_shapes.png
 
 Trains configs/refer_sam/shapes.py twice, with the phrases and with every phrase emptied, SigLIP
@@ -28,7 +28,13 @@ from mmseg_siglip.engine import Runner
 from mmseg_siglip.registry import DATASETS, TRANSFORMS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs/refer_sam'
-MODES = dict(query='shapes', cascade='shapes_cascade', pool='shapes_pool', conv='shapes_conv')
+MODES = dict(
+    query='shapes',
+    cascade='shapes_cascade',
+    rsrefseg2='shapes_rsrefseg2',
+    pool='shapes_pool',
+    conv='shapes_conv',
+)
 PATCH = 8  # of the shipped SigLIP
 COLUMNS = ('oIoU', 'mIoU', 'Pr@0.5', 'Pr@0.7', 'Pr@0.9')
 

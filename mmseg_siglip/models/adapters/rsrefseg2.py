@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mmseg_siglip.models.adapters.rsrefseg import TOWERS, renamed
-from mmseg_siglip.models.adapters.sam2 import to_transformers
+from mmseg_siglip.models.adapters.sam2 import to_sam2
 
 MARK = 'prompter.img_pe'
 SAM = 'backbone.model.'
@@ -121,4 +121,4 @@ def from_rsrefseg2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not any(name.startswith('image_encoder.trunk.') for name in sam):
         first = next(iter(sam), 'none')
         raise ValueError(f'expected the weights of {kind}, found {first} of its {SAM}*')
-    return result | {f'sam.model.{k}': v for k, v in to_transformers(sam).items()}
+    return result | {f'sam.model.{k}': v for k, v in to_sam2(sam).items()}

@@ -41,7 +41,7 @@ PERCEPTRON = re.compile(r'^(.*(?:\.mlp|_head|_mlps\.\d+))\.layers\.(\d+)\.(.*)$'
 POINT = re.compile(r'^prompt_encoder\.point_embeddings\.(\d+)\.weight$')
 
 
-def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_sam2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a state dict of the package sam2 to `Sam2Model`'s names; adapters keep their own."""
     last: dict[str, int] = {}
     for name in state:

@@ -80,7 +80,7 @@ class TellApart(nn.Module):
         return one, two
 
 
-class Look(nn.Module):
+class CellsRead(nn.Module):
     """The queries read themselves, then the cells read the queries, and not one another."""
 
     def __init__(self, channels: int) -> None:
@@ -137,8 +137,8 @@ class RSRefSeg2Prompter(nn.Module):
         self.prompts = nn.Parameter(torch.randn(num_prompts, prompt_channels))
         self.prompt_place = nn.Parameter(torch.randn(num_prompts, prompt_channels))
         self.apart = nn.ModuleList(TellApart(channels) for _ in range(num_layers))
-        self.locate = nn.ModuleList(Look(channels) for _ in range(num_layers))
-        self.look = nn.ModuleList(Look(channels) for _ in range(num_layers))
+        self.locate = nn.ModuleList(CellsRead(channels) for _ in range(num_layers))
+        self.look = nn.ModuleList(CellsRead(channels) for _ in range(num_layers))
         self.outline = nn.ModuleList(Outline(prompt_channels, channels) for _ in range(num_layers))
         self.project = inner_mlp(prompt_channels)
         half = channels // 2

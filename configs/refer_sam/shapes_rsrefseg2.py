@@ -1,0 +1,2 @@
+_base_ = './shapes.py'
+model = dict(decode_head=dict(_delete_=True, type='SAMPrompterDecodeHead', prompt_mode='rsrefseg2'))
