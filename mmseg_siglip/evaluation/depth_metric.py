@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
@@ -27,6 +29,11 @@ from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
 LARGEST = 65535  # of 16 bits
+WITHOUT = 'without_truth'
+
+
+class NoTrueDepth(ValueError):
+    """No pixel of an image can be scored."""
 
 
 @METRICS.register_module()
@@ -34,7 +41,9 @@ class DepthMetric(BaseMetric):
     """The scores of `depth_scores` on samples' ``pred_depth_map`` against ``gt_depth_map``.
 
     MMSeg's metric of this name keeps every pixel in memory, lets a prediction of 0 spoil the mean,
-    and knows one crop; of an image only its scores are kept here. NaN or infinity is refused.
+    and knows one crop; of an image only its scores are kept here. NaN or infinity is refused. An
+    image without valid truth counts in no mean: such images are named in the log, and their number
+    is reported as ``without_truth``.
 
     Args:
         depth_metrics: Names to report; all if not given.
@@ -103,8 +112,7 @@ class DepthMetric(BaseMetric):
         """Score each sample.
 
         Raises:
-            ValueError: Its prediction holds NaN or infinity; its truth has another size or no valid
-                pixel.
+            ValueError: Its prediction holds NaN or infinity, or its truth has another size.
         """
         for sample in data_samples:
             name = sample.get('img_path', 'a sample')
@@ -113,7 +121,10 @@ class DepthMetric(BaseMetric):
             if not self.format_only:
                 truth = truth_of(sample, 'gt_depth_map', 'LoadDepthAnnotation').squeeze(0).cpu()
                 kind = sample.get('depth_kind', 'depth')
-                self.results.append(self.score(prediction, truth, name=name, kind=kind))
+                try:
+                    self.results.append(self.score(prediction, truth, name=name, kind=kind))
+                except NoTrueDepth:
+                    self.results.append({WITHOUT: name})
             if self.output_dir is not None:
                 self._save(prediction, self.image_names(name))
 
@@ -135,7 +146,7 @@ class DepthMetric(BaseMetric):
         mask &= crop_mask(tuple(truth.shape), self.crop)
         if not mask.any():
             where = f' in the {self.crop} crop' if self.crop else ''
-            raise ValueError(
+            raise NoTrueDepth(
                 f'{name}: expected true depth between {self.min_depth} and {self.max_depth} m'
                 f'{where}, found no such pixel'
             )
@@ -147,11 +158,31 @@ class DepthMetric(BaseMetric):
             raise ValueError(f'{name}: {error}') from None
         return depth_scores(clamp(prediction, **bounds), truth)
 
-    def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
-        """The mean over images of each score."""
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """The mean of each score over the images that have truth, and how many have none, if any.
+
+        Raises:
+            ValueError: No image has.
+        """
         if self.format_only:
             return {}
-        return {name: float(np.mean([result[name] for result in results])) for name in self.names}
+        scored = [result for result in results if WITHOUT not in result]
+        without = [result[WITHOUT] for result in results if WITHOUT in result]
+        if not scored:
+            raise ValueError(
+                f'expected some image with true depth between {self.min_depth} and '
+                f'{self.max_depth} m, found {len(without)} without, first {without[0]}'
+            )
+        means = {name: float(np.mean([result[name] for result in scored])) for name in self.names}
+        if not without:
+            return means
+        print_log(
+            f'{len(without)} of {len(results)} images have no true depth where it is looked for '
+            f'and are not counted: {", ".join(without)}',
+            'current',
+            logging.WARNING,
+        )
+        return means | {WITHOUT: len(without)}
 
     image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
 

@@ -66,8 +66,8 @@ def aligned(
     Args:
         prediction: (n,), metres, or inverse depth up to scale and shift.
         truth: (n,), metres.
-        how: ``none``; ``median``, one factor on depth; ``lstsq``, scale and shift of inverse
-            depth by least squares.
+        how: ``none``; ``median``, one factor on depth, the quotient of medians; ``lstsq``, scale and
+            shift of inverse depth by least squares.
         kind: ``depth`` or ``inverse``: what the prediction is.
         min_depth: Metres, bound of what ``lstsq`` turns inverse depth into; ``median`` has none,
             so that the scale of the prediction has no effect.
@@ -86,13 +86,13 @@ def aligned(
     if how == 'median':
         tiny = torch.finfo(prediction.dtype).tiny
         depth = prediction if kind == 'depth' else 1 / prediction.clamp(min=tiny)
-        middle = depth.median()
+        middle = median(depth)
         if not middle > 0:
             raise ValueError(
                 "align='median': expected a prediction whose median is above 0, "
                 f'found {float(middle):.4g}'
             )
-        return depth * (truth.median() / middle)
+        return depth * (median(truth) / middle)
     inverse = prediction if kind == 'inverse' else 1 / prediction.clamp(min=min_depth)
     target = 1 / truth
     centred = inverse - inverse.mean()
@@ -100,6 +100,14 @@ def aligned(
     scale = (centred * target).mean() / variance if variance > 0 else 0.0
     fitted = scale * centred + target.mean()
     return 1 / fitted.clamp(1 / max_depth, 1 / min_depth)
+
+
+def median(values: Tensor) -> Tensor:
+    """numpy's: of an even number of values (n,) the mean of the two middle ones, where torch takes
+    the lower."""
+    count = len(values)
+    low, high = (values.kthvalue(place).values for place in ((count + 1) // 2, count // 2 + 1))
+    return (low + high) / 2
 
 
 def depth_scores(prediction: Tensor, truth: Tensor) -> dict[str, float]:

@@ -148,9 +148,38 @@ def test_bad_samples_get_one_sentence():
     prediction, truth = maps()
     with pytest.raises(ValueError, match=r'a.jpg: .* size \(12, 10\), found \(6, 10\)'):
         DepthMetric().process({}, [sample(prediction[:6], truth)])
+
+
+@pytest.mark.parametrize('crop', [None, 'garg'])
+def test_images_without_truth_are_counted_and_named(crop, monkeypatch):
+    """Above the garg crop there may be some, which is not looked at."""
+    said = []
+    monkeypatch.setattr(
+        'mmseg_siglip.evaluation.depth_metric.print_log', lambda text, *_: said.append(text)
+    )
+    prediction, truth = maps()
+    empty = torch.zeros_like(truth)
+    if crop:
+        empty[0] = 1
+    metric, alone = DepthMetric(crop_type=crop), DepthMetric(crop_type=crop)
+    samples = [sample(prediction, depth) for depth in (empty, truth, empty)]
+    samples[0]['img_path'], samples[2]['img_path'] = 'x/b.jpg', 'x/c.jpg'
+    metric.process({}, samples)
+    alone.process({}, [sample(prediction, truth)])
+    got = metric.compute_metrics(metric.results)
+    assert got == alone.compute_metrics(alone.results) | dict(without_truth=2)
+    (line,) = said
+    assert line.startswith('2 of 3 images have no true depth where it is looked for')
+    assert line.endswith('are not counted: x/b.jpg, x/c.jpg')
+
+
+def test_no_image_has_truth():
+    prediction, truth = maps()
+    metric = DepthMetric()
+    metric.process({}, [sample(prediction, torch.zeros_like(truth))])
+    with pytest.raises(
+        ValueError, match=r'between 0.001 and 10.0 m, found 1 without, .* fo.*a.jpg'
+    ):
+        metric.compute_metrics(metric.results)
     with pytest.raises(ValueError, match='a.jpg: expected true depth between .* found no such pi'):
-        DepthMetric().process({}, [sample(prediction, torch.zeros_like(truth))])
-    with pytest.raises(ValueError, match='in the garg crop, found no such pixel'):
-        sparse = torch.zeros_like(truth)
-        sparse[0] = 1
-        DepthMetric(crop_type='garg').process({}, [sample(prediction, sparse)])
+        metric.score(prediction, torch.zeros_like(truth), name='a.jpg')

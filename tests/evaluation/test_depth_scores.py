@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_siglip.evaluation.depth_scores import SCORES, aligned, clamp, crop_mask, depth_scores
+from mmseg_siglip.evaluation.depth_scores import (
+    SCORES,
+    aligned,
+    clamp,
+    crop_mask,
+    depth_scores,
+    median,
+)
 
 BOUNDS = dict(min_depth=1e-3, max_depth=10.0)
 
@@ -102,6 +109,17 @@ def test_inverse_depth_of_0_is_far_under_the_median():
     inverse = torch.tensor([1.0, 0.5, 0.25, 0.0, -1.0])
     fitted = aligned(inverse, truth, how='median', kind='inverse', **BOUNDS)
     assert clamp(fitted, **BOUNDS).tolist() == [1, 2, 4, 10, 10]
+
+
+@pytest.mark.parametrize('count', [1, 2, 5, 6, 1000])
+def test_the_median_is_numpys(count):
+    """torch's is the lower of the two middle values."""
+    values = np.random.default_rng(count).uniform(0, 9, count)
+    assert float(median(torch.tensor(values))) == np.median(values)
+    truth = np.random.default_rng(0).uniform(1, 9, count)
+    for kind, depth in (('depth', values), ('inverse', 1 / values)):
+        got = aligned(torch.tensor(values), torch.tensor(truth), how='median', kind=kind, **BOUNDS)
+        np.testing.assert_allclose(got, depth * (np.median(truth) / np.median(depth)))
 
 
 def test_lstsq_is_numpys():

@@ -10,7 +10,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadDepthAnnotation'),
+    dict(type='LoadDepthAnnotation', allow_empty=True),
     dict(type='KBCrop'),
     dict(type='PackSegInputs'),
 ]

@@ -9,7 +9,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadDepthAnnotation', depth_rescale_factor=1e-3, max_depth=10.0),
+    dict(type='LoadDepthAnnotation', depth_rescale_factor=1e-3, max_depth=10.0, allow_empty=True),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(

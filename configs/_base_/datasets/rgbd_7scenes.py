@@ -11,7 +11,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=scale),
-    dict(type='LoadDepthAnnotation'),  # after resizing: compared at its own size
+    dict(type='LoadDepthAnnotation', allow_empty=True),  # after resizing: compared at its own size
     dict(type='PackSegInputs'),
 ]
 dataset = dict(
