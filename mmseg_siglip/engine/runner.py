@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmseg_siglip.engine.processes import start_gloo
+from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import RUNNERS
 from mmseg_siglip.weights.checkpoint import newest_checkpoint, to_plain
@@ -75,10 +76,13 @@ class Runner(BaseRunner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
-        """As MMEngine's, through page-locked memory where that speeds up the way to a GPU."""
+        """As MMEngine's, through page-locked memory where that speeds up the way to a GPU.
+
+        Its workers end with this process.
+        """
         if isinstance(dataloader, dict):
             dataloader = {'pin_memory': torch.cuda.is_available(), **dataloader}
-        return BaseRunner.build_dataloader(dataloader, *args, **kwargs)
+        return guarded(BaseRunner.build_dataloader(dataloader, *args, **kwargs))
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
         if fn_name == 'after_load_checkpoint':
