@@ -1,4 +1,5 @@
-# Sourced by dist_train.sh and dist_test.sh: launch PROCESSES SCRIPT [argument]...
+# Sourced by the scripts dist_*.sh: launch PROCESSES SCRIPT [argument]...; takes the shell's place,
+# so that a signal for the script is one for the run.
 launch() {
     local processes=$1 script=$2
     local tools
@@ -12,6 +13,6 @@ launch() {
             --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}"
         )
     fi
-    PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-python}" -m torch.distributed.run \
+    PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python}" -m torch.distributed.run \
         "${rendezvous[@]}" --nproc-per-node "$processes" "$tools/$script" "${@:3}"
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,7 +11,9 @@ from types import ModuleType
 
 import mmseg_siglip
 from mmseg_siglip.cli.common import UsageError, leave, run
+from mmseg_siglip.lazy import resolve
 
+TORCHRUN = 'TORCHELASTIC_RUN_ID'  # a variable of the processes that torchrun starts
 COMMANDS = {
     'segment': 'label each pixel of photographs with one of your words',
     'refer': 'find what phrases mean in photographs',
@@ -69,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, rest = (argv[0], argv[1:]) if argv[0] in COMMANDS else ('segment', argv)
     parser, module = parser_of(command)
     args = parser.parse_args(rest)
+    if TORCHRUN in os.environ:
+        resolve('mmseg_siglip.engine.workers:end_with')(os.getppid())
     try:
         return run(module.run, args)
     except UsageError as error:

@@ -33,6 +33,7 @@ from mmseg_siglip.engine.progress import (
     history_of,
     require_dict,
 )
+from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import RUNNERS
 from mmseg_siglip.weights.checkpoint import CHECKPOINT_NAMES, newest_checkpoint, to_plain
@@ -113,10 +114,13 @@ class Runner(BaseRunner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
-        """As MMEngine's, through page-locked memory where that speeds up the way to a GPU."""
+        """As MMEngine's, through page-locked memory where that speeds up the way to a GPU.
+
+        Its workers end with this process.
+        """
         if isinstance(dataloader, dict):
             dataloader = {'pin_memory': torch.cuda.is_available(), **dataloader}
-        return BaseRunner.build_dataloader(dataloader, *args, **kwargs)
+        return guarded(BaseRunner.build_dataloader(dataloader, *args, **kwargs))
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict | None] | None = None) -> None:
         """MMEngine's, and ``finite_loss``, which None leaves out as well."""

@@ -26,6 +26,7 @@ from mmseg_siglip.cli.outcomes import outcomes, raise_others
 from mmseg_siglip.cli.segment import build_segmenter
 from mmseg_siglip.device import find_device
 from mmseg_siglip.engine.processes import start_gloo
+from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.failures import FAILURES, Failure, refuse_failures, write_failures
 from mmseg_siglip.io.image import decode_rgb
 from mmseg_siglip.io.image_folder import NAMED, passed_over
@@ -130,11 +131,13 @@ def label(
 ) -> list[Failure]:
     """Label and store the images; decoding, labelling and writing go side by side."""
     rank, size = get_dist_info()
-    loader = DataLoader(
-        Decoding(entries),
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-        collate_fn=list,
+    loader = guarded(
+        DataLoader(
+            Decoding(entries),
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+            collate_fn=list,
+        )
     )
 
     def predict(images: Sequence[tuple[ImageEntry, np.ndarray]]) -> list[Segmentation]:
