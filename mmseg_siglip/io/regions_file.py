@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import io
 import zipfile
+from math import prod
+from typing import BinaryIO
 
 import numpy as np
 
 from mmseg_siglip.io.image import MAX_PIXELS, decode_labels
 
+MAX_BYTES = 2**31
 NPY, ZIP = b'\x93NUMPY', b'PK'
 
 
@@ -30,7 +33,7 @@ def decode_regions(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> n
             `decode_labels`). Arrays are a label map (H, W) of integers from 0, which is none, or
             masks (M, H, W), bool or of 0 and 1.
         name: Of the file, for messages.
-        max_pixels: Largest width x height of an image that is decoded.
+        max_pixels: Largest width x height that is decoded; of arrays, also at most `MAX_BYTES`.
 
     Returns:
         (H, W) int64, or (M, H, W) bool.
@@ -40,7 +43,7 @@ def decode_regions(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> n
     """
     if data[: len(NPY)] != NPY and data[: len(ZIP)] != ZIP:
         return decode_labels(data, name, max_pixels=max_pixels).astype(np.int64)
-    found = _array(data, name)
+    found = _array(data, name, max_pixels)
     whole = np.issubdtype(found.dtype, np.integer)
     if found.ndim == 2 and (whole or found.dtype == bool) and (found >= 0).all():
         return found.astype(np.int64)
@@ -52,14 +55,35 @@ def decode_regions(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> n
     )
 
 
-def _array(data: bytes, name: str) -> np.ndarray:
+def _array(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     try:
+        if data[: len(NPY)] == NPY:
+            _check_claim(io.BytesIO(data), max_pixels)
+        else:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                for member in archive.namelist():
+                    with archive.open(member) as file:
+                        _check_claim(file, max_pixels)
         found = np.load(io.BytesIO(data), allow_pickle=False)
         if isinstance(found, np.ndarray):
             return found
         if len(found.files) == 1:
             return found[found.files[0]]
         held = ', '.join(found.files) or 'none'
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # readers of damaged archives raise nearly every built-in type
         raise ValueError(f'{name} cannot be read as regions: {error}') from None
     raise ValueError(f'{name}: expected one array of regions, found {held}')
+
+
+def _check_claim(file: BinaryIO, max_pixels: int) -> None:
+    """Refuse an array by its header, before room is made for it."""
+    major, _ = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    if major > 1:
+        read = np.lib.format.read_array_header_2_0
+    shape, _, kind = read(file)
+    if prod(shape[-2:]) > max_pixels or prod(shape) * kind.itemsize > MAX_BYTES:
+        raise ValueError(
+            f'expected maps of at most {max_pixels} pixels and {MAX_BYTES} bytes, found the shape '
+            f'{shape} of {kind}'
+        )
