@@ -176,5 +176,5 @@ class ReferringDataset(AnnotatedPhraseDataset):
             where = f'{self.ann_file}, line {number}'
             try:
                 yield where, json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f'{where} is not JSON: {error}') from None

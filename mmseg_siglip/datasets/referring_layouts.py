@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmseg_siglip.datasets.coco_file import read_coco
 from mmseg_siglip.datasets.name_lists import numbered_lines
 from mmseg_siglip.datasets.referring import AnnotatedPhraseDataset, Record
 from mmseg_siglip.datasets.referring_masks import MaskSource
-from mmseg_siglip.datasets.refs_file import load_json, load_refs
+from mmseg_siglip.datasets.refs_file import load_refs
 from mmseg_siglip.registry import DATASETS
 
 NO_TARGET = -1
@@ -55,11 +56,8 @@ class RefCOCODataset(AnnotatedPhraseDataset):
             raise ValueError(
                 f'{refs_path}: expected split {", ".join(splits)}, found {self.split!r}'
             )
-        instances = load_json(self.ann_file)
-        if not isinstance(instances, dict) or not {'images', 'annotations'} <= set(instances):
-            raise ValueError(f'{self.ann_file}: expected images and annotations of COCO')
-        images = {image['id']: image for image in instances['images']}
-        annotations = {entry['id']: entry for entry in instances['annotations']}
+        coco = read_coco(self.ann_file, dict(images=['file_name'], annotations=['segmentation']))
+        images, annotations = coco['images'], coco['annotations']
         folder = Path(self.data_prefix['img_path'])
         for ref in refs:
             if ref['split'] != self.split:
@@ -68,9 +66,8 @@ class RefCOCODataset(AnnotatedPhraseDataset):
             if ref['image_id'] not in images:
                 raise ValueError(f'{where}: image {ref["image_id"]} is not in {self.ann_file}')
             sentences = [item.get(self.sentence) for item in ref['sentences']]
-            image = folder / images[ref['image_id']]['file_name']
             yield (
-                str(image),
+                str(folder / str(images[ref['image_id']]['file_name'])),
                 self.texts(sentences, where),
                 self._source(ref['ann_id'], annotations, where),
             )

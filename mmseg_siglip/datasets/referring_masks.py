@@ -20,6 +20,8 @@ from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 
 MaskSource = Mapping | np.ndarray | None
 KINDS = ('file', 'polygons', 'rle', 'parts')
+LONGEST_OUTLINE = 2_000_000
+LONGEST_COUNT = 64  # bits
 
 
 def decode_source(source: MaskSource, size: tuple[int, int], name: str, *, read) -> np.ndarray:
@@ -67,18 +69,41 @@ def read_mask(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.nda
 
 
 def decode_polygons(polygons: Sequence, size: tuple[int, int], name: str) -> np.ndarray:
-    """The union of polygons, rasterised as COCO does: (H, W) uint8."""
-    if isinstance(polygons, Sequence) and len(polygons) and not isinstance(polygons[0], Sequence):
+    """The union of polygons, rasterised as COCO does: (H, W) uint8.
+
+    Raises:
+        ValueError: They are none, go farther out of the image than it is large, or have an outline
+            of more than `LONGEST_OUTLINE` pixels: pycocotools makes room for every pixel of it.
+    """
+    polygons = polygons if isinstance(polygons, Sequence) else [polygons]
+    if len(polygons) and not isinstance(polygons[0], Sequence):
         polygons = [polygons]
     odd = [p for p in polygons if not isinstance(p, Sequence) or len(p) < 6 or len(p) % 2]
     if odd or not len(polygons):
         raise ValueError(
             f'{name}: expected polygons of three or more points x1, y1, x2, y2, ..., '
-            f'found {odd[0] if odd else "none"}'
+            f'found {str(odd[0])[:100] if odd else "none"}'
         )
-    if not all(isinstance(v, (int, float)) and np.isfinite(v) for p in polygons for v in p):
+    try:
+        rings = [np.array(p, np.float64).reshape(-1, 2) for p in polygons]
+    except (TypeError, ValueError, OverflowError):
+        rings = [np.full((3, 2), np.nan)]
+    if not all(np.isfinite(ring).all() for ring in rings):
         raise ValueError(f'{name}: expected polygons of finite numbers')
-    parts = coco_mask.frPyObjects([[float(v) for v in p] for p in polygons], *size)
+    sides = np.array(size[::-1], np.float64)
+    far = [ring for ring in rings if (ring < -sides).any() or (ring > 2 * sides).any()]
+    if far:
+        raise ValueError(
+            f'{name}: expected polygons within the image of {size[1]} x {size[0]} (width x '
+            f'height), found the point {far[0][np.abs(far[0]).max(1).argmax()].tolist()}'
+        )
+    outline = sum(np.abs(ring - np.roll(ring, 1, 0)).max(1).sum() for ring in rings)
+    if outline > LONGEST_OUTLINE:
+        raise ValueError(
+            f'{name}: expected polygons of at most {LONGEST_OUTLINE} pixels of outline, '
+            f'found {outline:.0f}'
+        )
+    parts = coco_mask.frPyObjects([ring.ravel().tolist() for ring in rings], *size)
     return coco_mask.decode(coco_mask.merge(parts))
 
 
@@ -91,29 +116,30 @@ def decode_rle(rle: Mapping, size: tuple[int, int], name: str) -> np.ndarray:
         raise ValueError(
             f'{name}: expected an RLE with size and counts, found {type(rle).__name__}'
         )
-    own = tuple(int(side) for side in rle['size'])
-    if own != tuple(size):
+    own = rle['size']
+    if not isinstance(own, Sequence) or list(own) != list(size):
         raise ValueError(
             f'{name}: expected an RLE of {size[0]} x {size[1]} (height x width) as its image, '
-            f'found {" x ".join(map(str, own))}'
+            f'found {" x ".join(map(str, own)) if isinstance(own, Sequence) else own}'
         )
-    counts = rle['counts']
+    counts, pixels = rle['counts'], size[0] * size[1]
     if isinstance(counts, (str, bytes)):
         counts = decompress(counts.encode() if isinstance(counts, str) else counts)
-    total = sum(counts)
-    if total != own[0] * own[1] or min(counts, default=0) < 0:
+    whole = isinstance(counts, Sequence) and all(type(count) is int for count in counts)
+    total = sum(counts) if whole else str(counts)[:100]
+    if total != pixels or min(counts, default=0) < 0:
         raise ValueError(
-            f'{name}: expected an RLE whose counts add up to {own[0] * own[1]} pixels, '
-            f'found {total}'
+            f'{name}: expected an RLE whose counts add up to {pixels} pixels, found {total}'
         )
     values = np.arange(len(counts)) % 2
-    return np.repeat(values, counts).astype(np.uint8).reshape(own, order='F')
+    return np.repeat(values, counts).astype(np.uint8).reshape(size, order='F')
 
 
 def decompress(counts: bytes) -> list[int]:
     """COCO's compressed counts: five bits a character from 48, differences to the last but one.
 
-    Read here and not by pycocotools, which reads past its buffers where counts are damaged.
+    Read here and not by pycocotools, which reads past its buffers where counts are damaged. Where
+    one has more than `LONGEST_COUNT` bits, none are given.
     """
     values: list[int] = []
     value = shift = 0
@@ -121,6 +147,8 @@ def decompress(counts: bytes) -> list[int]:
         code = character - 48
         value |= (code & 0x1F) << shift
         shift += 5
+        if shift > LONGEST_COUNT:
+            return []
         if not code & 0x20:
             if code & 0x10:
                 value -= 1 << shift

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import pickletools
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def load_plain_pickle(path: str | Path) -> Any:
     except OSError as error:
         raise ValueError(f'{path} cannot be read: {error.strerror}') from None
     try:
+        _check_claims(data)
         return PlainUnpickler(io.BytesIO(data), encoding='utf-8').load()
     except _Refused as error:
         raise ValueError(
@@ -60,6 +62,22 @@ def load_plain_pickle(path: str | Path) -> Any:
         raise ValueError(f'{path} is damaged or not a pickle: {error}') from None
 
 
+def _check_claims(data: bytes) -> None:
+    """Refuse a pickle that numbers its objects higher than it has bytes: its reader makes room for
+    as many, gigabytes for a file of some bytes."""
+    file = io.BytesIO(data)
+    while code := file.read(1):
+        step = pickletools.code2op[code.decode('latin-1')]
+        if step.name == 'STOP':
+            return
+        if step.arg is None:
+            continue
+        text = step.arg.name == 'stringnl'  # not always ASCII, as `genops` believes
+        argument = file.readline() if text else step.arg.reader(file)
+        if step.name.endswith('PUT') and int(argument) > len(data):
+            raise ValueError(f'{len(data)} bytes claim to hold {argument} objects')
+
+
 def load_json(path: str | Path) -> Any:
     """Read JSON.
 
@@ -67,10 +85,10 @@ def load_json(path: str | Path) -> Any:
         ValueError: The file cannot be read or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding='utf-8'))
+        return json.loads(Path(path).read_text(encoding='utf-8-sig'))
     except OSError as error:
         raise ValueError(f'{path} cannot be read: {error.strerror}') from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} is not JSON: {error}') from None
 
 
@@ -87,4 +105,16 @@ def load_refs(path: str | Path) -> list[dict]:
         missing = [f for f in FIELDS if not isinstance(ref, dict) or f not in ref]
         if missing:
             raise ValueError(f'{path}: reference {number} lacks {", ".join(missing)}')
+        ids = ref['ann_id'] if isinstance(ref['ann_id'], list) else [ref['ann_id']]
+        plain = all(isinstance(value, (int, str)) for value in (ref['image_id'], *ids))
+        sentences = ref['sentences']
+        if not plain or not isinstance(sentences, list) or not all(map(_is_object, sentences)):
+            raise ValueError(
+                f'{path}: reference {number}: expected image_id and ann_id as numbers and '
+                f'sentences as a list of objects, found {str(ref)[:200]}'
+            )
     return refs
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)

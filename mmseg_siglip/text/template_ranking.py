@@ -62,8 +62,8 @@ def read_ranking(source: str | Path | Ranking) -> Ranking:
     else:
         place = str(source)
         try:
-            ranking = json.loads(Path(source).read_text(encoding='utf-8'))
-        except json.JSONDecodeError as error:
+            ranking = json.loads(Path(source).read_text(encoding='utf-8-sig'))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f'{place}: expected JSON, found {error}') from None
     if not isinstance(ranking, Mapping) or not all(map(is_order, ranking.values())):
         raise ValueError(

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -71,6 +73,17 @@ def test_files_arrays_unions_and_nothing(tmp_path):
         (dict(rle=dict(size=[5, 8], counts=[30])), 'add up to 40 pixels, found 30'),
         (dict(rle=dict(size=[5, 8], counts=[50, -10])), 'add up to 40 pixels, found 40'),
         (dict(rle=dict(size=[5, 8], counts='!!zz')), 'a.jpg: expected an RLE whose counts'),
+        (dict(polygons=7), r'polygons of three or more points .* found .7'),
+        (dict(polygons=[[0, 0, 4, 0, 4, 10**400]]), 'finite numbers'),
+        (dict(polygons=[[0, 0, 4, 0, 4, None]]), 'finite numbers'),
+        (dict(polygons=[[0, 0, 4, 0, 17, 4]]), r'within the image of 8 x 5 .*\[17.0, 4.0\]'),
+        (dict(polygons=[[0, 0, 4, -6, 4, 4]]), r'within the image of 8 x 5 .*\[4.0, -6.0\]'),
+        (dict(polygons=[[0, 0, 8, 5] * 200_000]), 'at most 2000000 pixels of outline, found 32'),
+        (dict(rle=dict(size=[5, 8], counts=['a'])), "add up to 40 pixels, found \\['a'\\]"),
+        (dict(rle=dict(size=[5, 8], counts=None)), 'add up to 40 pixels, found None'),
+        (dict(rle=dict(size=[5, 8], counts='o' * 1_000_000)), 'add up to 40 pixels, found 0'),
+        (dict(rle=dict(size=5, counts=[40])), 'RLE of 5 x 8 .* found 5'),
+        (dict(rle=dict(size=['x', 8], counts=[40])), 'RLE of 5 x 8 .* found x x 8'),
         (dict(rle='abc'), 'expected an RLE with size and counts, found str'),
         (np.zeros((4, 8), bool), r'expected a mask of 5 x 8 .* found 4 x 8'),
     ],
@@ -84,3 +97,31 @@ def test_sources_survive_json():
     rle = coco_mask.encode(np.asfortranarray(random_mask(3)))
     rle['counts'] = rle['counts'].decode()
     assert (decode(json.loads(json.dumps(dict(rle=rle)))) == random_mask(3)).all()
+
+
+def test_polygons_may_end_a_little_outside():
+    outside = [-3, -2, 12, -2, 12, 9, -3, 9]
+    assert decode(dict(polygons=[outside])).all()
+
+
+def test_a_point_far_away_takes_neither_memory_nor_time():
+    """pycocotools ends the process at 1e8, and does not end at 1e9: not one for this one to try."""
+    code = """
+import resource
+from mmseg_siglip.datasets.referring_masks import decode_source
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for far in (1e8, 1e9, -1e9, 2**62):
+    try:
+        decode_source(dict(polygons=[[0, 0, far, 0, 5, 5]]), (30, 40), 'a.jpg', read=None)
+    except ValueError as error:
+        print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000)
+"""
+    found = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=600
+    )
+    assert found.returncode == 0, found.stderr
+    *refused, flat = found.stdout.splitlines()
+    sentence = 'a.jpg: expected polygons within the image of 40 x 30 (width x height), found the'
+    assert len(refused) == 4 and all(line.startswith(sentence) for line in refused)
+    assert flat == 'True'

@@ -69,6 +69,21 @@ def test_json_holds_the_same(tmp_path):
         ('a.json', b'[', 'a.json is not JSON'),
         ('a.json', b'[3]', 'reference 0 lacks image_id'),
         ('a.json', b'\xff\xfe', 'a.json is not JSON'),
+        ('a.json', b'[' * 100_000, 'a.json is not JSON: maximum recursion'),
+        ('a.p', b'\x80\x02]r\xff\xff\xff\x1f.', '9 bytes claim to hold 536870911 objects'),
+        ('a.p', b'(lp99999999\n.', 'bytes claim to hold 99999999 objects'),
+        (
+            'a.p',
+            pickle.dumps([REF | dict(sentences='a')]),
+            'reference 0: expected image_id',
+        ),
+        ('a.p', pickle.dumps([REF | dict(sentences=['a'])]), 'sentences as a list of objects'),
+        ('a.p', pickle.dumps([REF | dict(image_id=[1])]), 'reference 0: expected image_id'),
+        (
+            'a.p',
+            pickle.dumps([REF | dict(ann_id=[{}])]),
+            'reference 0: expected image_id',
+        ),
     ],
 )
 def test_damage_gets_one_sentence(tmp_path, name, data, sentence):
@@ -81,3 +96,24 @@ def test_no_such_file(tmp_path):
     for load in (load_plain_pickle, load_json):
         with pytest.raises(ValueError, match='none.json cannot be read'):
             load(tmp_path / 'none.json')
+
+
+def test_a_byte_order_mark_and_what_follows_the_end(tmp_path):
+    (tmp_path / 'a.json').write_bytes(b'\xef\xbb\xbf[]')
+    assert load_json(tmp_path / 'a.json') == []
+    (tmp_path / 'a.p').write_bytes(pickle.dumps([REF]) + b'\0\xff')
+    assert load_plain_pickle(tmp_path / 'a.p') == [REF]
+
+
+def test_every_damaged_byte_gets_one_sentence(tmp_path):
+    whole = pickle.dumps([REF, REF | dict(ann_id=[3, 4])], protocol=2)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        data = bytearray(whole)
+        data[rng.integers(len(data))] = rng.integers(256)
+        path = tmp_path / 'refs.p'
+        path.write_bytes(data[: rng.integers(1, len(data) + 1)] if rng.random() < 0.3 else data)
+        try:
+            load_refs(path)
+        except ValueError as error:
+            assert str(error).startswith(str(path))

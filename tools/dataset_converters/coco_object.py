@@ -17,19 +17,19 @@ for them in ``data/coco_stuff164k/annotations/val2017``, next to COCO-Stuff's ow
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pycocotools.coco import COCO
 from tqdm import tqdm
 
-from mmseg_siglip.io.image import decode_labels
+from mmseg_siglip.datasets.coco_file import read_coco
+from mmseg_siglip.datasets.referring_layouts import segmentation_source
+from mmseg_siglip.datasets.referring_masks import decode_source
+from mmseg_siglip.io.image import MAX_PIXELS, decode_labels
 
 GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 CATEGORY_IDS = tuple(index for index in range(1, 91) if index not in GAPS)
@@ -55,21 +55,37 @@ def from_stuff(values: np.ndarray, name: str) -> np.ndarray:
     return labels
 
 
-def from_instances(coco: COCO, image_id: int) -> np.ndarray:
+def from_instances(image: dict, annotations: Sequence[dict], name: str) -> np.ndarray:
     """The instances of an image as object labels (H, W) uint8.
 
+    Args:
+        image: Its entry in COCO's file.
+        annotations: The entries of its instances.
+        name: Of the file.
+
     Raises:
-        ValueError: An instance of a category that is none of COCO's 80.
+        ValueError: An instance of a category that is none of COCO's 80, or whose mask is damaged.
     """
-    image = coco.imgs[image_id]
-    labels = np.zeros((image['height'], image['width']), np.uint8)
-    for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[image_id], iscrowd=0)):
+    size = image['height'], image['width']
+    if any(type(side) is not int or side < 1 for side in size) or size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(
+            f'{name}: image {image["id"]}: expected height and width of at most {MAX_PIXELS} '
+            f'pixels, found {size[0]} x {size[1]}'
+        )
+    labels = np.zeros(size, np.uint8)
+    for annotation in annotations:
+        if annotation['iscrowd']:
+            continue
         if annotation['category_id'] not in CLASS_OF:
             raise ValueError(
                 f'annotation {annotation["id"]} has category {annotation["category_id"]}, '
                 "which is none of COCO's 80 things"
             )
-        labels[coco.annToMask(annotation) == 1] = CLASS_OF[annotation['category_id']]
+        where = f'{name}: annotation {annotation["id"]}'
+        mask = decode_source(
+            segmentation_source(annotation['segmentation']), size, where, read=None
+        )
+        labels[mask == 1] = CLASS_OF[annotation['category_id']]
     return labels
 
 
@@ -87,17 +103,19 @@ def label_maps(source: Path) -> tuple[int, Iterator[tuple[str, np.ndarray]]]:
         )
     if source.suffix != '.json' or not source.is_file():
         raise ValueError(f'{source} is neither a folder of PNGs nor a file instances_*.json')
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(source)
-        missing = {'images', 'annotations', 'categories'} - set(coco.dataset)
-    except (AssertionError, json.JSONDecodeError) as error:
-        raise ValueError(f'{source} is not a JSON file of COCO: {error}') from None
-    if missing:
-        raise ValueError(f'{source} holds no {" and no ".join(sorted(missing))}')
-    images = sorted(coco.imgs)
+    fields = dict(
+        images=['file_name', 'height', 'width'],
+        annotations=['image_id', 'category_id', 'segmentation', 'iscrowd'],
+        categories=[],
+    )
+    coco = read_coco(source, fields)
+    of_image = defaultdict(list)
+    for annotation in coco['annotations'].values():
+        of_image[annotation['image_id']].append(annotation)
+    images = [image for _, image in sorted(coco['images'].items())]
     return len(images), (
-        (Path(coco.imgs[index]['file_name']).stem, from_instances(coco, index)) for index in images
+        (Path(image['file_name']).stem, from_instances(image, of_image[image['id']], str(source)))
+        for image in images
     )
 
 

@@ -13,12 +13,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.io import loadmat
+from scipy.io import loadmat, whosmat
 from tqdm import tqdm
+
+from mmseg_siglip.datasets.name_lists import read_names
+from mmseg_siglip.io.image import MAX_PIXELS
 
 LISTS = ('ImageSets/SegmentationContext/val.txt', 'pascalcontext_val.txt')
 OUT = 'annotations_detectron2/pc459_val'
@@ -33,16 +37,25 @@ def read_labels(path: Path) -> np.ndarray:
         ValueError: It cannot be read, or holds something else.
     """
     try:
-        content = loadmat(path)
+        claimed = {name: shape for name, shape, _ in whosmat(path)}
+        if prod(claimed.get(KEY, ())) > MAX_PIXELS:
+            raise ValueError(f'{KEY} of {claimed[KEY]} is larger than {MAX_PIXELS} pixels')
+        content = loadmat(path, variable_names=[KEY])
     except Exception as error:  # scipy has no one error for the many ways to be no such file
         raise ValueError(f'{path} cannot be read as a MATLAB file: {error}') from None
     if KEY not in content:
         raise ValueError(f'{path} holds no {KEY}')
     categories = np.asarray(content[KEY])
-    if categories.ndim != 2 or categories.min() < 1 or categories.max() > HIGHEST:
+    if categories.ndim != 2 or not categories.size or categories.dtype.kind not in 'uif':
         raise ValueError(
-            f'{path}: expected categories 1 to {HIGHEST} in {KEY} (H, W), found '
-            f'{categories.min()} to {categories.max()} in {categories.shape}'
+            f'{path}: expected numbers of categories in {KEY} (H, W), found {categories.dtype} of '
+            f'shape {categories.shape}'
+        )
+    low, high = categories.min(), categories.max()
+    if not 1 <= low <= high <= HIGHEST or (categories % 1).any():
+        raise ValueError(
+            f'{path}: expected categories 1 to {HIGHEST} in {KEY}, whole numbers, found {low} to '
+            f'{high}'
         )
     return (categories - 1).astype(np.uint16)
 
@@ -56,7 +69,7 @@ def convert(root: Path) -> int:
     lists = [root / name for name in LISTS if (root / name).is_file()]
     if not lists:
         raise ValueError(f'{root} has neither {" nor ".join(LISTS)}')
-    stems = lists[0].read_text().split()
+    stems = read_names(str(lists[0]))
     sources = [root / 'trainval' / f'{stem}.mat' for stem in stems]
     missing = [path for path in sources if not path.is_file()]
     if missing:

@@ -1,4 +1,5 @@
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from PIL import Image
 
 from mmseg_siglip.datasets.transforms import LoadRegions, PackSegInputs
-from mmseg_siglip.io.regions_file import encode_regions
+from mmseg_siglip.io.regions_file import decode_regions, encode_regions
 from mmseg_siglip.registry import TRANSFORMS
 
 
@@ -124,3 +125,18 @@ def test_regions_are_mirrored_as_the_image_is(labels, direction, masks):
     wanted = wanted > 300 if masks else wanted.astype(np.int64)
     pack = TRANSFORMS.build(dict(type='PackSegInputs'))
     assert pack(results)['data_samples'].regions.data.tolist() == [wanted.tolist()]
+
+
+def test_what_a_header_claims_is_refused_before_there_is_room_for_it():
+    header = io.BytesIO()
+    claim = dict(descr='|u1', fortran_order=False, shape=(3, 10**6, 10**6))
+    np.lib.format.write_array_header_1_0(header, claim)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, 'w') as file:
+        file.writestr('regions.npy', header.getvalue())
+    for data in (header.getvalue(), archive.getvalue()):
+        with pytest.raises(ValueError, match=r'a.npz cannot be read as regions: .* 1000000\)'):
+            decode_regions(data, 'a.npz')
+    for data in (archive.getvalue()[:40], b'PK\3\4' + b'x' * 30, b'\x93NUMPY\x01\x00\xff'):
+        with pytest.raises(ValueError, match='a.npz cannot be read as regions'):
+            decode_regions(data, 'a.npz')

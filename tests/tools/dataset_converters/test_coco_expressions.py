@@ -89,6 +89,20 @@ def test_bad_files_get_one_line(converter, tmp_path):
             converter.main([str(tmp_path / 'bad.json'), str(tmp_path / 'out.jsonl')])
 
 
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        (dict(bbox=[1, 2, 3]), r'annotation 1: expected bbox as four numbers, found \[1, 2, 3\]'),
+        (dict(bbox=[1, 2, 3, 'x']), 'annotation 1: expected bbox as four numbers'),
+        (dict(area=None), 'annotation 1: expected area as a number'),
+        (dict(category_id=77), 'annotation 1: there is no category 77'),
+    ],
+)
+def test_damaged_entries_are_named(converter, tmp_path, changes, sentence):
+    with pytest.raises(SystemExit, match=f'error: .*{sentence}'):
+        convert(converter, tmp_path, [box(1, 1, 10, 40, 20, 20) | changes])
+
+
 def test_the_dataset_reads_it(converter, tmp_path, real_data):
     init_default_scope('mmseg_siglip')
     images = real_data / 'coco-mini/images'

@@ -99,13 +99,18 @@ def test_value_that_is_no_category(tool, tmp_path, value):
     ('content', 'message'),
     [
         (None, 'is neither a folder of PNGs nor a file instances_*.json'),
-        ('{', 'is not a JSON file of COCO'),
-        ('[]', 'is not a JSON file of COCO'),
-        ('{"images": []}', 'holds no annotations and no categories'),
+        ('{', 'instances.json is not JSON: '),
+        ('[]', 'found no images and no annotations and no categories'),
+        ('{"images": []}', 'of COCO, found no annotations and no categories'),
         (
             json.dumps(instances([dict(category_id=12, segmentation=square(0, 0, 2))], [12])),
             "annotation 1 has category 12, which is none of COCO's 80 things",
         ),
+        (
+            json.dumps(instances([dict(category_id=1, segmentation=[[0, 0, 1e8, 0, 9, 9]])])),
+            'annotation 1: expected polygons within the image of 10 x 8',
+        ),
+        (json.dumps(instances([dict(category_id=1)])), 'it lacks segmentation'),
     ],
 )
 def test_bad_source(tool, tmp_path, content, message):

@@ -48,6 +48,11 @@ def test_what_is_written_is_what_the_data_set_reads(tool, root, capsys):
     [
         (dict(LabelMap=np.array([[0, 5]])), 'expected categories 1 to 460 .* found 0 to 5'),
         (dict(other=np.array([[1]])), 'holds no LabelMap'),
+        (dict(LabelMap='text'), 'expected numbers of categories in LabelMap'),
+        (dict(LabelMap=np.zeros((0, 3))), r'categories in LabelMap .* of shape \(0, 3\)'),
+        (dict(LabelMap=np.array([[1, 2.5]])), 'whole numbers, found 1.0 to 2.5'),
+        (dict(LabelMap=np.array([[1, np.nan]])), 'found nan to nan'),
+        (dict(LabelMap=dict(a=1)), 'expected numbers of categories in LabelMap'),
         (b'not a file of MATLAB', 'cannot be read as a MATLAB file'),
         (None, '1 of 1 files are missing'),
     ],
