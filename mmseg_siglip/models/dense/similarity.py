@@ -1,7 +1,8 @@
 """Cosines of an image's patches with each other, and what they average.
 
 The matrix of all pairs never exists where it is large: it is made some rows at a time, and again
-where it is asked for again, which costs less than a hundredth of an encoder pass.
+where it is asked for again, which costs less than a hundredth of an encoder pass. One that is no
+more than a chunk is kept.
 
 Shapes: B images, N patches, C channels of what is compared, E of what is averaged.
 """
@@ -36,14 +37,20 @@ class Similarity:
 
     def __init__(self, tokens: Tensor, floor: float | None = None) -> None:
         self.unit, self.floor = normalize(tokens.float(), dim=-1), floor
+        self._all: Tensor | None = None
 
     def _rows(self) -> Iterator[Tensor]:
-        """S (B, n, N), some rows after others, each free to be changed in place."""
+        """S (B, n, N), some rows after others."""
+        if self._all is not None:
+            yield self._all
+            return
         batch, count, _ = self.unit.shape
         for part in chunks(count, 4 * batch * count):
             with autocast('fp32', self.unit.device):
                 s = self.unit[:, part] @ self.unit.transpose(1, 2)
-            yield s if self.floor is None else zero_below(s, self.floor)
+            s = s if self.floor is None else zero_below(s, self.floor)
+            self._all = s if s.shape[1] == count else None
+            yield s
 
     @property
     def mean(self) -> Tensor:
@@ -72,7 +79,7 @@ class Similarity:
         with autocast('fp32', y.device):
             parts = []
             for s in self._rows():
-                z = s.sub_(torch.minimum(mean, s.detach().amax(-1, keepdim=True)))
+                z = s - torch.minimum(mean, s.detach().amax(-1, keepdim=True))
                 outside = z < 0
                 z = z.mul_(sharpness).masked_fill_(outside, float('-inf'))
                 parts.append(z.softmax(-1) @ y.float())

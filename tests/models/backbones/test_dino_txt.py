@@ -5,7 +5,7 @@ import math
 import open_clip
 import pytest
 import torch
-from contracts.encoder import EncoderContract
+from contracts.parts import PartsContract
 from tiny_dinos import C, T
 from tiny_encoders import DINO3_CONFIG, dino_model
 from torch.nn.functional import gelu, layer_norm, linear, normalize, silu
@@ -27,24 +27,17 @@ def file(dino_txt_file):
 
 
 @pytest.fixture(scope='module')
-def backbone(file, dino3_folder):
-    return build_encoder(file, dino=dino3_folder)
+def parts(dino3_folder):
+    return dict(dino=dino3_folder)
 
 
-class TestDinoTxt(EncoderContract):
+@pytest.fixture(scope='module')
+def backbone(file, parts):
+    return build_encoder(file, **parts)
+
+
+class TestDinoTxt(PartsContract):
     kind = DinoTxtBackbone
-
-    @pytest.fixture(scope='class')
-    def source(self, file):
-        return file
-
-    @pytest.fixture(scope='class')
-    def description(self, dino3_folder):
-        return dict(dino=dino3_folder)
-
-    @pytest.fixture(scope='class')
-    def encoder(self, backbone):
-        return backbone
 
 
 def norm(state, name, x):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contracts.encoder import EncoderContract
+from contracts.parts import PartsContract
 from tiny_dinos import HIDDEN, RADIO_HEAD, C, draw
 from tiny_encoders import RADIO_CONFIG, SIGLIP_CONFIGS, TEXT, dino_model
 from torch.nn.functional import gelu, layer_norm, linear
@@ -34,20 +34,8 @@ def backbone(file, parts):
     return build_encoder(file, **parts)
 
 
-class TestRADIO(EncoderContract):
+class TestRADIO(PartsContract):
     kind = RADIOBackbone
-
-    @pytest.fixture(scope='class')
-    def source(self, file):
-        return file
-
-    @pytest.fixture(scope='class')
-    def description(self, parts):
-        return parts
-
-    @pytest.fixture(scope='class')
-    def encoder(self, backbone):
-        return backbone
 
     def pooled_text(self, projected, real):
         """The last token, of padding too."""

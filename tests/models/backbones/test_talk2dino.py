@@ -3,7 +3,7 @@
 import open_clip
 import pytest
 import torch
-from contracts.encoder import EncoderContract
+from contracts.parts import PartsContract
 from tiny_dinos import TALK2DINO, draw
 from tiny_encoders import CLIP_CONFIG, DINO_CONFIG, dino_model
 
@@ -33,20 +33,8 @@ def backbone(file, parts):
     return build_encoder(file, **parts)
 
 
-class TestTalk2DINO(EncoderContract):
+class TestTalk2DINO(PartsContract):
     kind = Talk2DINOBackbone
-
-    @pytest.fixture(scope='class')
-    def source(self, file):
-        return file
-
-    @pytest.fixture(scope='class')
-    def description(self, parts):
-        return parts
-
-    @pytest.fixture(scope='class')
-    def encoder(self, backbone):
-        return backbone
 
 
 @pytest.fixture(scope='module')

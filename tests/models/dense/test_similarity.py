@@ -53,6 +53,20 @@ def test_sharpened(tokens, floor):
         torch.testing.assert_close(result.double(), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_small_matrix_is_made_once(monkeypatch):
+    y, similar = draw(2, 30, 3), Similarity(draw(2, 30, 8), 0.3)
+    again = similar.aggregate(y, 0.4), similar.sharpened(y, 3.0)
+    similar.unit.zero_()
+    kept = similar.aggregate(y, 0.4), similar.sharpened(y, 3.0)
+    for found, wanted in zip(again, kept, strict=True):
+        assert torch.equal(found, wanted)
+    monkeypatch.setattr(similarity, 'CHUNK_BYTES', 4 * 2 * 30 * 29)
+    large = Similarity(draw(2, 30, 8))
+    large.aggregate(y, 0.4)
+    large.unit.zero_()
+    assert not large.aggregate(y, 0.4).any()
+
+
 @pytest.mark.parametrize('x', [torch.ones(1, 9, 8), torch.zeros(1, 9, 8), draw(1, 1, 8)])
 def test_tokens_that_coincide_share_evenly(x):
     """Their cosines are above, at or below the mean, as rounding has it."""
