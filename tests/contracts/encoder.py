@@ -233,6 +233,11 @@ class EncoderContract:
         fresh.set_logit(scale=7.0, bias=0.0)
         assert fresh.logit_scale == pytest.approx(7) and fresh.logit_bias == 0
         assert all(value.ndim == 0 for value in fresh.logit_parameters())
+        weights = fresh.logit_weights()
+        for weight in weights:
+            weight.requires_grad_(True)
+        sum(fresh.logit_parameters()).backward()
+        assert weights and all(weight.grad.abs() > 0 for weight in weights)
 
     # Training
 

@@ -3,11 +3,11 @@
     python tools/model_converters/rsrefseg.py CHECKPOINT OUT [--config CONFIG]
 
 CHECKPOINT is what training by https://github.com/KyanChen/RSRefSeg or /RSRefSeg2 wrote, such as the
-files of ``KyanChen/RSRefSeg2`` on the Hub: MMEngine's ``.pth``, DeepSpeed's
-``mp_rank_00_model_states.pt`` or Lightning's ``.ckpt``; what it holds says which of the two. OUT
-goes to ``tools/test.py``, to ``ReferringSegmenter`` and into ``load_from``, with the config
-``rsrefseg_b.py``, ``rsrefseg_l.py`` or ``rsrefseg2.py``. With --config the model is built, for
-which its SigLIP and SAM must be at hand, and every weight must fit.
+files of ``KyanChen/RSRefSeg2`` on the Hub: MMEngine's ``.pth``, the folder of that name that
+DeepSpeed makes, or its ``mp_rank_00_model_states.pt``, or Lightning's ``.ckpt``; what it holds says
+which of the two. OUT goes to ``tools/test.py``, to ``ReferringSegmenter`` and into ``load_from``,
+with the config ``rsrefseg_b.py``, ``rsrefseg_l.py`` or ``rsrefseg2.py``. With --config the model is
+built, for which its SigLIP and SAM must be at hand, and every weight must fit.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 from mmseg_siglip.weights.state import load_strict
 
+STATES = 'mp_rank_00_model_states.pt'
+
 
 def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None = None) -> int:
     """Write the converted checkpoint.
@@ -38,6 +40,9 @@ def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None =
     Raises:
         ValueError: The checkpoint is of another kind, or does not fit the config.
     """
+    checkpoint = Path(checkpoint)
+    if checkpoint.is_dir():
+        checkpoint /= STATES
     state = trained_weights(load_checkpoint_file(checkpoint))
     try:
         converted = from_rsrefseg2(state) if is_rsrefseg2(state) else from_rsrefseg(state)
@@ -48,7 +53,7 @@ def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None =
             model = MODELS.build(Config.fromfile(config).model)
         load_strict(model, converted, checkpoint)
     with whole_file(out) as draft:
-        torch.save(dict(state_dict=converted, meta=dict(source=Path(checkpoint).name)), draft)
+        torch.save(dict(state_dict=converted, meta=dict(source=checkpoint.name)), draft)
     return len(converted)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from rsrefseg_oracle import PlainRSRefSeg, random_model, small_rsrefseg, write_encoder
 from tiny_sams import SAM_CONFIG
@@ -94,6 +95,21 @@ def test_without_parity_masks_differ(repository, folder, published, model):
     pictures = images()
     ours, theirs = (predict(one, pictures, TEXTS, (64, 64)) for one in (own, model))
     assert (ours - theirs).abs().max() > 1e-2
+
+
+def test_what_trains_as_published(repository, folder):
+    """Each of it gets a gradient: adapters, decoder, mask embedding and prompter."""
+    model = build(repository, folder).train()
+    pictures, samples = images(), [SegDataSample(metainfo=dict(text=[text])) for text in TEXTS]
+    for sample in samples:
+        sample.gt_sem_seg = PixelData(data=torch.ones(1, 64, 64, dtype=torch.uint8))
+    losses = model.loss(list(pictures), samples)
+    assert {name for name in losses if 'loss' in name} == {'loss_MaskBCELoss'}
+    losses['loss_MaskBCELoss'].backward()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert not [name for name, p in trained.items() if p.grad is None]
+    assert 'encoder.backbone.model.text_model.head.lora_A.default.weight' in trained
+    assert not [name for name in trained if name.startswith('encoder') and 'lora' not in name]
 
 
 def test_every_tensor_finds_its_place(model, published):

@@ -90,7 +90,11 @@ def as_lightning(state):
 @pytest.mark.parametrize('form', [as_mmengine, as_deepspeed, as_lightning])
 def test_masks_of_a_file(tool, published, config, tmp_path, capsys, form):
     source, out = tmp_path / 'epoch_85.pth', tmp_path / 'converted.pth'
-    torch.save(form(published.state_dict()), source)
+    file = source
+    if form is as_deepspeed:
+        source.mkdir()
+        file = source / 'mp_rank_00_model_states.pt'
+    torch.save(form(published.state_dict()), file)
     assert tool.main([str(source), str(out), '--config', str(config)]) == 0
     assert capsys.readouterr().out == f'{len(torch.load(out)["state_dict"])} tensors in {out}\n'
     rgb = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -100,6 +104,12 @@ def test_masks_of_a_file(tool, published, config, tmp_path, capsys, form):
     found = ReferringSegmenter.from_config(config, out, device='cpu', precision='fp32')(rgb, TEXT)
     assert np.array_equal(found.mask[sure], wanted[sure] > 0)
     assert sure.float().mean() > 0.8 and 0.1 < found.mask.mean() < 0.9
+
+
+def test_a_folder_without_weights_is_one_sentence(tool, tmp_path, capsys):
+    assert tool.main([str(tmp_path), str(tmp_path / 'out.pth')]) == 1
+    file = tmp_path / 'mp_rank_00_model_states.pt'
+    assert capsys.readouterr().err == f'error: checkpoint not found: there is no file {file}.\n'
 
 
 @pytest.mark.parametrize('change', ['other', 'missing'])
