@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('question')
     parser.add_argument('--out', type=Path, help='folder for answers, pictures and JSON as well')
     parser.add_argument('--vision', help='SigLIP or CLIP to put on a language model')
-    parser.add_argument('--projector', help='file or checkpoint with the projector for --vision')
+    parser.add_argument('--projector', help='file of the projector alone for --vision')
     parser.add_argument(
         '--encoder-type',
         type=OneOf('mmseg_siglip.vlm.build:ENCODER_TYPES', 'auto'),

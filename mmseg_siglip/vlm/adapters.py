@@ -1,4 +1,4 @@
-"""Projectors of LLaVA, LLaVA-NeXT and MoE-LLaVA checkpoints, by transformers' names.
+"""Projectors of LLaVA, LLaVA-NeXT and MoE-LLaVA, saved alone, by transformers' names.
 
 =============  ===========================================  ==========================
 from           names                                        becomes
@@ -13,23 +13,22 @@ Whatever stands before (``model.``, ``base_model.model.model.``) does not matter
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
-from safetensors import safe_open
 from torch import Tensor, nn
 
+from mmseg_siglip.weights.shards import NAMES
 from mmseg_siglip.weights.state import load_strict, read_state_dict
+from mmseg_siglip.weights.transformers_model import ADAPTERS
 
 _THEIRS = re.compile(r'(?:^|\.)mm_projector\.(?:image_spatial_proj\.)?(.+)$')
 _OURS = re.compile(r'(?:^|\.)multi_modal_projector\.(.+)$')
 _VIDEO = re.compile(r'(?:^|\.)mm_projector\.video_')
 LAYERS = {'0': 'linear_1', '2': 'linear_2'}
 FILES = ('mm_projector.bin', 'mm_projector.safetensors', 'non_lora_trainables.bin')
-WHOLE = ('model.safetensors', 'pytorch_model.bin')
-INDICES = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
+WHOLE = (*NAMES, ADAPTERS)
+"""Files that only a whole checkpoint has, or one of adapters of a language model."""
 
 
 def is_projector(name: str) -> bool:
@@ -38,29 +37,37 @@ def is_projector(name: str) -> bool:
 
 
 def load_projector(projector: nn.Module, path: str | Path) -> None:
-    """Copy a projector out of a checkpoint of any of the three kinds.
+    """Copy a projector that was saved alone, by the names of any of the three.
 
     Args:
         projector: Transformers' ``multi_modal_projector``.
-        path: A file (``.bin``, ``.safetensors``, ``.pt``), or a checkpoint's folder, of which only
-            the parts that hold the projector are read.
+        path: A file (``.bin``, ``.safetensors``, ``.pt``), or a folder with one of `FILES`.
 
     Raises:
-        ValueError: There is none, it has another number of layers, or other sizes.
+        ValueError: There is none, other weights lie beside it, it has another number of layers or
+            other sizes, or its weights are not finite.
     """
     load_strict(projector, convert(read_projector(path), path), path)
 
 
 def read_projector(path: str | Path) -> dict[str, Tensor]:
-    """A projector's tensors under the names that the checkpoint has for them."""
+    """A projector's tensors under the names that the checkpoint has for them.
+
+    Raises:
+        ValueError: There is none, or other weights that nobody would miss by name.
+    """
     path = Path(path)
-    files = _files(path) if path.is_dir() else [path]
-    found: dict[str, Tensor] = {}
-    for file in files:
-        found |= _read(file)
+    tensors = read_state_dict(_file(path) if path.is_dir() else path)
+    found = {name: value for name, value in tensors.items() if is_projector(name)}
+    others = [name for name in tensors if name not in found and not _VIDEO.search(name)]
     if not found:
         raise ValueError(
             f'{path}: expected a projector (mm_projector.* or multi_modal_projector.*), found none'
+        )
+    if others:
+        raise ValueError(
+            f'{path}: expected a projector alone, found {len(others)} other weights (first '
+            f'{others[0]}), which would be left out; a whole checkpoint is model_name_or_path'
         )
     return found
 
@@ -88,26 +95,17 @@ def convert(tensors: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    """The files of a checkpoint that hold the projector."""
+def _file(folder: Path) -> Path:
+    """The file of a folder that holds a projector alone."""
+    for name in WHOLE:
+        if (folder / name).is_file():
+            raise ValueError(
+                f'{folder}: expected a projector alone, found {name} of a whole checkpoint, whose '
+                'language model and vision tower would be left out; it is model_name_or_path'
+            )
     for name in FILES:
         if (folder / name).is_file():
-            return [folder / name]
-    for name in INDICES:
-        if (folder / name).is_file():
-            places = json.loads((folder / name).read_text(encoding='utf-8'))['weight_map']
-            return sorted({_shard(folder, places[key]) for key in places if is_projector(key)})
-    return [folder / name for name in WHOLE if (folder / name).is_file()][:1]
-
-
-def _shard(folder: Path, name: str) -> Path:
-    if Path(name).name != name:
-        raise ValueError(f'{folder}: the index names a file outside of the folder, {name}')
-    return folder / name
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    if file.suffix == '.safetensors' and file.is_file():
-        with safe_open(file, framework='pt') as tensors:
-            return {key: tensors.get_tensor(key) for key in tensors.keys() if is_projector(key)}  # noqa: SIM118
-    return {name: value for name, value in read_state_dict(file).items() if is_projector(name)}
+            return folder / name
+    raise ValueError(
+        f'{folder}: expected a projector (one of {", ".join(FILES)}), found none of them'
+    )

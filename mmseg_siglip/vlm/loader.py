@@ -30,6 +30,7 @@ from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_l
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN, get_size, set_size
 from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transformers
 from mmseg_siglip.vlm.vision import num_prefix, token_grid
+from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.transformers_model import load_model, load_part
 
 TOWER_KEYS = ('mm_vision_tower', 'mm_image_tower')
@@ -58,9 +59,9 @@ def load_pretrained_model(
         config_or_path: A LLaVA checkpoint in transformers' format, folder or Hub id. Or a mapping
             in LLaVA's words: ``model_name_or_path``, such a checkpoint or a language model;
             ``mm_vision_tower`` (MoE-LLaVA: ``mm_image_tower``) to put on the latter, with a new
-            projector unless ``pretrain_mm_mlp_adapter`` has one; ``mm_hidden_size``, compared with
-            the tower's; ``mm_projector_type``, ``mm_vision_select_layer``,
-            ``mm_vision_select_feature``.
+            projector unless ``pretrain_mm_mlp_adapter`` has one, and nothing else;
+            ``mm_hidden_size``, compared with the tower's; ``mm_projector_type``,
+            ``mm_vision_select_layer``, ``mm_vision_select_feature``.
         encoder_type: See `build_vision_tower`.
         custom_vision_config: See `tower_options`; goes before the words above.
         precision: ``fp32``, ``bf16``, ``fp16`` or ``auto``, see `compute_dtype`.
@@ -153,18 +154,20 @@ def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
             f"mm_projector_type: expected 'mlp2x_{config.projector_hidden_act}', which {path} has, "
             f'found {projector!r}'
         )
-    strategy = check_strategy(
-        options.get('select_feature', config.vision_feature_select_strategy), vision
-    )
-    config.vision_feature_select_strategy = in_transformers(strategy)
-    config.vision_feature_layer = options.get('select_layer', config.vision_feature_layer)
-    feature_layers(config)
+    with as_data(path, 'its tower is read in another way'):
+        strategy = check_strategy(
+            options.get('select_feature', config.vision_feature_select_strategy), vision
+        )
+        config.vision_feature_select_strategy = in_transformers(strategy)
+        config.vision_feature_layer = options.get('select_layer', config.vision_feature_layer)
+        feature_layers(config)
     processor = _processor(path, config)
-    if options.get('image_size'):
-        size = pair(options['image_size'], 'image_size')
-        token_grid(vision, size)
-        set_size(processor.image_processor, vision, size)
-    rows, columns = token_grid(vision, get_size(processor.image_processor))
+    with as_data(path, 'its images have another size'):
+        if options.get('image_size'):
+            size = pair(options['image_size'], 'image_size')
+            token_grid(vision, size)
+            set_size(processor.image_processor, vision, size)
+        rows, columns = token_grid(vision, get_size(processor.image_processor))
     config.image_seq_length = rows * columns + extra_tokens(strategy, vision)
     with quiet():
         model = load_model(path, config, kind=DepthLlavaForConditionalGeneration)
@@ -177,8 +180,8 @@ def _llava_config(path: str) -> LlavaConfig:
     except ValueError as error:
         if 'llava' in str(error):
             raise ValueError(
-                f'{error}; of a checkpoint in the form of the original LLaVA give the language '
-                'model, mm_vision_tower, and it as pretrain_mm_mlp_adapter'
+                f'{error}; of checkpoints in the form of the original LLaVA none is loaded, of '
+                "transformers' (model_type llava) each is"
             ) from error
         raise
     if isinstance(config, LlavaConfig):

@@ -90,9 +90,10 @@ def set_size(
 def get_size(processor: BaseImageProcessor) -> tuple[int, int]:
     """(H, W) of the images that a processor gives."""
     box = processor.crop_size if getattr(processor, 'do_center_crop', False) else processor.size
-    if box.get('height') is None:
+    sides = box.get('height'), box.get('width')
+    if [*map(type, sides)] != [int, int]:
         raise ValueError(f'image processor: expected a height and a width, found {dict(box)}')
-    return box['height'], box['width']
+    return sides
 
 
 def make_processor(

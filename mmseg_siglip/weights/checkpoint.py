@@ -29,8 +29,9 @@ CHECKPOINT_NAMES = ('epoch_{}.pth', 'iter_{}.pth')
 """What MMEngine calls the checkpoints of a run."""
 
 _UNSUPPORTED = re.compile(r'(?:GLOBAL|Unsupported class|Unsupported type:?) ([\w.]+)')
-ROOMY = {'builtins.bytearray', '__builtin__.bytearray'}
+ROOMY = {'builtins.bytearray'}
 """What torch's weights-only reader would call with any number, to make room for so many bytes."""
+HARMLESS = {'collections.OrderedDict', '_codecs.encode', 'argparse.Namespace'}
 OLD_PICKLES = 5
 """As many stand one after the other in a file of the format before torch 1.6, its arrays last."""
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size, torch.device)
@@ -83,8 +84,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _load_weights_only(path: Path, *, mmap: bool = False) -> Any:
     """What ``torch.load`` allows, and beside it the arguments of a command, which many keep."""
-    check_weights_file(path)
     with safe_globals([Namespace]):
+        check_weights_file(path)
         return _load_plain(path, mmap=mmap)
 
 
@@ -93,7 +94,7 @@ def _load_plain(path: Path, *, mmap: bool) -> Any:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=mmap)
         check_tensors(checkpoint, path.stat().st_size)
     except pickle.UnpicklingError as error:
-        names = _unsafe_globals(path) or _UNSUPPORTED.findall(str(error)) or _names(path)
+        names = _unsafe_globals(path) or _strange(path) or _UNSUPPORTED.findall(str(error))
         if not names:
             raise ValueError(f'{path} is not a checkpoint: it cannot be unpickled.') from error
         raise _refused(path, names) from error
@@ -114,7 +115,7 @@ def check_weights_file(path: Path) -> None:
             check_archive(path)
             with zipfile.ZipFile(path) as archive:
                 arrays = [name for name in archive.namelist() if name.endswith('.npy')]
-        names = [] if arrays else ROOMY & {*_names(path)}
+        names = [] if arrays else _unsafe_globals(path) or ROOMY & {*_names(path)}
     except Exception as error:
         raise ValueError(f'{path} is damaged or not a checkpoint: {_reason(error)}.') from error
     if arrays:
@@ -141,6 +142,11 @@ def _names(path: Path) -> list[str]:
         return [name for part in parts for name in globals_of(part)]
     with open(path, 'rb') as file:
         return [name for _ in range(OLD_PICKLES) for name in globals_of(file)]
+
+
+def _strange(path: Path) -> list[str]:
+    """Of `_names` those that no checkpoint needs, as far as their names tell."""
+    return [name for name in _names(path) if name not in HARMLESS and not name.startswith('torch.')]
 
 
 def _refused(path: Path, names: Iterable[str]) -> ValueError:

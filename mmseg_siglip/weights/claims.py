@@ -73,7 +73,7 @@ def globals_of(pickle: bytes | BinaryIO) -> list[str]:
                 found.append('.'.join(strings[-2:]))
     except ValueError:  # damaged
         pass
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(name.replace('__builtin__.', 'builtins.') for name in found))
 
 
 def check_tensors(checkpoint: Any, held: int) -> None:

@@ -42,4 +42,6 @@ def as_data(source: object, what: str) -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type."""
+    if isinstance(error, KeyError):
+        return f'there is no {error}'
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -25,10 +25,10 @@ from mmseg_siglip.weights.claims import check_size, size_of
 from mmseg_siglip.weights.fetch import fetch
 from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.json_file import check_model_fields
+from mmseg_siglip.weights.pixels import Statistics, check_statistics
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import read_state_dict
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 OPENAI: Statistics = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
 HALVES: Statistics = ((0.5,) * 3, (0.5,) * 3)
 FIELDS = ('embed_dim', 'vision_cfg', 'text_cfg', 'quick_gelu', 'init_logit_bias')
@@ -71,11 +71,9 @@ def read_open_clip(
     if not config:
         raise ValueError(f'{source}: expected {HF_CONFIG_NAME} beside the weights, or arch')
     written = config.get('preprocess_cfg', {})
-    pixels = tuple(
-        tuple(written.get(name, default))
-        for name, default in zip(('mean', 'std'), pixels, strict=True)
-    )
-    return OpenClipCheckpoint(config.get('model_cfg', config), _weights(source), pixels)
+    mean, std = (written.get(key, own) for key, own in zip(('mean', 'std'), pixels, strict=True))
+    pixels = check_statistics(mean, std, source)
+    return OpenClipCheckpoint(source.open_clip_model, _weights(source), pixels)
 
 
 def named_config(arch: str | Mapping) -> dict:

@@ -8,13 +8,27 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from torch import Tensor
+
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 from mmseg_siglip.weights.fetch import SOURCES, fetch
+from mmseg_siglip.weights.finite import refuse_not_finite
+
+STATES = ('state_dict', 'ema_state_dict')
 
 
 def load_from_safe(filename: str, map_location: object = None) -> dict[str, Any]:
-    """A loader in MMEngine's form; tensors stay on the CPU until a model copies them."""
-    return load_checkpoint_file(fetch(filename))
+    """A loader in MMEngine's form; tensors stay on the CPU until a model copies them.
+
+    Raises:
+        ValueError: See `load_checkpoint_file`; or weights are not finite.
+    """
+    checkpoint = load_checkpoint_file(fetch(filename))
+    states = [checkpoint[name] for name in STATES if isinstance(checkpoint.get(name), dict)]
+    for state in states or [checkpoint]:
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        refuse_not_finite(tensors, filename)
+    return checkpoint
 
 
 def load_from_mmcls(filename: str, map_location: object = None) -> dict[str, Any]:

@@ -105,8 +105,8 @@ class Source:
                 path = hf_hub_download(self.repository, HF_CONFIG_NAME, revision=self.revision)
             except (OSError, ValueError):
                 return {}
-            return read_object(path)
-        return self._read_json(HF_CONFIG_NAME)
+            return _checked(read_object(path), path)
+        return _checked(self._read_json(HF_CONFIG_NAME), self.folder)
 
     @cached_property
     def open_clip_model(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Source:
     @property
     def timm_model(self) -> str:
         """timm's name of the vision tower inside an open_clip model; empty where it has none."""
-        return self.open_clip_model.get('vision_cfg', {}).get('timm_model_name') or ''
+        return str(self.open_clip_model.get('vision_cfg', {}).get('timm_model_name') or '')
 
     def _read_json(self, name: str) -> dict[str, Any]:
         if self.folder is None or not (self.folder / name).is_file():
@@ -128,7 +128,8 @@ class Source:
     @property
     def model_type(self) -> str | None:
         """transformers' name of the kind of model."""
-        return self.config.get('model_type')
+        kind = self.config.get('model_type')
+        return kind if isinstance(kind, str) else None
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
@@ -139,6 +140,22 @@ class Source:
     def has(self, ending: str) -> bool:
         """Whether a tensor's name ends so."""
         return any(name.endswith(ending) for name in self.tensors)
+
+
+def _checked(config: dict[str, Any], where: Any) -> dict[str, Any]:
+    """open_clip's configuration, if its parts are objects.
+
+    Raises:
+        ValueError: One is not.
+    """
+    model = config.get('model_cfg', config)
+    parts = dict(model_cfg=model, preprocess_cfg=config.get('preprocess_cfg', {}))
+    if isinstance(model, dict):
+        parts |= {name: model.get(name, {}) for name in ('vision_cfg', 'text_cfg')}
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise ValueError(f'{where}: expected an object as {name}, found {part!r}')
+    return config
 
 
 def split_name(source: str) -> tuple[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig
 
-from mmseg_siglip.weights.checkpoint import check_weights_file
+from mmseg_siglip.weights.checkpoint import check_weights_file, load_checkpoint_file
 from mmseg_siglip.weights.claims import check_size, size_of
 from mmseg_siglip.weights.finite import refuse_not_finite
 from mmseg_siglip.weights.foreign import as_data
@@ -103,8 +104,10 @@ def _check_files(source: str, revision: str | None) -> int:
             )
     files = weight_files(source, revision=revision)
     for file in files:
-        if file.suffix == '.bin':
+        if zipfile.is_zipfile(file):
             check_weights_file(file)
+        elif file.suffix == '.bin':  # the format before torch 1.6: read it to say what is wrong
+            load_checkpoint_file(file)
     return sum(file.stat().st_size for file in files)
 
 

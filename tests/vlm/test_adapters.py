@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -43,9 +41,9 @@ def renamed(module, prefix):
         'model.mm_projector.image_spatial_proj.',
     ],
 )
-@pytest.mark.parametrize('form', ['bin', 'safetensors', 'folder', 'shards'])
+@pytest.mark.parametrize('form', ['bin', 'safetensors', 'folder'])
 def test_the_same_numbers_come_out(ours, theirs, tmp_path, prefix, form):
-    state = renamed(theirs, prefix) | OTHER
+    state = renamed(theirs, prefix)
     state['model.mm_projector.video_patch_proj.0.weight'] = torch.ones(3)
     if form == 'bin':
         path = tmp_path / 'mm_projector.bin'
@@ -53,20 +51,9 @@ def test_the_same_numbers_come_out(ours, theirs, tmp_path, prefix, form):
     elif form == 'safetensors':
         path = tmp_path / 'part.safetensors'
         save_file(state, path)
-    elif form == 'folder':
-        path = tmp_path
-        torch.save(state, tmp_path / 'non_lora_trainables.bin')
     else:
         path = tmp_path
-        half = dict(list(renamed(theirs, prefix).items())[:2])
-        rest = {name: value for name, value in state.items() if name not in half}
-        save_file(half, tmp_path / 'model-1.safetensors')
-        save_file(rest, tmp_path / 'model-2.safetensors')
-        places = dict.fromkeys(half, 'model-1.safetensors') | dict.fromkeys(
-            rest, 'model-2.safetensors'
-        )
-        places['lm_head.weight'] = 'model-3.safetensors'  # never opened: it is not there
-        (tmp_path / 'model.safetensors.index.json').write_text(json.dumps(dict(weight_map=places)))
+        torch.save(state, tmp_path / 'non_lora_trainables.bin')
     load_projector(ours, path)
     x = torch.randn(2, 5, 6)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-6, atol=1e-6)
@@ -99,7 +86,35 @@ def test_bad_input(ours, theirs, tmp_path):
         load_projector(ours, saved(renamed(wide, 'mm_projector.')))
     with pytest.raises(ValueError, match='refused: to read it would run code'):
         load_projector(ours, saved({'mm_projector.0.weight': print}))
-    index = dict(weight_map={'model.mm_projector.0.weight': '../x.bin'})
-    (tmp_path / 'model.safetensors.index.json').write_text(json.dumps(index))
-    with pytest.raises(ValueError, match='names a file outside of the folder'):
-        load_projector(ours, tmp_path)
+    nan = renamed(theirs, 'mm_projector.')
+    nan['mm_projector.2.bias'][1] = float('nan')
+    with pytest.raises(ValueError, match=r'x\.bin: expected finite weights, found 1 of 4 in '):
+        load_projector(ours, saved(nan))
+
+
+def test_a_whole_checkpoint_is_no_projector(ours, theirs, tmp_path):
+    """Its tuned language model and tower would be left out."""
+    state = renamed(theirs, 'model.mm_projector.')
+    save_file(state | OTHER, tmp_path / 'whole.safetensors')
+    with pytest.raises(ValueError, match=r'found 1 other weights \(first layers\.0\.mlp'):
+        load_projector(ours, tmp_path / 'whole.safetensors')
+    torch.save(state, tmp_path / 'mm_projector.bin')
+    load_projector(ours, tmp_path)
+    for name in ('model.safetensors.index.json', 'pytorch_model.bin', 'adapter_config.json'):
+        (tmp_path / name).write_text('{}')
+        with pytest.raises(ValueError, match=f'found {name} of a whole checkpoint.*left out'):
+            load_projector(ours, tmp_path)
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize('name', ['mm_projector.bin', 'mm_projector.safetensors'])
+def test_a_damaged_file_is_one_sentence(ours, theirs, tmp_path, name):
+    path = tmp_path / name
+    state = renamed(theirs, 'model.mm_projector.')
+    torch.save(state, path) if path.suffix == '.bin' else save_file(state, path)
+    whole = path.read_bytes()
+    for end in (0, 1, 7, 8, 9, 40, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=str(path)) as caught:
+            load_projector(ours, tmp_path)
+        assert '\n' not in str(caught.value)

@@ -71,12 +71,24 @@ def test_a_file_that_would_run_code_is_refused_by_name(tmp_path, new_format):
     assert not bird.exists()
 
 
-def test_a_bare_pickle_is_refused(tmp_path):
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('protocol', range(6))
+def test_a_bare_pickle_is_refused_by_what_it_refers_to(tmp_path, protocol):
     bird = tmp_path / 'bird'
-    (tmp_path / 'evil.pkl').write_bytes(pickle.dumps(Canary(bird), protocol=2))
-    with pytest.raises(ValueError, match=r'evil\.pkl'):
+    content = dict(weight=np.arange(3), x=Canary(bird))
+    (tmp_path / 'evil.pkl').write_bytes(pickle.dumps(content, protocol=protocol))
+    with pytest.raises(ValueError, match=r'evil\.pkl is refused: .* namely .*io\.open.*numpy'):
         load_checkpoint_file(tmp_path / 'evil.pkl')
     assert not bird.exists()
+
+
+def test_arrays_of_big_vision_are_called_so(tmp_path):
+    path = tmp_path / 'siglip.npz'
+    np.savez(path, **{'params/img/embedding/kernel': np.zeros(3)})
+    with pytest.raises(
+        ValueError, match=r'npz holds arrays of NumPy \(first params/.* of big_vision'
+    ):
+        load_checkpoint_file(path)
 
 
 @pytest.mark.parametrize(

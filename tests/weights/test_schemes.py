@@ -136,3 +136,11 @@ def test_the_canaries_sing_where_nothing_protects(tmp_path):
     Config.fromstring(attack(tmp_path / 'config'), file_format='.py')
     assert (tmp_path / 'pickle').exists()
     assert (tmp_path / 'config').exists()
+
+
+@pytest.mark.parametrize('name', ['state_dict', 'ema_state_dict', None])
+def test_weights_that_are_not_finite_are_refused(tmp_path, name):
+    weights = dict(weight=torch.tensor([[float('nan')]]), bias=torch.ones(1))
+    torch.save({name: weights, 'meta': {}} if name else weights, tmp_path / 'iter_1.pth')
+    with pytest.raises(ValueError, match=r'iter_1\.pth: expected finite weights, .* in weight'):
+        load_checkpoint(torch.nn.Linear(1, 1), str(tmp_path / 'iter_1.pth'))

@@ -68,3 +68,10 @@ def test_paths_that_do_not_exist(source):
 @pytest.mark.parametrize('source', ['google/siglip2-base-patch16-224', 'name'])
 def test_hub_names_are_not_paths(source):
     refuse_missing_path(source)
+
+
+def test_weights_that_are_not_finite(tmp_path):
+    state = prefixed('model.') | {'model.bad': torch.tensor([1, float('inf')])}
+    torch.save(dict(state_dict=state), tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=r'x\.pth: expected finite weights, .* in model\.bad'):
+        read_state_dict(tmp_path / 'x.pth')

@@ -23,6 +23,7 @@ from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.transformers_model import config_of, load_model, load_model_config
 
 TRANSFORMERS_CLIP = 'vision_model.embeddings.class_embedding'
+OTHER = 'expected the weights of a CLIP with a ViT'
 OPENAI_MARKS = ('input_resolution', 'context_length', 'vocab_size')
 
 
@@ -80,7 +81,8 @@ def _from_file(source: Source, arch: str | Mapping | None) -> OpenClipCheckpoint
             fields = named_config(arch)
         else:
             fields = clip_fields(config_of(source.config, source), source)
-        return OpenClipCheckpoint(fields, to_open_clip(state))
+        with as_data(source, OTHER):
+            return OpenClipCheckpoint(fields, to_open_clip(state))
     if 'visual.conv1.weight' not in state:
         raise ValueError(
             f'{source}: expected CLIP weights with a ViT (visual.conv1.weight, ...), '
@@ -91,10 +93,13 @@ def _from_file(source: Source, arch: str | Mapping | None) -> OpenClipCheckpoint
     if arch is not None:
         return OpenClipCheckpoint(named_config(arch), state)
     if is_openai:
-        return OpenClipCheckpoint(openai_config(state), state)
+        with as_data(source, OTHER):
+            return OpenClipCheckpoint(openai_config(state), state)
+    with as_data(source, OTHER):
+        names = ', '.join(fitting_names(state))
     raise ValueError(
         f'{source}: the weights tell neither the activation (GELU or QuickGELU) nor the number of '
-        f'heads; expected arch, for these shapes one of: {", ".join(fitting_names(state))}'
+        f'heads; expected arch, for these shapes one of: {names}'
     )
 
 

@@ -8,6 +8,7 @@ d per head.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from open_clip.transformer import TextTransformer
@@ -26,10 +27,13 @@ from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import Described
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.claims import check_size, size_of
+from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
 
 GATE = 'head.blocks.0.mlp.w1.weight'
+EXPECTED = "expected dino.txt's weights"
 HEAD_WIDTH = 64
 """Channels of a head of the text tower, which no weight tells."""
 
@@ -78,21 +82,15 @@ class DinoTxt(nn.Module):
         state: Weights by this model's names, whose shapes tell the sizes.
 
     Raises:
-        ValueError: They are no dino.txt's.
+        Exception: They are no dino.txt's.
     """
 
     logit_bias = None
 
     def __init__(self, dino: nn.Module, state: Mapping[str, Tensor]) -> None:
         super().__init__()
-        try:
-            position, words = (
-                state['text.positional_embedding'],
-                state['text.token_embedding.weight'],
-            )
-            hidden, joint = len(state[GATE]), state['text.text_projection'].shape[1]
-        except KeyError as error:
-            raise ValueError(f"expected dino.txt's weights, found no {error.args[0]}") from error
+        position, words = state['text.positional_embedding'], state['text.token_embedding.weight']
+        hidden, joint = len(state[GATE]), state['text.text_projection'].shape[1]
         config = dino.config
         self.dino = dino
         blocks = count_blocks(state, 'head.blocks')
@@ -159,9 +157,13 @@ class DinoTxtBackbone(MeanPooled, CausalText):
     ) -> None:
         super().__init__(attention=attention, out_indices=out_indices, with_cp=with_cp)
         source = Source.open(pretrained)
-        state, vision = to_dino_txt(source.tensors), load_dino(dino, 'dinov3_vit')
+        vision = load_dino(dino, 'dinov3_vit')
+        with as_data(source, EXPECTED):
+            state = to_dino_txt(source.tensors)
         own = {f'dino.{name}': value for name, value in vision.state_dict().items()}
-        self.model = DinoTxt(vision, state)
+        build = partial(build_dino_txt, vision, state, source)
+        check_size(build, size_of(own | state), source)
+        self.model = build()
         load_strict(self.model, own | state, source)
 
         config = vision.config
@@ -235,6 +237,16 @@ class DinoTxtBackbone(MeanPooled, CausalText):
 
     def drop_pooling(self) -> None:
         """There is none to drop."""
+
+
+def build_dino_txt(vision: nn.Module, state: Mapping[str, Tensor], source: Source) -> DinoTxt:
+    """The model that weights are of.
+
+    Raises:
+        ValueError: They are no dino.txt's.
+    """
+    with as_data(source, EXPECTED):
+        return DinoTxt(vision, state)
 
 
 def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:

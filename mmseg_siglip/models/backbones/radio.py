@@ -28,6 +28,8 @@ from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import Described
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.foreign import as_data
+from mmseg_siglip.weights.pixels import check_statistics
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
 
@@ -89,9 +91,11 @@ class RADIOBackbone(DinoVision, SigLIPText):
         )
         state = source.tensors
         is_whole = f'adaptor.{OUTPUT}' in state
-        head = state if is_whole else summary_head(state, adaptor)
         prefix = 'adaptor.' if is_whole else ''
-        self.model = RADIO(trunk, SummaryHead(head, prefix), words.model)
+        with as_data(source, "expected an adaptor's summary head"):
+            head = state if is_whole else summary_head(state, adaptor)
+            own = SummaryHead(head, prefix)
+        self.model = RADIO(trunk, own, words.model)
         load_strict(self.model if is_whole else self.model.adaptor, head, source)
         self.check_joint_space()
 
@@ -107,7 +111,7 @@ class RADIOBackbone(DinoVision, SigLIPText):
         self.image_size, self.patch_size = resolve_image_size(None, config), config.patch_size
         self.hidden_size = config.hidden_size
         self.embed_dim = self.model.adaptor.final[2].out_features
-        values = config.norm_mean, config.norm_std
+        values = check_statistics(config.norm_mean, config.norm_std, str(radio))
         self.mean, self.std = (tuple(255 * v for v in part) for part in values)
         self.finish()
 

@@ -174,7 +174,7 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
             check_model_size(described, size_of(checkpoint.state), name)
         self.model = build_model(described, name)
         if checkpoint.state is not None:
-            load_strict(self.model, self.rename(checkpoint.state), name)
+            load_strict(self.model, self.renamed(checkpoint.state, name), name)
         tokenizer = tokenizer or found.tokenizer
         self.tokenizer = tokenizer and load_part(AutoTokenizer, tokenizer, NO_PARTS)
         side = described.vision_config.image_size

@@ -51,10 +51,11 @@ def read_open_clip_siglip(
         if described.model_type in model_types or not described.timm_model:
             return None
         arch, folder = described.open_clip_model, described.folder
-    prepared = arch['text_cfg'].get('tokenizer_kwargs')
+    words = arch.get('text_cfg', {})
+    prepared = words.get('tokenizer_kwargs')
     if prepared != CLEAN:
         raise ValueError(f'{source or config}: expected tokenizer_kwargs {CLEAN}, found {prepared}')
     checkpoint = read_open_clip(source, None if config is None else arch, pixels=HALVES)
     has_tokenizer = folder and any((folder / name).is_file() for name in TOKENIZER_FILES)
-    tokenizer = str(folder) if has_tokenizer else arch['text_cfg'].get('hf_tokenizer_name')
+    tokenizer = str(folder) if has_tokenizer else words.get('hf_tokenizer_name')
     return OpenClipSigLIP(checkpoint, tokenizer)

@@ -15,6 +15,8 @@ from transformers import AutoImageProcessor, AutoTokenizer, PretrainedConfig
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.towers import Tower
+from mmseg_siglip.weights.foreign import as_data
+from mmseg_siglip.weights.pixels import Statistics, check_statistics
 from mmseg_siglip.weights.source import Source, bundled
 from mmseg_siglip.weights.transformers_model import (
     build_model,
@@ -43,7 +45,7 @@ class TransformersBackbone(VisionLanguageBackbone):
     config: PretrainedConfig
     tokenizer: Any = None
     image_processor: Any = None
-    pixels: tuple[tuple[float, ...], tuple[float, ...]] = ((0.5,) * 3, (0.5,) * 3)
+    pixels: Statistics = ((0.5,) * 3, (0.5,) * 3)
 
     def open_checkpoint(
         self,
@@ -81,7 +83,7 @@ class TransformersBackbone(VisionLanguageBackbone):
         self.text_width = text.hidden_size
         self.context_length = text.max_position_embeddings
         self.image_size = resolve_image_size(self.image_processor, self.config)
-        self.mean, self.std = self._statistics()
+        self.mean, self.std = self._statistics(str(source or config))
 
     def open_model(
         self,
@@ -97,7 +99,7 @@ class TransformersBackbone(VisionLanguageBackbone):
         if source is None:
             self.model = build_model(described)
         else:
-            state = self.rename(source.tensors) if source.is_file else None
+            state = self.renamed(source.tensors, source) if source.is_file else None
             self.model = load_model(source.name, described, state=state, revision=revision)
         if tokenizer is not None:
             self.tokenizer = load_part(AutoTokenizer, tokenizer, NO_PARTS)
@@ -109,14 +111,24 @@ class TransformersBackbone(VisionLanguageBackbone):
             AutoImageProcessor, config, NO_PARTS, revision=revision, backend='torchvision'
         )
 
+    def renamed(self, state: Mapping[str, Tensor], source: object) -> Mapping[str, Tensor]:
+        """See `rename`.
+
+        Raises:
+            ValueError: The tensors are of another kind, in a sentence that begins with `source`.
+        """
+        with as_data(source, f'expected the weights of a {type(self).__name__}'):
+            return self.rename(state)
+
     def rename(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The tensors of a bare file by names that transformers knows."""
         return state
 
-    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _statistics(self, source: str) -> Statistics:
+        """In units of 0..255."""
         processor, pixels = self.image_processor, self.pixels
         if processor is not None and processor.do_normalize:
-            pixels = processor.image_mean, processor.image_std
+            pixels = check_statistics(processor.image_mean, processor.image_std, source)
         return tuple(tuple(255 * value for value in values) for values in pixels)
 
     def clean(self, text: str) -> str:

@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 
 from mmseg_siglip.models.adapters.timm_vit import MARK, to_transformers_vit
 from mmseg_siglip.models.backbones.transformers_backbone import describe_model
+from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import read_state_dict
 from mmseg_siglip.weights.transformers_model import build_model, load_model
@@ -64,12 +65,16 @@ def load_vit(
             raise ValueError(f'{source}: brings its own configuration; drop config')
         described = describe_model(source.name, model_types, revision=revision)
     elif MARK in state:
-        try:
+        if published is None:
+            raise ValueError(
+                f"{source}: expected a {model_types[0]} model by transformers' names, found the "
+                f'layout of {MARK}'
+            )
+        with as_data(source, 'expected the weights of a ViT'):
             found = dict(model_type=model_types[0]) | published(state)
-            described = described_by(found | dict(config or {}) | fields, model_types)
+        described = described_by(found | dict(config or {}) | fields, model_types)
+        with as_data(source, 'expected the weights of a ViT'):
             state = rename(state, described.model_type)
-        except ValueError as error:
-            raise ValueError(f'{source}: {error}') from error
     elif config is not None:
         described = described_by(dict(config) | fields, model_types)
     else:

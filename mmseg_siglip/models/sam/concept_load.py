@@ -9,6 +9,7 @@ from torch import nn
 from transformers import AutoImageProcessor, AutoTokenizer, PretrainedConfig
 
 from mmseg_siglip.models.backbones.transformers_backbone import NO_PARTS
+from mmseg_siglip.weights.pixels import Statistics, check_statistics
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.transformers_model import (
     build_model,
@@ -21,8 +22,6 @@ KINDS = ('sam3', 'sam3_lite_text')
 VIDEO = 'sam3_video'
 HALF = ((0.5,) * 3, (0.5,) * 3)
 """Mean and standard deviation that SAM 3 was trained with, of RGB in [0, 1]."""
-
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def load_sam3(
@@ -123,4 +122,4 @@ def statistics_of(where: str, *, revision: str | None) -> Statistics:
     processor = load_part(
         AutoImageProcessor, where, NO_PARTS, revision=revision, backend='torchvision'
     )
-    return tuple(processor.image_mean), tuple(processor.image_std)
+    return check_statistics(processor.image_mean, processor.image_std, where)

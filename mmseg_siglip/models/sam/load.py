@@ -16,6 +16,7 @@ from mmseg_siglip.models.adapters.segment_anything import (
     to_transformers,
 )
 from mmseg_siglip.weights.claims import size_of
+from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
 from mmseg_siglip.weights.transformers_model import (
@@ -85,11 +86,9 @@ def _from_file(source: Source, config: Mapping | None, attention: str) -> tuple[
     if MARK in state:
         if config is not None:
             raise ValueError(f'{source}: its tensors tell the configuration; drop config')
-        try:
-            settings = sam_config(state)
-        except ValueError as error:
-            raise ValueError(f'{source}: {error}') from error
-        state, found = to_transformers(state), 'segment_anything'
+        with as_data(source, 'expected the weights of a SAM'):
+            settings, state = sam_config(state), to_transformers(state)
+        found = 'segment_anything'
     elif any(name.startswith('vision_encoder.') for name in state):
         settings = _from_mapping(config) if config else _settings_of(source)
         found = settings.model_type

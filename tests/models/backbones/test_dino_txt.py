@@ -137,7 +137,7 @@ def test_a_gated_dino(file):
     ('lost', 'added', 'message'),
     [
         ('logit_scale', {}, r'1 \(first logit_scale\) missing'),
-        ('text_model.backbone.positional_embedding', {}, 'found no text.positional_embedding'),
+        ('text_model.backbone.positional_embedding', {}, "there is no 'text.positional_embedding'"),
         (None, dict(extra=torch.ones(1)), r'1 \(first extra\) unknown'),
         (
             None,

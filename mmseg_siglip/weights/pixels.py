@@ -1,0 +1,26 @@
+"""Mean and standard deviation of pixels, as a checkpoint writes them down."""
+
+from __future__ import annotations
+
+import math
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Of RGB in 0..1."""
+
+
+def check_statistics(mean: object, std: object, source: object) -> Statistics:
+    """Both, if they are three finite numbers each and no deviation is 0.
+
+    Raises:
+        ValueError: They are not.
+    """
+    found = []
+    for name, values, least in (('mean', mean, -math.inf), ('std', std, 0.0)):
+        values = tuple(values) if isinstance(values, (list, tuple)) else (values,)
+        numbers = [v for v in values if type(v) in (int, float) and math.isfinite(v) and v > least]
+        if len(numbers) != 3 or len(values) != 3:
+            raise ValueError(
+                f'{source}: expected three numbers as {name} of its images, found {values}'
+            )
+        found.append(values)
+    return tuple(found)
