@@ -22,6 +22,7 @@ from mmseg_siglip.evaluation.depth_scores import (
     crop_mask,
     depth_scores,
 )
+from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
@@ -146,4 +147,5 @@ class DepthMetric(BaseMetric):
 
     def _save(self, prediction: Tensor, stem: str) -> None:
         units = torch.nan_to_num(prediction * self.units_per_metre).round().clamp(0, LARGEST)
-        Image.fromarray(units.numpy().astype(np.uint16)).save(self.output_dir / f'{stem}.png')
+        with whole_file(self.output_dir / f'{stem}.png') as draft:
+            Image.fromarray(units.numpy().astype(np.uint16)).save(draft, 'PNG')
