@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmseg_siglip.cli.common import add_config
+from mmseg_siglip.cli.common import UsageError, add_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='folder to save the predicted label maps in, each by the stem of its image; where '
         'stems repeat, with the folders before it',
     )
+    parser.add_argument(
+        '--continue',
+        dest='go_on',
+        action='store_true',
+        help='predict only what an earlier run with the same --out, settings and weights did not; '
+        'the scores are those of all images',
+    )
     parser.add_argument('--show', action='store_true', help='show each prediction in a window')
     parser.add_argument('--show-dir', help='folder to save painted predictions in')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
@@ -34,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.go_on and args.out is None:
+        raise UsageError('--continue needs --out, the folder of what is predicted already')
     from mmseg_siglip.cli.jobs.test import test
 
     test(args)

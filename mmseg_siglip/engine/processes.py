@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import torch.distributed as torch_dist
+from mmengine.dist import broadcast_object_list, get_dist_info
+
+T = TypeVar('T')
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -42,3 +47,17 @@ def first_slurm_node(nodes: str) -> str:
         ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True
     )
     return listing.stdout.split()[0]
+
+
+def first(function: Callable[[], T]) -> T:
+    """What `function` returns in process 0, for all processes; its errors too."""
+    box: list = [None, None]
+    if get_dist_info()[0] == 0:
+        try:
+            box[0] = function()
+        except (ValueError, OSError) as error:
+            box[1] = ' '.join(str(error).split())
+    broadcast_object_list(box)
+    if box[1] is not None:
+        raise ValueError(box[1])
+    return box[0]

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmseg_siglip.evaluation.label_maps import refuse_nan_labels, truth_of
+from mmseg_siglip.io.files import whole_file, write_atomically
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
@@ -145,10 +146,11 @@ class RefSegMetric(BaseMetric):
         files = {}
         for index, (mask, text) in enumerate(zip(masks, sample['text'], strict=True)):
             name = f'{stem}_{index}.png'
-            Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255).save(self.output_dir / name)
+            with whole_file(self.output_dir / name) as draft:
+                Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255).save(draft, 'PNG')
             files[name] = text
-        path = self.output_dir / f'{stem}.json'
-        path.write_text(json.dumps(files, indent=1, ensure_ascii=False), encoding='utf-8')
+        text = json.dumps(files, indent=1, ensure_ascii=False)
+        write_atomically(text, self.output_dir / f'{stem}.json')
 
 
 def share(values: np.ndarray) -> float:

@@ -6,7 +6,6 @@ Processes write side by side, each under its own number; what is there says what
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmseg_siglip.io.files import whole_file
+from mmseg_siglip.io.journal import Journal, drop_cut_line, read_lines
 
 if TYPE_CHECKING:
     from mmseg_siglip.api.results import Segmentation
@@ -90,29 +90,26 @@ class COCOStore(LabelStore):
 
     def __init__(self, folder: Path, process: int) -> None:
         super().__init__(folder, process)
-        self._file = None
+        self._journal = Journal(folder / 'journal' / f'{process:04d}.jsonl')
 
     def done(self) -> set[str]:
         for path in self._journals():
             drop_cut_line(path)
-        return {record['file_name'] for path in self._journals() for _, record in read_lines(path)}
+        return {
+            record['file_name'] for path in self._journals() for _, record in read_lines(path, KEYS)
+        }
 
     def write(self, name: str, result: Segmentation) -> None:
-        if self._file is None:
-            path = self.folder / 'journal' / f'{self.process:04d}.jsonl'
-            path.parent.mkdir(exist_ok=True)
-            self._file = path.open('ab')
         height, width = result.labels.shape
         record = dict(file_name=name, height=height, width=width, annotations=result.to_coco_rle())
-        self._file.write(json.dumps(record).encode() + b'\n')
-        self._file.flush()
+        self._journal.append(record)
 
     def finish(self, classes: Sequence[str], info: dict[str, Any]) -> None:
         """Merge all journals, sorted by name, one image in memory at a time."""
         places = {
             record['file_name']: (path, offset)
             for path in self._journals()
-            for offset, record in read_lines(path)
+            for offset, record in read_lines(path, KEYS)
         }
         target = self.folder / 'labels.json'
         with whole_file(target) as draft, draft.open('w', encoding='utf-8') as out:
@@ -132,34 +129,6 @@ STORES: dict[str, type[LabelStore]] = dict(png=PNGStore, coco=COCOStore)
 
 Places = dict[str, tuple[Path, int]]
 """Name of an image to the journal and the byte where its line begins."""
-
-
-def drop_cut_line(path: Path) -> None:
-    """Cut a file after its last line break, so that what is appended starts a line."""
-    with path.open('rb+') as file:
-        end = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(end - 2**16, 0)
-            file.seek(start)
-            at = file.read(end - start).rfind(b'\n')
-            if at >= 0:
-                break
-            end = start
-        file.truncate(start + at + 1 if end else 0)
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    """Each whole record of a journal, with the byte where it begins."""
-    offset = 0
-    with path.open('rb') as file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            if isinstance(record, dict) and record.keys() == KEYS:
-                yield offset, record
-            offset += len(line)
 
 
 def _records(places: Places) -> Iterator[tuple[int, dict]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
@@ -36,8 +37,12 @@ class OutputFolder:
         self.path = path
         self._lock: IO | None = None
 
-    def claim(self, settings: Mapping[str, Any]) -> None:
+    def claim(self, settings: Mapping[str, Any], *, afresh: bool = False) -> None:
         """Lock the folder for this run, and see that its settings are `settings`.
+
+        Args:
+            settings: Plain values.
+            afresh: Remove what earlier runs left.
 
         Raises:
             ValueError: Another run is at work in it, or it was filled with other settings.
@@ -48,6 +53,11 @@ class OutputFolder:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f'{self.path}: another run is at work in this folder') from None
+        for item in self.path.iterdir() if afresh else ():
+            if item.is_dir():
+                shutil.rmtree(item)
+            elif item.name != LOCK:
+                item.unlink()
         self._check(json.loads(json.dumps(settings)))
 
     def share(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,87 @@ def test_images_of_one_name_are_all_saved(tiny_config, weights, tmp_path):
     assert sorted(file.stem for file in out.glob('*.png')) == names
     pictures = sorted(file.stem.removeprefix('test_') for file in show.rglob('*.png'))
     assert pictures == [f'{name}_0' for name in names]
+
+
+class Killed(BaseException):
+    """Nothing of ours catches it."""
+
+
+@pytest.fixture
+def predicted(monkeypatch):
+    """Paths of the images that a model predicts; it is killed before the one that `last` names."""
+    predict, paths = EncoderDecoder.predict, []
+
+    def note(self, inputs, data_samples=None):
+        names = [Path(sample.img_path).stem for sample in data_samples]
+        if note.last in names:
+            raise Killed
+        paths.extend(names)
+        return predict(self, inputs, data_samples)
+
+    note.last, note.paths = None, paths
+    monkeypatch.setattr(EncoderDecoder, 'predict', note)
+    return note
+
+
+def scores_in(folder):
+    (file,) = [file for file in folder.glob('*/*.json') if file.stem == file.parent.name]
+    scores = json.loads(file.read_text())
+    return {name: value for name, value in scores.items() if 'time' not in name}
+
+
+@pytest.mark.parametrize('kind', ['IoUMetric', 'mmseg.IoUMetric'])
+def test_a_test_goes_on_where_it_was_killed(
+    tiny_config, weights, tmp_path, predicted, capsys, kind
+):
+    argv = [str(tiny_config), str(weights), '--cfg-options', f'test_evaluator.type={kind}']
+    assert main([*argv, '--out', 'whole', '--work-dir', 'of_whole']) == 0
+    predicted.paths.clear()
+    predicted.last = '4'
+    argv += ['--out', 'out']
+    with pytest.raises(Killed):
+        main([*argv, '--work-dir', 'killed'])
+    assert predicted.paths == list('0123')
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / 'out').glob('*.png')}
+    assert len(kept) == 4
+    predicted.last = None
+    predicted.paths.clear()
+    assert main([*argv, '--continue', '--work-dir', 'rest']) == 0
+    assert predicted.paths == list('456')
+    assert all(file.stat().st_mtime_ns == time for file, time in kept.items())
+    assert scores_in(tmp_path / 'rest') == scores_in(tmp_path / 'of_whole')
+    for file in (tmp_path / 'whole').glob('*.png'):
+        assert (tmp_path / 'out' / file.name).read_bytes() == file.read_bytes()
+    predicted.paths.clear()
+    assert main([*argv, '--continue', '--work-dir', 'nothing']) == 0
+    assert predicted.paths == []
+    assert scores_in(tmp_path / 'nothing') == scores_in(tmp_path / 'of_whole')
+    assert main([*argv, '--work-dir', 'afresh']) == 0
+    assert predicted.paths == list('0123456')
+
+
+def test_what_a_test_cannot_go_on_from(tiny_config, weights, tmp_path, capsys):
+    argv = [tiny_config, weights, '--out', 'out']
+    assert main(list(map(str, argv))) == 0
+    other = torch.load(weights)
+    other['state_dict']['decode_head.conv_seg.bias'] += 1e-3
+    torch.save(other, tmp_path / 'other.pth')
+    line = failure(capsys, tiny_config, 'other.pth', '--out', 'out', '--continue')
+    assert 'out/.evaluation was filled with other settings (weights' in line
+    options = ['--cfg-options', 'test_evaluator.ignore_index=254']
+    assert 'other settings (evaluator' in failure(capsys, *argv, '--continue', *options)
+    options = ['--cfg-options', 'test_dataloader.dataset.test_mode=True']
+    assert 'other settings (data' in failure(capsys, *argv, '--continue', *options)
+    (tmp_path / 'data/images/7.jpg').write_bytes((tmp_path / 'data/images/6.jpg').read_bytes())
+    (tmp_path / 'data/labels/7.png').write_bytes((tmp_path / 'data/labels/6.png').read_bytes())
+    assert 'other settings (images' in failure(capsys, *argv, '--continue')
+    with pytest.raises(SystemExit):
+        main([str(tiny_config), str(weights), '--continue'])
+    assert '--continue needs --out' in capsys.readouterr().err
+    text = tiny_config.read_text() + 'test_evaluator = dict(type="mmseg.DepthMetric")\n'
+    tiny_config.write_text(text)
+    line = failure(capsys, *argv, '--continue')
+    assert 'metrics that count image by image (IoUMetric, DepthMetric, RefSegMetric), found' in line
 
 
 def test_the_checkpoint_may_come_from_the_config(tiny_config, weights):

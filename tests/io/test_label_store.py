@@ -7,7 +7,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mmseg_siglip.api.results import Segmentation
-from mmseg_siglip.io.label_store import COCOStore, PNGStore, drop_cut_line, read_lines
+from mmseg_siglip.io.label_store import COCOStore, PNGStore
 
 CLASSES = ('cat', 'dog', 'grass')
 
@@ -92,17 +92,3 @@ def test_a_line_cut_anywhere_is_an_image_not_done(tmp_path):
         assert journal.read_bytes() == whole
     journal.write_bytes(whole[:5])
     assert COCOStore(tmp_path, 0).done() == set() and journal.read_bytes() == b''
-
-
-def test_damaged_lines_are_passed_over(tmp_path):
-    record = dict(file_name='a', height=1, width=1, annotations=[])
-    lines = [b'\0\0\0', json.dumps(record).encode(), b'[1]', b'{"file_name": "b"}']
-    (tmp_path / 'j.jsonl').write_bytes(b'\n'.join(lines) + b'\n')
-    assert [found for _, found in read_lines(tmp_path / 'j.jsonl')] == [record]
-
-
-def test_a_cut_line_longer_than_a_block(tmp_path):
-    path = tmp_path / 'j'
-    path.write_bytes(b'first\n' + b'x' * 200_000)
-    drop_cut_line(path)
-    assert path.read_bytes() == b'first\n'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.distributed as torch_dist
-from mmengine.dist import broadcast_object_list, gather_object, get_dist_info
+from mmengine.dist import gather_object, get_dist_info
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -21,11 +21,11 @@ from tqdm import tqdm
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.api.results import Segmentation
 from mmseg_siglip.api.segment import OpenVocabSegmenter
-from mmseg_siglip.cli.common import one_line, refuse_inside
+from mmseg_siglip.cli.common import refuse_inside
 from mmseg_siglip.cli.outcomes import outcomes, raise_others
 from mmseg_siglip.cli.segment import build_segmenter
 from mmseg_siglip.device import find_device
-from mmseg_siglip.engine.processes import start_gloo
+from mmseg_siglip.engine.processes import first, start_gloo
 from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.failures import FAILURES, Failure, refuse_failures, write_failures
 from mmseg_siglip.io.image import decode_rgb
@@ -60,20 +60,6 @@ class Decoding(Dataset):
             return entry, decode_rgb(entry.read(), entry.place)
         except Exception as error:
             return Failure.of(entry.place, error)
-
-
-def first(function: Callable[[], T]) -> T:
-    """What `function` returns in process 0, for all processes; its errors too."""
-    box: list = [None, None]
-    if get_dist_info()[0] == 0:
-        try:
-            box[0] = function()
-        except (ValueError, OSError) as error:
-            box[1] = one_line(error)
-    broadcast_object_list(box)
-    if box[1] is not None:
-        raise ValueError(box[1])
-    return box[0]
 
 
 def share_of(items: Sequence[T], rank: int, size: int) -> Sequence[T]:

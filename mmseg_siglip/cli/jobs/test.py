@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from pathlib import Path
 
+import mmseg.evaluation
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmseg_siglip.api.drawing import class_colours
 from mmseg_siglip.cli.jobs.config import build_runner, load_config, require, require_data
+from mmseg_siglip.cli.jobs.label import weights_digest
 from mmseg_siglip.engine import Runner, SegVisualizationHook
+from mmseg_siglip.engine.kept_results import KeepResultsHook
 from mmseg_siglip.engine.runner import unwrapped
+from mmseg_siglip.evaluation import DepthMetric, RefSegMetric
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
@@ -126,6 +131,46 @@ def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
         cfg.visualizer.save_dir = args.show_dir
 
 
+def evaluators_of(cfg: Config) -> list[dict]:
+    evaluators = cfg.test_evaluator
+    return evaluators if isinstance(evaluators, list) else [evaluators]
+
+
+def keep_results(runner: Runner, args: argparse.Namespace) -> None:
+    """Have a test with ``--out`` keep what it counts, and go on from what is kept if asked to.
+
+    Raises:
+        ValueError: It is asked to, and a metric does not count image by image.
+    """
+    others = [
+        type(metric).__name__
+        for metric in runner.test_loop.evaluator.metrics
+        if not isinstance(metric, (mmseg.evaluation.IoUMetric, DepthMetric, RefSegMetric))
+    ]
+    if not others:
+        hook = KeepResultsHook(Path(args.out), settings=settings_of_test, go_on=args.go_on)
+        runner.register_hook(hook)
+    elif args.go_on:
+        raise ValueError(
+            '--continue: expected metrics that count image by image (IoUMetric, DepthMetric, '
+            f'RefSegMetric), found {", ".join(others)}'
+        )
+
+
+def settings_of_test(runner: Runner) -> dict[str, str]:
+    """What predictions and scores depend on, as plain values."""
+    cfg = copy.deepcopy(runner.cfg)
+    for evaluator in evaluators_of(cfg):
+        del evaluator['output_dir']
+    return dict(
+        weights=weights_digest(runner.model),
+        model=str(cfg.model),
+        data=str(cfg.test_dataloader.dataset),
+        evaluator=str(cfg.test_evaluator),
+        loop=str(cfg.test_cfg),
+    )
+
+
 def test(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     require(cfg, 'model', 'test_dataloader', 'test_evaluator', 'test_cfg')
@@ -140,10 +185,11 @@ def test(args: argparse.Namespace) -> None:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(**cfg.tta_model, module=cfg.model)
     if args.out is not None:
-        evaluators = cfg.test_evaluator
-        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        for evaluator in evaluators_of(cfg):
             evaluator['output_dir'] = args.out
     runner = build_runner(cfg)
+    if args.out is not None:
+        keep_results(runner, args)
     if args.classes is not None:
         leave_unscored(runner, saved=bool(args.out or args.show or args.show_dir))
     runner.test()
