@@ -118,6 +118,9 @@ class TransformersBackbone(VisionLanguageBackbone):
         """A prompt as it was seen in training, before the tokenizer."""
         return text
 
+    def token_rows(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        return [tuple(row) for row in self.tokenizer([*map(self.clean, texts)])['input_ids']]
+
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids, padded on the right to the full context, and which are no padding: (N, L).
 
@@ -128,8 +131,9 @@ class TransformersBackbone(VisionLanguageBackbone):
         if self.tokenizer is None:
             kind = type(self).__name__
             raise ValueError(f'{kind}: expected a tokenizer to encode text, found none')
+        rows = self.token_rows(texts)
         texts = [self.clean(text) for text in texts]
-        for text, tokens in zip(texts, self.tokenizer(texts)['input_ids'], strict=True):
+        for text, tokens in zip(texts, rows, strict=True):
             if len(tokens) > self.context_length:
                 raise ValueError(
                     f'expected a prompt of at most {self.context_length} tokens, '

@@ -19,6 +19,7 @@ from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeature
 from mmseg_siglip.models.finetune import choose_trainable, freeze_unread
 from mmseg_siglip.models.lora import select_adapter
 from mmseg_siglip.models.sizes import pair
+from mmseg_siglip.text.distinct import warn_of_silence
 
 SPACES = ('joint', 'tower')
 PHRASES_AT_ONCE = 64
@@ -153,6 +154,7 @@ class ReferringEncoder(BaseModule):
     def encode_text(self, texts: Sequence[str]) -> TextFeatures:
         """Phrases, each encoded once, whatever stands beside it."""
         unique = list(dict.fromkeys(texts))
+        warn_of_silence(unique, self.backbone)
         parts = [
             self.backbone.encode_text_tokens(unique[start : start + PHRASES_AT_ONCE])
             for start in range(0, len(unique), PHRASES_AT_ONCE)
