@@ -28,6 +28,7 @@ from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.segmentors import ReferringSegmentor
 from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.registry import MODELS, SCOPE
+from mmseg_siglip.text.distinct import check_phrases_distinct
 
 Phrases = str | Sequence[str]
 
@@ -128,6 +129,7 @@ class ReferringSegmenter(System):
         """A phrase, or several to be looked for in every image."""
         text = super().check_prompt(prompt)
         phrases = check_phrases([text] if isinstance(text, str) else list(text))
+        check_phrases_distinct(phrases, self.model.encoder.backbone)
         return text if isinstance(text, str) else phrases
 
     def torch(

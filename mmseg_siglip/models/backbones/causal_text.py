@@ -81,6 +81,9 @@ class CausalText(VisionLanguageBackbone):
         real = torch.arange(tokens.shape[1], device=tokens.device) <= end
         return x, real, self.project_text(text_global_pool(x, tokens))
 
+    def token_rows(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        return [tuple(self.tokenizer.encode(text)) for text in texts]
+
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids, up to the longest prompt's end: (N, L).
 
@@ -88,8 +91,8 @@ class CausalText(VisionLanguageBackbone):
             ValueError: A prompt is too long, or the text tower is gone.
         """
         self.require_text()
-        for text in texts:
-            length = len(self.tokenizer.encode(text)) + 2
+        for text, row in zip(texts, self.token_rows(texts), strict=True):
+            length = len(row) + 2
             if length > self.context_length:
                 raise ValueError(
                     f'expected a prompt of at most {self.context_length} tokens, '

@@ -51,6 +51,10 @@ class TextSide:
         `encode_text`'s vectors (N, D)."""
 
     @abstractmethod
+    def token_rows(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The token ids of each text, without padding: all that the encoder knows of it."""
+
+    @abstractmethod
     def project_text(self, tokens: Tensor) -> Tensor:
         """Tokens of the text tower (N, L, T) into the joint space (N, L, D)."""
 

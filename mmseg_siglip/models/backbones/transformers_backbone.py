@@ -135,6 +135,9 @@ class TransformersBackbone(VisionLanguageBackbone):
         """A prompt as it was seen in training, before the tokenizer."""
         return text
 
+    def token_rows(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        return [tuple(row) for row in self.tokenizer([*map(self.clean, texts)])['input_ids']]
+
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids, padded on the right to the full context, and which are no padding: (N, L).
 

@@ -22,6 +22,7 @@ from mmseg_siglip.models.losses import SigmoidLoss
 from mmseg_siglip.models.segmentors.parts import check_finite
 from mmseg_siglip.precision import training_attention
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.text.distinct import check_distinct
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 
@@ -84,7 +85,7 @@ class SigLIPPretrainer(BaseModel):
         self.loss = SigmoidLoss()
         self.train_sizes = train_sizes
         self.max_tokens = max_tokens
-        self.vocabulary = Vocabulary.load(vocabulary)
+        self.vocabulary = check_distinct(Vocabulary.load(vocabulary), encoder)
         encoder.set_logit(scale=logit_scale, bias=logit_bias)
 
     def forward(

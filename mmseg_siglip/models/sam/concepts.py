@@ -134,6 +134,10 @@ class SAM3Adapter(BaseModule):
         mean, std = (fitted.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return self.model.get_vision_features(pixel_values=(255 * fitted - mean) / std)
 
+    def token_rows(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The token ids of each text, without padding."""
+        return [tuple(row) for row in self.tokenizer(list(texts))['input_ids']]
+
     def encode_text(self, words: Sequence[str]) -> Tensor:
         """Embeddings of words, token by token: (N, L, C) float32, zero past each one's last token.
 
@@ -144,7 +148,7 @@ class SAM3Adapter(BaseModule):
             raise ValueError('SAM3Adapter: expected words to look for, found none')
         if self.tokenizer is None:
             raise ValueError('SAM3Adapter: expected a tokenizer to read words, found none')
-        for word, tokens in zip(words, self.tokenizer(list(words))['input_ids'], strict=True):
+        for word, tokens in zip(words, self.token_rows(words), strict=True):
             if len(tokens) > CONTEXT:
                 raise ValueError(
                     f'expected words of at most {CONTEXT} tokens, found {len(tokens)}: {word!r}'

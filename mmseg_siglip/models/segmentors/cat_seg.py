@@ -22,6 +22,7 @@ from mmseg_siglip.models.windows.stream import in_batches
 from mmseg_siglip.models.windows.views import Views, check_views
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.text.distinct import check_distinct
 from mmseg_siglip.text.vocabulary import Vocabulary
 from mmseg_siglip.text.word_features import SYNONYMS, word_features
 
@@ -129,7 +130,7 @@ class CATSegSegmentor(OpenVocabularySegmentor):
             | dict(decode_head)
         )
         self.test_cfg = check_views(test_cfg or {}, self.encoder_size or backbone.image_size)
-        self.train_vocabulary = Vocabulary.load(vocabulary)
+        self.train_vocabulary = check_distinct(Vocabulary.load(vocabulary), self.backbone)
         self.register_buffer('_train_text', None, persistent=False)
         self.set_vocabulary(vocabulary if test_vocabulary is None else test_vocabulary)
 
@@ -141,7 +142,7 @@ class CATSegSegmentor(OpenVocabularySegmentor):
                 f'background_index: expected None, found {background_index}; a CATSegSegmentor '
                 'sends no doubtful pixels to a background'
             )
-        self.vocabulary = Vocabulary.load(words)
+        self.vocabulary = check_distinct(Vocabulary.load(words), self.backbone)
         self._text = None
 
     set_classes = set_vocabulary

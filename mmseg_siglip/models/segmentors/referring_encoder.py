@@ -20,6 +20,7 @@ from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeature
 from mmseg_siglip.models.finetune import choose_trainable, freeze_unread
 from mmseg_siglip.models.lora import select_adapter
 from mmseg_siglip.models.sizes import pair
+from mmseg_siglip.text.distinct import warn_of_silence
 
 SPACES = ('joint', 'tower')
 PHRASES_AT_ONCE = 64
@@ -161,6 +162,7 @@ class ReferringEncoder(BaseModule):
     def encode_text(self, texts: Sequence[str]) -> TextFeatures:
         """Phrases, each encoded once, whatever stands beside it; but see `parity`."""
         unique = list(dict.fromkeys(texts))
+        warn_of_silence(unique, self.backbone)
         if self.parity:
             tokens, pooled = self.backbone.encode_text_as_given(unique)
             real = tokens.new_ones(tokens.shape[:2], dtype=torch.bool)

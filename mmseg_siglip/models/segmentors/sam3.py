@@ -21,6 +21,7 @@ from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegment
 from mmseg_siglip.models.segmentors.parts import background_of
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.text.distinct import check_distinct
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 
@@ -115,7 +116,8 @@ class SAM3Segmentor(OpenVocabularySegmentor):
     def set_vocabulary(
         self, words: str | Sequence[str] | Vocabulary, background_index: int | None = None
     ) -> None:
-        vocabulary, thresholds = Vocabulary.load(words), dict(prob_thd=self.prob_thd)
+        vocabulary = check_distinct(Vocabulary.load(words), self.backbone)
+        thresholds = dict(prob_thd=self.prob_thd)
         background_index = background_of(vocabulary, background_index, thresholds=thresholds)
         self.vocabulary, self.background_index = vocabulary, background_index
         self.forget_text()

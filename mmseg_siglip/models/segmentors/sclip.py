@@ -33,6 +33,7 @@ from mmseg_siglip.models.windows.stream import by_image, stream
 from mmseg_siglip.models.windows.test_cfg import check_test_cfg, window_defaults
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.text.distinct import check_distinct
 from mmseg_siglip.text.text_bank import text_bank
 from mmseg_siglip.text.vocabulary import Vocabulary
 
@@ -141,7 +142,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     def set_vocabulary(
         self, words: str | Sequence[str] | Vocabulary, background_index: int | None = None
     ) -> None:
-        vocabulary = Vocabulary.load(words)
+        vocabulary = check_distinct(Vocabulary.load(words), self.backbone)
         thresholds = dict(prob_thd=self.prob_thd, area_thd=self.area_thd)
         background_index = background_of(vocabulary, background_index, thresholds=thresholds)
         self.vocabulary, self.background_index = vocabulary, background_index
