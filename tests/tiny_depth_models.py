@@ -17,6 +17,9 @@ from transformers import (
     DPTForDepthEstimation,
     DPTImageProcessor,
     PreTrainedModel,
+    Tipsv2DptConfig,
+    Tipsv2DptForDensePrediction,
+    Tipsv2DptImageProcessor,
     ZoeDepthConfig,
     ZoeDepthForDepthEstimation,
     ZoeDepthImageProcessor,
@@ -30,7 +33,7 @@ def seeded(model: PreTrainedModel, *, std: float = 0.1) -> PreTrainedModel:
     """`model` with weights that make its depth vary, and by which no last ReLU is all zeros."""
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
-        is_scale = 'norm' in name and name.endswith('weight') or 'lambda' in name
+        is_scale = re.search(r'norm(_before|_after|\d)?\.weight|lambda', name) is not None
         torch.nn.init.normal_(parameter, float(is_scale), std, generator=generator)
         if name.startswith(('head.conv3', 'head.head.4')):
             parameter.data.abs_()
@@ -112,6 +115,27 @@ def zoe_depth() -> tuple[ZoeDepthForDepthEstimation, ZoeDepthImageProcessor]:
     )  # fmt: skip
     processor = ZoeDepthImageProcessor(size=dict(height=64, width=64), ensure_multiple_of=32)
     return seeded(ZoeDepthForDepthEstimation(config), std=0.05), processor
+
+
+def tips_config() -> Tipsv2DptConfig:
+    vision = dict(
+        model_type='tipsv2_vision_model', hidden_size=WIDTH, num_hidden_layers=12, mlp_ratio=2,
+        num_attention_heads=1, patch_size=14, image_size=56, num_register_tokens=1,
+        out_indices=[3, 6, 9, 12], apply_layernorm=True, reshape_hidden_states=False,
+    )  # fmt: skip
+    return Tipsv2DptConfig(
+        backbone_config=vision, neck_hidden_sizes=STAGES, fusion_hidden_size=CHANNELS,
+        num_depth_bins=32, num_labels=5,
+    )  # fmt: skip
+
+
+def tips(kind: type[PreTrainedModel] = Tipsv2DptForDensePrediction) -> PreTrainedModel:
+    """DPT on TIPS v2: depth, normals and five classes, or what `kind` has of these."""
+    return seeded(kind(tips_config()))
+
+
+def tips_processor(side: int = 56) -> Tipsv2DptImageProcessor:
+    return Tipsv2DptImageProcessor(size=dict(height=side, width=side))
 
 
 SCRATCH = [

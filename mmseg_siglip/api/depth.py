@@ -18,7 +18,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mmseg_siglip.api.load import load_trained
-from mmseg_siglip.api.results import DepthMap
+from mmseg_siglip.api.results import DepthMap, NormalMap
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike
@@ -51,7 +51,7 @@ class DepthPredictor(System):
         precision: str = 'auto',
         **options,
     ) -> DepthPredictor:
-        """A published model of depth: Depth Anything V1 and V2, DPT, ZoeDepth.
+        """A published model of depth: Depth Anything V1 and V2, DPT, ZoeDepth, TIPS v2 with DPT.
 
         Args:
             source: A folder or Hub id of transformers (``Intel/dpt-large``), or a release's own
@@ -75,12 +75,36 @@ class DepthPredictor(System):
         """``metre`` or ``inverse``, see `DepthMap`."""
         return 'metre' if self.model.predicts == 'depth' else 'inverse'
 
-    def torch(self, images: Tensor | Sequence[Tensor], prompt: None = None) -> list[Tensor]:
-        """Depth (H, W) float32 of each image, on the CPU."""
-        return [depth.cpu() for depth in self.model.predict_depth(images)]
+    def torch(
+        self,
+        images: Tensor | Sequence[Tensor],
+        prompt: None = None,
+        *,
+        normals: bool = False,
+    ) -> list[Tensor]:
+        """The map of each image, on the CPU, float32.
+
+        Args:
+            images: (B, 3, H, W), or B tensors (3, H, W), uint8 or float in [0, 1].
+            prompt: None.
+            normals: Whether surface normals are asked for.
+
+        Returns:
+            Depth (H, W) or, with normals, (4, H, W), see `DepthModel`.
+
+        Raises:
+            ValueError: The model has no normals; or see `DepthModel.predict_maps`.
+        """
+        if normals and not self.model.has_normals:
+            raise ValueError('expected a model that predicts normals, found one of depth alone')
+        maps = self.model.predict_maps(images)
+        return [(found if normals else found[0]).cpu() for found in maps]
 
     def _result(self, rgb: np.ndarray, output: Tensor, prompt: None) -> DepthMap:
-        return DepthMap(output.numpy(), self.unit, rgb)
+        if output.dim() == 2:
+            return DepthMap(output.numpy(), self.unit, rgb)
+        normals = NormalMap(output[1:].permute(1, 2, 0).numpy(), rgb)
+        return DepthMap(output[0].numpy(), self.unit, rgb, normals)
 
 
 def create_depth_model(

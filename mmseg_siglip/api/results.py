@@ -205,6 +205,53 @@ class Referred:
 
 
 @dataclass(frozen=True)
+class NormalMap:
+    """Surface normals of one image.
+
+    Attributes:
+        normals: (H, W, 3) float32, of length 1: x to the right, y upwards, z towards the viewer.
+        image: (H, W, 3) uint8, RGB.
+    """
+
+    suffix: ClassVar[str] = 'normals.png'
+
+    normals: np.ndarray
+    image: np.ndarray
+
+    def plot(self) -> Image.Image:
+        """x, y and z from -1 to 1 as red, green and blue, above what three of them mean."""
+        facing = [('right', (1, 0, 0)), ('up', (0, 1, 0)), ('viewer', (0, 0, 1))]
+        entries = [(name, tuple(coloured(np.float32(normal)))) for name, normal in facing]
+        return add_legend(Image.fromarray(coloured(self.normals)), entries)
+
+    def save(self, path: str | Path) -> None:
+        """Write the map; the suffix says how.
+
+        ``.npy``: float32, as it is. ``.png``: 8 bits, -1 to 1 as 0 to 255.
+
+        Raises:
+            ValueError: The suffix is another.
+        """
+        path = Path(path)
+        if path.suffix == '.npy':
+            np.save(path, self.normals)
+        elif path.suffix == '.png':
+            Image.fromarray(coloured(self.normals)).save(path)
+        else:
+            raise ValueError(f'{path}: expected a name in .png or .npy')
+
+    def to_dict(self) -> dict[str, Any]:
+        """``size`` (H, W) and ``mean`` (x, y, z); `save` has the map."""
+        mean = [float(value) for value in self.normals.mean((0, 1))]
+        return dict(size=list(self.normals.shape[:2]), mean=mean)
+
+
+def coloured(normals: np.ndarray) -> np.ndarray:
+    """Normals (..., 3) as RGB, uint8."""
+    return ((normals + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
 class DepthMap:
     """Depth of one image.
 
@@ -213,6 +260,7 @@ class DepthMap:
             scale and shift.
         unit: ``metre`` or ``inverse``.
         image: (H, W, 3) uint8, RGB.
+        normals: Surface normals, where they were asked for.
     """
 
     suffix: ClassVar[str] = 'depth.png'
@@ -220,6 +268,7 @@ class DepthMap:
     depth: np.ndarray
     unit: str
     image: np.ndarray
+    normals: NormalMap | None = None
 
     @property
     def relative(self) -> bool:

@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='16-bit PNG, or float32 as it is [%(default)s]',
     )
     add_depth_scale(parser)
+    parser.add_argument(
+        '--normals', action='store_true', help='surface normals as well, of a model that has them'
+    )
     published = parser.add_argument_group('published models')
     add_published_depth(published)
     published.add_argument(
@@ -85,5 +88,15 @@ def run(args: argparse.Namespace) -> None:
 
     def save(result: DepthMap, path: Path) -> None:
         result.save(path.with_suffix(f'.{args.format}'), scale=args.depth_scale)
+        if result.normals is not None:
+            stem = path.name.removesuffix(result.suffix)
+            result.normals.save(path.with_name(f'{stem}normals.{args.format}'))
+            result.normals.plot().save(path.with_name(f'{stem}normals.picture.png'))
 
-    answer(args, lambda: build_predictor(args), done='measured', save=save)
+    answer(
+        args,
+        lambda: build_predictor(args),
+        done='measured',
+        options=lambda paths: dict(normals=args.normals),
+        save=save,
+    )

@@ -66,8 +66,8 @@ def aligned(
     Args:
         prediction: (n,), metres, or inverse depth up to scale and shift.
         truth: (n,), metres.
-        how: ``none``; ``median``, one factor on depth, the quotient of medians; ``lstsq``, scale
-            and shift of inverse depth by least squares.
+        how: ``none``; ``median``, one factor on depth, the medians' quotient; ``lstsq``, scale and
+            shift of inverse depth by least squares.
         kind: ``depth`` or ``inverse``: what the prediction is.
         min_depth: Metres, bound of what ``lstsq`` turns inverse depth into; ``median`` has none,
             so that the scale of the prediction has no effect.

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmseg_siglip.api.results import Answer, DepthMap, Referred, Segmentation
+from mmseg_siglip.api.results import Answer, DepthMap, NormalMap, Referred, Segmentation
 from mmseg_siglip.io.image import decode_depth
 
 LABELS = np.array([[0, 0, 2], [0, 2, 2], [2, 2, 2]])
@@ -189,6 +189,28 @@ def test_a_depth_map_in_words():
         '{"size": [2, 2], "unit": "metre", "relative": false, "limits": null}'
     )
     assert (np.array(unknown.plot())[:2, :2] == 0).all()
+
+
+def test_normals_as_colours(tmp_path):
+    normals = np.zeros((2, 2, 3), np.float32)
+    normals[0, 0, 2], normals[0, 1, 0], normals[1, 0, 1], normals[1, 1, 0] = 1, 1, 1, -1
+    result = NormalMap(normals, IMAGE)
+    result.save(tmp_path / 'n.png')
+    written = np.array(Image.open(tmp_path / 'n.png'))
+    expected = [[[128, 128, 255], [255, 128, 128]], [[128, 255, 128], [0, 128, 128]]]
+    np.testing.assert_array_equal(written, expected)
+    np.testing.assert_array_equal(np.array(result.plot())[:2, :2], expected)
+    result.save(tmp_path / 'n.npy')
+    np.testing.assert_array_equal(np.load(tmp_path / 'n.npy'), normals)
+    assert result.to_dict() == dict(size=[2, 2], mean=[0.0, 0.25, 0.25])
+    with pytest.raises(ValueError, match=r'n.jpg: expected a name in .png or .npy'):
+        result.save(tmp_path / 'n.jpg')
+
+
+def test_metres_below_0_are_no_depth(tmp_path):
+    """Bicubic enlarging can give some."""
+    DepthMap(np.array([[-0.002, 1.5]], np.float32), 'metre', IMAGE[:1]).save(tmp_path / 'd.png')
+    assert np.array(Image.open(tmp_path / 'd.png')).tolist() == [[0, 1500]]
 
 
 def test_an_answer_is_a_string_that_knows_its_question(tmp_path):

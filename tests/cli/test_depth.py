@@ -5,7 +5,13 @@ import pytest
 import torch
 from commands import command
 from PIL import Image
-from tiny_depth_models import depth_anything, depth_anything_release
+from tiny_depth_models import (
+    depth_anything,
+    depth_anything_release,
+    save,
+    tips,
+    tips_processor,
+)
 
 from mmseg_siglip.api import DepthPredictor
 from mmseg_siglip.io.image import decode_depth
@@ -117,6 +123,24 @@ def test_options_of_a_published_model(photos, published, tmp_path, capsys):
     release = 'depth_anything_v2_metric_vkitti_vits'
     assert depth([*common, '--release', release, '--max-depth', 40]) == 0
     assert 0 < np.load(tmp_path / 'out' / 'a.png.depth.npy').max() < 40
+
+
+def test_normals(photos, published, tmp_path, capsys):
+    folder = save(tips(), tips_processor(), tmp_path / 'model')
+    options = ['--model', folder, '--precision', 'fp32', '--out', tmp_path / 'out', '--normals']
+    assert depth([photos, *options]) == 0
+    expected = DepthPredictor.from_pretrained(folder, precision='fp32')
+    for name in ('a.png', 'b.png'):
+        found = np.array(Image.open(tmp_path / 'out' / f'{name}.normals.png'))
+        normals = expected(photos / name, normals=True).normals.normals
+        np.testing.assert_allclose(found / 127.5 - 1, normals, atol=0.005)
+        assert Image.open(tmp_path / 'out' / f'{name}.normals.picture.png').height > 40
+    assert depth([photos / 'a.png', *options, '--format', 'npy']) == 0
+    assert np.load(tmp_path / 'out' / 'a.png.normals.npy').shape == (40, 56, 3)
+    capsys.readouterr()
+    alone = ['--model', published / 'depth_anything_v2_vits.pth', '--out', tmp_path / 'o']
+    assert depth([photos, *alone, '--normals']) == 1
+    assert 'expected a model that predicts normals' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
+from transformers.utils import ModelOutput
 
 from mmseg_siglip.models.adapters.depth_release import split_release, to_dpt
 from mmseg_siglip.models.adapters.timm_vit import vit_config
@@ -55,7 +56,7 @@ class DPTDepth(PublishedDepth):
     def recognises(cls, source: Source) -> bool:
         return super().recognises(source) or MARK in source.tensors
 
-    def run(self, pixels: Tensor):
+    def run(self, pixels: Tensor) -> ModelOutput:
         height, width = pixels.shape[-2:]
         if self.model.config.backbone_config is None and height != width:
             raise ValueError(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, PretrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import ModelOutput
 
 from mmseg_siglip.models.backbones.transformers_backbone import describe_model
 from mmseg_siglip.weights.source import Source
@@ -71,6 +72,7 @@ class PublishedDepth(nn.Module):
         options: What else the constructor takes.
         releases: What it reads beside transformers' layout, in words.
         predicts: ``depth``, metres, or ``inverse``: inverse depth up to scale and shift.
+        has_normals: Whether it sees surface normals, too.
     """
 
     model_types: tuple[str, ...]
@@ -78,6 +80,7 @@ class PublishedDepth(nn.Module):
     options: tuple[str, ...] = ()
     releases: str = ''
     predicts: str
+    has_normals = False
 
     def __init__(self, source: Source, parts: Parts | None = None) -> None:
         super().__init__()
@@ -97,15 +100,25 @@ class PublishedDepth(nn.Module):
         """Do nothing: weights were set at construction, see `VisionLanguageBackbone`."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Depth, or inverse depth, (B, 1, H, W) float32 of RGB images (B, 3, H, W) uint8."""
+        """What the model sees in RGB images (B, 3, H, W) uint8.
+
+        Returns:
+            (B, 1, H, W) float32, depth or inverse depth; of a model with normals (B, 4, H, W), see
+            `DepthModel`.
+        """
         size = tuple(images.shape[-2:])
         batch = self.processor(images=list(images), return_tensors='pt', device=images.device)
         outputs = self.run(batch['pixel_values'])
         outputs.predicted_depth = outputs.predicted_depth.float()
         # By position: of ZoeDepth it is called source_sizes.
         found = self.processor.post_process_depth_estimation(outputs, [size] * len(images))
-        return torch.stack([part['predicted_depth'].reshape(1, *size) for part in found])
+        depth = torch.stack([part['predicted_depth'].reshape(1, *size) for part in found])
+        return torch.cat([depth, self.normals_of(outputs, size)], dim=1)
 
-    def run(self, pixels: Tensor):
+    def normals_of(self, outputs: ModelOutput, size: tuple[int, int]) -> Tensor:
+        """Surface normals (B, 3, H, W) of that size, or none, (B, 0, H, W)."""
+        return outputs.predicted_depth.new_zeros(len(outputs.predicted_depth), 0, *size)
+
+    def run(self, pixels: Tensor) -> ModelOutput:
         """transformers' output for images as the processor gives them."""
         return self.model(pixel_values=pixels)

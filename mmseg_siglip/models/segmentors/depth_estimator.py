@@ -172,6 +172,10 @@ class SigLIPDepthEstimator(DepthModel):
     def predicts(self) -> str:
         return self.decode_head.predicts
 
+    @property
+    def has_normals(self) -> bool:
+        return False
+
     def _prepare(self, rgb: Tensor) -> Tensor:
         return normalise(check_tensor(rgb), self.data_preprocessor, long_side=self.image_size)
 

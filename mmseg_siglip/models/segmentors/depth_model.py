@@ -1,6 +1,7 @@
 """What every model of depth answers, however it is made.
 
-Shapes: B images (3, H, W); a depth map is (1, H, W).
+Shapes: B images (3, H, W); a map is (C, H, W): depth, and of a model with normals in three more
+channels their x, y and z: to the right, upwards and towards the viewer, of length 1.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from mmengine.structures import PixelData
 from mmseg.models import DepthEstimator
 from mmseg.structures import SegDataSample
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.segmentors.parts import check_finite, flipped_axes, places_by
 
@@ -33,13 +34,18 @@ class DepthModel(DepthEstimator):
     def predicts(self) -> str:
         """``depth`` in metres, or ``inverse``: inverse depth up to scale and shift."""
 
+    @property
+    @abstractmethod
+    def has_normals(self) -> bool:
+        """Whether it predicts surface normals, too."""
+
     @abstractmethod
     def inference(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
-        """Depth (B, 1, H, W) of images of one size, as the data preprocessor gives them."""
+        """Maps (B, C, H, W) of images of one size, as the data preprocessor gives them."""
 
     @abstractmethod
     def _prepare(self, rgb: Tensor) -> Tensor:
-        """An image of `predict_depth`, as `inference` takes it, on the model's device."""
+        """An image of `predict_maps`, as `inference` takes it, on the model's device."""
 
     @torch.no_grad()
     def predict(
@@ -47,7 +53,7 @@ class DepthModel(DepthEstimator):
         inputs: Sequence[Tensor],
         data_samples: list[SegDataSample] | None = None,
     ) -> list[SegDataSample]:
-        """Depth of every image at its original size.
+        """A map of every image at its original size.
 
         Args:
             inputs: (B, 3, H, W), or B images (3, H, W) of any sizes, as the data preprocessor gives
@@ -55,35 +61,39 @@ class DepthModel(DepthEstimator):
             data_samples: Their ``ori_shape`` is the output size; without it, the image's own.
 
         Returns:
-            The samples with ``pred_depth_map`` (1, H_o, W_o) float32. Their ``depth_kind`` says
-            what it is: see `predicts`.
+            The samples with ``pred_depth_map`` (1, H_o, W_o) float32 and, of a model with normals,
+            ``pred_normal_map`` (3, H_o, W_o). Their ``depth_kind`` says what depth is: see
+            `predicts`.
 
         Raises:
             ValueError: An image is smaller than one patch, or its depth is no number.
         """
         samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
         for indices in places_by(image.shape for image in inputs).values():
-            depths = self.inference(torch.stack([inputs[i] for i in indices]))
-            finite = depths.isfinite().flatten(1).all(1)
+            maps = self.inference(torch.stack([inputs[i] for i in indices]))
+            finite = maps.isfinite().flatten(1).all(1)
             check_finite(finite, [samples[i] for i in indices], self.precision)
-            for i, depth in zip(indices, depths, strict=True):
-                size = tuple(samples[i].metainfo.get('ori_shape', depth.shape[-2:])[:2])
-                if size != depth.shape[-2:]:
-                    depth = interpolate(depth[None], size=size, mode='bilinear')[0]
-                data = depth.flip(flipped_axes(samples[i]))
-                samples[i].set_data(dict(pred_depth_map=PixelData(data=data)))
+            for i, found in zip(indices, maps, strict=True):
+                size = tuple(samples[i].metainfo.get('ori_shape', found.shape[-2:])[:2])
+                if size != found.shape[-2:]:
+                    found = interpolate(found[None], size=size, mode='bilinear')[0]
+                found = mirrored(found, flipped_axes(samples[i]))
+                samples[i].set_data(dict(pred_depth_map=PixelData(data=found[:1])))
+                if self.has_normals:
+                    normals = normalize(found[1:], dim=0)
+                    samples[i].set_data(dict(pred_normal_map=PixelData(data=normals)))
                 samples[i].set_metainfo(dict(depth_kind=self.predicts))
         return samples
 
     @torch.no_grad()
-    def predict_depth(self, images: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Depth of RGB images as they are, resized and normalised here.
+    def predict_maps(self, images: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """The map of RGB images as they are, resized and normalised here.
 
         Args:
             images: (B, 3, H, W), or B tensors (3, H, W) of any sizes, uint8 or float in [0, 1].
 
         Returns:
-            (H, W) float32 each, of the image's own size: metres, or inverse depth.
+            (C, H, W) float32 each, of the image's own size.
 
         Raises:
             ValueError: An image has another shape or type, or is smaller than one patch.
@@ -92,4 +102,18 @@ class DepthModel(DepthEstimator):
         inputs = [self._prepare(image) for image in images]
         samples = [SegDataSample(metainfo=dict(ori_shape=size)) for size in sizes]
         results = self.eval().predict(inputs, samples)
-        return [result.pred_depth_map.data[0] for result in results]
+        names = ('pred_depth_map', 'pred_normal_map')[: 1 + self.has_normals]
+        return [torch.cat([result.get(name).data for name in names]) for result in results]
+
+    def predict_depth(self, images: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Depth alone, (H, W) float32 each: metres, or inverse depth; see `predict_maps`."""
+        return [found[0] for found in self.predict_maps(images)]
+
+
+def mirrored(maps: Tensor, axes: Sequence[int]) -> Tensor:
+    """Maps (..., C, H, W) of what is mirrored along axes -1 (left and right) or -2."""
+    maps = maps.flip(tuple(axes))
+    for axis in axes if maps.shape[-3] > 1 else ():
+        maps = maps.clone()
+        maps[..., -axis, :, :] *= -1  # x is channel 1, y is 2
+    return maps

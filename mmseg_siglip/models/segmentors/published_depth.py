@@ -55,6 +55,10 @@ class PublishedDepthEstimator(DepthModel):
     def predicts(self) -> str:
         return self.backbone.predicts
 
+    @property
+    def has_normals(self) -> bool:
+        return self.backbone.has_normals
+
     def inference(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
         with autocast(self.precision, inputs.device):
             return self.backbone(inputs.round().clamp(0, 255).byte())
