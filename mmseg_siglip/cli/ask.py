@@ -19,7 +19,7 @@ from mmseg_siglip.cli.common import (
     add_images,
     at_least,
 )
-from mmseg_siglip.cli.photographs import answer, inside_of
+from mmseg_siglip.cli.photographs import answer, answers_so_far, inside_of
 from mmseg_siglip.io.image_source import find_images
 
 if TYPE_CHECKING:
@@ -136,6 +136,10 @@ def depth_maps(folder: Path, arguments: Sequence[Path]) -> dict[Path, Path]:
                 f'{file}: expected the depth map of one image, found {other} and {image}'
             )
     return maps
+
+
+def kept(args: argparse.Namespace) -> str:
+    return answers_so_far(args)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from mmseg_siglip.cli.common import (
     add_out,
     add_trained,
 )
-from mmseg_siglip.cli.photographs import answer
+from mmseg_siglip.cli.photographs import answer, answers_so_far
 
 if TYPE_CHECKING:
     from mmseg_siglip.api import DepthMap
@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_depth_scale(parser)
     add_trained(parser, of='of configs/dpt')
     add_device(parser)
+
+
+def kept(args: argparse.Namespace) -> str:
+    return answers_so_far(args)
 
 
 def run(args: argparse.Namespace) -> None:

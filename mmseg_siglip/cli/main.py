@@ -69,6 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser, module = parser_of(command)
     args = parser.parse_args(rest)
     try:
-        return run(module.run, args)
+        return run(module.run, args, module.kept)
     except UsageError as error:
         parser.error(str(error))

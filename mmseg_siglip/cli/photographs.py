@@ -80,6 +80,12 @@ def answer(
         raise ValueError(f'{len(broken)} images could not be read: {"; ".join(named)}')
 
 
+def answers_so_far(args: argparse.Namespace) -> str:
+    if args.out is None:
+        return 'the answers above are all; the same command begins anew'
+    return f'what is done is in {args.out}; the same command begins anew'
+
+
 def outcomes(
     system: System,
     paths: Sequence[Path],

@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
 
 
+def kept(args: argparse.Namespace) -> str:
+    saved = args.out or args.show_dir
+    what = f'predictions so far are in {saved}, and no score' if saved else 'no score'
+    return f'{what}; the same command begins anew'
+
+
 def run(args: argparse.Namespace) -> None:
     from mmseg_siglip.cli.jobs.test import test
 
