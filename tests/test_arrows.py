@@ -16,7 +16,7 @@ import pytest
 PACKAGE = 'mmseg_siglip'
 
 LAYERS = (
-    ('compat', 'lazy'),
+    ('compat', 'ending', 'lazy'),
     ('registry',),
     ('device', 'precision', 'io', 'weights', 'text', 'patch_stats'),
     ('models.adapters', 'models.labelling', 'models.sizes'),

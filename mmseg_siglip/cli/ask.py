@@ -20,7 +20,7 @@ from mmseg_siglip.cli.common import (
     add_published_depth,
     at_least,
 )
-from mmseg_siglip.cli.photographs import answer, inside_of
+from mmseg_siglip.cli.photographs import answer, answers_so_far, inside_of
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.image_folder import find_images
 from mmseg_siglip.io.regular_file import read_regular
@@ -147,6 +147,10 @@ def depth_maps(folder: Path, arguments: Sequence[Path]) -> dict[Path, Path]:
                 f'{file}: expected the depth map of one image, found {other} and {image}'
             )
     return maps
+
+
+def kept(args: argparse.Namespace) -> str:
+    return answers_so_far(args)
 
 
 def run(args: argparse.Namespace) -> None:

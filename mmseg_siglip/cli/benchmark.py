@@ -160,6 +160,10 @@ def size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
+def kept(args: argparse.Namespace) -> str:
+    return f'rows that are done are in {args.work_dir}; the same command goes on from there'
+
+
 def run(args: argparse.Namespace) -> None:
     kind, others = ('--referring', DENSE) if args.referring else ('--datasets', REFERRING)
     given = [name for name, default in others.items() if getattr(args, name) != default]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import sys
@@ -12,11 +11,14 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from mmseg_siglip.cli.overrides import Overrides
+from mmseg_siglip.ending import Ending, end_children, end_now
 from mmseg_siglip.lazy import resolve
 
 TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
 
 T = TypeVar('T')
+
+WORKER = re.compile(r'DataLoader worker .*(killed by signal|exited unexpectedly)')
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -154,6 +156,13 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
         metavar='NAME',
         help='who started the processes of a distributed run: pytorch, slurm or mpi',
     )
+    parser.add_argument(
+        '--patience',
+        type=positive,
+        default=600,
+        metavar='SECONDS',
+        help='how long to wait for a process of the run that gives no sign of life [%(default)s]',
+    )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
@@ -188,19 +197,47 @@ def is_users(error: Exception) -> bool:
     return isinstance(error, (ValueError, OSError, KeyError, ImportError))
 
 
-def run(command: Callable[[T], None], argument: T) -> int:
+def explained(error: Exception) -> str | None:
+    """What it means that another process of this run has ended; None of any other error."""
+    peers = sys.modules.get('mmseg_siglip.engine.peers')
+    if isinstance(error, RuntimeError) and WORKER.search(str(error)):
+        return (
+            f'a process that reads data has ended: {one_line(error)} If memory ran out, take fewer '
+            'of them (num_workers)'
+        )
+    return peers and peers.explain(error)
+
+
+def finish() -> None:
+    """Tell the other processes of a run that this one ends by itself."""
+    peers = sys.modules.get('mmseg_siglip.engine.peers')
+    if peers and peers.Peers.current:
+        peers.Peers.current.finish()
+
+
+def run(command: Callable[[T], None], argument: T, kept: Callable[[T], str]) -> int:
     """Run a command; the user's mistakes become one line on stderr and exit status 1.
 
-    With ``MMSEG_SIGLIP_TRACEBACK=1`` every error keeps its traceback.
+    Ctrl-C and SIGTERM become one, too, with what `kept` says of the argument, and status 130 and
+    143. With ``MMSEG_SIGLIP_TRACEBACK=1`` every error keeps its traceback.
     """
-    try:
-        command(argument)
-    except Exception as error:
-        if os.environ.get(TRACEBACK_VARIABLE) == '1' or not is_users(error):
-            raise
-        rank = os.environ.get('RANK')
-        print(f'error: {f"(rank {rank}) " if rank else ""}{one_line(error)}', file=sys.stderr)
-        return 1
+    with Ending(lambda: kept(argument)) as ending:
+        try:
+            command(argument)
+        except BaseException as error:
+            if ending.number is not None or isinstance(error, KeyboardInterrupt):
+                end_children()
+                return ending.tell()
+            if os.environ.get(TRACEBACK_VARIABLE) == '1' or not isinstance(error, Exception):
+                raise
+            line = one_line(error) if is_users(error) else explained(error)
+            if line is None:
+                raise
+            rank = os.environ.get('RANK')
+            print(f'error: {f"(rank {rank}) " if rank else ""}{line}', file=sys.stderr)
+            return 1
+        finally:
+            finish()
     distributed = sys.modules.get('torch.distributed')
     if distributed and distributed.is_initialized():  # else gloo's threads abort the process
         distributed.destroy_process_group()
@@ -208,14 +245,11 @@ def run(command: Callable[[T], None], argument: T) -> int:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process; one of several without the interpreter's last steps.
+    """End the process; one of several, or one that was stopped, without the interpreter's steps.
 
     In these gloo's threads, which outlive the process group, now and then abort a process that has
     done its work ("terminate called without an active exception").
     """
-    if 'RANK' in os.environ:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    if 'RANK' in os.environ or status > 128:
+        end_now(status)
     sys.exit(status)

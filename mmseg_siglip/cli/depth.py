@@ -19,7 +19,7 @@ from mmseg_siglip.cli.common import (
     add_trained,
     at_least,
 )
-from mmseg_siglip.cli.photographs import answer
+from mmseg_siglip.cli.photographs import answer, answers_so_far
 
 if TYPE_CHECKING:
     from mmseg_siglip.api import DepthMap, DepthPredictor
@@ -60,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument_group('models trained here'), of='of configs/dpt', required=False
     )
     add_device(parser)
+
+
+def kept(args: argparse.Namespace) -> str:
+    return answers_so_far(args)
 
 
 def check_model(args: argparse.Namespace) -> None:

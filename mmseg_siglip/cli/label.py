@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_launcher(parser)
 
 
+def kept(args: argparse.Namespace) -> str:
+    return f'what is labelled is in {args.out}; the same command goes on from there'
+
+
 def run(args: argparse.Namespace) -> None:
     from mmseg_siglip.cli.jobs.label import label_images
 

@@ -75,6 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if TORCHRUN in os.environ:
         resolve('mmseg_siglip.engine.workers:end_with')(os.getppid())
     try:
-        return run(module.run, args)
+        return run(module.run, args, module.kept)
     except UsageError as error:
         parser.error(str(error))

@@ -52,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trained(parser, of='by which depth is predicted: FILES are photographs', required=False)
 
 
+def kept(args: argparse.Namespace) -> str:
+    return f'what is summed up is in {args.out}; the same command goes on from there'
+
+
 def run(args: argparse.Namespace) -> None:
     if args.checkpoint and not args.config:
         raise UsageError('--checkpoint needs --config')

@@ -97,6 +97,12 @@ def answer(
         raise ValueError(f'{len(failures)} images could not be read: {named}')
 
 
+def answers_so_far(args: argparse.Namespace) -> str:
+    if args.out is None:
+        return 'the answers above are all; the same command begins anew'
+    return f'what is done is in {args.out}; the same command begins anew'
+
+
 def output_places(found: Mapping[Path, FoundImages]) -> dict[Path, Path]:
     """Image to where its output belongs: as it lies below its folder, or by its name.
 

@@ -26,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def kept(args: argparse.Namespace) -> str:
+    return 'nothing is kept; the same command begins anew'
+
+
 def run(args: argparse.Namespace) -> None:
     from mmseg_siglip.cli.jobs.rank_templates import rank
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmseg_siglip.cli.common import add_device, add_images, add_out, add_trained
-from mmseg_siglip.cli.photographs import answer
+from mmseg_siglip.cli.photographs import answer, answers_so_far
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, 'referred')
     add_trained(parser, of='of configs/refer_sam')
     add_device(parser)
+
+
+def kept(args: argparse.Namespace) -> str:
+    return answers_so_far(args)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mmseg_siglip.cli.common import OneOf, add_device, add_images, add_out, add_trained
-from mmseg_siglip.cli.photographs import answer
+from mmseg_siglip.cli.photographs import answer, answers_so_far
 
 if TYPE_CHECKING:
     from mmseg_siglip.api import OpenVocabSegmenter
@@ -102,6 +102,10 @@ def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSe
         templates=args.templates,
         regions=regions,
     )
+
+
+def kept(args: argparse.Namespace) -> str:
+    return answers_so_far(args)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
 
 
+def kept(args: argparse.Namespace) -> str:
+    saved = args.out or args.show_dir
+    what = f'predictions so far are in {saved}, and no score' if saved else 'no score'
+    return f'{what}; the same command begins anew'
+
+
 def run(args: argparse.Namespace) -> None:
     if args.go_on and args.out is None:
         raise UsageError('--continue needs --out, the folder of what is predicted already')

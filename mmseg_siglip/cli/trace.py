@@ -19,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--index', type=int, default=0, help='number of the sample [%(default)s]')
 
 
+def kept(args: argparse.Namespace) -> str:
+    return 'nothing is kept; the same command begins anew'
+
+
 def run(args: argparse.Namespace) -> None:
     from mmseg_siglip.cli.jobs.trace import trace
 

@@ -11,18 +11,26 @@ from typing import TypeVar
 import torch.distributed as torch_dist
 from mmengine.dist import broadcast_object_list, get_dist_info
 
+from mmseg_siglip.engine.peers import PATIENCE, Peers
+
 T = TypeVar('T')
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
-def start_gloo(launcher: str, timeout: timedelta) -> None:
+def start_gloo(launcher: str, timeout: timedelta, patience: float = PATIENCE) -> None:
     """Start the default process group over gloo, as the launcher numbered the processes.
 
     MMEngine's own start selects a GPU for each process, which fails where there is none.
 
+    Args:
+        launcher: One of `LAUNCHERS`.
+        timeout: How long an exchange waits for processes that are alive.
+        patience: Seconds for the processes to meet, and see `Peers`.
+
     Raises:
-        ValueError: ``MASTER_ADDR`` or ``MASTER_PORT`` is not set, and not known from Slurm.
+        ValueError: ``MASTER_ADDR`` or ``MASTER_PORT`` is not set, and not known from Slurm; or not
+            all processes came.
     """
     if launcher == 'slurm':
         os.environ['RANK'] = os.environ['SLURM_PROCID']
@@ -38,7 +46,26 @@ def start_gloo(launcher: str, timeout: timedelta) -> None:
     unset = [name for name in ('MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
     if unset:
         raise ValueError(f'set {" and ".join(unset)} to run distributed over CPUs.')
-    torch_dist.init_process_group('gloo', timeout=timeout)
+    try:
+        meeting = torch_dist.rendezvous('env://', timeout=timedelta(seconds=patience))
+        store, rank, size = next(iter(meeting))
+    except torch_dist.DistError as error:
+        raise ValueError(
+            f'expected {os.environ["WORLD_SIZE"]} processes to meet at {os.environ["MASTER_ADDR"]}:'
+            f'{os.environ["MASTER_PORT"]} within {patience:g} s: {first_line(error)}'
+        ) from error
+    watch_peers(rank, size, patience)
+    torch_dist.init_process_group('gloo', store=store, rank=rank, world_size=size, timeout=timeout)
+
+
+def watch_peers(rank: int, size: int, patience: float) -> None:
+    """Begin to watch the other processes, if there are any."""
+    if size > 1 and Peers.current is None:
+        Peers(rank, size, patience)
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().partition('\n')[0]
 
 
 def first_slurm_node(nodes: str) -> str:

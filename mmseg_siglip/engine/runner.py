@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as torch_dist
 from mmengine.device import get_device
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list, get_dist_info, is_main_process
 from mmengine.hooks import CheckpointHook as BaseCheckpointHook
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
@@ -26,7 +27,8 @@ from torch.utils.data import DataLoader
 
 from mmseg_siglip.engine.checkpoint_hook import checkpoint_folder, require_local
 from mmseg_siglip.engine.finite_loss_hook import FiniteLossHook
-from mmseg_siglip.engine.processes import start_gloo
+from mmseg_siglip.engine.peers import PATIENCE
+from mmseg_siglip.engine.processes import start_gloo, watch_peers
 from mmseg_siglip.engine.progress import (
     check_progress,
     check_schedulers,
@@ -276,10 +278,14 @@ class Runner(BaseRunner):
         return super().test()
 
     def setup_env(self, env_cfg: dict) -> None:
+        """MMEngine's; ``patience`` is that of `Peers`."""
+        patience = env_cfg.get('patience', PATIENCE)
         if self.distributed and not torch_dist.is_initialized() and not torch.cuda.is_available():
             seconds = env_cfg.get('dist_cfg', {}).get('timeout', 1800)
-            start_gloo(self.launcher, timedelta(seconds=seconds))
+            start_gloo(self.launcher, timedelta(seconds=seconds), patience)
         super().setup_env(env_cfg)
+        if 'MASTER_PORT' in os.environ:
+            watch_peers(*get_dist_info(), patience)
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         return with_image_names(super().build_val_loop(loop))

@@ -9,6 +9,10 @@ import pytest
 from mmseg_siglip.cli.common import config_folder, one_line, run
 
 
+def kept(argument):
+    return 'all is kept'
+
+
 def fail(error):
     def command(argv):
         raise error
@@ -28,23 +32,23 @@ def fail(error):
 )
 def test_the_users_mistakes_are_one_line(capsys, monkeypatch, error, line):
     monkeypatch.delenv('RANK', raising=False)
-    assert run(fail(error), None) == 1
+    assert run(fail(error), None, kept) == 1
     found = capsys.readouterr().err
     assert found == (line or f'error: {error}\n')
 
 
 def test_bugs_keep_their_traceback(monkeypatch):
     with pytest.raises(AssertionError):
-        run(fail(AssertionError('bug')), None)
+        run(fail(AssertionError('bug')), None, kept)
     with pytest.raises(TypeError):
-        run(fail(TypeError('bug')), None)
+        run(fail(TypeError('bug')), None, kept)
     monkeypatch.setenv('MMSEG_SIGLIP_TRACEBACK', '1')
     with pytest.raises(ValueError, match='bad'):
-        run(fail(ValueError('bad')), None)
+        run(fail(ValueError('bad')), None, kept)
 
 
 def test_success_is_zero():
-    assert run(lambda argv: None, None) == 0
+    assert run(lambda argv: None, None, kept) == 0
 
 
 def test_the_message_of_a_worker_process_is_found():

@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import config_folder
-from mmseg_siglip.cli.jobs.config import override, require_data
+from mmseg_siglip.cli.jobs.config import override, require_data, set_launcher
 from mmseg_siglip.cli.jobs.encoders import apply_encoder, find_encoder_config, stands_on_an_encoder
 from mmseg_siglip.cli.jobs.protocol import (
     PROTOCOLS,
@@ -108,7 +108,8 @@ def set_options(
     label = f'{Path(cfg.filename).stem}-{method_label(method)}'
     cfg.experiment_name = f'{label}-{time.time_ns()}'
     cfg.work_dir = str(args.work_dir / label)
-    cfg.launcher, cfg.log_level = args.launcher, 'WARNING'
+    cfg.log_level = 'WARNING'
+    set_launcher(cfg, args)
     if args.save_vis is not None:
         cfg.default_hooks.visualization.update(draw=True, interval=1)
         cfg.visualizer.save_dir = str(args.save_vis / label)

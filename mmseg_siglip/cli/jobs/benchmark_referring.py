@@ -14,7 +14,7 @@ from mmengine.dist import is_main_process
 
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import config_folder
-from mmseg_siglip.cli.jobs.config import build_runner, override, require_data
+from mmseg_siglip.cli.jobs.config import build_runner, override, require_data, set_launcher
 from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, machine
 from mmseg_siglip.cli.jobs.test import place_checkpoint
@@ -60,7 +60,8 @@ def measure(cfg: Config, sees: tuple[int, int] | None, args: argparse.Namespace)
     shown = 'own size' if sees is None else f'{sees[0]}x{sees[1]}'
     label = f'{name}-{shown.replace(" ", "_")}'
     cfg.experiment_name = f'{label}-{time.time_ns()}'
-    cfg.work_dir, cfg.launcher = str(args.work_dir / label), args.launcher
+    cfg.work_dir = str(args.work_dir / label)
+    set_launcher(cfg, args)
     cfg.log_level = 'WARNING'
     runner = build_runner(cfg)
     stopwatch = Stopwatch(f'{name} {shown}')

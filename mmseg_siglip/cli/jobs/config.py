@@ -28,11 +28,20 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.encoder is not None:
         apply_encoder(cfg, args.encoder)
     override(cfg, args.cfg_options)
-    cfg.launcher = args.launcher
+    set_launcher(cfg, args)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     cfg.setdefault('work_dir', str(Path('work_dirs', Path(args.config).stem)))
+    args.work_dir = cfg.work_dir
     return cfg
+
+
+def set_launcher(cfg: Config, args: argparse.Namespace) -> None:
+    """What `add_launcher` asked for."""
+    cfg.launcher = args.launcher
+    if args.launcher != 'none':
+        cfg.setdefault('env_cfg', {})
+        cfg.env_cfg.patience = args.patience
 
 
 def override(cfg: Config, options: Mapping | None) -> None:

@@ -36,7 +36,7 @@ from mmseg_siglip.io.output_folder import OutputFolder, digest_of
 from mmseg_siglip.models.guides import all_weights
 from mmseg_siglip.text.vocabulary import Vocabulary
 
-PATIENCE = timedelta(days=7)  # how long a process that is done waits for the others
+FOREVER = timedelta(days=365)  # a process that is done waits for the others while they live
 
 T = TypeVar('T')
 
@@ -210,7 +210,7 @@ def label_images(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.launcher == 'none':
         return label_all(args)
-    start_gloo(args.launcher, PATIENCE)
+    start_gloo(args.launcher, FOREVER, args.patience)
     try:
         label_all(args)
     finally:

@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 from mmseg_siglip.cli.jobs.config import build_runner, load_config, require
+from mmseg_siglip.weights.checkpoint import step_of
 
 
 def use_amp(cfg: Config) -> None:
@@ -27,6 +29,17 @@ def resume(cfg: Config, checkpoint: str) -> None:
     if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
         raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
     cfg.load_from, cfg.resume = checkpoint, True
+
+
+def newest_saved(args: argparse.Namespace) -> Path | None:
+    """The newest checkpoint, whether or not it is whole, which would take longer to say."""
+    last = MessageHub.get_current_instance().get_info('last_ckpt')
+    if last and Path(last).is_file():
+        return Path(last)
+    folder = Path(last).parent if last else Path(args.work_dir or '')
+    steps = {step_of(file.name): file for file in folder.glob('*.pth')}
+    steps.pop(None, None)
+    return steps[max(steps)] if steps else None
 
 
 def train(args: argparse.Namespace) -> None:
