@@ -11,21 +11,13 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-import transformers.dynamic_module_utils
-from tiny_sams import MASK2FORMER, SAM_CONFIG
+from model_folders import BARE, LOADERS, WEIGHTS, every_folder, panoptic_folder, sam_folder  # noqa: F401
 from transformers import AutoTokenizer, dynamic_module_utils
 
 from mmseg_siglip.models.backbones.build import build_encoder
-from mmseg_siglip.models.guides import build_guide
-from mmseg_siglip.models.regions.panoptic import PanopticRegions
-from mmseg_siglip.models.sam.concept_load import load_sam3
-from mmseg_siglip.models.sam.load import load_sam
-from mmseg_siglip.vlm import build_vision_tower, load_pretrained_model
-from mmseg_siglip.vlm.checkpoints import load_language_model, load_tokenizer
 from mmseg_siglip.weights.foreign import as_data
-from mmseg_siglip.weights.transformers_model import build_model, config_of, load_part
+from mmseg_siglip.weights.transformers_model import load_part
 
-WEIGHTS = 'model.safetensors'
 MODELS = (
     'AutoConfig',
     'AutoModel',
@@ -49,38 +41,6 @@ CODE = {
     'preprocessor_config.json': IMAGES,
     'processor_config.json': BOTH,
 }
-SAM = dict(kind='auto', config=None, revision=None, attention='eager')
-SAM3 = dict(config=None, tokenizer=None, image_size=None, revision=None, attention='eager')
-
-
-@pytest.fixture(scope='module')
-def sam_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('sam')
-    build_model(config_of(SAM_CONFIG)).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope='module')
-def panoptic_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('panoptic')
-    PanopticRegions(config=MASK2FORMER).model.model.save_pretrained(folder)
-    return str(folder)
-
-
-LOADERS = {
-    'siglip_folder': [build_encoder, build_vision_tower],
-    'naflex_folder': [build_encoder],
-    'tips_folder': [build_encoder],
-    'clip_folder': [build_encoder, build_vision_tower],
-    'dino_folder': [lambda path: build_guide(dict(type='DINOv2Guide', pretrained=path))],
-    'sam_folder': [lambda path: load_sam(path, **SAM)],
-    'sam3_folder': [lambda path: load_sam3(path, **SAM3)],
-    'panoptic_folder': [PanopticRegions],
-    'llm_folder': [load_language_model, load_tokenizer],
-    'llava_folder': [lambda path: load_pretrained_model(path, device='cpu')],
-}
-QUICK = ('siglip_folder', 'llm_folder', 'llava_folder')
-FILES = ('siglip_folder', 'clip_folder', 'dino_folder', 'sam_folder', 'sam3_folder', 'tips_folder')
 
 
 def put_code(folder: Path, file: str, change: dict) -> Path:
@@ -93,10 +53,7 @@ def put_code(folder: Path, file: str, change: dict) -> Path:
     return bird
 
 
-@pytest.mark.parametrize(
-    'name',
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in LOADERS],
-)
+@every_folder
 def test_code_beside_a_model_does_not_run(request, tmp_path, monkeypatch, name):
     monkeypatch.setattr(dynamic_module_utils, 'HF_MODULES_CACHE', str(tmp_path / 'modules'))
     source, answers = request.getfixturevalue(name), io.StringIO('y\n' * 50)
@@ -106,7 +63,7 @@ def test_code_beside_a_model_does_not_run(request, tmp_path, monkeypatch, name):
         shutil.copytree(source, folder)
         changes = {file: UNKNOWN[file] if file == unknown else {} for file in CODE}
         birds = [put_code(folder, file, change) for file, change in changes.items()]
-        paths = [str(folder), str(folder / WEIGHTS)][: 1 + (name in FILES)]
+        paths = [str(folder), str(folder / WEIGHTS)][: 1 + (name in BARE)]
         for load, path in product(LOADERS[name], paths):
             try:
                 load(path)
@@ -161,7 +118,7 @@ def test_what_goes_wrong_within_is_one_sentence():
     for other in (KeyboardInterrupt, SystemExit):
         with pytest.raises(other), as_data('a file', 'damaged'):
             raise other
-    assert transformers.dynamic_module_utils.TIME_OUT_REMOTE_CODE > 0
+    assert dynamic_module_utils.TIME_OUT_REMOTE_CODE > 0
 
 
 class Panic(BaseException):

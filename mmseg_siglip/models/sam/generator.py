@@ -15,6 +15,7 @@ from mmseg_siglip.models.adapters.segment_anything import MARK
 from mmseg_siglip.models.sam.geometry import Size
 from mmseg_siglip.models.sam.proposals import Proposals
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.claims import check_size, size_of
 from mmseg_siglip.weights.state import load_strict, read_state_dict
 
 WIDTHS = {768: 'vit_b', 1024: 'vit_l', 1280: 'vit_h'}
@@ -32,12 +33,14 @@ def load_original(checkpoint: str) -> nn.Module:
     state = read_state_dict(checkpoint)
     if MARK not in state:
         raise ValueError(f'{checkpoint}: expected weights of segment-anything ({MARK})')
-    width = state[POSITION].shape[-1]
+    width = state[POSITION].shape[-1] if POSITION in state else None
     if width not in WIDTHS:
         raise ValueError(
             f'{checkpoint}: expected a width of {", ".join(map(str, WIDTHS))}, found {width}'
         )
-    model = sam_model_registry[WIDTHS[width]]()
+    build = sam_model_registry[WIDTHS[width]]
+    check_size(build, size_of(state), checkpoint)
+    model = build()
     load_strict(model, state, checkpoint)
     return model
 
