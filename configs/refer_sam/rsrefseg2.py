@@ -12,4 +12,6 @@ train_dataloader = dict(
 apart = dict(apart=True, pipeline={{_base_.keep_ratio_test}})
 val_dataloader = dict(batch_size=8, dataset=apart)
 test_dataloader = dict(batch_size=8, dataset=apart)
+val_evaluator = dict(strict=True)
+test_evaluator = dict(strict=True)
 model = dict(backbone=_base_.encoder)

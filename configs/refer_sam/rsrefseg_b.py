@@ -8,4 +8,6 @@ _base_ = [
 train_dataloader = dict(dataset=dict(apart=True))
 val_dataloader = dict(dataset=dict(apart=True))
 test_dataloader = dict(dataset=dict(apart=True))
+val_evaluator = dict(strict=True)
+test_evaluator = dict(strict=True)
 model = dict(backbone=_base_.encoder)

@@ -74,8 +74,8 @@ class AnnotatedPhraseDataset(PhraseDataset):
     """Phrases that stand in files.
 
     Args:
-        apart: Whether each phrase makes a sample of its own, as where a model is said to see one
-            at a time; else those of an image share one.
+        apart: Whether each phrase makes a sample of its own, which says by ``first_phrase`` which
+            of its image's it is; else those of an image share one.
         kwargs: See `PhraseDataset`.
     """
 
@@ -106,9 +106,11 @@ class AnnotatedPhraseDataset(PhraseDataset):
         if not self.apart:
             return list(images.values())
         return [
-            dict(entry, text=[text], targets=[target])
+            dict(entry, text=[text], targets=[target], first_phrase=index)
             for entry in images.values()
-            for text, target in zip(entry['text'], entry['targets'], strict=True)
+            for index, (text, target) in enumerate(
+                zip(entry['text'], entry['targets'], strict=True)
+            )
         ]
 
     @abstractmethod

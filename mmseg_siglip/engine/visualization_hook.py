@@ -82,13 +82,14 @@ def by_phrase(sample: SegDataSample) -> list[tuple[str, SegDataSample]]:
     if 'text' not in sample.metainfo:
         return [('', sample)]
     parts = []
+    first = sample.metainfo.get('first_phrase', 0)
     for index, text in enumerate(sample.text):
         part = SegDataSample(metainfo=sample.metainfo)
         for name in ('gt_sem_seg', 'pred_sem_seg'):
             if name in sample:
                 part.set_data({name: PixelData(data=sample.get(name).data[index : index + 1])})
         words = re.sub(r'[^\w ]', '', text)[:60]
-        parts.append((f'_{index}_{words}', part))
+        parts.append((f'_{first + index}_{words}', part))
     return parts
 
 

@@ -49,7 +49,7 @@ class RefSegMetric(BaseMetric):
             is the protocol of LAVT and RMSIN, which is kinder to small objects. By default they
             are compared at the image's original size.
         output_dir: Folder of masks to write, if any: ``<image>_<phrase>.png``, 0 and 255, with
-            their phrases in ``<image>.json``.
+            their phrases in ``<image>.json``, or, where each phrase is a sample, one beside each.
         format_only: Write masks and score nothing.
 
     Raises:
@@ -118,7 +118,7 @@ class RefSegMetric(BaseMetric):
         intersection, union, target, real = np.concatenate(results).T
         real, predicted = real > 0, union - target + intersection
         print_log(
-            f'{len(target)} phrases of {len(results)} images, {int((~real).sum())} of which fit '
+            f'{len(target)} phrases of {len(results)} samples, {int((~real).sum())} of which fit '
             f'nothing; {self.protocol}.',
             'current',
         )
@@ -143,14 +143,14 @@ class RefSegMetric(BaseMetric):
     image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
 
     def _save(self, masks: Tensor, sample: dict, stem: str) -> None:
-        files = {}
-        for index, (mask, text) in enumerate(zip(masks, sample['text'], strict=True)):
+        files, first = {}, sample.get('first_phrase')
+        for index, (mask, text) in enumerate(zip(masks, sample['text'], strict=True), first or 0):
             name = f'{stem}_{index}.png'
             with whole_file(self.output_dir / name) as draft:
                 Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255).save(draft, 'PNG')
             files[name] = text
-        text = json.dumps(files, indent=1, ensure_ascii=False)
-        write_atomically(text, self.output_dir / f'{stem}.json')
+        words = f'{stem}.json' if first is None else f'{stem}_{first}.json'
+        write_atomically(json.dumps(files, indent=1, ensure_ascii=False), self.output_dir / words)
 
 
 def share(values: np.ndarray) -> float:

@@ -69,6 +69,7 @@ def test_rsrefseg_has_the_published_settings(name, sam):
     assert config.train_dataloader.dataset.pipeline[2].scale == (1024, 1024)
     assert not config.train_dataloader.dataset.pipeline[2].keep_ratio
     assert config.test_dataloader.dataset.split == 'test'
+    assert METRICS.build(config.test_evaluator).strict
     for loader in (config.val_dataloader, config.test_dataloader):
         assert loader.batch_size == 1 and loader.dataset.apart  # nothing to pad a phrase to
     model = MODELS.build(load(name).model)
@@ -125,3 +126,4 @@ def test_rsrefseg2_has_the_published_settings(name, mode):
     assert model.parity == model.sam.model.mask_decoder.dynamic_multimask_via_stability == published
     assert head.losses[1].squared == published
     assert bool(config.test_dataloader.dataset.get('apart')) == published
+    assert METRICS.build(config.test_evaluator).strict == published

@@ -63,6 +63,7 @@ def test_a_sample_for_each_phrase(folder, test_mode):
     samples = [one['data_samples'] for one in build(folder, test_mode=test_mode, apart=True)]
     together = ['the top', 'upper part', 'sky', 'a giraffe', 'left edge', 'a square', 'the box']
     assert [sample.text for sample in samples] == [[text] for text in together]
+    assert [sample.first_phrase for sample in samples] == [0, 1, 2, 3, 4, 0, 1]
     areas = [int(sample.gt_sem_seg.data.sum()) for sample in samples]
     assert areas == [100, 100, 100, 0, 24, 24, 24]
 

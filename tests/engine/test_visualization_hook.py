@@ -74,5 +74,7 @@ def test_every_phrase_has_a_picture_of_its_own():
     assert (first, second) == ('_0_the redblue cup', '_1_it')
     assert torch.equal(one.pred_sem_seg.data, masks[:1])
     assert torch.equal(other.gt_sem_seg.data, 1 - masks[1:])
+    sample.set_metainfo(dict(first_phrase=3))
+    assert [name for name, _ in by_phrase(sample)] == ['_3_the redblue cup', '_4_it']
     plain = SegDataSample(pred_sem_seg=PixelData(data=masks))
     assert by_phrase(plain) == [('', plain)]

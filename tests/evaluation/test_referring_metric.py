@@ -178,7 +178,7 @@ def test_the_protocol_is_in_the_log(caplog):
         score([sample(row(2, 0), row(4, 0))], side=480, strict=True)
         score([sample(row(2), row(4))], no_target='skip')
     first, second = (record.message for record in caplog.records if record.levelname == 'INFO')
-    assert first.startswith('2 phrases of 1 images, 1 of which fit nothing; masks at 480 x 480')
+    assert first.startswith('2 phrases of 1 samples, 1 of which fit nothing; masks at 480 x 480')
     assert 'Pr@X asks for IoU > X' in first and 'count as IoU 1 or 0' in first
     assert 'at the original size' in second and '>= X' in second and 'left out' in second
 
@@ -204,6 +204,17 @@ def test_files(tmp_path):
     names = json.loads((tmp_path / 'out/a.json').read_text())
     assert names == {'a_0.png': 'a cup', 'a_1.png': 'é'}
     written = np.asarray(Image.open(tmp_path / 'out/a_1.png'))
+    assert (written == row(5)[0].numpy() * 255).all()
+
+
+def test_samples_of_one_image_have_files_of_their_own(tmp_path):
+    metric = RefSegMetric(output_dir=str(tmp_path), format_only=True)
+    samples = [sample(row(n), row(0), text=[text]) for n, text in ((3, 'a cup'), (5, 'é'))]
+    metric.process({}, [dict(one, first_phrase=i) for i, one in enumerate(samples)])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {'a_0.png', 'a_1.png', 'a_0.json', 'a_1.json'}
+    assert json.loads((tmp_path / 'a_1.json').read_text()) == {'a_1.png': 'é'}
+    written = np.asarray(Image.open(tmp_path / 'a_1.png'))
     assert (written == row(5)[0].numpy() * 255).all()
 
 

@@ -168,7 +168,7 @@ class PackReferringInputs(PackSegInputs):
             'scale_factor',
         ),
     ) -> None:
-        super().__init__(meta_keys=(*meta_keys, 'text'))
+        super().__init__(meta_keys=(*meta_keys, 'text', 'first_phrase'))
 
     def transform(self, results: dict) -> dict:
         name = results.get('img_path', 'a sample')
