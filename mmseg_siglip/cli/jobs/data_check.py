@@ -21,7 +21,7 @@ SHOWN = 3
 PATHS = ('img_path', 'seg_map_path', 'depth_map_path')
 
 
-def check_data(cfg: Config, benchmark: Benchmark, *, incomplete: bool = False) -> int:
+def check_split(cfg: Config, benchmark: Benchmark, *, incomplete: bool = False) -> int:
     """Look for every file, count, and look into the labels of `SAMPLES` images.
 
     Args:

@@ -13,6 +13,7 @@ import yaml
 from mmengine.config import Config
 from open_clip.pretrained import get_pretrained_cfg
 
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.cli.jobs.protocol import CONFIGS_ARE_OF, apply_own, set_fields
@@ -59,7 +60,7 @@ class PublishedRow:
 
     def config(self) -> Config:
         """The settings that the figure was published for."""
-        cfg = Config.fromfile(self.path)
+        cfg = read_config(self.path)
         if self.encoder is not None:
             apply_encoder(cfg, self.encoder)
         if self.method:

@@ -18,7 +18,7 @@ from mmengine.dist import is_main_process
 import mmseg_siglip
 from mmseg_siglip.cli.jobs.benchmark import settings
 from mmseg_siglip.cli.jobs.config import build_runner
-from mmseg_siglip.cli.jobs.data_check import check_data
+from mmseg_siglip.cli.jobs.data_check import check_split
 from mmseg_siglip.cli.jobs.label import weights_digest
 from mmseg_siglip.cli.jobs.published import PublishedRow, is_published_encoder, published_rows
 from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, machine
@@ -135,7 +135,7 @@ def reproduce(args: argparse.Namespace) -> None:
     row = find_row(rows, args.name, args.method, args.encoder)
     cfg = configure(row, args)
     benchmark = BENCHMARKS[row.data]
-    samples = check_data(cfg, benchmark, incomplete=args.incomplete)
+    samples = check_split(cfg, benchmark, incomplete=args.incomplete)
     used, weights = settings(cfg), weights_of(row, cfg)
     reasons = []
     if samples != benchmark.samples:

@@ -35,13 +35,13 @@ def cluster_map(
     finer = interpolate(means.unflatten(1, grid)[None], scale_factor=FINER, mode='bilinear')
     best, place = means.new_full(size, -1.0), clusters.new_zeros(size)
     for index, plane in enumerate(finer[0]):
-        plane = interpolate(median(plane)[None, None], size=size, mode='bilinear')[0, 0]
+        plane = interpolate(median_filter(plane)[None, None], size=size, mode='bilinear')[0, 0]
         better = plane > best
         best, place = torch.where(better, plane, best), torch.where(better, index, place)
     return place
 
 
-def median(plane: Tensor) -> Tensor:
+def median_filter(plane: Tensor) -> Tensor:
     """The middle one of 7 x 7 values around each of a plane (h, w), whose border is mirrored."""
     h, w = plane.shape
     reach = MEDIAN // 2

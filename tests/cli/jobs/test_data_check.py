@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_siglip.cli.jobs.data_check import check_data
+from mmseg_siglip.cli.jobs.data_check import check_split
 from mmseg_siglip.cli.jobs.published import published_rows
 from mmseg_siglip.datasets.benchmarks import BENCHMARKS
 
@@ -29,22 +29,22 @@ def voc(laid_out, tmp_path):
 
 @pytest.mark.parametrize('name', [row.name for row in NINE])
 def test_whole(name, laid_out):
-    assert check_data(*placed(name, laid_out(name))) == 3
+    assert check_split(*placed(name, laid_out(name))) == 3
 
 
 def test_nothing_there(tmp_path):
     with pytest.raises(ValueError, match=r'far.* is not there; .*layout: .*coco_stuff164k\.py'):
-        check_data(*placed('coco_stuff', tmp_path / 'far'))
+        check_split(*placed('coco_stuff', tmp_path / 'far'))
 
 
 def test_a_part(voc):
     cfg, benchmark = placed('voc21', voc)
     benchmark = replace(benchmark, samples=1449)
     with pytest.raises(ValueError, match='has 3 samples in its evaluation split, expected 1449'):
-        check_data(cfg, benchmark)
-    assert check_data(cfg, benchmark, incomplete=True) == 3
+        check_split(cfg, benchmark)
+    assert check_split(cfg, benchmark, incomplete=True) == 3
     with pytest.raises(ValueError, match='expected 2'):  # more than there are is no part
-        check_data(cfg, replace(benchmark, samples=2), incomplete=True)
+        check_split(cfg, replace(benchmark, samples=2), incomplete=True)
 
 
 @pytest.mark.parametrize('folder', ['JPEGImages', 'SegmentationClass'])
@@ -52,7 +52,7 @@ def test_a_file_is_missing(voc, folder):
     gone = sorted((voc / folder).iterdir())[1]
     gone.unlink()
     with pytest.raises(ValueError, match=gone.name):
-        check_data(*placed('voc21', voc))
+        check_split(*placed('voc21', voc))
 
 
 def test_a_value_that_is_no_class(voc):
@@ -60,7 +60,7 @@ def test_a_value_that_is_no_class(voc):
     labels = np.array(Image.open(path))
     Image.fromarray(np.where(labels == 255, 255, 77).astype(np.uint8)).save(path)
     with pytest.raises(ValueError, match=rf'{path.name} holds label 77, expected classes 0 to 20'):
-        check_data(*placed('voc21', voc))
+        check_split(*placed('voc21', voc))
 
 
 def test_nothing_labelled(voc):
@@ -68,4 +68,4 @@ def test_nothing_labelled(voc):
         size = Image.open(path).size
         Image.new('L', size, 255).save(path)
     with pytest.raises(ValueError, match='no pixel of 3 label maps has a class'):
-        check_data(*placed('voc21', voc))
+        check_split(*placed('voc21', voc))

@@ -13,7 +13,7 @@ from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.trunk import Surroundings
 from mmseg_siglip.models.dense import build_method, similarity
 from mmseg_siglip.models.dense.cliptrase import CLUSTERS, VARIANTS, correlation
-from mmseg_siglip.models.dense.cluster_pixels import cluster_map, median
+from mmseg_siglip.models.dense.cluster_pixels import cluster_map, median_filter
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 
 LOOSE = dict(type='cliptrase', eps=0.5, least=2)
@@ -91,7 +91,7 @@ def test_median_equals_the_loops(size):
                 for dy in range(-3, 4)
                 for dx in range(-3, 4)
             )
-            assert median(plane)[y, x].item() == values[24]
+            assert median_filter(plane)[y, x].item() == values[24]
 
 
 def test_every_pixel_joins_the_cluster_that_correlates_most_there():
@@ -103,7 +103,7 @@ def test_every_pixel_joins_the_cluster_that_correlates_most_there():
     planes = []
     for cluster in range(3):
         mean = points[clusters == cluster].mean(0).view(1, 1, 3, 5)
-        finer = median(interpolate(mean, scale_factor=4, mode='bilinear')[0, 0])
+        finer = median_filter(interpolate(mean, scale_factor=4, mode='bilinear')[0, 0])
         planes.append(interpolate(finer[None, None], size=(24, 40), mode='bilinear')[0, 0])
     found = cluster_map(points, clusters, (3, 5), (24, 40))
     assert torch.equal(found, torch.stack(planes).argmax(0))
