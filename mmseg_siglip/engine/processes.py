@@ -50,9 +50,10 @@ def start_gloo(launcher: str, timeout: timedelta, patience: float = PATIENCE) ->
         meeting = torch_dist.rendezvous('env://', timeout=timedelta(seconds=patience))
         store, rank, size = next(iter(meeting))
     except torch_dist.DistError as error:
+        reason = str(error).strip().partition('\n')[0]
         raise ValueError(
             f'expected {os.environ["WORLD_SIZE"]} processes to meet at {os.environ["MASTER_ADDR"]}:'
-            f'{os.environ["MASTER_PORT"]} within {patience:g} s: {first_line(error)}'
+            f'{os.environ["MASTER_PORT"]} within {patience:g} s: {reason}'
         ) from error
     watch_peers(rank, size, patience)
     torch_dist.init_process_group('gloo', store=store, rank=rank, world_size=size, timeout=timeout)
@@ -62,10 +63,6 @@ def watch_peers(rank: int, size: int, patience: float) -> None:
     """Begin to watch the other processes, if there are any."""
     if size > 1 and Peers.current is None:
         Peers(rank, size, patience)
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().partition('\n')[0]
 
 
 def first_slurm_node(nodes: str) -> str:

@@ -74,3 +74,17 @@ def test_the_status_and_what_was_printed_survive_the_end(monkeypatch, rank):
 
 def test_configs_are_found():
     assert (config_folder() / 'sclip/shapes.py').is_file()
+
+
+@pytest.mark.parametrize('end', ['is killed by signal: Killed.', 'exited unexpectedly'])
+def test_a_process_that_reads_data_and_dies_is_one_line(capsys, monkeypatch, end):
+    monkeypatch.delenv('RANK', raising=False)
+    assert run(fail(RuntimeError(f'DataLoader worker (pid(s) 7) {end} ')), None, kept) == 1
+    line = f'error: a process that reads data has ended: DataLoader worker (pid(s) 7) {end} If '
+    assert capsys.readouterr().err.startswith(line)
+
+
+def test_ctrl_c_is_one_line(capsys, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    assert run(fail(KeyboardInterrupt()), None, kept) == 130
+    assert capsys.readouterr().err == 'interrupted: all is kept\n'

@@ -68,6 +68,13 @@ def test_every_command_is_named_and_nothing_else(repository, capsys):
     assert 'mmseg-siglip = mmseg_siglip.cli.main:main' in setup
 
 
+def test_every_command_says_what_it_keeps():
+    """Whether it is interrupted before it has begun or not."""
+    for command, words in WORDS.items():
+        parser, module = parser_of(command)
+        assert re.fullmatch(r'.+; the same command .+', module.kept(parser.parse_args(words)))
+
+
 def test_arguments_in_common_are_the_same_everywhere():
     """One name, one meaning: `--device` of any command says what that of any other says."""
     meanings: dict[str, set] = {}
