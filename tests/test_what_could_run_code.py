@@ -44,21 +44,13 @@ SAFE = dict(allow_pickle=False, shell=False, trust_remote_code=False, weights_on
 NEEDED = {'np.load': 'allow_pickle', 'numpy.load': 'allow_pickle', 'torch.load': 'weights_only'}
 """Calls and the keyword that makes them safe."""
 
-CONFIG = "the user's config, which is trusted"
 OURS = 'a module of this package, by a name in its own source'
 ALLOWED = {
     'mmseg_siglip/__init__.py': {'import_module': OURS},
-    'mmseg_siglip/api/load.py': {'Config.fromfile': CONFIG},
-    'mmseg_siglip/cli/jobs/benchmark.py': {'Config.fromfile': CONFIG},
-    'mmseg_siglip/cli/jobs/benchmark_config.py': {'Config.fromfile': CONFIG},
-    'mmseg_siglip/cli/jobs/benchmark_referring.py': {'Config.fromfile': CONFIG},
-    'mmseg_siglip/cli/jobs/config.py': {'Config.fromfile': CONFIG},
+    'mmseg_siglip/api/load.py': {'Config.fromfile': "the user's config, which is trusted"},
     'mmseg_siglip/cli/jobs/costs.py': {'ctypes': 'the C library gives memory back'},
-    'mmseg_siglip/cli/jobs/encoders.py': {'Config.fromfile': CONFIG},
-    'mmseg_siglip/cli/jobs/protocol.py': {'Config.fromfile': CONFIG},
     'mmseg_siglip/cli/main.py': {'import_module': 'one of COMMANDS'},
     'mmseg_siglip/datasets/refs_file.py': {'pickle': 'an interpreter of plain containers alone'},
-    'mmseg_siglip/demo.py': {'Config.fromfile': 'a config that ships along'},
     'mmseg_siglip/engine/processes.py': {'subprocess': "SLURM's scontrol names the first machine"},
     'mmseg_siglip/lazy.py': {'import_module': OURS},
     'mmseg_siglip/weights/checkpoint.py': {
@@ -66,9 +58,6 @@ ALLOWED = {
         'torch.load': 'the one reader of torch files',
     },
     'mmseg_siglip/weights/torchscript.py': {'pickle': 'an interpreter of tensors alone'},
-    'tools/model_converters/cat_seg.py': {'Config.fromfile': CONFIG},
-    'tools/model_converters/export_encoder.py': {'Config.fromfile': CONFIG},
-    'tools/model_converters/export_vlm.py': {'Config.fromfile': CONFIG},
 }
 """Why a file may hold a mark."""
 

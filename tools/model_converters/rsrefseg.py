@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmseg_siglip.api.load import read_config
 from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.models.adapters.rsrefseg import from_rsrefseg, trained_weights
 from mmseg_siglip.models.adapters.rsrefseg2 import from_rsrefseg2, is_rsrefseg2
@@ -50,7 +50,7 @@ def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None =
         raise ValueError(f'{checkpoint}: {error}') from error
     if config is not None:
         with DefaultScope.overwrite_default_scope(SCOPE):
-            model = MODELS.build(Config.fromfile(config).model)
+            model = MODELS.build(read_config(config).model)
         load_strict(model, converted, checkpoint)
     with whole_file(out) as draft:
         torch.save(dict(state_dict=converted, meta=dict(source=checkpoint.name)), draft)
