@@ -126,6 +126,7 @@ def attention_paid(trunk: Trunk) -> tuple[Tensor, Tensor]:
     Without a CLS token, the first is of the pooling head's probe, the second of the last block.
     """
     prefix = trunk.prefix
+    probe = None if prefix else trunk.head.probe
     q, k, _ = (part.float() for part in trunk.opened(block_paid(trunk)))
     q = q * q.shape[-1] ** -0.5
     own = []
@@ -133,8 +134,5 @@ def attention_paid(trunk: Trunk) -> tuple[Tensor, Tensor]:
         for part in chunks(q.shape[2], 4 * q.shape[0] * q.shape[1] * k.shape[2]):
             total = (q[:, :, part] @ k.transpose(-1, -2)).logsumexp(-1)
             own.append(((q[:, :, part] * k[:, :, part]).sum(-1) - total).exp().mean(1))
-        if prefix:
-            first = (q[:, :, :1] @ k.transpose(-1, -2)).softmax(-1)
-        else:
-            first = trunk.head.probe
+        first = (q[:, :, :1] @ k.transpose(-1, -2)).softmax(-1) if prefix else probe
     return first.mean(1)[:, 0, prefix:], torch.cat(own, dim=1)[:, prefix:]
