@@ -23,7 +23,8 @@ from mmseg_siglip.models.dense.region_masks import RegionMasks, paint, whole_ima
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
-WHOLE = dict(short_side=672, crop_size=None, logit_scale=50, method=dict(side=336))
+METHOD = dict(side=336, merge=True)
+WHOLE = dict(short_side=672, crop_size=None, logit_scale=50, method=METHOD)
 PUBLISHED = dict(
     voc21=dict(WHOLE, prob_thd=0.4, area_thd=None),
     voc20=WHOLE,
@@ -31,7 +32,7 @@ PUBLISHED = dict(
     context59=WHOLE,
     coco_object=dict(WHOLE, prob_thd=0.5),
     coco_stuff=dict(WHOLE, short_side=896),
-    cityscapes=dict(WHOLE, short_side=1344, method=dict(side=336, wholes=2)),
+    cityscapes=dict(WHOLE, short_side=1344, method=dict(METHOD, wholes=2)),
     ade20k=WHOLE,
 )
 """Settings of the authors' configurations."""
