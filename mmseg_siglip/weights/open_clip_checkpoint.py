@@ -175,8 +175,7 @@ def _weights(source: Source) -> dict[str, Tensor]:
         try:
             path = hf_hub_download(filename=HF_SAFE_WEIGHTS_NAME, **where)
         except (OSError, ValueError):
-            with as_data(source, f'expected {HF_SAFE_WEIGHTS_NAME} or {HF_WEIGHTS_NAME}'):
-                path = hf_hub_download(filename=HF_WEIGHTS_NAME, **where)
+            path = hf_hub_download(filename=HF_WEIGHTS_NAME, **where)
         return read_state_dict(path)
     for name in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME):
         if (source.path / name).is_file():
