@@ -26,6 +26,7 @@ from mmseg_siglip.io.image import ImageLike, read_image
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.finite import RefuseNaN
 from mmseg_siglip.vlm.fusion import depth_statistics
+from mmseg_siglip.vlm.generation import greedy
 from mmseg_siglip.vlm.loader import load_pretrained_model, place
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, prompt_of
 from mmseg_siglip.vlm.trainer import LlavaTrainer
@@ -45,6 +46,7 @@ class VisionChat(System):
     def __init__(self, vlm: PretrainedVLM) -> None:
         self.vlm = vlm
         self.model = vlm.model.eval()
+        self.model.generation_config = greedy(self.model)
 
     @classmethod
     def from_pretrained(
@@ -131,10 +133,6 @@ class VisionChat(System):
         generated = self.model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
             pad_token_id=tokenizer.pad_token_id,
             logits_processor=[RefuseNaN(names)],
             streamer=streamer,

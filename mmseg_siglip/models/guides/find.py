@@ -54,7 +54,7 @@ def kind_of_layout(source: Source) -> str | None:
         return 'DINOv3Guide'
     if VIT_MARK in source.tensors:
         return 'DINOv2Guide' if LAYER_SCALE in source.tensors else 'DINOGuide'
-    name = '' if source.is_file else source.config.get('architecture', '')
+    name = '' if source.is_file else str(source.config.get('architecture', ''))
     if not name.startswith('vit_'):
         return None
     return dict(dinov2='DINOv2Guide', dinov3='DINOv3Guide').get(name.split('_')[-1], 'DINOGuide')
