@@ -3,7 +3,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all lint bench
+.PHONY: demo test test-all kill-test lint bench
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m mmseg_siglip.demo
@@ -13,6 +13,9 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n 2 -q
+
+kill-test: $(INSTALLED)
+	$(VENV)/bin/python tests/kills.py --kills 20 --seed 0
 
 bench: $(INSTALLED)
 	OMP_NUM_THREADS=$$(nproc) $(VENV)/bin/python benchmarks/sclip.py
