@@ -3,7 +3,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all fuzz lint audit bench
+.PHONY: demo test test-all fuzz kill-test lint audit bench
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m mmseg_siglip.demo
@@ -16,6 +16,9 @@ test-all: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	$(VENV)/bin/python -m tests.fuzz --jobs 2
+
+kill-test: $(INSTALLED)
+	$(VENV)/bin/python tests/kills.py --kills 20 --seed 0
 
 bench: $(INSTALLED)
 	OMP_NUM_THREADS=$$(nproc) $(VENV)/bin/python benchmarks/sclip.py

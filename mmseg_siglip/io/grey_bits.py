@@ -1,4 +1,4 @@
-"""How many of 16 bits the grey values of a file use, and the numbers behind Pillow's."""
+"""How many of 16 bits the values of a file use, and the numbers behind Pillow's."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ FULL = 16
 
 
 def used_bits(image: Image.Image, data: bytes = b'') -> int:
-    """The lowest bits that the file says its grey values fill: 9 to 16.
+    """The lowest bits that the file says its 16-bit values fill: 9 to 16.
 
     A TIFF says so by ``BitsPerSample``, or by a ``MaxSampleValue`` of 2^n - 1, a PNG by the chunk
     ``sBIT``. Values of a PGM are scaled to 16 bits by Pillow.
 
     Args:
-        image: Opened, of 16-bit grey values.
+        image: Opened.
         data: The file, if there is one.
     """
     bits = FULL

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mmseg_siglip.io.grey_bits import eight_bits, largest_of_ppm, used_bits
+from mmseg_siglip.io.grey_bits import FULL, eight_bits, largest_of_ppm, used_bits
 from mmseg_siglip.io.image_claims import (
     Refused,
     refuse_canvas,
@@ -93,7 +93,7 @@ def to_rgb(
     name: str,
     *,
     apply_exif: bool = False,
-    bits: int = 16,
+    bits: int = FULL,
     bgr: bool = False,
 ) -> np.ndarray:
     """The pixels of an opened image, converted as in `decode_image`.
@@ -102,14 +102,14 @@ def to_rgb(
         image: Any image of Pillow's.
         name: What to call it in an error.
         apply_exif: Turn it upright by its EXIF orientation.
-        bits: Of 16-bit grey values, those that are used.
+        bits: Of 16-bit values, those that are used.
         bgr: Blue first, not red.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        ValueError: 32-bit grey values.
+        ValueError: 32-bit grey values, or colours that fill less than 16 bits.
     """
     sixteen_bit = image.mode in SIXTEEN_BIT or (image.mode == 'I' and image.format == 'PPM')
     if image.mode in ('I', 'F') and not sixteen_bit:
@@ -129,7 +129,13 @@ def to_rgb(
         band = band if band.mode == 'RGB' else band.convert('RGB')
         return np.asarray(band)[..., :: -1 if bgr else 1]
 
-    return by_bands(image, convert, np.uint8, channels=(3,))
+    pixels = by_bands(image, convert, np.uint8, channels=(3,))
+    if bits < FULL and 0 < pixels.max() < 1 << (bits - 8):
+        raise Refused(
+            f'{name} has colours of {bits} bits in 16, of which Pillow keeps the highest 8: '
+            'expected values that fill 16 bits'
+        )
+    return pixels
 
 
 def by_bands(

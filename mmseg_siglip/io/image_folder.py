@@ -89,12 +89,12 @@ def below(root: Path) -> Iterator[Path | Failure]:
                 continue
             for item in items:
                 path = folder / item.name
-                if not path.is_dir():
-                    yield path
-                elif item.is_symlink():
+                if item.is_symlink() and path.is_dir():
                     links.append(path)
-                else:
+                elif item.is_dir(follow_symlinks=False):
                     folders.append(path)
+                else:
+                    yield path
 
 
 def _identity(folder: Path) -> tuple[int, int]:

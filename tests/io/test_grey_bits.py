@@ -1,6 +1,7 @@
 import io
 import struct
 
+import cv2
 import numpy as np
 import pytest
 from bad_images import part
@@ -81,6 +82,19 @@ def test_a_claim_that_values_exceed_is_not_believed():
     values = np.array([[4095, 4096, 65535]], np.uint16)
     for data in (tiff(values, 4095), png(values, 12)):
         assert grey(data) == [15, 16, 255]
+
+
+def test_colours_that_would_be_black_are_refused():
+    """Pillow keeps the highest 8 of 16 bits of a colour."""
+    values = np.full((4, 4, 3), 4095, np.uint16)
+    data = cv2.imencode('.png', values)[1].tobytes()
+    said = data[:33] + part(b'sBIT', bytes([12] * 3)) + data[33:]
+    with pytest.raises(ValueError, match='^a has colours of 12 bits in 16, of which Pillow keeps'):
+        decode_image(said, 'a')
+    assert decode_image(data, 'a').max() == 15  # nothing is said
+    scaled = cv2.imencode('.png', values << 4)[1].tobytes()
+    said = scaled[:33] + part(b'sBIT', bytes([12] * 3)) + scaled[33:]
+    assert decode_image(said, 'a').max() == 255
 
 
 def test_an_opened_tiff_keeps_its_bits():

@@ -56,6 +56,23 @@ def test_two_processes_give_the_metrics_of_one(repository, tiny_config, weights,
 
 
 @pytest.mark.slow
+def test_what_two_processes_predicted_one_goes_on_from(repository, tiny_config, weights, tmp_path):
+    def test(processes, work, *more):
+        arguments = ['--out', tmp_path / 'out', '--work-dir', tmp_path / work, *more]
+        result = shell(repository, 'dist_test.sh', tiny_config, weights, processes, *arguments)
+        assert result.returncode == 0, result.stderr[-3000:]
+        return metrics(tmp_path / work)
+
+    whole = test(2, 'two')
+    journals = sorted((tmp_path / 'out/.evaluation/journal').glob('*'))
+    assert sum(len(path.read_bytes().splitlines()) for path in journals) == 7
+    journals[1].unlink()
+    assert test(1, 'one', '--continue') == whole
+    (log,) = (tmp_path / 'one').glob('*/*.log')
+    assert '4 of 7 images were predicted already' in log.read_text()
+
+
+@pytest.mark.slow
 def test_two_processes_train_one_model(repository, tiny_config, tmp_path):
     folder = tmp_path / 'run'
     result = shell(repository, 'dist_train.sh', tiny_config, 2, '--work-dir', folder)
