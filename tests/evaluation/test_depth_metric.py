@@ -154,3 +154,11 @@ def test_bad_samples_get_one_sentence():
         sparse = torch.zeros_like(truth)
         sparse[0] = 1
         DepthMetric(crop_type='garg').process({}, [sample(prediction, sparse)])
+
+
+def test_relative_depth_is_not_written_as_millimetres(tmp_path):
+    _, truth = maps()
+    metric = DepthMetric(align='lstsq', output_dir=str(tmp_path))
+    metric.process({}, [sample(truth, truth)])
+    with pytest.raises(ValueError, match='output_dir: expected a model of metric depth'):
+        metric.process({}, [sample(1 / truth, truth, depth_kind='inverse')])
