@@ -117,7 +117,7 @@ class ReferringDataset(AnnotatedPhraseDataset):
     """Any images and phrases, one JSON object a line, or a JSON list of them.
 
     ``{"image": "a.jpg", "mask": "a_1.png", "expressions": ["the red cup", "cup on the left"]}``.
-    Instead of ``mask``, a file whose pixels above 0 belong to the target, there may be
+    Instead of ``mask``, a file, no JPEG, whose pixels above 0 belong to the target, there may be
     ``polygons`` or ``rle``, both COCO's; ``"mask": null`` says that nothing fits. Objects of one
     image may lie on several lines and make one sample.
 

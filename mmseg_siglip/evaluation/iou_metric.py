@@ -90,7 +90,7 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
             if self.format_only:
                 refuse_nan_labels(sample)
             else:
-                pred, label = label_maps(sample, classes, self.ignore_index)
+                pred, label = label_maps(sample, self.dataset_meta['classes'], self.ignore_index)
                 areas = self.intersect_and_union(pred, label, classes, self.ignore_index)
                 self.results.append((*areas, label.numel() - areas[3].sum()))
             if self.output_dir is not None:
