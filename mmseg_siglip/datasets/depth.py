@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 from mmseg import datasets as mmseg
 
-from mmseg_siglip.datasets.listing import pair_files
+from mmseg_siglip.datasets.listing import check_indices, pair_files
 from mmseg_siglip.datasets.name_lists import check_files, named_pairs, numbered_lines
 from mmseg_siglip.datasets.paired_files import PairedFiles
 from mmseg_siglip.registry import DATASETS
@@ -38,6 +39,7 @@ class DepthDataset(BaseDataset):
             invalid_values=tuple(invalid_values),
             max_depth=max_depth,
         )
+        self.chosen = kwargs.get('indices')
         super().__init__(metainfo=dict(classes=('depth',), palette=[[0, 0, 0]]), **kwargs)
 
     def pair(self, image: str, depth: str) -> dict:
@@ -90,6 +92,7 @@ class RGBDDataset(DepthDataset):
             pairs = named_pairs(self.ann_file, folder, self.image, depths, self.depth)
         else:
             pairs = pair_files(folder, self.image, depths, self.depth)
+        check_indices(self.chosen, len(pairs), folder)
         return [self.pair(image, depth) for image, depth in pairs]
 
 
@@ -142,7 +145,8 @@ class KITTIDepthDataset(DepthDataset):
     def load_data_list(self) -> list[dict]:
         folder, depths = (Path(self.data_prefix[key]) for key in ('img_path', 'depth_map_path'))
         pairs = []
-        for number, line in numbered_lines(self.ann_file):
+        lines = numbered_lines(self.ann_file)
+        for number, line in lines:
             parts = line.split()
             if len(parts) not in (2, 3):
                 raise ValueError(
@@ -153,6 +157,13 @@ class KITTIDepthDataset(DepthDataset):
                 pairs.append(self.pair(str(folder / parts[0]), str(depths / parts[1])))
         if not pairs:
             raise ValueError(f'{self.ann_file}: expected images with depth maps, found none')
+        if len(pairs) < len(lines):
+            print_log(
+                f'{self.ann_file}: {len(lines) - len(pairs)} of {len(lines)} images have no depth '
+                'map and are left out',
+                'current',
+            )
+        check_indices(self.chosen, len(pairs), self.ann_file)
         check_files((pair['img_path'] for pair in pairs), 'images', self.ann_file)
         check_files((pair['depth_map_path'] for pair in pairs), 'depth maps', self.ann_file)
         return pairs

@@ -59,22 +59,26 @@ class GroupedFolderDataset(FolderDataset):
     def _listed(self, groups: list[Path]) -> list[tuple[str, str]]:
         image = ('', self.img_suffix)
         wanted = {stem_of(n, image, any_kind=True) or n for n in read_names(self.ann_file)}
-        pairs, seen = [], set()
+        pairs, seen = [], {}
         for folder in groups:
             for path, _ in pair_files(str(folder), image):
                 stem = stem_of(os.path.relpath(path, folder), image, any_kind=True)
                 if stem in wanted:
-                    seen.add(stem)
+                    if seen.setdefault(stem, path) != path:
+                        raise ValueError(
+                            f'{self.ann_file}: {stem} is of several images, {seen[stem]} and {path}'
+                        )
                     pairs.append((path, f'{self._labels(folder) / stem}{self.seg_map_suffix}'))
         if not pairs:
             raise ValueError(
                 f'{groups[0].parents[1]}: expected images <group>/{self.image_folder}/'
                 f'*{self.img_suffix} that {self.ann_file} lists, found none'
             )
-        if seen < wanted:
+        wanted -= seen.keys()
+        if wanted:
             print_log(
-                f'{self.ann_file}: {len(wanted - seen)} of {len(wanted)} names are of no image '
-                f'here and left out: {first_few(sorted(wanted - seen))}',
+                f'{self.ann_file}: {len(wanted)} of {len(wanted) + len(seen)} names are of no '
+                f'image here and left out: {first_few(sorted(wanted))}',
                 'current',
                 WARNING,
             )

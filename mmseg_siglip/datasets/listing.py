@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mmengine import fileio
 from mmengine.fileio import LocalBackend
+from PIL import Image
 
-from mmseg_siglip.io.image_source import is_image
+from mmseg_siglip.io.image import FORMATS
 
 Pattern = tuple[str, str]
+KINDS = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
+"""Suffixes of images that are read."""
 SHOWN = 3
 
 
@@ -23,6 +26,28 @@ def first_few(names: Sequence[str]) -> str:
     """The first three of some names, and how many more there are."""
     more = len(names) - SHOWN
     return ', '.join(names[:SHOWN]) + (f' and {more} more' if more > 0 else '')
+
+
+def check_indices(indices: int | Sequence[int] | None, count: int, where: str) -> None:
+    """Refuse a choice of samples that are not there; MMEngine takes the fewer that are.
+
+    Args:
+        indices: What MMEngine's `BaseDataset` takes: the first so many, or the last if negative; or
+            a list of which.
+        count: Of all samples.
+        where: What holds them.
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    if indices is None:
+        return
+    chosen = [indices - (indices > 0)] if isinstance(indices, int) else list(indices)
+    plain = all(isinstance(index, int) for index in chosen)
+    if not plain or indices == 0 or not chosen or not all(-count <= i < count for i in chosen):
+        raise ValueError(
+            f'{where}: indices: expected some of its {count} samples, found {str(indices)[:100]}'
+        )
 
 
 def is_local(folder: str, backend_args: dict | None) -> bool:
@@ -69,7 +94,7 @@ def stem_of(path: str, pattern: Pattern, *, any_kind: bool = False) -> str | Non
     tail, _, own_kind = end.rpartition('.') if '.' in end else (end, '', '')
     if name.endswith(end):
         base = name[: len(name) - len(end)]
-    elif dot and (kind.lower() == own_kind.lower() or any_kind and is_image(name)):
+    elif dot and (kind.lower() == own_kind.lower() or any_kind and f'.{kind.lower()}' in KINDS):
         if not base.endswith(tail):
             return None
         base = base[: len(base) - len(tail)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from mmseg_siglip.datasets.listing import is_local, pair_files
+from mmseg_siglip.datasets.listing import check_indices, is_local, pair_files
 from mmseg_siglip.datasets.name_lists import named_pairs, read_names
 
 
@@ -30,10 +30,13 @@ class PairedFiles:
         if data_prefix is not None:
             given = {key: folder for key, folder in data_prefix.items() if folder is not None}
             kwargs['data_prefix'] = given
+        self.chosen = kwargs.get('indices')
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        return [self.sample(image, truth) for image, truth in self.pairs()]
+        found = [self.sample(image, truth) for image, truth in self.pairs()]
+        check_indices(self.chosen, len(found), type(self).__name__)
+        return found
 
     def pairs(self) -> list[tuple[str, str | None]]:
         """Paths of each image and its label map."""

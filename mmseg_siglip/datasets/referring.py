@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 
+from mmseg_siglip.datasets.listing import check_indices, first_few
 from mmseg_siglip.datasets.name_lists import check_files, numbered_lines
 from mmseg_siglip.datasets.referring_masks import MaskSource
 from mmseg_siglip.datasets.refs_file import load_json
 from mmseg_siglip.registry import DATASETS
 
+MASK_KEYS = ('mask', 'polygons', 'rle')
 Record = tuple[str, list[str], MaskSource]
 """Path of an image, phrases, and what they all mean."""
 
@@ -46,6 +49,7 @@ class PhraseDataset(BaseDataset):
         self.phrases_per_image = phrases_per_image
         if phrases_per_image is None and not test_mode:
             self.phrases_per_image = 1
+        self.chosen = kwargs.get('indices')
         super().__init__(test_mode=test_mode, **kwargs)
 
     def choose(self, info: Mapping) -> list[int]:
@@ -100,6 +104,7 @@ class AnnotatedPhraseDataset(PhraseDataset):
         where = self.ann_file or type(self).__name__
         if not images:
             raise ValueError(f'{where}: found no phrase')
+        check_indices(self.chosen, len(images), where)
         sources = [source for entry in images.values() for source in entry['mask_sources']]
         check_files(images, 'images', where)
         check_files((s['file'] for s in sources if s and 'file' in s), 'masks', where)
@@ -130,7 +135,7 @@ class ReferringDataset(AnnotatedPhraseDataset):
     """Any images and phrases, one JSON object a line, or a JSON list of them.
 
     ``{"image": "a.jpg", "mask": "a_1.png", "expressions": ["the red cup", "cup on the left"]}``.
-    Instead of ``mask``, a file whose pixels above 0 belong to the target, there may be
+    Instead of ``mask``, a file, no JPEG, whose pixels above 0 belong to the target, there may be
     ``polygons`` or ``rle``, both COCO's; ``"mask": null`` says that nothing fits. Objects of one
     image may lie on several lines and make one sample.
 
@@ -150,10 +155,11 @@ class ReferringDataset(AnnotatedPhraseDataset):
 
     def records(self) -> Iterator[Record]:
         images, masks = (Path(self.data_prefix[key]) for key in ('img_path', 'mask_path'))
+        unused = {}
         for where, line in self._lines():
             if not isinstance(line, dict) or not isinstance(line.get('image'), str):
                 raise ValueError(f'{where}: expected an object with image, mask and expressions')
-            given = [key for key in ('mask', 'polygons', 'rle') if key in line]
+            given = [key for key in MASK_KEYS if key in line]
             if len(given) != 1:
                 raise ValueError(
                     f'{where}: expected one of mask, polygons and rle, found {given or "none"}'
@@ -165,7 +171,11 @@ class ReferringDataset(AnnotatedPhraseDataset):
                     raise ValueError(f'{where}: expected the name of a mask file or null')
                 source = dict(file=str(masks / line['mask']))
             phrases = self.texts(line.get('expressions'), where)
+            unused |= dict.fromkeys(line.keys() - {'image', 'expressions', *MASK_KEYS})
             yield str(images / line['image']), phrases, source
+        if unused:
+            names = first_few(sorted(unused))
+            print_log(f'{self.ann_file}: nothing is made of the fields {names}', 'current')
 
     def _lines(self) -> Iterator[tuple[str, Any]]:
         if Path(self.ann_file).suffix != '.jsonl':

@@ -69,14 +69,22 @@ class RefCOCODataset(AnnotatedPhraseDataset):
             yield (
                 str(folder / str(images[ref['image_id']]['file_name'])),
                 self.texts(sentences, where),
-                self._source(ref['ann_id'], annotations, where),
+                self._source(ref, annotations, where),
             )
 
-    def _source(self, ids: int | list[int], annotations: dict, where: str) -> MaskSource:
-        ids = [index for index in (ids if isinstance(ids, list) else [ids]) if index != NO_TARGET]
+    def _source(self, ref: dict, annotations: dict, where: str) -> MaskSource:
+        ids = ref['ann_id'] if isinstance(ref['ann_id'], list) else [ref['ann_id']]
+        ids = [index for index in ids if index != NO_TARGET]
         unknown = [index for index in ids if index not in annotations]
         if unknown:
             raise ValueError(f'{where}: instance {unknown[0]} is not in {self.ann_file}')
+        for index in ids:
+            own = annotations[index].get('image_id', ref['image_id'])
+            if own != ref['image_id']:
+                raise ValueError(
+                    f'{where}: image {ref["image_id"]} has instance {index}, which is of image '
+                    f'{own}'
+                )
         parts = [segmentation_source(annotations[index]['segmentation']) for index in ids]
         if len(parts) == 1:
             return parts[0]

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mmseg_siglip.io.exact_labels import NOISE, is_jpeg
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 
 MaskSource = Mapping | np.ndarray | None
@@ -41,8 +42,14 @@ def decode_source(source: MaskSource, size: tuple[int, int], name: str, *, read)
     if isinstance(source, np.ndarray):
         mask = source
     elif 'file' in source:
-        name = source['file']
-        mask = read_mask(read(name), name) > source.get('above', 0)
+        name, above = source['file'], source.get('above', 0)
+        data = read(name)
+        if above < NOISE and is_jpeg(data):
+            raise ValueError(
+                f'{name} is a JPEG, whose compression leaves traces above 0: expected a PNG or '
+                'TIFF, or mask_above=127'
+            )
+        mask = read_mask(data, name) > above
     elif 'polygons' in source:
         mask = decode_polygons(source['polygons'], size, name)
     elif 'rle' in source:

@@ -74,7 +74,7 @@ class BoundaryIoUMetric(BaseMetric):
         """
         classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
-            maps = label_maps(sample, classes, self.ignore_index)
+            maps = label_maps(sample, self.dataset_meta['classes'], self.ignore_index)
             prediction, truth = (labels.cpu().numpy() for labels in maps)
             counted = truth[truth != self.ignore_index]
             labelled = torch.from_numpy(np.bincount(counted, minlength=classes))

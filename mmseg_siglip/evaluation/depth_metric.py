@@ -119,9 +119,14 @@ class DepthMetric(BaseMetric):
             name = sample.get('img_path', 'a sample')
             prediction = sample['pred_depth_map']['data'].detach().squeeze(0).cpu()
             refuse_nan(prediction, name)
+            kind = sample.get('depth_kind', 'depth')
+            if kind != 'depth' and self.output_dir is not None:
+                raise ValueError(
+                    'output_dir: expected a model of metric depth, found a relative one, whose '
+                    'numbers have no unit; `mmseg-siglip depth --format npy` writes them'
+                )
             if not self.format_only:
                 truth = truth_of(sample, 'gt_depth_map', 'LoadDepthAnnotation').squeeze(0).cpu()
-                kind = sample.get('depth_kind', 'depth')
                 try:
                     self.results.append(self.score(prediction, truth, name=name, kind=kind))
                 except NoTrueDepth:

@@ -33,7 +33,8 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
 
     A label that is neither a class nor ``ignore_index`` would count against the predicted class.
     Predictions are saved to ``output_dir`` as 8-bit PNG, or 16-bit where 255 does not hold them,
-    under the names of `name_images`.
+    under the names of `name_images`: class indices, of data sets with ``reduce_zero_label`` counted
+    from 1; other values of label files (``label_values``, COCO-Stuff's raw ones) are not restored.
     A dataset whose metainfo has ``class_groups``, names to class indices, also gets the mean over
     each group, as ``mIoU_<name>``; classes that neither label nor prediction holds are left out.
 
@@ -90,7 +91,7 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
             if self.format_only:
                 refuse_nan_labels(sample)
             else:
-                pred, label = label_maps(sample, classes, self.ignore_index)
+                pred, label = label_maps(sample, self.dataset_meta['classes'], self.ignore_index)
                 areas = self.intersect_and_union(pred, label, classes, self.ignore_index)
                 self.results.append((*areas, label.numel() - areas[3].sum()))
             if self.output_dir is not None:

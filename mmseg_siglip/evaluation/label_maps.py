@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from mmseg_siglip.text.vocabulary import Vocabulary, same
+
 
 def refuse_nan(prediction: Tensor, name: str) -> None:
     """Refuse what a metric would go on with: NaN compares false and converts to some integer.
@@ -52,13 +54,14 @@ def truth_of(sample: Mapping, key: str, loader: str) -> Tensor:
     return sample[key]['data']
 
 
-def label_maps(sample: Mapping, classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+def label_maps(sample: Mapping, names: Sequence[str], ignore_index: int) -> tuple[Tensor, Tensor]:
     """A sample's prediction and truth, (H, W) int64, on the device of the prediction.
 
     Raises:
         ValueError: There is no truth, one holds a label that is no class, they differ in size, or
-            the model has another number of classes.
+            the model has another number of classes or another order.
     """
+    classes = len(names)
     refuse_nan_labels(sample)
     file = sample.get('img_path', 'a sample')
     known = sample.get('num_classes')
@@ -66,6 +69,8 @@ def label_maps(sample: Mapping, classes: int, ignore_index: int) -> tuple[Tensor
         raise ValueError(
             f"the model's vocabulary has {known} classes, the dataset {classes} (at {file})"
         )
+    if sample.get('vocabulary') is not None:
+        check_order(sample['vocabulary'], names)
     prediction = sample['pred_sem_seg']['data'].squeeze(0)
     truth = truth_of(sample, 'gt_sem_seg', 'LoadAnnotations').squeeze(0)
     prediction, truth = prediction.long(), truth.to(prediction.device).long()
@@ -82,6 +87,26 @@ def label_maps(sample: Mapping, classes: int, ignore_index: int) -> tuple[Tensor
     hint = '; a value that means none is named in void_values of the dataset, or is ignore_index'
     _check_range(counted, classes, file, hint)
     return prediction, truth
+
+
+def check_order(vocabulary: Vocabulary, names: Sequence[str]) -> None:
+    """Refuse a vocabulary that has a data set's classes in another order.
+
+    Args:
+        vocabulary: What a model looks for.
+        names: The data set's classes.
+
+    Raises:
+        ValueError: A class is called as another one of the data set, and not as its own.
+    """
+    place = {same(name): index for index, name in reversed(list(enumerate(names)))}
+    for index, (words, name) in enumerate(zip(vocabulary.classes, names, strict=False)):
+        other = place.get(same(words[0]), index)
+        if other != index and same(name) not in map(same, words):
+            raise ValueError(
+                f"class {index} of the model's vocabulary is {words[0]!r}, which is class {other} "
+                f'of the data set, whose class {index} is {name!r}: expected its order'
+            )
 
 
 def _check_range(values: Tensor, classes: int, what: str, hint: str = '') -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.model import BaseDataPreprocessor
 from mmseg.models import SegDataPreProcessor
+from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.registry import MODELS
+
+USUAL = 255
 
 
 @MODELS.register_module()
@@ -17,6 +22,9 @@ class ImageListPreProcessor(SegDataPreProcessor):
 
     MMSeg's own asks for images of one size, or pads them to one; windows need neither. Copies to a
     GPU overlap with its work, if the loader's memory is page-locked.
+
+    Raises:
+        ValueError: In training, label maps would be padded with 255 where that is a class.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -26,6 +34,7 @@ class ImageListPreProcessor(SegDataPreProcessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         """As in MMSeg, but at test time ``inputs`` is a list of (3, H, W) float32."""
         if training:
+            self._check_fill(data.get('data_samples') or ())
             return super().forward(data, training)
         parts = [
             super(ImageListPreProcessor, self).forward(dict(inputs=[image]))
@@ -33,6 +42,14 @@ class ImageListPreProcessor(SegDataPreProcessor):
         ]
         samples = self.cast_data(data.get('data_samples'))
         return dict(inputs=[part['inputs'][0] for part in parts], data_samples=samples)
+
+    def _check_fill(self, samples: Sequence[SegDataSample]) -> None:
+        for sample in samples if self.seg_pad_val == USUAL else ():
+            if 'gt_sem_seg' in sample and sample.gt_sem_seg.data.max() > USUAL:
+                raise ValueError(
+                    'data_preprocessor.seg_pad_val: expected the ignore_index of labels that go up '
+                    f'to {int(sample.gt_sem_seg.data.max())}, found {USUAL}, which may be a class'
+                )
 
 
 @MODELS.register_module()

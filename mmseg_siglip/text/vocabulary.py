@@ -64,6 +64,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.classes)
 
+    def __deepcopy__(self, memo: dict) -> Vocabulary:
+        """Itself, as nothing in it changes: MMEngine copies what a sample carries."""
+        return self
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(words[0] for words in self.classes)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_siglip.datasets import KITTIDepthDataset, RGBDDataset
+from mmseg_siglip.datasets import KITTIDepthDataset, NYUDataset, RGBDDataset
+from mmseg_siglip.datasets import depth as depth_data
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -66,7 +67,9 @@ def test_missing_files_get_one_sentence(tmp_path):
         RGBDDataset(data_root=str(tmp_path), depth_scale=0)
 
 
-def test_kitti_lists(tmp_path):
+def test_kitti_lists(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(depth_data, 'print_log', lambda text, _: said.append(text))
     image, depth = 'day/drive/image_02/data/1.png', 'drive/groundtruth/image_02/1.png'
     write(tmp_path / 'raw' / image, tmp_path / 'depth' / depth, 256, (375, 1242))
     lines = [f'{image} {depth} 721.5377', f'{image} None 721.5377', '']
@@ -77,6 +80,7 @@ def test_kitti_lists(tmp_path):
         pipeline=[*PIPELINE[:2], dict(type='KBCrop'), PIPELINE[2]],
     )
     assert len(dataset) == 1
+    assert said == [f'{tmp_path / "split.txt"}: 1 of 2 images have no depth map and are left out']
     packed = dataset[0]
     assert packed['inputs'].shape == (3, 352, 1216)
     truth = packed['data_samples'].gt_depth_map.data
@@ -120,3 +124,37 @@ def test_real_frames(real_data, name):
         valid = truth[truth > 0]
         low, high = (1, 100) if name == 'kitti_demo' else (0.3, 11)
         assert low < valid.min() and valid.max() < high and len(valid) > 1000
+
+
+def test_lists_and_other_kinds_of_images(tmp_path):
+    for name in ('a.jpg', 'b.JPG', 'c.png'):
+        write(tmp_path / 'rgb' / name, tmp_path / 'depth' / f'{name[0]}.png')
+    (tmp_path / 'val.txt').write_bytes(b'\xef\xbb\xbfc\r\n\r\na.jpg\r\n')
+    folders = dict(img_path='rgb', depth_map_path='depth')
+    for kind in (RGBDDataset, NYUDataset):
+        given = dict(data_root=str(tmp_path), data_prefix=folders)
+        every = kind(**given)
+        images = [every.get_data_info(i)['img_path'].rpartition('/')[2] for i in range(len(every))]
+        assert images == ['a.jpg', 'b.JPG', 'c.png']
+        some = kind(ann_file='val.txt', **given)
+        pairs = [some.get_data_info(i) for i in range(len(some))]
+        names = [[p[k].rpartition('/')[2] for k in ('img_path', 'depth_map_path')] for p in pairs]
+        assert names == [['c.png', 'c.png'], ['a.jpg', 'a.png']]
+        with pytest.raises(ValueError, match='indices: expected some of its 3 samples, found 4'):
+            kind(indices=4, **given)
+    (tmp_path / 'rgb/b.JPG').unlink()
+    for kind in (RGBDDataset, NYUDataset):
+        with pytest.raises(ValueError, match='1 of 3 label or depth maps have no image'):
+            kind(**given)
+
+
+def test_files_that_a_kitti_list_names_are_looked_for(tmp_path):
+    write(tmp_path / 'raw/1.png', tmp_path / 'depth/1.png', 256)
+    given = dict(data_root=str(tmp_path), ann_file='split.txt')
+    for line, sentence in (
+        ('1.png 1.png 7\n2.png 1.png 7', '1 of the 2 images that it names are not there: .*2.png'),
+        ('1.png 2.png 7', '1 of the 1 depth maps that it names are not there: .*2.png'),
+    ):
+        (tmp_path / 'split.txt').write_text(line)
+        with pytest.raises(ValueError, match=f'split.txt: {sentence}'):
+            KITTIDepthDataset(**given)

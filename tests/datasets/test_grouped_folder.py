@@ -47,6 +47,17 @@ def test_a_list_chooses_and_may_name_what_is_not_there(build, tmp_path):
     assert [image for image, _ in names(dataset)] == ['a/images/10.tif', 'b/images/1.tif']
 
 
+def test_a_name_of_two_images_is_refused(build, tmp_path):
+    for folder in ('images', 'labels'):
+        (tmp_path / 'b' / folder / '10.tif').write_bytes(
+            (tmp_path / 'a' / folder / '10.tif').read_bytes()
+        )
+    assert len(build()) == 4
+    (tmp_path / 'val.txt').write_text('1.tif\n10.tif\n')
+    with pytest.raises(ValueError, match=r'val.txt: 10 is of several images, .*a/.* and .*b/'):
+        build(ann_file='val.txt')
+
+
 def test_nothing_there_is_said(build, tmp_path):
     with pytest.raises(ValueError, match=r'expected images <group>/Images/\*\.tif, found none'):
         build(image_folder='Images')

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from mmseg_siglip.datasets.listing import first_few, list_files, pair_files, path_of, stem_of
+from mmseg_siglip.datasets.listing import (
+    check_indices,
+    first_few,
+    list_files,
+    pair_files,
+    path_of,
+    stem_of,
+)
 
 CITY = ('', '_leftImg8bit.png')
 
@@ -118,3 +125,14 @@ def test_links(tmp_path, make):
 
 def test_first_few():
     assert [first_few('abcde'[:n]) for n in (1, 3, 5)] == ['a', 'a, b, c', 'a, b, c and 2 more']
+
+
+@pytest.mark.parametrize('indices', [None, 1, 3, -3, [0, 2], [-1, -3], [1, 1]])
+def test_indices_of_what_is_there(indices):
+    check_indices(indices, 3, 'val')
+
+
+@pytest.mark.parametrize('indices', [0, 4, -4, [], [0, 3], [-4], [0.5], 'ab'])
+def test_indices_of_what_is_not_there(indices):
+    with pytest.raises(ValueError, match='val: indices: expected some of its 3 samples, found'):
+        check_indices(indices, 3, 'val')

@@ -99,6 +99,8 @@ def test_a_folder_of_mixed_suffixes(tmp_path):
         FolderDataset(data_prefix=folders, **given)
     dataset = FolderDataset(data_prefix=dict(folders, seg_map_path=None), **given)
     assert len(dataset) == 4 and 'seg_map_path' not in dataset.get_data_info(0)
+    with pytest.raises(ValueError, match='FolderDataset: indices: expected some of its 4 samples'):
+        FolderDataset(data_prefix=dict(img_path='i'), indices=5, **given)
     with pytest.raises(ValueError, match='cannot be read: Is a directory'):
         FolderDataset(data_prefix=folders, ann_file='i', **given)
 

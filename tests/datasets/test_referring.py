@@ -5,7 +5,7 @@ import pytest
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmseg_siglip.datasets import ReferringDataset
+from mmseg_siglip.datasets import ReferringDataset, referring
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -167,3 +167,14 @@ def test_refcoco_mini(real_data):
         areas = sample.gt_sem_seg.data.float().mean((1, 2))
         assert sample.gt_sem_seg.shape == sample.ori_shape
         assert len(areas.unique()) == 2 and 0.001 < areas.min() and areas.max() < 0.6
+
+
+def test_fields_that_are_not_used_are_told(folder, monkeypatch):
+    said = []
+    monkeypatch.setattr(referring, 'print_log', lambda text, _: said.append(text))
+    build(folder)
+    assert not said
+    line = dict(image='a.jpg', mask=None, expressions=['x'], split='val', id=3)
+    (folder / 'refs.jsonl').write_text(json.dumps(line))
+    build(folder)
+    assert said[0].endswith('refs.jsonl: nothing is made of the fields id, split')

@@ -117,6 +117,7 @@ def test_what_does_not_fit_is_named(refcoco):
     for changes, sentence in (
         (dict(ann_id=99), 'reference 0: instance 99 is not in'),
         (dict(image_id=5), 'reference 0: image 5 is not in'),
+        (dict(image_id=3), 'image 3 has instance 11, which is of image 7'),
     ):
         path.write_text(json.dumps([ref(0, 7, 11, 'val', 'x') | changes]))
         with pytest.raises(ValueError, match=sentence):

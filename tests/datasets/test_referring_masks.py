@@ -125,3 +125,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000)
     sentence = 'a.jpg: expected polygons within the image of 40 x 30 (width x height), found the'
     assert len(refused) == 4 and all(line.startswith(sentence) for line in refused)
     assert flat == 'True'
+
+
+def test_a_jpeg_is_no_mask_unless_its_traces_are_cut_off(tmp_path):
+    path = tmp_path / 'a.jpg'
+    half = np.kron(np.array([[0, 255], [255, 0]], np.uint8), np.ones((8, 8), np.uint8))
+    Image.fromarray(half).save(path, quality=75)
+    source = dict(file=str(path))
+    with pytest.raises(ValueError, match='a.jpg is a JPEG, .* PNG or TIFF, or mask_above=127'):
+        decode(source, half.shape, lambda name: path.read_bytes())
+    mask = decode(dict(source, above=127), half.shape, lambda name: path.read_bytes())
+    assert (mask == half // 255).all()

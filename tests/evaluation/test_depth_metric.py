@@ -183,3 +183,11 @@ def test_no_image_has_truth():
         metric.compute_metrics(metric.results)
     with pytest.raises(ValueError, match='a.jpg: expected true depth between .* found no such pi'):
         metric.score(prediction, torch.zeros_like(truth), name='a.jpg')
+
+
+def test_relative_depth_is_not_written_as_millimetres(tmp_path):
+    _, truth = maps()
+    metric = DepthMetric(align='lstsq', output_dir=str(tmp_path))
+    metric.process({}, [sample(truth, truth)])
+    with pytest.raises(ValueError, match='output_dir: expected a model of metric depth'):
+        metric.process({}, [sample(1 / truth, truth, depth_kind='inverse')])

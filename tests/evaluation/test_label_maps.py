@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmseg_siglip.evaluation import BoundaryIoUMetric, DepthMetric, IoUMetric, RefSegMetric
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 METRICS = (IoUMetric, BoundaryIoUMetric)
 
@@ -87,3 +88,29 @@ def test_a_truth_that_was_not_loaded_is_missed(kind, key, loader):
     sentence = rf'^a.jpg has nothing to be scored against \({key}\): add {loader} to the pipeline'
     with pytest.raises(ValueError, match=sentence):
         metric.process({}, [dict(maps, img_path='a.jpg')])
+
+
+@pytest.mark.parametrize('kind', METRICS)
+@pytest.mark.parametrize(
+    ('words', 'sentence'),
+    [
+        (['cat', 'dog', 'sky'], None),
+        (['a feline', 'hound', 'the sky'], None),
+        (['cat', 'sky, dog', 'clouds'], None),
+        (['dog', 'cat', 'sky'], "class 0 of .* is 'dog', which is class 1 of .* class 0 is 'cat'"),
+        (
+            ['tree', 'Sky', 'road'],
+            "class 1 of .* is 'Sky', which is class 2 of",
+        ),
+    ],
+)
+def test_classes_in_another_order_are_noticed(kind, words, sentence):
+    metric = kind()
+    metric.dataset_meta = dict(classes=('cat', 'dog', 'sky'))
+    maps = dict.fromkeys(('pred_sem_seg', 'gt_sem_seg'), dict(data=halves(0, 1)))
+    given = [dict(maps, vocabulary=Vocabulary.load(words))]
+    if sentence is None:
+        metric.process({}, given)
+        return
+    with pytest.raises(ValueError, match=sentence):
+        metric.process({}, given)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.structures import PixelData
 from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 
@@ -40,3 +41,19 @@ def test_unit_images_keep_their_sizes_and_nothing_else(training):
     assert found[1][:, 0, 0].tolist() == pytest.approx([0.0, 0.0, 0.2])
     same = UnitImagePreProcessor(bgr_to_rgb=False)(dict(inputs=images[1:]), training)['inputs'][0]
     assert same[:, 0, 0].tolist() == pytest.approx([0.2, 0.0, 0.0])
+
+
+def test_labels_of_many_classes_are_not_filled_with_one():
+    def batch(highest):
+        sample = SegDataSample(metainfo=dict(img_shape=(4, 4)))
+        sample.gt_sem_seg = PixelData(data=torch.tensor([[[0, highest]] * 2]).repeat(1, 2, 2))
+        return dict(inputs=[torch.zeros(3, 4, 4)], data_samples=[sample])
+
+    def padded(highest, **fill):
+        options = dict(OPTIONS, size=(6, 6), **fill)
+        (sample,) = ImageListPreProcessor(**options)(batch(highest), training=True)['data_samples']
+        return sample.gt_sem_seg.data[0, -1, -1].item()
+
+    assert padded(170) == 255 and padded(846, seg_pad_val=65535) == 65535
+    with pytest.raises(ValueError, match='seg_pad_val: expected .* go up to 846, found 255, which'):
+        padded(846)

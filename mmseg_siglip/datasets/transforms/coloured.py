@@ -8,6 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmseg_siglip.datasets.transforms.loading import path_in, read_bytes
+from mmseg_siglip.io.exact_labels import refuse_inexact
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image
 from mmseg_siglip.registry import TRANSFORMS
 
@@ -52,6 +53,7 @@ class LoadColouredLabels(BaseTransform):
     def transform(self, results: dict) -> dict:
         path = path_in(results, 'seg_map_path', type(self).__name__)
         data = read_bytes(path, self.backend_args)
+        refuse_inexact(data, path)
         picture = decode_image(data, path, max_pixels=self.max_pixels)[..., ::-1]
         expected = tuple(results.get('ori_shape', picture.shape[:2]))
         if picture.shape[:2] != expected:

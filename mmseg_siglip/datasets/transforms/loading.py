@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Mapping
 from functools import partial
 
@@ -10,9 +12,13 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from PIL import Image
 
+from mmseg_siglip.io.exact_labels import refuse_inexact
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 from mmseg_siglip.io.regular_file import read_regular
 from mmseg_siglip.registry import TRANSFORMS
+
+ANNOTATIONS = ('seg_map_path', 'depth_map_path', 'mask_sources')
+ORIENTATION = 274  # of EXIF
 
 
 def read_bytes(path: str, backend_args: dict | None) -> bytes:
@@ -45,6 +51,22 @@ def path_in(results: Mapping, key: str, loader: str) -> str:
             f'set, found none; set data_prefix.{key}, or leave {loader} out of the pipeline'
         )
     return results[key]
+
+
+def warn_if_turned(data: bytes, path: str) -> None:
+    """Say that an annotated image is stored turned, since nothing tells how its annotation was
+    drawn; half a turn leaves the size as it was."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow's readers raise nearly every built-in type on bad metadata
+        return
+    if orientation != 1:
+        warnings.warn(
+            f'{path} has EXIF orientation {orientation} and is read as it is stored; if its '
+            'annotation was drawn on the upright image, the two do not fit',
+            stacklevel=2,
+        )
 
 
 @TRANSFORMS.register_module()
@@ -88,12 +110,10 @@ class LoadImageFromFile(BaseTransform):
                 f'apply_exif=True would turn {path} away from its label map '
                 f'{results["seg_map_path"]}; leave it off for annotated images'
             )
-        img = decode_image(
-            read_bytes(path, self.backend_args),
-            path,
-            apply_exif=self.apply_exif,
-            max_pixels=self.max_pixels,
-        )
+        data = read_bytes(path, self.backend_args)
+        img = decode_image(data, path, apply_exif=self.apply_exif, max_pixels=self.max_pixels)
+        if any(results.get(key) is not None for key in ANNOTATIONS):
+            warn_if_turned(data, path)
         results['img'] = img.astype(np.float32) if self.to_float32 else img
         results['img_shape'] = img.shape[:2]
         results['ori_shape'] = img.shape[:2]
@@ -138,9 +158,9 @@ class LoadAnnotations(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = path_in(results, 'seg_map_path', type(self).__name__)
-        labels = decode_labels(
-            read_bytes(path, self.backend_args), path, max_pixels=self.max_pixels
-        )
+        data = read_bytes(path, self.backend_args)
+        refuse_inexact(data, path)
+        labels = decode_labels(data, path, max_pixels=self.max_pixels)
         self._check_size(labels, results)
         if self._reduces(results):
             labels = self._without_zero(labels)

@@ -125,7 +125,8 @@ class OpenVocabularySegmentor(BaseSegmentor):
             The samples with ``pred_sem_seg`` (1, H_o, W_o) int64 and, if asked for, ``scores``
             (1, H_o, W_o) float32, the probability of that label, and, by
             ``test_cfg.return_logits``, ``seg_logits`` (C, H_o, W_o) float32, the probabilities of
-            all classes. Their ``num_classes`` lets a metric notice a dataset of another size.
+            all classes. Their ``num_classes`` and ``vocabulary`` let a metric notice a dataset of
+            another size or order.
 
         Raises:
             ValueError: An image is smaller than one patch, or what a label goes by is no number.
@@ -144,7 +145,8 @@ class OpenVocabularySegmentor(BaseSegmentor):
             for name, data in fields.items():
                 if data is not None:
                     sample.set_data({name: PixelData(data=data.flip(axes))})
-            sample.set_metainfo(dict(num_classes=len(self.vocabulary)))
+            words = self.vocabulary
+            sample.set_metainfo(dict(num_classes=len(words), vocabulary=words))
             finite.append(found.finite)
         check_finite(finite, samples, self.precision)
         return samples

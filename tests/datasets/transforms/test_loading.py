@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -223,3 +224,29 @@ def test_an_annotation_that_the_data_set_lacks(loader, key):
     for results in (dict(img_path='a.jpg'), {'img_path': 'a.jpg', key: None}):
         with pytest.raises(ValueError, match=sentence):
             loader.transform(results)
+
+
+@pytest.mark.parametrize('loader', [LoadAnnotations(), LoadColouredLabels(colours=[[0, 0, 0]])])
+def test_labels_in_a_jpeg_are_refused(tmp_path, loader):
+    path = str(tmp_path / 'a.png')
+    Image.new('L', (8, 8)).save(path, 'JPEG')
+    with pytest.raises(ValueError, match='a.png is a JPEG, whose compression changes labels'):
+        loader.transform(dict(seg_map_path=path))
+
+
+@pytest.mark.parametrize('key', ['seg_map_path', 'depth_map_path', 'mask_sources', None])
+@pytest.mark.parametrize('orientation', [None, 1, 3])
+def test_an_annotated_image_that_is_stored_turned_is_told(tmp_path, key, orientation):
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[274] = orientation
+    path = str(tmp_path / 'a.jpg')
+    Image.new('RGB', (8, 6)).save(path, exif=exif)
+    results = dict(img_path=path, **({key: 'a.png'} if key else {}))
+    if key and orientation == 3:
+        with pytest.warns(UserWarning, match='a.jpg has EXIF orientation 3 and is read as'):
+            LoadImageFromFile().transform(results)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        LoadImageFromFile().transform(results)
