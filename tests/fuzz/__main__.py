@@ -1,7 +1,7 @@
 """Damaged inputs of every kind, and what becomes of them.
 
     python -m tests.fuzz                                   # all, as many as each kind says
-    python -m tests.fuzz --kinds image archive --count 50
+    python -m tests.fuzz --kinds images archives --count 50
     python -m tests.fuzz --kinds 'image TIFF' --show found # keep the inputs that show a fault
 
 A damaged input must be read, or refused by one line that names it. Anything else is a fault, and
@@ -31,7 +31,7 @@ os.environ |= dict(
     TRANSFORMERS_VERBOSITY='error',
 )
 
-from fuzz.command import MODULES, search_module  # noqa: E402
+from fuzz.command import modules_of, search_module  # noqa: E402
 from fuzz.report import faults, table  # noqa: E402
 
 
@@ -39,7 +39,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--kinds', nargs='+', metavar='WORD', help='only those that begin so')
+    parser.add_argument(
+        '--kinds',
+        nargs='+',
+        metavar='WORD',
+        help='modules of tests/fuzz, or how names of kinds begin',
+    )
     parser.add_argument('--count', type=int, help='damaged inputs of each kind')
     parser.add_argument('--seed', type=int, default=0, help='[%(default)s]')
     parser.add_argument('--seconds', type=float, default=30.0, help='patience [%(default)s]')
@@ -56,7 +61,10 @@ def main() -> int:
             args.jobs, mp_context=get_context('spawn'), max_tasks_per_child=1
         ) as pool,
     ):
-        parts = [pool.submit(search_module, name, args, Path(folder, name)) for name in MODULES]
+        parts = [
+            pool.submit(search_module, name, args, Path(folder, name))
+            for name in modules_of(args.kinds)
+        ]
         rows = [row for part in parts for row in part.result()]
     if not rows:
         raise SystemExit(f'error: no kind begins with {" or ".join(args.kinds)}')

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from fuzz.kind import MIB, Kind
-from fuzz.mutate import Draw, damage_bytes
+from fuzz.mutate import EXTREMES, SIDES, Draw, damage_bytes
 from fuzz.structures import damage_zip
 from PIL import Image
 
@@ -30,19 +30,23 @@ def pixels(*shape: int, high: int = 256) -> np.ndarray:
 def write_images(folder: Path, *, kind: str) -> list[Path]:
     """Colour, grey and with transparency, packed in the ways that a format has."""
     colour = Image.fromarray(pixels(24, 31, 3).astype(np.uint8))
+    frames = dict(save_all=True, append_images=[colour.rotate(9)])
     ways = {
         'BMP': [(colour, {}), (colour.convert('P'), {})],
-        'GIF': [(colour, {}), (colour, dict(save_all=True, append_images=[colour.rotate(9)]))],
+        'GIF': [(colour, {}), (colour, frames)],
         'JPEG': [(colour, {}), (colour.convert('CMYK'), {}), (colour, dict(progressive=True))],
         'PNG': [(colour, {}), (colour.convert('P'), {}), (colour.convert('RGBA'), {})],
         'PPM': [(colour, {}), (colour.convert('1'), {})],
         'TIFF': [(colour, dict(compression=how)) for how in (None, 'tiff_lzw', 'jpeg')],
-        'WEBP': [(colour, {}), (colour.convert('RGBA'), dict(lossless=True))],
+        'WEBP': [(colour, {}), (colour.convert('RGBA'), dict(lossless=True)), (colour, frames)],
     }[kind]
     paths = []
     for number, (image, options) in enumerate(ways):
         paths.append(folder / f'{number}.{SUFFIXES.get(kind, kind.lower())}')
         image.save(paths[-1], format=kind, **options)
+    if kind == 'TIFF':
+        paths.append(folder / 'tiles.tif')
+        write_tiles(paths[-1])
     return paths
 
 
@@ -61,6 +65,45 @@ def damage_png(path: Path, draw: Draw) -> str:
         at = end + 4
     path.write_bytes(data)
     return f'{how}, right checksums'
+
+
+def write_tiles(path: Path) -> None:
+    """A TIFF of one packed tile of 16 x 16 grey pixels."""
+    tile = zlib.compress(bytes(range(256)))
+    fields = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 16, 323: 16, 324: 150}
+    fields[325] = len(tile)
+    entries = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in fields.items())
+    head = struct.pack('<2sHIH', b'II', 42, 8, len(fields)) + entries + bytes(4)
+    path.write_bytes(head.ljust(150, b'\0') + tile)
+
+
+def damage_tiff(path: Path, draw: Draw) -> str:
+    """Kinds, counts and values of its fields, such as the sides of image and tiles; or any bytes."""
+    if draw.random() < 0.5:
+        return damage_bytes(path, draw)
+    data = bytearray(path.read_bytes())
+    start = int.from_bytes(data[4:8], 'little') + 2
+    count = int.from_bytes(data[start - 2 : start], 'little')
+    tags = [int.from_bytes(data[start + 12 * n :][:2], 'little') for n in range(count)]
+    sides = [tags.index(tag) for tag in draw.choice(((256, 257), (322, 323))) if tag in tags]
+    for number in sides or draw.sample(range(count), 2):
+        at = start + 12 * number + (8 if sides else draw.choice((2, 4, 8, 8)))
+        value = draw.choice(SIDES if sides else (*SIDES, *EXTREMES)) % 2**32
+        data[at : at + 4] = value.to_bytes(4, 'little')
+    path.write_bytes(data)
+    return f'{"sides" if sides else "fields"} of {path.name}'
+
+
+def damage_webp(path: Path, draw: Draw) -> str:
+    """The size of the canvas, where there is one, or any bytes."""
+    data = bytearray(path.read_bytes())
+    if data[12:16] != b'VP8X' or draw.random() < 0.7:
+        return damage_bytes(path, draw)
+    side = draw.choice(SIDES)
+    for at, value in ((24, side), (27, draw.choice((side, side, draw.choice(SIDES))))):
+        data[at : at + 3] = (value - 1).to_bytes(3, 'little')
+    path.write_bytes(data)
+    return f'canvas of {path.name}'
 
 
 def write_labels(folder: Path) -> list[Path]:
@@ -92,13 +135,15 @@ def load(key: str, transform: Callable[[dict], dict]) -> Callable[[Path], object
     return lambda path: transform({key: str(path)})
 
 
+DAMAGES = dict(PNG=damage_png, TIFF=damage_tiff, WEBP=damage_webp)
+
 KINDS = [
     *(
         Kind(
             f'image {name}',
             2000,
             partial(write_images, kind=name),
-            damage_png if name == 'PNG' else damage_bytes,
+            DAMAGES.get(name, damage_bytes),
             read_image,
             batch=100,
             memory=DECODED,

@@ -23,6 +23,7 @@ EXTREMES = (
     2**62,
     2**63 - 1,
 )
+SIDES = (1, 9_000, 16_000, 16_383, 30_000, 65_535, 130_000, 10**6)
 WORDS = (
     '',
     ' ',
@@ -76,6 +77,16 @@ def extreme(data: bytes, draw: Draw) -> bytes:
     return bytes(found)
 
 
+def sizes(data: bytes, draw: Draw) -> bytes:
+    """Two integers beside each other, as width and height are, by large ones."""
+    found = bytearray(data)
+    size, order, at = draw.choice((2, 3, 4)), draw.choice(('little', 'big')), _place(found, draw)
+    for place in (at, at + size):
+        value = draw.choice(SIDES) % 2 ** (8 * size)
+        found[place : place + size] = value.to_bytes(size, order)
+    return bytes(found)
+
+
 def truncate(data: bytes, draw: Draw) -> bytes:
     """Without its end."""
     return data[: _place(data, draw)]
@@ -125,6 +136,7 @@ BYTES: tuple[Callable[[bytes, Draw], bytes], ...] = (
     overwrite,
     extreme,
     extreme,
+    sizes,
     truncate,
     remove,
     repeat,

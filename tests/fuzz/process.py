@@ -20,7 +20,7 @@ from fuzz.kind import CANARY, MIB, Kind, Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ('mmseg_siglip', 'tools')
-NO_MEMORY = re.compile(r'MemoryError|[Uu]nable to allocate|t allocate memory|out of memory')
+NO_MEMORY = re.compile(r'[Uu]nable to allocate|t allocate memory|out of memory')
 ADDRESSES = 6 * 2**30  # bytes that an attempt may reserve at all, so that the machine survives
 LARGEST_FILE = 2**30
 FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -156,7 +156,7 @@ def _read(kind: Kind, path: Path) -> Outcome:
     except (ValueError, OSError) as raised:
         text = str(raised)
         clear = '\n' not in text.strip() and any(name in text for name in kind.names_of(path))
-        verdict = 'hungry' if NO_MEMORY.search(text) else 'refused' if clear else 'unclear'
+        verdict = 'hungry' if _ran_out(raised) else 'refused' if clear else 'unclear'
         error, place = _shown(raised), _place(raised)
     except MemoryError as raised:
         verdict, error, place = 'hungry', _shown(raised), _place(raised)
@@ -170,6 +170,16 @@ def _read(kind: Kind, path: Path) -> Outcome:
         for file in made:
             Path(file).unlink()
     return Outcome(verdict, error, place, memory)
+
+
+def _ran_out(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, is that there was no memory."""
+    found = error
+    while found is not None:
+        if isinstance(found, MemoryError) or NO_MEMORY.search(str(found)):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def _shown(error: BaseException) -> str:
