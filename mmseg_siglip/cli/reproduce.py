@@ -34,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_launcher(parser)
 
 
+def kept(args: argparse.Namespace) -> str:
+    return 'nothing is kept; the same command begins anew'
+
+
 def run(args: argparse.Namespace) -> None:
     if args.list == (args.name is not None):
         raise UsageError('expected a NAME, or --list')

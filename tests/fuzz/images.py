@@ -78,7 +78,7 @@ def write_tiles(path: Path) -> None:
 
 
 def damage_tiff(path: Path, draw: Draw) -> str:
-    """Kinds, counts and values of its fields, such as the sides of image and tiles; or any bytes."""
+    """Kinds, counts and values of its fields, such as sides of image and tiles; or any bytes."""
     if draw.random() < 0.5:
         return damage_bytes(path, draw)
     data = bytearray(path.read_bytes())
