@@ -209,6 +209,32 @@ def saving_of_the_checkpoint_hook():
 
 @part(
     'mmengine',
+    '_save_checkpoint',
+    '_publish_model',
+    why='weights that are not finite are neither saved nor published',
+)
+def saving_and_publishing_of_the_checkpoint_hook():
+    from mmengine.hooks import CheckpointHook
+
+    asked = []
+
+    class Hook(CheckpointHook):
+        def _save_checkpoint(self, runner):
+            asked.append('save')
+
+        def _publish_model(self, runner, ckpt_path):
+            asked.append(ckpt_path)
+
+    runner = SimpleNamespace(iter=4, epoch=0, logger=SimpleNamespace(info=str))
+    hook = Hook(interval=5, by_epoch=False, published_keys='state_dict')
+    hook.after_train_iter(runner, 4)
+    hook.last_ckpt = 'iter_5.pth'
+    hook.after_train(runner)
+    assert asked == ['save', 'iter_5.pth']
+
+
+@part(
+    'mmengine',
     'mmengine.runner.checkpoint:get_external_models',
     'mmengine.runner.checkpoint:get_deprecated_model_names',
     'mmengine.runner.checkpoint:get_mmcls_models',
@@ -224,6 +250,18 @@ def model_zoos():
     assert set(checkpoint.get_deprecated_model_names().values()) & set(
         checkpoint.get_external_models()
     )
+
+
+@part(
+    'transformers',
+    'transformers.models.tipsv2_dpt.modeling_tipsv2_dpt:Tipsv2DptDensePredictorOutput',
+    why='depth and normals without the decoder of classes',
+)
+def outputs_of_dense_prediction():
+    from transformers.models.tipsv2_dpt.modeling_tipsv2_dpt import Tipsv2DptDensePredictorOutput
+
+    found = Tipsv2DptDensePredictorOutput(predicted_depth=1, normals=2)
+    assert (found.predicted_depth, found.normals) == (1, 2)
 
 
 @part('mmcv', '_resize_seg', '_pad_seg', why='masks of phrases go with the image')
