@@ -18,6 +18,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast, SiglipI
 from transformers.models.tipsv2.image_processing_tipsv2 import Tipsv2ImageProcessor
 from transformers.models.tipsv2.tokenization_tipsv2 import Tipsv2Tokenizer
 
+import mmseg_siglip
+
 WORDS = 'a photo of the cat dog sky grass red star road person in large small'.split()
 CLIP_CONFIG = dict(
     embed_dim=48,
@@ -33,7 +35,7 @@ TEXT = dict(
     intermediate_size=48,
     num_hidden_layers=2,
     num_attention_heads=4,
-    vocab_size=64,
+    vocab_size=4096,
     max_position_embeddings=16,
     projection_size=32,
     bos_token_id=0,
@@ -131,8 +133,16 @@ def write_siglip(folder, config):
     return str(folder)
 
 
+def known_words():
+    """`WORDS`, then all that the shipped vocabularies hold, as SigLIP cleans them."""
+    cleaned = str.maketrans('', '', string.punctuation)
+    lists = sorted((Path(mmseg_siglip.__file__).parent / 'text/vocabularies').glob('*.txt'))
+    text = ' '.join(path.read_text(encoding='utf-8').replace(',', ' ') for path in lists)
+    return list(dict.fromkeys([*WORDS, *text.lower().translate(cleaned).split()]))
+
+
 def write_tokenizer(folder):
-    words = {word: i for i, word in enumerate(['<pad>', '</s>', '<unk>', *WORDS])}
+    words = {word: i for i, word in enumerate(['<pad>', '</s>', '<unk>', *known_words()])}
     tokenizer = Tokenizer(WordLevel(words, unk_token='<unk>'))
     tokenizer.pre_tokenizer = Whitespace()
     PreTrainedTokenizerFast(

@@ -7,6 +7,7 @@ from commands import command, parse
 from mmengine.config import Config
 
 from mmseg_siglip.cli.jobs import benchmark
+from mmseg_siglip.cli.jobs import published as figures
 from mmseg_siglip.cli.jobs.benchmark import compose, published, set_options, table
 
 main = command('benchmark')
@@ -169,10 +170,10 @@ def test_a_file_is_the_published_encoder_by_its_digest(openai_file, monkeypatch)
     import hashlib
 
     digest = hashlib.sha256(Path(openai_file).read_bytes()).hexdigest()
-    assert not benchmark.is_published_encoder(openai_file)
+    assert not figures.is_published_encoder(openai_file)
     url = dict(url=f'https://host/{digest}/ViT-B-16.pt')
-    monkeypatch.setattr(benchmark, 'get_pretrained_cfg', lambda *_: url)
-    assert benchmark.is_published_encoder(openai_file)
+    monkeypatch.setattr(figures, 'get_pretrained_cfg', lambda *_: url)
+    assert figures.is_published_encoder(openai_file)
 
 
 def test_synthetic_scenes_have_their_own_count():

@@ -196,13 +196,14 @@ def test_bad_input_is_one_line(tiny_config, weights, tmp_path, capsys):
 
 def test_weights_that_do_not_fit_are_refused(tiny_config, weights, tmp_path, capsys):
     checkpoint = torch.load(weights)
-    name, other = list(checkpoint['state_dict'])[:2]
+    name = next(iter(checkpoint['state_dict']))
     del checkpoint['state_dict'][name]
     torch.save(checkpoint, tmp_path / 'less.pth')
     line = failure(capsys, tiny_config, tmp_path / 'less.pth')
     assert f'1 of its tensors are missing and 0 have another shape ({name})' in line
     checkpoint['state_dict'][name] = torch.zeros(1)
-    checkpoint['state_dict'][f'module.{other}'] = checkpoint['state_dict'].pop(other)
+    state = checkpoint['state_dict']  # as of a model wrapped for several GPUs
+    checkpoint['state_dict'] = {f'module.{key}': value for key, value in state.items()}
     torch.save(checkpoint, tmp_path / 'shape.pth')
     line = failure(capsys, tiny_config, tmp_path / 'shape.pth')
     assert f'0 of its tensors are missing and 1 have another shape ({name})' in line

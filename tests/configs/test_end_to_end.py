@@ -204,7 +204,7 @@ def test_real_photographs(real_data, openai_file, tmp_path, monkeypatch, name):
     ('checkpoint', 'message'),
     [
         ('absent.pt', 'there is no file absent.pt'),
-        ('siglip', 'no CLIP checkpoint loads from there'),
+        ('siglip', "expected a CLIP checkpoint, found model_type 'siglip'"),
         ('other', 'expected CLIP weights with a ViT'),
         ('partial', r'1 \(first visual.ln_post.bias\) missing'),
     ],

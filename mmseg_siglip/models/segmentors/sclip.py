@@ -218,7 +218,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
                 return_scores=return_scores,
                 return_probabilities=probabilities,
             )
-            found = replace(found, finite=found.finite & ~seen.cosines.isnan().any())
+            found = replace(found, finite=found.finite & seen.finite)
             for step in self.label_steps:
                 found = step(found, context)
             yield found if kept else replace(found, probabilities=None)

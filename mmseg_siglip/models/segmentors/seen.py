@@ -71,6 +71,11 @@ class Seen:
         return cells[0, 0] if isinstance(cells, Tensor) else whole(cells[0][:1])[0]
 
     @property
+    def finite(self) -> Tensor | bool:
+        """Whether no cosine is NaN; True of `Planes`, whose rows are judged as they are made."""
+        return ~self.cosines.isnan().any() if isinstance(self.cosines, Tensor) else True
+
+    @property
     def size(self) -> tuple[int, int]:
         return tuple(self.image.shape[-2:])
 
