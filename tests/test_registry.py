@@ -11,7 +11,7 @@ from mmseg_siglip import registry
 from mmseg_siglip.registry import DATASETS, METRICS, MODELS, TRANSFORMS, VISUALIZERS
 
 OURS = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
-OWN = ('DENSE_METHODS', 'GUIDES')
+OWN = ('DENSE_METHODS', 'DEPTH_MODELS', 'GUIDES')
 
 
 def test_scope_and_parents():
@@ -39,7 +39,7 @@ def test_our_names_come_first(child, name):
     [
         (MODELS, 'EncoderDecoder'),
         (VISUALIZERS, 'SegLocalVisualizer'),
-        (DATASETS, 'CityscapesDataset'),
+        (DATASETS, 'MultiImageMixDataset'),
     ],
 )
 def test_others_fall_through_to_mmseg(child, name):
