@@ -79,9 +79,10 @@ class Ending:
                 os.close(wake)
                 return
             came = [one for one in signals if one in self.before]
-            if number and came:
+            hurried = len(came) > 1 or (number and came)
+            number = number or next(iter(came), None)
+            if hurried:
                 break
-            number = came[0] if came else number
         self.number = number
         end_now(self.tell())
 
