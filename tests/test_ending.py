@@ -103,7 +103,6 @@ def test_who_does_not_hear_is_ended(repository):
         assert (process.communicate(timeout=60)[1], process.returncode) == (LINE, 130)
 
 
-@pytest.mark.slow  # two signals and a reader, which a busy machine orders as it likes
 def test_the_second_signal_waits_no_longer(repository):
     code = f"{SWALLOW}\nending.GRACE = 600\nleave(run(swallow, 'a.pth', kept))"
     with started(repository, code) as process:
