@@ -1,4 +1,4 @@
-"""A few damaged inputs of each kind in which a whole search finds nothing: `python -m tests.fuzz`."""
+"""A few damaged inputs of each kind in which a whole search, that of `tests.fuzz`, finds none."""
 
 from __future__ import annotations
 
