@@ -8,7 +8,7 @@ MOST_SIDE = 8192
 """Pixels of a side that a checkpoint may ask for: such a picture in float32 fills 0.8 GB."""
 
 
-def check_sides(size: Sequence[int], where: str) -> tuple[int, int]:
+def check_size_asked(size: Sequence[int], where: str) -> tuple[int, int]:
     """(height, width) in pixels that a checkpoint asks for.
 
     Raises:

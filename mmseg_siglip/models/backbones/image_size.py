@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.models.siglip2.image_processing_siglip2 import get_image_size_for_max_num_patches
 
-from mmseg_siglip.models.sizes import check_sides
+from mmseg_siglip.models.sizes import check_size_asked
 
 Size = tuple[int, int]
 
@@ -36,7 +36,7 @@ def resolve_image_size(processor: Any, config: Any) -> Size:
     for size in sizes:
         found = _pair(size)
         if found is not None:
-            return check_sides(found, 'image size')
+            return check_size_asked(found, 'image size')
     raise ValueError(
         'expected an image size in vision_config.image_size or in the image processor, found '
         f'none in {type(config).__name__} and {type(processor).__name__}'
