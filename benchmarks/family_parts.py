@@ -89,7 +89,7 @@ def parts(grid: tuple[int, int]) -> dict[str, Part]:
     y = (features @ text.T).T.double()
 
     def gradients() -> Tensor:
-        return conjugate_gradients(lambda x: x - ALPHA * torch.sparse.mm(edges, x.T).T, y, STEPS)
+        return conjugate_gradients(lambda x: x - ALPHA * (edges @ x.T).T, y, STEPS)
 
     return {
         'outliers of sc_clip': (

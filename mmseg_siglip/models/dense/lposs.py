@@ -6,6 +6,7 @@ D joint channels, Q words.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -118,12 +119,13 @@ class LPOSS(Guided):
             edges = self.edges(nodes.x.flatten(0, 1), cell_centres(trunk, nodes.grid))
             y = cosines.permute(1, 0, 2, 3).flatten(1).double()
             x = conjugate_gradients(
-                lambda x: x - self.alpha * torch.sparse.mm(edges, x.T).T, y, self.steps
+                lambda x: x - self.alpha * (edges @ x.T).T, y, self.steps
             )
         return x.unflatten(1, (-1, *nodes.grid)).transpose(0, 1).to(cosines.dtype)
 
     def edges(self, nodes: Tensor, centres: Tensor) -> Tensor:
-        """D^-½ W D^-½ of unit features (N, G) at (N, 2), sparse (N, N) float64."""
+        """D^-½ W D^-½ of unit features (N, G) at (N, 2): (N, N) float64, sparse (CSR) where a
+        full matrix would take more memory."""
         count, device = len(nodes), nodes.device
         k = min(self.neighbours, count)
         found = []
@@ -145,8 +147,11 @@ class LPOSS(Guided):
         pairs = torch.stack([torch.cat([here, there]), torch.cat([there, here])])
         both = torch.cat([weights, weights])
         shape = (count, count)
-        with torch.sparse.check_sparse_tensor_invariants(False):
-            return torch.sparse_coo_tensor(pairs, both, shape).coalesce()
+        with torch.sparse.check_sparse_tensor_invariants(False), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'Sparse CSR tensor support is in beta')
+            edges = torch.sparse_coo_tensor(pairs, both, shape).coalesce()
+            full = 2 * edges.values().numel() > count**2
+            return edges.to_dense() if full else edges.to_sparse_csr()
 
 
 @DENSE_METHODS.register_module(name='lposs_plus')
