@@ -118,9 +118,7 @@ class LPOSS(Guided):
         with autocast('fp32', cosines.device):
             edges = self.edges(nodes.x.flatten(0, 1), cell_centres(trunk, nodes.grid))
             y = cosines.permute(1, 0, 2, 3).flatten(1).double()
-            x = conjugate_gradients(
-                lambda x: x - self.alpha * (edges @ x.T).T, y, self.steps
-            )
+            x = conjugate_gradients(lambda x: x - self.alpha * (edges @ x.T).T, y, self.steps)
         return x.unflatten(1, (-1, *nodes.grid)).transpose(0, 1).to(cosines.dtype)
 
     def edges(self, nodes: Tensor, centres: Tensor) -> Tensor:
