@@ -13,6 +13,7 @@ from mmseg_siglip.datasets.transforms.filling import (
     RandomRotFlip,
 )
 from mmseg_siglip.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
+from mmseg_siglip.datasets.transforms.normals import NormalsFromDepth
 from mmseg_siglip.datasets.transforms.referring import (
     LoadReferringMasks,
     PackReferringInputs,
@@ -34,6 +35,7 @@ __all__ = [
     'LoadRegions',
     'LoadShapesDepth',
     'LoadShapesRegions',
+    'NormalsFromDepth',
     'PackReferringInputs',
     'PackSegInputs',
     'PadLabels',

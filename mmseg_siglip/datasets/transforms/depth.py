@@ -100,12 +100,16 @@ class LoadDepthAnnotation(BaseTransform):
 class LoadShapesDepth(BaseTransform):
     """Take the depth of a ``ShapesWorldDataset`` scene, metres, in place of its label map.
 
-    Adds ``gt_depth_map``, float32 (H, W).
+    Adds ``gt_depth_map``, float32 (H, W), and ``intrinsics`` of a camera whose focal length is the
+    short side, by which a shape at 1 metre has the size that scenes give it.
     """
 
     def transform(self, results: dict) -> dict:
         results.pop('gt_seg_map', None)
-        results['gt_depth_map'] = results['scene'].depth.copy()
+        depth = results['gt_depth_map'] = results['scene'].depth.copy()
+        height, width = depth.shape
+        focal = float(min(height, width))
+        results['intrinsics'] = (focal, focal, (width - 1) / 2, (height - 1) / 2)
         results['seg_fields'] = ['gt_depth_map']
         return results
 

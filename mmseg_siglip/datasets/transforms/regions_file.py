@@ -11,6 +11,7 @@ from mmengine.structures import PixelData
 from mmseg.datasets import transforms
 
 from mmseg_siglip.datasets.transforms.loading import read_bytes
+from mmseg_siglip.datasets.transforms.normals import packed_normals
 from mmseg_siglip.io.image import MAX_PIXELS
 from mmseg_siglip.io.regions_file import decode_regions
 from mmseg_siglip.registry import TRANSFORMS
@@ -68,7 +69,8 @@ class LoadRegions(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackSegInputs(transforms.PackSegInputs):
-    """MMSeg's packing, with ``regions`` where an image has some, mirrored where it is.
+    """MMSeg's packing, with ``regions`` where an image has some, mirrored where it is, and with
+    ``gt_normal_map``.
 
     Raises:
         ValueError: The image was cut or filled up, and its regions were not.
@@ -76,6 +78,9 @@ class PackSegInputs(transforms.PackSegInputs):
 
     def transform(self, results: dict) -> dict:
         packed = super().transform(results)
+        if 'gt_normal_map' in results:
+            normals = PixelData(data=packed_normals(results))
+            packed['data_samples'].set_data(dict(gt_normal_map=normals))
         regions = results.get('regions')
         if regions is None:
             return packed
