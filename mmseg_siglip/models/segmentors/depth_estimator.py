@@ -19,7 +19,7 @@ from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 from mmseg_siglip.models.decode_heads.dpt_head import DPTHead, fit_to_image
 from mmseg_siglip.models.finetune import freeze_unread
 from mmseg_siglip.models.lora import add_lora
-from mmseg_siglip.models.segmentors.depth_model import DepthModel, mirrored
+from mmseg_siglip.models.segmentors.depth_model import DepthModel, mirrored_maps
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
 from mmseg_siglip.models.segmentors.parts import (
     build_backbone,
@@ -166,7 +166,7 @@ class SigLIPDepthEstimator(DepthModel):
         run = self.slide_inference if self.test_cfg['mode'] == 'slide' else self.encode_decode
         maps = run(inputs)
         if self.flip:
-            maps = (maps + mirrored(run(inputs.flip(-1)), (-1,))) / 2
+            maps = (maps + mirrored_maps(run(inputs.flip(-1)), (-1,))) / 2
         return maps
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:

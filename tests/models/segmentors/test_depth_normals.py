@@ -15,7 +15,7 @@ from transformers.models.tipsv2.configuration_tipsv2 import Tipsv2TextConfig
 from mmseg_siglip.api import DepthPredictor
 from mmseg_siglip.models.adapters.tips_dpt import load_tips_dpt
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
-from mmseg_siglip.models.segmentors.depth_model import mirrored
+from mmseg_siglip.models.segmentors.depth_model import mirrored_maps
 
 SMALL = dict(channels=8, post_process_channels=[4, 4, 6, 8])
 ANGLE, SILOG = dict(type='NormalAngleLoss'), dict(type='SILogDepthLoss')
@@ -82,7 +82,7 @@ def test_a_mirrored_picture_has_turned_normals(siglip_folder):
     with torch.no_grad():
         found = flipping.inference(x)
         again = flipping.inference(x.flip(-1))
-    torch.testing.assert_close(again, mirrored(found, (-1,)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(again, mirrored_maps(found, (-1,)), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(again, found.flip(-1), atol=1e-3)
     sample = SegDataSample(metainfo=dict(flip=True, flip_direction='horizontal'))
     (turned,) = flipping.predict([x[0].flip(-1)], [sample])
@@ -96,8 +96,8 @@ def test_a_mirrored_picture_has_turned_normals(siglip_folder):
 def test_mirroring_by_hand(axes, signs):
     maps = torch.randn(2, 4, 5, 6)
     expected = maps.flip(axes) * torch.tensor(signs)[:, None, None]
-    assert torch.equal(mirrored(maps, axes), expected)
-    assert torch.equal(mirrored(maps[:, :1], axes), maps[:, :1].flip(axes))
+    assert torch.equal(mirrored_maps(maps, axes), expected)
+    assert torch.equal(mirrored_maps(maps[:, :1], axes), maps[:, :1].flip(axes))
 
 
 def test_windows_are_averaged(siglip_folder):
