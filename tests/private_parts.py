@@ -10,11 +10,13 @@ import pickle
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -163,6 +165,23 @@ def flags_of_the_runner():
         Runner.load_or_resume(runner)
         Runner.load_or_resume(runner)
         assert called == [('resume' if resume else 'load', 'file')] and runner._has_loaded
+
+
+@part('torch', 'GONE', 'LATE', 'WORKER', why='the words of errors that other processes bring about')
+def words_of_lost_processes():
+    from torch.distributed import DistError, TCPStore
+    from torch.utils.data import dataloader
+
+    from mmseg_siglip.cli.common import WORKER
+    from mmseg_siglip.engine.peers import GONE, LATE
+
+    assert WORKER.search('DataLoader worker (pid(s) 7) exited unexpectedly')
+    source = inspect.getsource(dataloader)
+    assert "f'DataLoader worker (pid(s) {pids_str}) exited" in source.replace('"', "'")
+    store = TCPStore('localhost', 0, is_master=True, wait_for_workers=False)
+    with pytest.raises(DistError) as late:
+        store.wait(['never'], timedelta(seconds=0.1))
+    assert LATE.search(str(late.value)) and not GONE.search(str(late.value))
 
 
 @part('mmengine', '_schemes', why='every address is read without running anything')

@@ -158,8 +158,7 @@ def sam2_config():
     return SAM2_CONFIG
 
 
-@pytest.fixture(scope='session')
-def original_sam():
+def original_sam_model():
     """The package segment-anything's own modules, small."""
     grid = (SIDE // PATCH,) * 2
     encoder = ImageEncoderViT(
@@ -178,6 +177,11 @@ def original_sam():
     transformer = TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=8, mlp_dim=48)
     decoder = MaskDecoder(transformer_dim=WIDTH, transformer=transformer, iou_head_hidden_dim=32)
     return disturb(Sam(encoder, prompts, decoder))
+
+
+@pytest.fixture(scope='session')
+def original_sam():
+    return original_sam_model()
 
 
 @pytest.fixture(scope='session')

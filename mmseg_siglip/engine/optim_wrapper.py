@@ -31,6 +31,7 @@ class AmpOptimWrapper(BaseAmpOptimWrapper):
         force: bfloat16 even on a CPU where it is slower, to study its rounding.
 
     Raises:
+        TypeError: `loss_scale` is none of these.
         ValueError: Another format on a CPU.
     """
 
@@ -48,6 +49,11 @@ class AmpOptimWrapper(BaseAmpOptimWrapper):
             return
         if dtype not in (None, 'bfloat16', torch.bfloat16):
             raise ValueError(f'AmpOptimWrapper on a CPU: expected dtype bfloat16, found {dtype}.')
+        if loss_scale != 'dynamic' and not isinstance(loss_scale, (float, dict)):
+            raise TypeError(
+                'loss_scale must be of type float, dict, or "dynamic", found '
+                f'{type(loss_scale).__name__} {loss_scale!r}'
+            )
         OptimWrapper.__init__(self, **kwargs)
         self._scale_update_param = None
         self.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)

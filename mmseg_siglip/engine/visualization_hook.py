@@ -27,6 +27,9 @@ class SegVisualizationHook(BaseSegVisualizationHook):
     MMSeg's own needs a file for each sample, and turns it by its EXIF orientation, which the
     labels do not follow.
 
+    Refused, where MMSeg's goes on: batches that are lists of samples. Those of a training are not
+    drawn.
+
     Attributes:
         other_classes: ``classes`` and ``palette`` of predictions in other classes than the data's;
             no labels are drawn beside them.

@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MOST_SIDE = 8192
+"""Pixels of a side that a checkpoint may ask for: such a picture in float32 fills 0.8 GB."""
+
+
+def check_size_asked(size: Sequence[int], where: str) -> tuple[int, int]:
+    """(height, width) in pixels that a checkpoint asks for.
+
+    Raises:
+        ValueError: They are not two numbers from 1 to `MOST_SIDE`; the sentence begins with
+            `where`.
+    """
+    sides = tuple(size)
+    if [*map(type, sides)] != [int, int] or not 0 < min(sides) <= max(sides) <= MOST_SIDE:
+        raise ValueError(
+            f'{where}: expected a height and a width of 1 to {MOST_SIDE} pixels, found {sides}'
+        )
+    return sides
+
 
 def pair(
     value: int | Sequence[int], name: str, *, least: int = 1, unit: str = 'pixels'

@@ -11,6 +11,7 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
+from mmseg_siglip.models.sizes import check_size_asked
 from mmseg_siglip.vlm.strategy import in_transformers
 from mmseg_siglip.vlm.vision import CLIP_TYPES, num_prefix
 from mmseg_siglip.weights.transformers_model import load_part
@@ -90,10 +91,7 @@ def set_size(
 def get_size(processor: BaseImageProcessor) -> tuple[int, int]:
     """(H, W) of the images that a processor gives."""
     box = processor.crop_size if getattr(processor, 'do_center_crop', False) else processor.size
-    sides = box.get('height'), box.get('width')
-    if [*map(type, sides)] != [int, int]:
-        raise ValueError(f'image processor: expected a height and a width, found {dict(box)}')
-    return sides
+    return check_size_asked((box.get('height'), box.get('width')), 'image processor')
 
 
 def make_processor(

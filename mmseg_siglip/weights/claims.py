@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 SLACK = 2**20
 """Bytes that may be claimed by any file."""
+SHARED = 16
+"""As often a file may hold the same bytes under different names."""
 MEMO = ('PUT', 'BINPUT', 'LONG_BINPUT')
 RECALL = ('GET', 'BINGET', 'LONG_BINGET')
 STRINGS = ('UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8')
@@ -77,7 +79,8 @@ def globals_of(pickle: bytes | BinaryIO) -> list[str]:
 
 
 def check_tensors(checkpoint: Any, held: int) -> None:
-    """Refuse a checkpoint of which a tensor claims more bytes than the file has.
+    """Refuse a checkpoint of which a tensor claims more bytes than the file has, or all together
+    many times as many.
 
     Args:
         checkpoint: Tensors, and mappings and lists of them.
@@ -86,13 +89,15 @@ def check_tensors(checkpoint: Any, held: int) -> None:
     Raises:
         ValueError: One does, or it is no plain tensor on the CPU.
     """
+    total = 0
     for name, tensor in tensors_of(checkpoint):
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
             raise ValueError(f'expected plain tensors, found {name}, which is none')
         if tensor.device.type != 'cpu':
             raise ValueError(f'expected tensors on the CPU, found {name} on {tensor.device}')
         claimed = tensor.numel() * tensor.element_size()
-        if claimed > held + SLACK:
+        total += claimed
+        if claimed > held + SLACK or total > SHARED * held + SLACK:
             raise ValueError(f'its {held} bytes claim to hold {name} of {claimed}')
 
 

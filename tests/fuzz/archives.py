@@ -96,5 +96,14 @@ KINDS = [
         read_all,
         memory=DECODED,
     ),
-    Kind('list of images', 300, write_list, damage_text, read_all, batch=20, memory=DECODED),
+    Kind(
+        'list of images',
+        300,
+        write_list,
+        damage_text,
+        read_all,
+        named=('/', 'list.txt'),  # of the list, or a path in it
+        batch=20,
+        memory=DECODED,
+    ),
 ]

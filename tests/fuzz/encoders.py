@@ -12,6 +12,7 @@ import torch
 from fuzz.kind import Kind
 from fuzz.mutate import Draw, damage_folder
 from fuzz.structures import (
+    damage_code,
     damage_pickle,
     damage_pickle_file,
     damage_safetensors,
@@ -24,10 +25,12 @@ from mmengine.registry import DefaultScope
 from open_clip import CLIP
 from safetensors.torch import save_file
 from tiny_encoders import CLIP_CONFIG, SIGLIP_CONFIGS, write_siglip
+from tiny_sams import SAM_CONFIG, disturb, original_sam_model
 from torch import Tensor, nn
 
 from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.models.backbones.build import build_encoder
+from mmseg_siglip.models.sam import SAMAdapter
 from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.weights.checkpoint import is_mmengine_file
@@ -110,13 +113,40 @@ def write_file(folder: Path, *, name: str, save: Callable[[dict, Path], None]) -
     return [model]
 
 
-def bare_file(name: str, save: Callable, damage: Callable[[Path, Draw], str]) -> dict[str, Any]:
-    """A kind whose inputs are one file of a folder."""
+def beside(folder: Path, *, write: Callable[[Path], object], name: str) -> list[Path]:
+    """Another folder whose weights have a name that no library looks for."""
+    model = folder / 'model'
+    model.mkdir()
+    write(model)
+    (model / 'model.safetensors').rename(model / name)
+    return [model]
+
+
+def bare_file(
+    name: str,
+    seeds: Callable[[Path], list[Path]],
+    damage: Callable[[Path, Draw], str],
+    attempt: Callable[[Path], object] = open_encoder,
+) -> dict[str, Any]:
+    """A kind whose inputs are one file of a folder, and what describes it."""
     return dict(
-        seeds=partial(write_file, name=name, save=save),
-        damage=damage_folder([(name, damage)]),
-        attempt=lambda folder: open_encoder(folder / name),
+        seeds=seeds,
+        damage=damage_folder([*[(name, damage)] * 4, ('*.json', damage_code)]),
+        attempt=lambda folder: attempt(folder / name),
     )
+
+
+def write_sam(folder: Path, *, config: dict) -> None:
+    disturb(SAMAdapter(config=config).model).save_pretrained(folder)
+
+
+def write_segment_anything(folder: Path) -> list[Path]:
+    torch.save(original_sam_model().state_dict(), folder / 'sam_vit_tiny.pth')
+    return [folder / 'sam_vit_tiny.pth']
+
+
+def open_sam(path: Path) -> None:
+    SAMAdapter(str(path))
 
 
 def write_trained(folder: Path) -> list[Path]:
@@ -158,12 +188,31 @@ KINDS = [
     Kind(
         'safetensors',
         500,
-        **bare_file('weights.safetensors', save_file, damage_safetensors),
+        **bare_file(
+            'weights.safetensors',
+            partial(write_file, name='weights.safetensors', save=save_file),
+            damage_safetensors,
+        ),
     ),
     Kind(
         'transformers .bin',
         500,
-        **bare_file('pytorch_model.bin', torch.save, damage_checkpoint),
+        **bare_file(
+            'pytorch_model.bin',
+            partial(write_file, name='pytorch_model.bin', save=torch.save),
+            damage_checkpoint,
+        ),
     ),
+    Kind(
+        'SAM .safetensors',
+        500,
+        **bare_file(
+            'sam.safetensors',
+            partial(beside, write=partial(write_sam, config=SAM_CONFIG), name='sam.safetensors'),
+            damage_safetensors,
+            open_sam,
+        ),
+    ),
+    Kind('segment-anything .pth', 500, write_segment_anything, damage_checkpoint, open_sam),
     Kind('MMEngine .pth', 500, write_trained, damage_checkpoint, open_trained),
 ]

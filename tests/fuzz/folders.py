@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-from fuzz.encoders import SMALL, clip, open_clip, open_encoder
+from fuzz.encoders import SMALL, clip, open_clip, open_encoder, open_sam, write_sam
 from fuzz.kind import Kind
-from fuzz.mutate import Draw, damage_bytes, damage_folder, damage_place, swap_file
-from fuzz.structures import CODE, damage_json, damage_safetensors
+from fuzz.mutate import damage_bytes, damage_folder, damage_place, swap_file
+from fuzz.structures import damage_code, damage_json, damage_safetensors
 from tiny_encoders import (
     DINO3_CONFIG,
     DINO_CONFIG,
@@ -22,7 +21,7 @@ from tiny_encoders import (
     write_open_clip,
     write_siglip,
 )
-from tiny_sams import PANOPTIC, SAM2_CONFIG, SAM_CONFIG, disturb, write_sam3
+from tiny_sams import PANOPTIC, SAM2_CONFIG, SAM_CONFIG, write_sam3
 from tiny_vlm import NARROW, spread
 from transformers import (
     CLIPConfig,
@@ -35,26 +34,7 @@ from transformers.models.tipsv2.tokenization_tipsv2 import Tipsv2Tokenizer
 
 from mmseg_siglip.models.guides import build_guide
 from mmseg_siglip.models.regions import PanopticRegions
-from mmseg_siglip.models.sam import SAM3Adapter, SAMAdapter
-
-OWN = 'code_of_the_folder'
-AUTO = ('AutoConfig', 'AutoModel', 'AutoTokenizer', 'AutoImageProcessor', 'AutoProcessor')
-
-
-def damage_code(path: Path, draw: Draw) -> str:
-    """A JSON file that names code beside it, as models with code of their own do."""
-    tree = json.loads(path.read_text(encoding='utf-8'))
-    names = dict.fromkeys(AUTO, f'{OWN}.Own')
-    names['AutoTokenizer'] = [f'{OWN}.Own', f'{OWN}.Own']
-    tree['auto_map'] = names
-    kept = [key for key in ('model_type', 'tokenizer_class', 'image_processor_type') if key in tree]
-    for key in kept:
-        if draw.random() < 0.6:
-            tree[key] = draw.choice(('own', 'Own', f'{OWN}.Own'))
-    path.write_text(json.dumps(tree), encoding='utf-8')
-    (path.parent / f'{OWN}.py').write_text(CODE)
-    return f'code for {path.name}'
-
+from mmseg_siglip.models.sam import SAM3Adapter
 
 damage_model = damage_folder(
     [
@@ -100,16 +80,8 @@ def write_tips(folder: Path) -> None:
     Tipsv2ImageProcessor(size=dict(height=32, width=32)).save_pretrained(folder)
 
 
-def write_sam(folder: Path, *, config: dict) -> None:
-    disturb(SAMAdapter(config=config).model).save_pretrained(folder)
-
-
 def write_panoptic(folder: Path) -> None:
     PanopticRegions(config=PANOPTIC['eomt']).model.model.save_pretrained(folder)
-
-
-def show_sam(path: Path) -> None:
-    SAMAdapter(str(path))
 
 
 def show_guide(path: Path) -> None:
@@ -130,8 +102,8 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = 
     'CLIP': (write_clip, open_clip),
     'TIPS': (write_tips, open_encoder),
     'open_clip': (partial(write_open_clip, config=SMALL, model=clip()), open_clip),
-    'SAM': (partial(write_sam, config=SAM_CONFIG), show_sam),
-    'SAM 2': (partial(write_sam, config=SAM2_CONFIG), show_sam),
+    'SAM': (partial(write_sam, config=SAM_CONFIG), open_sam),
+    'SAM 2': (partial(write_sam, config=SAM2_CONFIG), open_sam),
     'SAM 3': (partial(write_sam3, 'sam3'), show_concepts),
     'DINOv2': (lambda folder: dino_model(DINO_CONFIG).save_pretrained(folder), show_guide),
     'DINOv3': (lambda folder: dino_model(DINO3_CONFIG).save_pretrained(folder), show_guide),

@@ -23,6 +23,8 @@ from fuzz.mutate import BYTES, EXTREMES, WORDS, Draw, damage_bytes
 DEPTH = 20_000
 BOMB = 3 * 2**28  # bytes that a small member unpacks to
 CODE = f"open({CANARY!r}, 'w').close()\n"
+OWN = 'code_of_the_folder'
+AUTO = ('AutoConfig', 'AutoModel', 'AutoTokenizer', 'AutoImageProcessor', 'AutoProcessor')
 
 
 def strange_value(value: Any, draw: Draw) -> Any:
@@ -104,6 +106,21 @@ def damage_json(path: Path, draw: Draw) -> str:
     text = to_json(tree, draw)
     path.write_bytes(text.encode(errors='surrogatepass'))
     return f'{name} in {path.name}'
+
+
+def damage_code(path: Path, draw: Draw) -> str:
+    """A JSON file that names code beside it, as models with code of their own do."""
+    tree = json.loads(path.read_text(encoding='utf-8'))
+    names = dict.fromkeys(AUTO, f'{OWN}.Own')
+    names['AutoTokenizer'] = [f'{OWN}.Own', f'{OWN}.Own']
+    tree['auto_map'] = names
+    kept = [key for key in ('model_type', 'tokenizer_class', 'image_processor_type') if key in tree]
+    for key in kept:
+        if draw.random() < 0.6:
+            tree[key] = draw.choice(('own', 'Own', f'{OWN}.Own'))
+    path.write_text(json.dumps(tree), encoding='utf-8')
+    (path.parent / f'{OWN}.py').write_text(CODE)
+    return f'code for {path.name}'
 
 
 def damage_json_lines(path: Path, draw: Draw) -> str:

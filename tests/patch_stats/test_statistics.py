@@ -7,6 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmseg_siglip.patch_stats.statistics import NAMES, patch_statistics
@@ -83,6 +85,33 @@ def test_equals_the_loop_for_a_batch(size, option, rows, columns, space):
     assert got.names == NAMES and got.grid == (len(rows) - 1, len(columns) - 1)
     assert got.values.dtype == torch.float32 and got.values.is_contiguous()
     assert got.unit == dict(depth='m', log='log m', inverse='1/m')[space]
+
+
+def borders(side, cells):
+    """Where patches begin and the last ends: whole ones, or as near to equal as pixels allow."""
+    return [round(i * side / cells) for i in range(cells + 1)]
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_equals_the_loop_for_any_size(data):
+    size = tuple(data.draw(st.integers(1, 13), name) for name in ('height', 'width'))
+    depth = maps(size, data.draw(st.floats(0, 1), 'holes'), data.draw(st.integers(0, 99), 'seed'))
+    space = data.draw(st.sampled_from(sorted(SPACES)), 'space')
+    if data.draw(st.booleans(), 'by grid'):
+        grid = tuple(data.draw(st.integers(1, side), 'cells') for side in size)
+        option = dict(grid=grid)
+        rows, columns = map(borders, size, grid)
+    else:
+        patch = data.draw(st.integers(1, 15), 'patch_size')
+        option = dict(patch_size=patch)
+        rows, columns = ([*range(0, side, patch), side] for side in size)
+    expected = loop(depth, np.nan_to_num(depth) > 0, rows, columns, space)
+    got = patch_statistics(torch.tensor(depth), space=space, **option)
+    np.testing.assert_allclose(got.values, expected, rtol=1e-5, atol=1e-5)
+    for index in range(len(depth)):
+        alone = patch_statistics(torch.tensor(depth[index : index + 1]), space=space, **option)
+        assert torch.equal(alone.values[0].nan_to_num(-1), got.values[index].nan_to_num(-1))
 
 
 def test_row_major_and_token_counts_of_models():

@@ -158,10 +158,10 @@ def test_predictions_are_those_of_a_chat(build):
         trainer(images, talks, mode='tensor')
 
 
-@pytest.mark.parametrize('name', ['shapes', 'shapes_blind', 'shapes_depth'])
-def test_configs_train_test_and_export(repository, tmp_path, name):
+def small(iterations):
+    """Options of a short training on little data."""
     options = [
-        'train_cfg.max_iters=2',
+        f'train_cfg.max_iters={iterations}',
         'train_cfg.val_interval=2',
         'load_from=None',
         'train_dataloader.batch_size=2',
@@ -173,6 +173,24 @@ def test_configs_train_test_and_export(repository, tmp_path, name):
             f'{loader}_dataloader.dataset.num_scenes=150',
             f'{loader}_dataloader.dataset.num_questions=6',
         ]
+    return options
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(repository, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    argv = [str(repository / 'configs/vlm/shapes_blind.py'), '--work-dir', str(tmp_path)]
+    argv += ['--cfg-options', *small(50), 'train_cfg.val_interval=100']
+    argv += ['optim_wrapper.optimizer.lr=1e30', 'param_scheduler=None']
+    assert command('train')(argv) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith('error: the training stops: loss not finite since iteration ')
+    assert '10 times in a row; no checkpoint is from before.' in line
+    assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('name', ['shapes', 'shapes_blind', 'shapes_depth'])
+def test_configs_train_test_and_export(repository, tmp_path, name):
+    options = small(2)
     config = repository / 'configs/vlm' / f'{name}.py'
     argv = [str(config), '--work-dir', str(tmp_path), '--cfg-options', *options]
     assert command('train')(argv) == 0

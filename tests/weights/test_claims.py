@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import struct
@@ -127,6 +128,37 @@ def test_a_model_is_no_larger_than_its_weights():
         ValueError, match=r'^x: .* that 1000 bytes .* found one of 100010000 weights'
     ):
         check_size(build, 1000, 'x')
+
+
+def test_many_tensors_over_one_storage(tmp_path):
+    row = torch.zeros(1000)
+    tied = {str(i): row for i in range(16)}
+    torch.save(tied, tmp_path / 'tied.pth')
+    assert len(load_checkpoint_file(tmp_path / 'tied.pth')) == 16
+    spread = {str(i): torch.zeros(1).expand(250_000) for i in range(100)}
+    torch.save(spread, tmp_path / 'spread.pth')
+    with pytest.raises(ValueError, match=r'spread\.pth .* claim to hold \d+ of 1000000'):
+        load_checkpoint_file(tmp_path / 'spread.pth')
+
+
+@pytest.mark.parametrize(
+    'entry',
+    [
+        dict(dtype='F32', shape=[10**9], data_offsets=[0, 4 * 10**9]),
+        dict(dtype='F32', shape=[10**9], data_offsets=[0, 4]),
+        dict(dtype='F32', shape=[2**40, 2**40], data_offsets=[0, 4]),
+        dict(dtype='F32', shape=[-1], data_offsets=[0, 4]),
+        dict(dtype='F99', shape=[1], data_offsets=[0, 4]),
+        dict(shape=[1]),
+        [1],
+    ],
+)
+def test_what_safetensors_claim(tmp_path, entry):
+    header = json.dumps(dict(w=entry)).encode()
+    (tmp_path / 'a.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + bytes(4))
+    said, megabytes = refusal(lambda: load_checkpoint_file(tmp_path / 'a.safetensors'))
+    assert re.search(r'a\.safetensors is a damaged safetensors file', said)
+    assert '\n' not in said and megabytes < MEGABYTES
 
 
 @pytest.mark.filterwarnings('ignore')

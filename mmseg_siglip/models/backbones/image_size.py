@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers.models.siglip2.image_processing_siglip2 import get_image_size_for_max_num_patches
 
+from mmseg_siglip.models.sizes import check_size_asked
+
 Size = tuple[int, int]
 
 
@@ -24,7 +26,7 @@ def resolve_image_size(processor: Any, config: Any) -> Size:
         config: transformers' configuration of the model or of its vision tower, or None.
 
     Raises:
-        ValueError: Neither tells.
+        ValueError: Neither tells, or what it tells is no size.
     """
     vision = getattr(config, 'vision_config', config)
     sizes = [getattr(vision, 'image_size', None)]
@@ -34,7 +36,7 @@ def resolve_image_size(processor: Any, config: Any) -> Size:
     for size in sizes:
         found = _pair(size)
         if found is not None:
-            return found
+            return check_size_asked(found, 'image size')
     raise ValueError(
         'expected an image size in vision_config.image_size or in the image processor, found '
         f'none in {type(config).__name__} and {type(processor).__name__}'
@@ -51,7 +53,10 @@ def _pair(size: Any) -> Size | None:
         return None if not size else (size, size)
     if isinstance(size, (tuple, list)):
         return tuple(size) if len(size) == 2 else None
-    fields: Mapping[str, int] = dict(size)  # SizeDict has no values()
+    try:
+        fields: Mapping[str, int] = dict(size)  # SizeDict has no values()
+    except (TypeError, ValueError):
+        return None
     if 'height' in fields and 'width' in fields:
         return fields['height'], fields['width']
     side = fields.get('shortest_edge') or fields.get('longest_edge')

@@ -82,7 +82,8 @@ class TransformersBackbone(VisionLanguageBackbone):
         self.hidden_size = self.embed_dim = vision.hidden_size
         self.text_width = text.hidden_size
         self.context_length = text.max_position_embeddings
-        self.image_size = resolve_image_size(self.image_processor, self.config)
+        with as_data(source or 'config', 'expected a size of its images'):
+            self.image_size = resolve_image_size(self.image_processor, self.config)
         self.mean, self.std = self._statistics(str(source or config))
 
     def open_model(

@@ -41,6 +41,14 @@ def test_absent_everywhere_is_an_error(processor):
 
 
 @pytest.mark.parametrize(
+    'size', [10**9, -1, (0, 32), (32, 2.5), ('a', 'b'), dict(height=1, width=None)]
+)
+def test_what_is_no_size_is_refused(size):
+    with pytest.raises(ValueError, match='image size: expected a height and a width of 1 to 8192'):
+        resolve_image_size(None, Fields(image_size=size))
+
+
+@pytest.mark.parametrize(
     ('size', 'patches', 'grid'), [((1024, 2048), 576, (17, 33)), ((500, 333), 256, (19, 13))]
 )
 def test_naflex_keeps_the_aspect(size, patches, grid):

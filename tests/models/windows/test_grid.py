@@ -1,7 +1,12 @@
+from itertools import pairwise
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mmseg_siglip.models.windows.grid import Windows, window_starts
+from mmseg_siglip.models.windows.test_cfg import check_test_cfg, window_defaults
 
 
 @pytest.mark.parametrize(
@@ -44,3 +49,33 @@ def test_crops_lie_where_the_windows_do_row_by_row():
 def test_the_whole_image_is_one_window():
     windows = Windows.of((5, 7), dict(mode='whole', crop_size=(3, 3), stride=(1, 1)))
     assert windows.whole and windows.boxes == [(0, 0, 5, 7)]
+
+
+@st.composite
+def sides(draw, longest):
+    """Pixels of one side of an image, of a window and of a step."""
+    crop = draw(st.integers(1, longest))
+    return draw(st.integers(1, longest)), crop, draw(st.integers(1, crop))
+
+
+@settings(max_examples=500)
+@given(sides(5000))
+def test_windows_of_any_size_and_stride_leave_no_gap(side):
+    length, crop, stride = side
+    starts = window_starts(length, crop, stride)
+    size = min(length, crop)
+    assert starts[0] == 0 and starts[-1] + size == length
+    assert all(0 < later - start <= size for start, later in pairwise(starts))
+    assert all(start % stride == 0 for start in starts[:-1])
+
+
+@settings(max_examples=100)
+@given(sides(40), sides(40))
+def test_every_pixel_of_any_image_is_in_a_window(rows, columns):
+    size, crop, stride = zip(rows, columns, strict=True)
+    config = check_test_cfg(dict(crop_size=crop, stride=stride), window_defaults((32, 32)))
+    windows, seen = Windows.of(size, config), torch.zeros(size)
+    for part in windows.crops(seen):
+        assert part.shape == windows.size
+        part += 1
+    assert seen.min() >= 1 and seen.sum() == len(windows) * windows.size[0] * windows.size[1]

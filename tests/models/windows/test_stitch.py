@@ -1,11 +1,13 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracles import slide
 from torch.nn.functional import grid_sample, interpolate
 
 from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.windows import stitch as sliding
-from mmseg_siglip.models.windows.grid import Windows
+from mmseg_siglip.models.windows.grid import Windows, window_starts
 from mmseg_siglip.models.windows.stitch import (
     Stitch,
     enlarged,
@@ -133,3 +135,20 @@ def test_enlarged(size):
 def test_mean_of_constants_is_constant():
     matrix = stitch_matrix([0, 8], 16, 24, upsample_matrix(16, 2, 16), 50)
     torch.testing.assert_close(matrix.sum(1), torch.ones(50))
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_any_windows_weigh_one_in_each_pixel(data):
+    """Nothing gets lost on the way from cells to pixels, whatever the sizes."""
+    crop = data.draw(st.integers(1, 40), 'crop')
+    stride = data.draw(st.integers(1, crop), 'stride')
+    patch = data.draw(st.integers(1, crop), 'patch')
+    length, out = (data.draw(st.integers(1, 120), name) for name in ('length', 'out'))
+    size = min(crop, length)
+    for cells in {max(size // patch, 1), -(-size // patch)}:
+        starts = window_starts(length, crop, stride)
+        upsample = upsample_matrix(size, cells, cells * patch)
+        matrix = stitch_matrix(starts, size, length, upsample, out)
+        assert matrix.shape == (out, len(starts) * cells) and matrix.min() >= 0
+        torch.testing.assert_close(matrix.sum(1), torch.ones(out))
