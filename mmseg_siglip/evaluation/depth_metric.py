@@ -23,8 +23,8 @@ from mmseg_siglip.evaluation.depth_scores import (
     depth_scores,
 )
 from mmseg_siglip.evaluation.label_maps import refuse_nan, truth_of
-from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
+from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
