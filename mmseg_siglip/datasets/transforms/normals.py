@@ -23,8 +23,9 @@ TURNED = {
 class NormalsFromDepth(BaseTransform):
     """Add ``gt_normal_map``, float32 (H, W, 3), see `normals_from_depth`.
 
-    It stands behind what loads ``gt_depth_map`` and before whatever resizes, crops or mirrors.
-    These move normals as they move depth; `PackSegInputs` turns mirrored ones.
+    It stands directly behind what loads ``gt_depth_map``, where depth is as the camera saw it.
+    What resizes or crops then moves normals as it moves depth and changes none: they are those of
+    the scene, whose camera follows the picture. `PackSegInputs` turns mirrored ones.
 
     Args:
         intrinsics: Focal lengths (x, y) and principal point (x, y), pixels; by default what
@@ -47,19 +48,33 @@ class NormalsFromDepth(BaseTransform):
         ):
             if found is None:
                 raise ValueError(f'{name}: NormalsFromDepth expected {what}, found none')
-        if results.get('flip'):
-            raise ValueError(f'{name}: expected NormalsFromDepth before mirroring, found it behind')
-        results['gt_normal_map'] = normals_from_depth(
-            results['gt_depth_map'], intrinsics, radius=self.radius, jump=self.jump
-        )
-        results.setdefault('seg_fields', []).append('gt_normal_map')
-        return results
+        depth = results['gt_depth_map']
+        if results.get('flip') or depth is not results.get('loaded_depth', depth):
+            raise ValueError(
+                f'{name}: expected NormalsFromDepth directly behind what loads depth, found it '
+                'behind what moves or mirrors pixels, for which the intrinsics are no longer right'
+            )
+        normals = normals_from_depth(depth, intrinsics, radius=self.radius, jump=self.jump)
+        return add_normals(results, normals, name)
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(intrinsics={self.intrinsics}, radius={self.radius}, '
             f'jump={self.jump})'
         )
+
+
+def add_normals(results: dict, normals: np.ndarray, name: str) -> dict:
+    """`results` with ``gt_normal_map``, which moves with the picture.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if 'gt_normal_map' in results:
+        raise ValueError(f'{name}: expected one transform that gives gt_normal_map, found two')
+    results['gt_normal_map'] = normals
+    results.setdefault('seg_fields', []).append('gt_normal_map')
+    return results
 
 
 def packed_normals(results: dict) -> Tensor:

@@ -12,7 +12,9 @@ from mmseg_siglip.datasets.shapes_world.scene import (
     GROUND_NEAR,
     generate,
 )
+from mmseg_siglip.datasets.surface_normals import normals_from_depth
 from mmseg_siglip.datasets.transforms import LoadShapesDepth, NormalsFromDepth
+from mmseg_siglip.io.normal_colours import normal_colours
 from mmseg_siglip.registry import SCOPE
 
 
@@ -62,10 +64,108 @@ def test_mirrored_pictures_have_turned_normals(direction, axes, turned):
     found = packed['data_samples'].gt_normal_map.data
     expected = np.flip(before, axes) * np.float32(turned)
     np.testing.assert_array_equal(found.permute(1, 2, 0), expected)
-    again = dict(results, gt_depth_map=np.flip(results['gt_depth_map'], axes), seg_fields=[])
-    np.testing.assert_allclose(
-        NormalsFromDepth().transform(again)['gt_normal_map'], expected, atol=1e-4
-    )
+    again = normals_from_depth(np.flip(results['gt_depth_map'], axes), results['intrinsics'])
+    np.testing.assert_allclose(again, expected, atol=1e-4)
+
+
+CAMERA = (150.0, 110.0, 50.0, 40.0)
+TOWARDS = np.array([0.3, -0.5, -np.sqrt(0.66)])
+"""A plane's normal to the right, downwards, forwards."""
+
+
+def plane(camera, towards, size):
+    """Depth of the plane 2 m away whose normal is that."""
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(float)
+    focal_x, focal_y, centre_x, centre_y = camera
+    ray = [(columns - centre_x) / focal_x, (rows - centre_y) / focal_y, np.ones(size)]
+    return (-2 / np.einsum('khw,k->hw', ray, towards)).astype(np.float32)
+
+
+@pytest.mark.parametrize('own', [True, False])
+@pytest.mark.parametrize(
+    ('direction', 'turned'),
+    [('horizontal', (-1, 1, 1)), ('vertical', (1, -1, 1)), ('diagonal', (-1, -1, 1))],
+)
+def test_a_slanted_plane_keeps_its_normal(direction, turned, own):
+    """Seen by a camera of oblong pixels, resized out of proportion, cropped and mirrored; and that
+    is the normal that the camera which follows the picture would measure."""
+    size, width, height, left, top = (96, 128), 80, 72, 8, 4
+    depth = plane(CAMERA, TOWARDS, size)
+    camera = dict(intrinsics=CAMERA) if own else {}
+    results = dict(
+        img=np.zeros((*size, 3), np.uint8), img_shape=size, ori_shape=size, gt_depth_map=depth,
+        intrinsics=(1, 1, 0, 0) if own else CAMERA, seg_fields=['gt_depth_map'],
+    )  # fmt: skip
+    steps = [
+        dict(type='NormalsFromDepth', **camera),
+        dict(type='Resize', scale=(width, height)),
+        dict(type='RandomCrop', crop_size=(40, 48)),
+        dict(type='RandomFlip', prob=1.0, direction=direction),
+        dict(type='PackSegInputs'),
+    ]
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        found = Compose(steps)(results)['data_samples'].gt_normal_map.data.permute(1, 2, 0)
+    expected = TOWARDS * (1, -1, -1) * turned
+    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=2e-3)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, atol=1e-6)
+
+    across, down = width / size[1], height / size[0]
+    centre_x, centre_y = (CAMERA[2] + 0.5) * across - 0.5, (CAMERA[3] + 0.5) * down - 0.5
+    camera = [CAMERA[0] * across, CAMERA[1] * down, centre_x - left, centre_y - top]
+    camera[2] = 47 - camera[2] if turned[0] < 0 else camera[2]
+    camera[3] = 39 - camera[3] if turned[1] < 0 else camera[3]
+    seen = plane(camera, TOWARDS * turned, (40, 48))
+    np.testing.assert_allclose(normals_from_depth(seen, camera), found, atol=2e-3)
+
+
+def test_normals_move_with_the_picture():
+    """An image that shows its normals shows them still, but for their turn."""
+    _, results = loaded()
+    normals = np.random.default_rng(0).normal(size=(96, 128, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    results |= dict(gt_normal_map=normals, img=normal_colours(normals))
+    steps = [
+        dict(type='RandomCrop', crop_size=(40, 48)),
+        dict(type='RandomFlip', prob=1.0, direction='horizontal'),
+        dict(type='Pad', size=(60, 64), pad_val=dict(img=0, seg=0)),
+        dict(type='PackSegInputs'),
+    ]
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        packed = Compose(steps)(results)
+    found = packed['data_samples'].gt_normal_map.data.permute(1, 2, 0).numpy()
+    image = packed['inputs'].permute(1, 2, 0).numpy()
+    assert found.shape == image.shape == (64, 60, 3)
+    shown = normal_colours(found * [-1, 1, 1]).astype(int)
+    np.testing.assert_allclose(shown[:40, :48], image[:40, :48], atol=1)
+    assert not found[40:].any() and not found[:, 48:].any()
+
+
+@pytest.mark.parametrize(
+    'step',
+    [
+        dict(type='RandomFlip', prob=1.0),
+        dict(type='Resize', scale=(40, 30)),
+        dict(type='RandomCrop', crop_size=(32, 40)),
+        dict(type='RandomRotFlip', rotate_prob=1.0),
+        dict(type='RandomRotate', prob=1.0, degree=9, seg_pad_val=0),
+        dict(type='KBCrop'),
+    ],
+    ids=lambda step: step['type'],
+)
+def test_a_moved_map_has_another_camera(step):
+    size = (360, 1220) if step['type'] == 'KBCrop' else (48, 64)
+    scene = generate(0, size=size)
+    results = dict(scene=scene, img=scene.image, img_shape=size, ori_shape=size)
+    steps = [dict(type='LoadShapesDepth'), step, dict(type='NormalsFromDepth')]
+    with (
+        DefaultScope.overwrite_default_scope(SCOPE),
+        pytest.raises(ValueError, match='expected NormalsFromDepth directly behind what loads'),
+    ):
+        Compose(steps)(results)
+    if step['type'] in ('Resize', 'KBCrop', 'RandomCrop'):
+        with DefaultScope.overwrite_default_scope(SCOPE):
+            found = Compose([steps[0], steps[2], step])(results)
+        assert found['gt_normal_map'].shape[:2] == found['gt_depth_map'].shape != size
 
 
 def test_crops_and_sizes_follow():
@@ -92,6 +192,6 @@ def test_what_is_missing_gets_one_sentence():
     camera = NormalsFromDepth(intrinsics=(8, 8, 4, 4))
     with pytest.raises(ValueError, match='NormalsFromDepth expected gt_depth_map, found none'):
         camera.transform(dict(img_path='a.png'))
-    with pytest.raises(ValueError, match='expected NormalsFromDepth before mirroring'):
-        camera.transform(dict(gt_depth_map=depth, flip=True))
+    with pytest.raises(ValueError, match='expected one transform that gives gt_normal_map, found'):
+        camera.transform(camera.transform(dict(gt_depth_map=depth)))
     assert 'intrinsics=(8, 8, 4, 4), radius=2' in repr(camera)
