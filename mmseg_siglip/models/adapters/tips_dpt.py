@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmseg_siglip.models.adapters.depth_release import rename
 from mmseg_siglip.weights.state import load_strict
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, Tipsv2DptConfig
+
     from mmseg_siglip.models.decode_heads.tips_head import TIPSHead
 
 PARTS = dict(bins='depth', normals='normals')
@@ -98,14 +100,39 @@ def from_tips_dpt(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     return found
 
 
-def load_tips_dpt(head: TIPSHead, state: Mapping[str, Tensor]) -> TIPSHead:
+def load_tips_dpt(
+    head: TIPSHead, state: Mapping[str, Tensor], config: Tipsv2DptConfig | None = None
+) -> TIPSHead:
     """Copy a decoder into `head`, every weight of it; which one, its output says.
+
+    Args:
+        head: To fill.
+        state: Of a model or of a file.
+        config: The model's, which alone tells the range of bins.
 
     Raises:
         ValueError: There is none, it does not fit, or none is published for that output.
     """
-    load_strict(head, from_tips_dpt(state, _part_of(head)), 'the decoder')
+    part = _part_of(head)
+    if config is not None:
+        _check_config(head, config)
+    load_strict(head, from_tips_dpt(state, part), 'the decoder')
     return head
+
+
+def fill_tips_dpt(model: PreTrainedModel, head: TIPSHead) -> PreTrainedModel:
+    """Copy `head`, trained here, into a ``Tipsv2Dpt`` model of transformers, every weight of it.
+
+    Raises:
+        ValueError: The model's decoder is of another shape, activation or range of bins.
+    """
+    alone = hasattr(model, 'neck')
+    prefix = '' if alone else f'{_part_of(head)}_'
+    _check_config(head, model.config)
+    names = [f'{prefix}neck', f'{prefix}decoder']
+    parts = nn.ModuleDict({name: getattr(model, name) for name in names})
+    load_strict(parts, to_tips_dpt(head, alone=alone), f'TIPSHead for {type(model).__name__}')
+    return model
 
 
 def to_tips_dpt(head: TIPSHead, *, alone: bool = False) -> dict[str, Tensor]:
@@ -121,6 +148,28 @@ def to_tips_dpt(head: TIPSHead, *, alone: bool = False) -> dict[str, Tensor]:
     """
     prefix = '' if alone else f'{_part_of(head)}_'
     return {f'{prefix}{rename(name, _BACK)}': value for name, value in head.state_dict().items()}
+
+
+def _check_config(head: TIPSHead, config: Tipsv2DptConfig) -> None:
+    """Refuse a model whose decoders compute something else of the same weights."""
+    expected: dict[str, object] = dict(
+        readout_activation='gelu_pytorch_tanh', reassemble_factors=[4, 2, 1, 0.5]
+    )
+    if head.output == 'bins':
+        expected |= dict(
+            depth_decoder_activation='relu',
+            num_depth_bins=len(head.bin_centres),
+            min_depth=head.min_depth,
+            max_depth=head.max_depth,
+        )
+    for name, value in expected.items():
+        found = getattr(config, name)
+        found = list(found) if isinstance(found, tuple) else found
+        if found != value:
+            raise ValueError(
+                f'TIPSHead: expected a Tipsv2Dpt model of {name} {value} as the head has it, found '
+                f'{found}'
+            )
 
 
 def _part_of(head: TIPSHead) -> str:

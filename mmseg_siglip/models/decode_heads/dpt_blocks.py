@@ -107,11 +107,14 @@ class FusionBlock(FeatureFusionBlock):
                     module.conv.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """(B, F, a, b) and, if there is one, a skip of the same shape to (B, F, *size).
+        """(B, F, a, b) and, if there is one, a skip of that size, or brought to it, to
+        (B, F, *size).
 
         The projection of single pixels and the interpolation commute; it comes first because the
         map is smaller then.
         """
+        if skip is not None and skip.shape != x.shape:
+            skip = interpolate(skip, size=x.shape[2:], mode='bilinear', align_corners=False)
         if skip is not None:
             x = x + self.res_conv_unit1(skip)
         x = self.project(self.res_conv_unit2(x))

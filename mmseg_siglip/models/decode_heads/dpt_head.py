@@ -75,11 +75,14 @@ class DPTHead(BaseModule):
         gelu: See `ReassembleBlocks`.
         fusion_bias: See `FusionBlock`.
         aligns_corners: How a map at 8 pixels a patch is enlarged.
+        grows: Whether a grid of odd sides is fused at up to one patch more, and brought back at
+            the end.
     """
 
     gelu = 'none'
     fusion_bias = True
     aligns_corners = True
+    grows = False
 
     def __init__(
         self,
@@ -162,7 +165,7 @@ class DPTHead(BaseModule):
         return dict(relative='inverse', normals='normals').get(self.output, 'depth')
 
     def fuse(self, taps: Sequence[Tap]) -> Tensor:
-        """Four taps on a grid (h, w) to (B, F, 8h, 8w).
+        """Four taps on a grid (h, w) to (B, F, 8h, 8w), or larger if it grows.
 
         With channels last, enlarging in bfloat16 is eight times faster on a CPU; what follows
         keeps to the layout.
@@ -171,13 +174,11 @@ class DPTHead(BaseModule):
             x.contiguous(memory_format=torch.channels_last) for x in self.reassemble_blocks(taps)
         )
         maps = [conv(x) for conv, x in zip(self.convs, pyramid, strict=True)][::-1]
-        sizes = [tuple(x.shape[2:]) for x in maps[1:]]
-        sizes.append(tuple(2 * side for side in maps[-1].shape[2:]))
-        x, skip = maps[0], None
-        for i, (block, size) in enumerate(zip(self.fusion_blocks, sizes, strict=True)):
-            if i > 0:
-                skip = maps[i]
-            x = block(x, skip, size)
+        x = maps[0]
+        for i, block in enumerate(self.fusion_blocks):
+            twice = tuple(2 * side for side in x.shape[2:])
+            is_free = self.grows or i == len(maps) - 1
+            x = block(x, maps[i] if i else None, twice if is_free else tuple(maps[i + 1].shape[2:]))
         return x
 
     def forward(self, taps: Sequence[Tap]) -> Tensor:

@@ -15,13 +15,13 @@ class TIPSHead(DPTHead):
     GELU by tanh, residual units without bias, and one 3x3 convolution before the output's, all at 8
     pixels a patch. Bins are weighted by a ReLU plus `min_depth`. Published are ``output='bins'``
     and ``output='normals'``, both with ``readout_type='project'`` of each tap's CLS token
-    (``tap_readout='cls'`` of `SigLIPDepthEstimator`); see `load_tips_dpt` and `to_tips_dpt`. On
-    grids of odd sides transformers' grow, ours do not.
+    (``tap_readout='cls'`` of `SigLIPDepthEstimator`); see `load_tips_dpt` and `fill_tips_dpt`.
     """
 
     gelu = 'tanh'
     fusion_bias = False
     aligns_corners = False
+    grows = True
 
     def build_tail(self, channels: int) -> None:
         self.project = nn.Conv2d(self.channels, self.channels, 3, padding=1)
