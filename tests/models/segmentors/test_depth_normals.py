@@ -48,17 +48,45 @@ def samples(size, count=2):
     return found
 
 
-def test_both_of_one_pass(model, monkeypatch):
-    calls, inner = [], model.backbone.forward_intermediates
-    monkeypatch.setattr(
-        model.backbone,
-        'forward_intermediates',
-        lambda *a, **k: (calls.append(1), inner(*a, **k))[1],
+def passes(model, call):
+    """How often each layer of the encoder runs in `call`: every number that occurs."""
+    runs = dict.fromkeys(
+        name
+        for name, module in model.backbone.named_modules()
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))
     )
+    hooks = []
+    for name in runs:
+        runs[name] = 0
+        module = model.backbone.get_submodule(name)
+        hooks.append(module.register_forward_hook(lambda *_, n=name: runs.update({n: runs[n] + 1})))
+    try:
+        call()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return set(runs.values()) - {0}  # attention calls some of its layers by their weights
+
+
+@pytest.mark.parametrize('readout', ['ignore', 'project'])
+def test_both_decoders_read_one_pass(siglip_folder, readout):
+    """In prediction, in training, and from a photograph; with the encoder's pooling, too."""
+    head = dict(SMALL, readout_type=readout)
+    source = dict(pretrained=siglip_folder)
+    normals = dict(head, loss_decode=ANGLE)
+    model = SigLIPDepthEstimator(source, dict(head, loss_decode=SILOG), normal_head=normals)
+    photo = photograph((40, 56))
+    assert passes(model, lambda: model.predict([torch.randn(3, 40, 56)])) == {1}
+    assert passes(model, lambda: DepthPredictor(model)(photo, normals=True)) == {1}
+    model.train()
+    batch = torch.randn(2, 3, 40, 56), samples((40, 56))
+    assert passes(model, lambda: sum(model.loss(*batch).values()).backward()) == {1}
+
+
+def test_maps_at_the_size_of_the_image(model):
     (sample,) = model.predict(
         [torch.randn(3, 40, 56)], [SegDataSample(metainfo=dict(ori_shape=(61, 80)))]
     )
-    assert calls == [1]
     depth, normals = sample.pred_depth_map.data, sample.pred_normal_map.data
     assert depth.shape == (1, 61, 80) and normals.shape == (3, 61, 80)
     torch.testing.assert_close(normals.norm(dim=0), torch.ones(61, 80))
