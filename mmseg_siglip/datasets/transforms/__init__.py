@@ -13,7 +13,7 @@ from mmseg_siglip.datasets.transforms.filling import (
     RandomRotFlip,
 )
 from mmseg_siglip.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
-from mmseg_siglip.datasets.transforms.normals import NormalsFromDepth
+from mmseg_siglip.datasets.transforms.normals import LoadNormals, NormalsFromDepth
 from mmseg_siglip.datasets.transforms.referring import (
     LoadReferringMasks,
     PackReferringInputs,
@@ -31,6 +31,7 @@ __all__ = [
     'LoadColouredLabels',
     'LoadDepthAnnotation',
     'LoadImageFromFile',
+    'LoadNormals',
     'LoadReferringMasks',
     'LoadRegions',
     'LoadShapesDepth',

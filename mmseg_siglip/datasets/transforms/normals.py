@@ -1,4 +1,4 @@
-"""Surface normals as truth, where a data set has depth alone."""
+"""Surface normals as truth: from a file, or of depth where a data set has no more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from mmcv.transforms import BaseTransform
 from torch import Tensor
 
 from mmseg_siglip.datasets.surface_normals import Intrinsics, normals_from_depth
+from mmseg_siglip.datasets.transforms.loading import beside, read_bytes
+from mmseg_siglip.io.image import MAX_PIXELS, decode_image
+from mmseg_siglip.io.normal_colours import normals_of_colours
 from mmseg_siglip.registry import TRANSFORMS
 
 TURNED = {
@@ -17,6 +20,61 @@ TURNED = {
     'diagonal': (-1, -1, 1),
 }
 """What mirroring a picture does to x, y and z."""
+
+
+@TRANSFORMS.register_module()
+class LoadNormals(BaseTransform):
+    """Load the normals of an image from a picture: x, y and z from -1 to 1 as red, green and blue.
+
+    Adds ``gt_normal_map``, float32 (H, W, 3), of length 1, or zeros where a colour is no direction,
+    such as black or grey. It stands before whatever resizes, crops or mirrors.
+
+    Args:
+        folder: Of the pictures; by default an image's own.
+        suffix: What the image's name ends in instead of its own suffix.
+        axes: What x, y and z of a file are multiplied by, 1 or -1, so that they point to the right,
+            upwards and towards the viewer.
+        max_pixels: Largest width x height that is decoded.
+        backend_args: Arguments of MMEngine's file backend.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str | None = None,
+        suffix: str = '.normals.png',
+        axes: tuple[int, int, int] = (1, 1, 1),
+        max_pixels: int = MAX_PIXELS,
+        backend_args: dict | None = None,
+    ) -> None:
+        if len(axes) != 3 or not {*axes} <= {1, -1}:
+            raise ValueError(f'LoadNormals.axes: expected three of 1 and -1, found {axes}')
+        self.folder, self.suffix, self.axes = folder, suffix, tuple(axes)
+        self.max_pixels, self.backend_args = max_pixels, backend_args
+
+    def transform(self, results: dict) -> dict:
+        path = beside(results['img_path'], self.folder, self.suffix)
+        picture = decode_image(
+            read_bytes(path, self.backend_args), path, max_pixels=self.max_pixels
+        )
+        expected = tuple(results.get('ori_shape', picture.shape))[:2]
+        if picture.shape[:2] != expected:
+            raise ValueError(
+                f'{path} is {picture.shape[0]} x {picture.shape[1]} (height x width), but its '
+                f'image {results["img_path"]} is {expected[0]} x {expected[1]}'
+            )
+        normals = normals_of_colours(picture[..., ::-1]) * np.float32(self.axes)
+        if not normals.any():
+            raise ValueError(
+                f'{path}: expected normals as red, green and blue, found no colour of length 1'
+            )
+        return add_normals(results, normals, results['img_path'])
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(folder={self.folder!r}, suffix={self.suffix!r}, '
+            f'axes={self.axes})'
+        )
 
 
 @TRANSFORMS.register_module()
@@ -49,7 +107,7 @@ class NormalsFromDepth(BaseTransform):
             if found is None:
                 raise ValueError(f'{name}: NormalsFromDepth expected {what}, found none')
         depth = results['gt_depth_map']
-        if results.get('flip') or depth is not results.get('loaded_depth', depth):
+        if depth is not results.get('loaded_depth', depth):
             raise ValueError(
                 f'{name}: expected NormalsFromDepth directly behind what loads depth, found it '
                 'behind what moves or mirrors pixels, for which the intrinsics are no longer right'
@@ -68,10 +126,14 @@ def add_normals(results: dict, normals: np.ndarray, name: str) -> dict:
     """`results` with ``gt_normal_map``, which moves with the picture.
 
     Raises:
-        ValueError: There is one.
+        ValueError: There is one, or the picture is mirrored already.
     """
     if 'gt_normal_map' in results:
         raise ValueError(f'{name}: expected one transform that gives gt_normal_map, found two')
+    if results.get('flip'):
+        raise ValueError(
+            f'{name}: expected normals before the picture is mirrored, found them behind'
+        )
     results['gt_normal_map'] = normals
     results.setdefault('seg_fields', []).append('gt_normal_map')
     return results

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
+from PIL import Image
 
 from mmseg_siglip.datasets.shapes_world.scene import (
     GROUND_FAR,
@@ -13,7 +14,7 @@ from mmseg_siglip.datasets.shapes_world.scene import (
     generate,
 )
 from mmseg_siglip.datasets.surface_normals import normals_from_depth
-from mmseg_siglip.datasets.transforms import LoadShapesDepth, NormalsFromDepth
+from mmseg_siglip.datasets.transforms import LoadNormals, LoadShapesDepth, NormalsFromDepth
 from mmseg_siglip.io.normal_colours import normal_colours
 from mmseg_siglip.registry import SCOPE
 
@@ -22,6 +23,11 @@ def loaded(seed=0, size=(96, 128)):
     scene = generate(seed, size=size)
     results = dict(scene=scene, img=scene.image, img_shape=size, ori_shape=size)
     return scene, NormalsFromDepth().transform(LoadShapesDepth().transform(results))
+
+
+def random_normals(size):
+    normals = np.random.default_rng(0).normal(size=(*size, 3)).astype(np.float32)
+    return normals / np.linalg.norm(normals, axis=-1, keepdims=True)
 
 
 def test_shapes_world_has_two_orientations():
@@ -121,8 +127,7 @@ def test_a_slanted_plane_keeps_its_normal(direction, turned, own):
 def test_normals_move_with_the_picture():
     """An image that shows its normals shows them still, but for their turn."""
     _, results = loaded()
-    normals = np.random.default_rng(0).normal(size=(96, 128, 3)).astype(np.float32)
-    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    normals = random_normals((96, 128))
     results |= dict(gt_normal_map=normals, img=normal_colours(normals))
     steps = [
         dict(type='RandomCrop', crop_size=(40, 48)),
@@ -195,3 +200,41 @@ def test_what_is_missing_gets_one_sentence():
     with pytest.raises(ValueError, match='expected one transform that gives gt_normal_map, found'):
         camera.transform(camera.transform(dict(gt_depth_map=depth)))
     assert 'intrinsics=(8, 8, 4, 4), radius=2' in repr(camera)
+
+
+@pytest.mark.parametrize('axes', [(1, 1, 1), (-1, 1, -1)])
+def test_normals_from_a_picture(tmp_path, axes):
+    """As `NormalMap.save` and `NormalMetric` write them; black and grey are none."""
+    normals = random_normals((9, 12))
+    picture = normal_colours(normals)
+    picture[0, 0], picture[0, 1], picture[0, 2] = 0, 128, 255
+    Image.fromarray(picture).save(tmp_path / 'a.normals.png')
+    load = LoadNormals(axes=axes)
+    found = load.transform(dict(img_path=str(tmp_path / 'a.jpg'), ori_shape=(9, 12)))
+    assert found['seg_fields'] == ['gt_normal_map']
+    result = found['gt_normal_map']
+    assert result.dtype == np.float32 and not result[0, :3].any()
+    np.testing.assert_allclose(result[1:], normals[1:] * axes, atol=0.012)
+    np.testing.assert_allclose(np.linalg.norm(result[1:], axis=-1), 1, atol=1e-6)
+    elsewhere = LoadNormals(folder=str(tmp_path), axes=axes)
+    again = elsewhere.transform(dict(img_path='b/a.jpg'))['gt_normal_map']
+    np.testing.assert_array_equal(again, result)
+
+
+def test_a_picture_that_is_not_of_normals(tmp_path):
+    image = str(tmp_path / 'a.jpg')
+    with pytest.raises(ValueError, match=r'a\.normals\.png cannot be read: No such file'):
+        LoadNormals().transform(dict(img_path=image))
+    Image.new('RGB', (12, 9)).save(tmp_path / 'a.normals.png')
+    with pytest.raises(ValueError, match=r'a\.normals\.png: expected normals as red, green and b'):
+        LoadNormals().transform(dict(img_path=image))
+    with pytest.raises(
+        ValueError, match=r'a\.normals\.png is 9 x 12 .* its image .*a\.jpg is 10 x 12'
+    ):
+        LoadNormals().transform(dict(img_path=image, ori_shape=(10, 12)))
+    with pytest.raises(ValueError, match='axes: expected three of 1 and -1, found'):
+        LoadNormals(axes=(1, 2, 1))
+    Image.fromarray(normal_colours(random_normals((9, 12)))).save(tmp_path / 'a.normals.png')
+    with pytest.raises(ValueError, match='expected normals before the picture is mirrored'):
+        LoadNormals().transform(dict(img_path=image, flip=True))
+    assert "suffix='.png'" in repr(LoadNormals(suffix='.png'))
