@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
+from textwrap import shorten
 from typing import TypeVar
 
 import torch
@@ -82,6 +83,6 @@ def load_trained(
     try:
         load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        reason = shorten(str(error).strip().splitlines()[-1], 300, placeholder=' ...')
         raise ValueError(f'{checkpoint} does not fit {config.filename}: {reason}') from error
     return model.to(device).eval()

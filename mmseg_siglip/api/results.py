@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmseg_siglip.api.drawing import add_bar, add_legend, add_text, class_colours
+from mmseg_siglip.io.normal_colours import normal_colours
 
 ALPHA = 0.55
 COLOUR = (255, 40, 200)
@@ -221,8 +222,8 @@ class NormalMap:
     def plot(self) -> Image.Image:
         """x, y and z from -1 to 1 as red, green and blue, above what three of them mean."""
         facing = [('right', (1, 0, 0)), ('up', (0, 1, 0)), ('viewer', (0, 0, 1))]
-        entries = [(name, tuple(coloured(np.float32(normal)))) for name, normal in facing]
-        return add_legend(Image.fromarray(coloured(self.normals)), entries)
+        entries = [(name, tuple(normal_colours(np.float32(normal)))) for name, normal in facing]
+        return add_legend(Image.fromarray(normal_colours(self.normals)), entries)
 
     def save(self, path: str | Path) -> None:
         """Write the map; the suffix says how.
@@ -236,7 +237,7 @@ class NormalMap:
         if path.suffix == '.npy':
             np.save(path, self.normals)
         elif path.suffix == '.png':
-            Image.fromarray(coloured(self.normals)).save(path)
+            Image.fromarray(normal_colours(self.normals)).save(path)
         else:
             raise ValueError(f'{path}: expected a name in .png or .npy')
 
@@ -244,11 +245,6 @@ class NormalMap:
         """``size`` (H, W) and ``mean`` (x, y, z); `save` has the map."""
         mean = [float(value) for value in self.normals.mean((0, 1))]
         return dict(size=list(self.normals.shape[:2]), mean=mean)
-
-
-def coloured(normals: np.ndarray) -> np.ndarray:
-    """Normals (..., 3) as RGB, uint8."""
-    return ((normals + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from mmseg_siglip.evaluation.answer_accuracy import AnswerAccuracy
 from mmseg_siglip.evaluation.boundary_iou import BoundaryIoUMetric
 from mmseg_siglip.evaluation.depth_metric import DepthMetric
 from mmseg_siglip.evaluation.iou_metric import IoUMetric
+from mmseg_siglip.evaluation.normal_metric import NormalMetric
 from mmseg_siglip.evaluation.referring_metric import RefSegMetric
 from mmseg_siglip.evaluation.zero_shot import ZeroShotAccuracy
 
@@ -12,6 +13,7 @@ __all__ = [
     'BoundaryIoUMetric',
     'DepthMetric',
     'IoUMetric',
+    'NormalMetric',
     'RefSegMetric',
     'ZeroShotAccuracy',
 ]

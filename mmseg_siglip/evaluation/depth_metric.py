@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
@@ -25,16 +23,12 @@ from mmseg_siglip.evaluation.depth_scores import (
     depth_scores,
 )
 from mmseg_siglip.evaluation.label_maps import refuse_nan, truth_of
+from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
 from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
 LARGEST = 65535  # of 16 bits
-WITHOUT = 'without_truth'
-
-
-class NoTrueDepth(ValueError):
-    """No pixel of an image can be scored."""
 
 
 @METRICS.register_module()
@@ -129,7 +123,7 @@ class DepthMetric(BaseMetric):
                 truth = truth_of(sample, 'gt_depth_map', 'LoadDepthAnnotation').squeeze(0).cpu()
                 try:
                     self.results.append(self.score(prediction, truth, name=name, kind=kind))
-                except NoTrueDepth:
+                except NoTruth:
                     self.results.append({WITHOUT: name})
             if self.output_dir is not None:
                 self._save(prediction, self.image_names(name))
@@ -152,7 +146,7 @@ class DepthMetric(BaseMetric):
         mask &= crop_mask(tuple(truth.shape), self.crop)
         if not mask.any():
             where = f' in the {self.crop} crop' if self.crop else ''
-            raise NoTrueDepth(
+            raise NoTruth(
                 f'{name}: expected true depth between {self.min_depth} and {self.max_depth} m'
                 f'{where}, found no such pixel'
             )
@@ -172,23 +166,11 @@ class DepthMetric(BaseMetric):
         """
         if self.format_only:
             return {}
-        scored = [result for result in results if WITHOUT not in result]
-        without = [result[WITHOUT] for result in results if WITHOUT in result]
-        if not scored:
-            raise ValueError(
-                f'expected some image with true depth between {self.min_depth} and '
-                f'{self.max_depth} m, found {len(without)} without, first {without[0]}'
-            )
+        wanted = f'true depth between {self.min_depth} and {self.max_depth} m'
+        where = f'{wanted} in the {self.crop} crop' if self.crop else wanted
+        scored, without = split_scored(results, where)
         means = {name: float(np.mean([result[name] for result in scored])) for name in self.names}
-        if not without:
-            return means
-        print_log(
-            f'{len(without)} of {len(results)} images have no true depth where it is looked for '
-            f'and are not counted: {", ".join(without)}',
-            'current',
-            logging.WARNING,
-        )
-        return means | {WITHOUT: len(without)}
+        return means | without
 
     image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
 

@@ -86,13 +86,13 @@ def aligned(
     if how == 'median':
         tiny = torch.finfo(prediction.dtype).tiny
         depth = prediction if kind == 'depth' else 1 / prediction.clamp(min=tiny)
-        middle = median(depth)
+        middle = middle_of(depth)
         if not middle > 0:
             raise ValueError(
                 "align='median': expected a prediction whose median is above 0, "
                 f'found {float(middle):.4g}'
             )
-        return depth * (median(truth) / middle)
+        return depth * (middle_of(truth) / middle)
     inverse = prediction if kind == 'inverse' else 1 / prediction.clamp(min=min_depth)
     target = 1 / truth
     centred = inverse - inverse.mean()
@@ -102,7 +102,7 @@ def aligned(
     return 1 / fitted.clamp(1 / max_depth, 1 / min_depth)
 
 
-def median(values: Tensor) -> Tensor:
+def middle_of(values: Tensor) -> Tensor:
     """numpy's: of an even number of values (n,) the mean of the two middle ones, where torch takes
     the lower."""
     count = len(values)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
+from mmengine.structures import PixelData
 from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from mmseg_siglip.registry import MODELS
 
@@ -35,7 +36,7 @@ class ImageListPreProcessor(SegDataPreProcessor):
         """As in MMSeg, but at test time ``inputs`` is a list of (3, H, W) float32."""
         if training:
             self._check_fill(data.get('data_samples') or ())
-            return super().forward(data, training)
+            return padded_normals(super().forward(data, training))
         parts = [
             super(ImageListPreProcessor, self).forward(dict(inputs=[image]))
             for image in data['inputs']
@@ -50,6 +51,18 @@ class ImageListPreProcessor(SegDataPreProcessor):
                     'data_preprocessor.seg_pad_val: expected the ignore_index of labels that go up '
                     f'to {int(sample.gt_sem_seg.data.max())}, found {USUAL}, which may be a class'
                 )
+
+
+def padded_normals(batch: dict) -> dict:
+    """A stacked batch whose samples' ``gt_normal_map``, which MMSeg leaves at its size, are filled
+    up to the batch's with zeros, no normals."""
+    height, width = batch['inputs'].shape[-2:]
+    for sample in batch['data_samples'] or ():
+        if 'gt_normal_map' in sample:
+            normals = sample.gt_normal_map.data
+            down, right = height - normals.shape[-2], width - normals.shape[-1]
+            sample.set_data(dict(gt_normal_map=PixelData(data=pad(normals, (0, right, 0, down)))))
+    return batch
 
 
 @MODELS.register_module()

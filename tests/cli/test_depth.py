@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from commands import command
+from mmengine.runner.checkpoint import save_checkpoint
 from PIL import Image
 from tiny_depth_models import (
     depth_anything,
@@ -15,6 +16,7 @@ from tiny_depth_models import (
 
 from mmseg_siglip.api import DepthPredictor
 from mmseg_siglip.io.image import decode_depth
+from mmseg_siglip.models.segmentors import SigLIPDepthEstimator
 
 depth = command('depth')
 
@@ -141,6 +143,55 @@ def test_normals(photos, published, tmp_path, capsys):
     alone = ['--model', published / 'depth_anything_v2_vits.pth', '--out', tmp_path / 'o']
     assert depth([photos, *alone, '--normals']) == 1
     assert 'expected a model that predicts normals' in capsys.readouterr().err
+
+
+@pytest.fixture(scope='module')
+def trained(siglip_folder, tmp_path_factory):
+    """A config of depth with normals, and what MMEngine saves of its model."""
+    folder = tmp_path_factory.mktemp('trained')
+    head = dict(channels=8, post_process_channels=[4, 4, 6, 8])
+    model = dict(
+        type='SigLIPDepthEstimator',
+        backbone=dict(pretrained=str(siglip_folder)),
+        decode_head=head,
+        normal_head=head,
+    )
+    config = folder / 'normals.py'
+    config.write_text(f"default_scope = 'mmseg_siglip'\nmodel = {model!r}\n")
+    torch.manual_seed(0)
+    state = SigLIPDepthEstimator(**{k: v for k, v in model.items() if k != 'type'}).state_dict()
+    save_checkpoint(dict(meta={}, state_dict=state), str(folder / 'iter_1.pth'))
+    return config, folder / 'iter_1.pth'
+
+
+def test_normals_of_a_model_trained_here(photos, trained, tmp_path):
+    config, checkpoint = trained
+    options = ['--config', config, '--checkpoint', checkpoint, '--precision', 'fp32']
+    assert depth([photos, *options, '--out', tmp_path / 'out', '--normals']) == 0
+    expected = DepthPredictor.from_config(*trained, precision='fp32')
+    for name in ('a.png', 'c.png'):
+        result = expected(photos / name, normals=True)
+        found = np.array(Image.open(tmp_path / 'out' / f'{name}.normals.png'))
+        np.testing.assert_allclose(found / 127.5 - 1, result.normals.normals, atol=0.005)
+        assert Image.open(tmp_path / 'out' / f'{name}.normals.picture.png').height > 40
+        data = (tmp_path / 'out' / f'{name}.depth.png').read_bytes()
+        np.testing.assert_allclose(decode_depth(data, name) / 1000, result.depth, atol=5.1e-4)
+    assert depth([photos / 'a.png', *options, '--out', tmp_path / 'depth']) == 0
+    assert not [*(tmp_path / 'depth').glob('*normals*')]
+
+
+def test_a_model_trained_here_in_the_place_of_a_published_one(photos, trained, tmp_path, capsys):
+    assert depth([photos, '--model', trained[1], '--out', tmp_path / 'out']) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith('error')]
+    assert 'iter_1.pth is of a model that MMEngine trained' in line
+    assert 'expected --config CONFIG --checkpoint FILE' in line
+
+
+def test_weights_of_depth_alone_are_refused_in_few_words(photos, trained, depth_files, capsys):
+    config, _ = trained
+    assert depth([photos, '--config', config, '--checkpoint', depth_files[1]]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert 'does not fit' in line and 'normal_head.' in line and len(line) < 600
 
 
 @pytest.mark.parametrize(

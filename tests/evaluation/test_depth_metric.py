@@ -155,7 +155,7 @@ def test_images_without_truth_are_counted_and_named(crop, monkeypatch):
     """Above the garg crop there may be some, which is not looked at."""
     said = []
     monkeypatch.setattr(
-        'mmseg_siglip.evaluation.depth_metric.print_log', lambda text, *_: said.append(text)
+        'mmseg_siglip.evaluation.missing_truth.print_log', lambda text, *_: said.append(text)
     )
     prediction, truth = maps()
     empty = torch.zeros_like(truth)
@@ -169,8 +169,11 @@ def test_images_without_truth_are_counted_and_named(crop, monkeypatch):
     got = metric.compute_metrics(metric.results)
     assert got == alone.compute_metrics(alone.results) | dict(without_truth=2)
     (line,) = said
-    assert line.startswith('2 of 3 images have no true depth where it is looked for')
-    assert line.endswith('are not counted: x/b.jpg, x/c.jpg')
+    where = ' in the garg crop' if crop else ''
+    assert line == (
+        f'2 of 3 images have no true depth between 0.001 and 10.0 m{where} and are not counted: '
+        'x/b.jpg, x/c.jpg'
+    )
 
 
 def test_no_image_has_truth():

@@ -14,7 +14,7 @@ from mmseg_siglip.evaluation.depth_scores import (
     clamp,
     crop_mask,
     depth_scores,
-    median,
+    middle_of,
 )
 
 BOUNDS = dict(min_depth=1e-3, max_depth=10.0)
@@ -115,7 +115,7 @@ def test_inverse_depth_of_0_is_far_under_the_median():
 def test_the_median_is_numpys(count):
     """torch's is the lower of the two middle values."""
     values = np.random.default_rng(count).uniform(0, 9, count)
-    assert float(median(torch.tensor(values))) == np.median(values)
+    assert float(middle_of(torch.tensor(values))) == np.median(values)
     truth = np.random.default_rng(0).uniform(1, 9, count)
     for kind, depth in (('depth', values), ('inverse', 1 / values)):
         got = aligned(torch.tensor(values), torch.tensor(truth), how='median', kind=kind, **BOUNDS)

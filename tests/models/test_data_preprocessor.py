@@ -57,3 +57,19 @@ def test_labels_of_many_classes_are_not_filled_with_one():
     assert padded(170) == 255 and padded(846, seg_pad_val=65535) == 65535
     with pytest.raises(ValueError, match='seg_pad_val: expected .* go up to 846, found 255, which'):
         padded(846)
+
+
+def test_normals_of_images_of_several_sizes_are_filled_up_with_none():
+    sizes, samples = [(4, 6), (5, 3)], []
+    for size in sizes:
+        samples.append(SegDataSample(metainfo=dict(img_shape=size)))
+        samples[-1].gt_normal_map = PixelData(data=torch.ones(3, *size))
+        samples[-1].gt_depth_map = PixelData(data=torch.ones(1, *size))
+    images = [torch.zeros(3, *size) for size in sizes]
+    model = ImageListPreProcessor(**OPTIONS, size_divisor=4, seg_pad_val=0)
+    out = model(dict(inputs=images, data_samples=samples), training=True)
+    assert out['inputs'].shape == (2, 3, 8, 8)
+    for sample, (height, width) in zip(out['data_samples'], sizes, strict=True):
+        normals = sample.gt_normal_map.data
+        assert torch.equal(normals, sample.gt_depth_map.data.expand(3, -1, -1))
+        assert normals.sum() == 3 * height * width and normals[:, :height, :width].all()

@@ -13,6 +13,7 @@ from mmseg_siglip.datasets.transforms.filling import (
     RandomRotFlip,
 )
 from mmseg_siglip.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
+from mmseg_siglip.datasets.transforms.normals import LoadNormals, NormalsFromDepth
 from mmseg_siglip.datasets.transforms.referring import (
     LoadReferringMasks,
     PackReferringInputs,
@@ -30,10 +31,12 @@ __all__ = [
     'LoadColouredLabels',
     'LoadDepthAnnotation',
     'LoadImageFromFile',
+    'LoadNormals',
     'LoadReferringMasks',
     'LoadRegions',
     'LoadShapesDepth',
     'LoadShapesRegions',
+    'NormalsFromDepth',
     'PackReferringInputs',
     'PackSegInputs',
     'PadLabels',

@@ -18,8 +18,9 @@ KB_HEIGHT, KB_WIDTH = 352, 1216
 class LoadDepthAnnotation(BaseTransform):
     """Load ``results['depth_map_path']`` in metres; 0 where there is none.
 
-    Adds ``gt_depth_map``, float32 (H, W). MMSeg's transform of this name takes any file for
-    metres; here what cannot be a depth map of the image is refused.
+    Adds ``gt_depth_map``, float32 (H, W), and the same as ``loaded_depth``, by which
+    `NormalsFromDepth` sees that nothing has moved it. MMSeg's transform of this name takes any file
+    for metres; here what cannot be a depth map of the image is refused.
 
     Args:
         depth_rescale_factor: Metres per unit of the file; 1e-3 for millimetres, 1 / 256 for KITTI.
@@ -66,7 +67,7 @@ class LoadDepthAnnotation(BaseTransform):
             valid &= ~np.isin(depth, list(option['invalid_values']))
         depth = np.where(valid, depth.astype(np.float64) * option['depth_rescale_factor'], 0)
         self._check_unit(depth[valid], option, path)
-        results['gt_depth_map'] = depth.astype(np.float32)
+        results['gt_depth_map'] = results['loaded_depth'] = depth.astype(np.float32)
         results.setdefault('seg_fields', []).append('gt_depth_map')
         results['depth_rescale_factor'] = option['depth_rescale_factor']
         return results
@@ -100,12 +101,18 @@ class LoadDepthAnnotation(BaseTransform):
 class LoadShapesDepth(BaseTransform):
     """Take the depth of a ``ShapesWorldDataset`` scene, metres, in place of its label map.
 
-    Adds ``gt_depth_map``, float32 (H, W).
+    Adds ``gt_depth_map`` and ``loaded_depth``, see `LoadDepthAnnotation`, and ``intrinsics`` of a
+    camera whose focal length is the short side, by which a shape at 1 metre has the size that
+    scenes give it.
     """
 
     def transform(self, results: dict) -> dict:
         results.pop('gt_seg_map', None)
-        results['gt_depth_map'] = results['scene'].depth.copy()
+        depth = results['scene'].depth.copy()
+        results['gt_depth_map'] = results['loaded_depth'] = depth
+        height, width = depth.shape
+        focal = float(min(height, width))
+        results['intrinsics'] = (focal, focal, (width - 1) / 2, (height - 1) / 2)
         results['seg_fields'] = ['gt_depth_map']
         return results
 

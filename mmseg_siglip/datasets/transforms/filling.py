@@ -1,7 +1,8 @@
 """MMSegmentation's transforms that turn and fill label maps, where their fill may be a class.
 
-They fill what they uncover with 255. That is no class of up to 255; of more it is one, and of a
-depth map it is 255 metres. `LoadAnnotations` notes the label that counts nowhere.
+They fill what they uncover with 255. That is no class of up to 255; of more it is one, of a depth
+map it is 255 metres, and of normals a direction. `LoadAnnotations` notes the label that counts
+nowhere.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from mmseg_siglip.datasets.transforms.referring import MASKS
 from mmseg_siglip.registry import TRANSFORMS
 
 USUAL = 255
+NOTHING = (
+    ('gt_depth_map', 'no depth', 'is metres'),
+    ('gt_normal_map', 'no normal', 'is a direction'),
+)
+"""Maps in which 0 is nothing, and what everything else is."""
 
 
 def check_fill(results: Mapping, fill: int | None, setting: str, name: str) -> None:
@@ -29,7 +35,7 @@ def check_fill(results: Mapping, fill: int | None, setting: str, name: str) -> N
         name: The transform.
 
     Raises:
-        ValueError: It is a class, or a depth.
+        ValueError: It is a class, a depth, or a normal.
     """
     if fill is None:
         return
@@ -39,19 +45,21 @@ def check_fill(results: Mapping, fill: int | None, setting: str, name: str) -> N
             f'{name}: expected {setting}={ignored}, the ignore_index of LoadAnnotations, found '
             f'{fill}, which is a class'
         )
-    if 'gt_depth_map' in results and fill != 0:
-        raise ValueError(
-            f'{name}: expected {setting}=0, which means no depth, found {fill}, which is metres'
-        )
+    for key, nothing, counts in NOTHING:
+        if key in results and fill != 0:
+            raise ValueError(
+                f'{name}: expected {setting}=0, which means {nothing}, found {fill}, which {counts}'
+            )
 
 
 def check_moved(results: Mapping, name: str) -> None:
     """Refuse to turn an image without what goes with it.
 
     Raises:
-        ValueError: There are phrases or regions, which would stay as they were.
+        ValueError: There are phrases or regions, which would stay as they were, or normals, whose
+            directions would.
     """
-    left = [key for key in (MASKS, 'text', 'regions') if key in results]
+    left = [key for key in (MASKS, 'text', 'regions', 'gt_normal_map') if key in results]
     if left:
         raise ValueError(
             f'{name} would turn {results.get("img_path", "an image")} and leave its '
@@ -64,8 +72,8 @@ class RandomRotate(mmseg.RandomRotate):
     """MMSeg's, see `check_fill` and `check_moved`."""
 
     def transform(self, results: dict) -> dict:
-        check_fill(results, self.seg_pad_val, 'seg_pad_val', 'RandomRotate')
         check_moved(results, 'RandomRotate')
+        check_fill(results, self.seg_pad_val, 'seg_pad_val', 'RandomRotate')
         return super().transform(results)
 
 
@@ -78,8 +86,8 @@ class RandomMosaic(mmseg.RandomMosaic):
         return np.random.randint(len(dataset), size=3).tolist()
 
     def transform(self, results: dict) -> dict:
-        check_fill(results, self.seg_pad_val, 'seg_pad_val', 'RandomMosaic')
         check_moved(results, 'RandomMosaic')
+        check_fill(results, self.seg_pad_val, 'seg_pad_val', 'RandomMosaic')
         return super().transform(results)
 
 
@@ -163,11 +171,11 @@ class RandomRotFlip(BaseTransform):
         self.degree, self.seg_pad_val = degrees, seg_pad_val
 
     def transform(self, results: dict) -> dict:
+        check_moved(results, 'RandomRotFlip')
         maps = results.get('seg_fields', ())
         fill = {key: 0 if key == 'gt_depth_map' else self.seg_pad_val for key in maps}
         if 'gt_seg_map' in fill:
             check_fill(results, self.seg_pad_val, 'seg_pad_val', 'RandomRotFlip')
-        check_moved(results, 'RandomRotFlip')
         if np.random.rand() < self.rotate_prob:
             angle = np.random.uniform(*self.degree)
             results['img'] = mmcv.imrotate(results['img'], angle)

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -51,6 +52,12 @@ def path_in(results: Mapping, key: str, loader: str) -> str:
             f'set, found none; set data_prefix.{key}, or leave {loader} out of the pipeline'
         )
     return results[key]
+
+
+def beside(image: str, folder: str | None, suffix: str) -> str:
+    """A file named as an image but for its suffix, beside it or in a folder."""
+    path = Path(image).with_suffix(suffix)
+    return str(path if folder is None else Path(folder, path.name))
 
 
 def warn_if_turned(data: bytes, path: str) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 from mmseg.datasets import transforms
 
-from mmseg_siglip.datasets.transforms.loading import read_bytes
+from mmseg_siglip.datasets.transforms.loading import beside, read_bytes
+from mmseg_siglip.datasets.transforms.normals import packed_normals
 from mmseg_siglip.io.image import MAX_PIXELS
 from mmseg_siglip.io.regions_file import decode_regions
 from mmseg_siglip.registry import TRANSFORMS
@@ -46,7 +45,8 @@ class LoadRegions(BaseTransform):
         self.max_pixels, self.backend_args = max_pixels, backend_args
 
     def transform(self, results: dict) -> dict:
-        path = results.get('regions_path') or self._beside(results['img_path'])
+        path = results.get('regions_path')
+        path = path or beside(results['img_path'], self.folder, self.suffix)
         data = read_bytes(path, self.backend_args)
         regions = decode_regions(data, path, max_pixels=self.max_pixels)
         expected = tuple(results.get('ori_shape', regions.shape[-2:]))[:2]
@@ -58,17 +58,14 @@ class LoadRegions(BaseTransform):
         results['regions'] = regions
         return results
 
-    def _beside(self, image: str) -> str:
-        path = Path(image).with_suffix(self.suffix)
-        return str(path if self.folder is None else Path(self.folder, path.name))
-
     def __repr__(self) -> str:
         return f'{type(self).__name__}(folder={self.folder!r}, suffix={self.suffix!r})'
 
 
 @TRANSFORMS.register_module()
 class PackSegInputs(transforms.PackSegInputs):
-    """MMSeg's packing, with ``regions`` where an image has some, mirrored where it is.
+    """MMSeg's packing, with ``regions`` where an image has some, mirrored where it is, and with
+    ``gt_normal_map``.
 
     Raises:
         ValueError: The image was cut or filled up, and its regions were not.
@@ -76,6 +73,9 @@ class PackSegInputs(transforms.PackSegInputs):
 
     def transform(self, results: dict) -> dict:
         packed = super().transform(results)
+        if 'gt_normal_map' in results:
+            normals = PixelData(data=packed_normals(results))
+            packed['data_samples'].set_data(dict(gt_normal_map=normals))
         regions = results.get('regions')
         if regions is None:
             return packed

@@ -22,7 +22,28 @@ class ReassembleBlocks(BaseReassembleBlocks):
     """Four maps of one size to maps of 4, 2, 1 and 1/2 times that size.
 
     MMSeg's own takes (feature, readout) pairs alone, and a batch of two for such a pair.
+
+    Args:
+        in_channels: D.
+        out_channels: C_i of the four stages.
+        readout_type: One of `READOUTS`.
+        patch_size: Side of a patch, pixels.
+        gelu: How GELU behind the projection of ``project`` is computed: ``none``, exactly, or
+            ``tanh``.
     """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: Sequence[int],
+        readout_type: str,
+        patch_size: int = 16,
+        *,
+        gelu: str = 'none',
+    ) -> None:
+        super().__init__(in_channels, list(out_channels), readout_type, patch_size)
+        for project in self.readout_projects if readout_type == 'project' else ():
+            project[1] = nn.GELU(approximate=gelu)
 
     def forward(self, taps: Sequence[Tap]) -> list[Tensor]:
         """Runs every stage.
@@ -64,30 +85,36 @@ class FusionBlock(FeatureFusionBlock):
     """Adds the next finer map, refines, and enlarges to a given size.
 
     Differs from MMSeg's in three ways: the size is that of the map that comes next, so that odd
-    grids do not grow; convolutions have a bias where no norm follows, as in published weights; and
-    the first block, which has nothing to add, has no unit for it.
+    grids do not grow; convolutions may have a bias where no norm follows, as in most published
+    weights; and the first block, which has nothing to add, has no unit for it.
 
     Args:
         channels: F.
         has_skip: Whether a second map is added.
         norm_cfg: Norm of the residual units.
+        bias: Whether convolutions have a bias where no norm follows.
     """
 
-    def __init__(self, channels: int, *, has_skip: bool, norm_cfg: dict | None = None) -> None:
+    def __init__(
+        self, channels: int, *, has_skip: bool, norm_cfg: dict | None = None, bias: bool = True
+    ) -> None:
         super().__init__(channels, act_cfg=dict(type='ReLU'), norm_cfg=norm_cfg)
         if not has_skip:
             self.res_conv_unit1 = None
         for unit in (self.res_conv_unit1, self.res_conv_unit2):
-            if unit is not None and norm_cfg is None:
+            if unit is not None and norm_cfg is None and bias:
                 for module in (unit.conv1, unit.conv2):
                     module.conv.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """(B, F, a, b) and, if there is one, a skip of the same shape to (B, F, *size).
+        """(B, F, a, b) and, if there is one, a skip of that size, or brought to it, to
+        (B, F, *size).
 
         The projection of single pixels and the interpolation commute; it comes first because the
         map is smaller then.
         """
+        if skip is not None and skip.shape != x.shape:
+            skip = interpolate(skip, size=x.shape[2:], mode='bilinear', align_corners=False)
         if skip is not None:
             x = x + self.res_conv_unit1(skip)
         x = self.project(self.res_conv_unit2(x))

@@ -7,11 +7,10 @@ from typing import Any
 
 from torch import Tensor
 from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
-from transformers.utils import ModelOutput
 
 from mmseg_siglip.models.adapters.depth_release import split_release, to_dpt
 from mmseg_siglip.models.adapters.timm_vit import vit_config
-from mmseg_siglip.models.depth_models.published import PREDICTS, Parts, PublishedDepth
+from mmseg_siglip.models.depth_models.published import PREDICTS, Parts, PublishedDepth, Seen
 from mmseg_siglip.registry import DEPTH_MODELS
 from mmseg_siglip.weights.source import Source
 
@@ -56,7 +55,7 @@ class DPTDepth(PublishedDepth):
     def recognises(cls, source: Source) -> bool:
         return super().recognises(source) or MARK in source.tensors
 
-    def run(self, pixels: Tensor) -> ModelOutput:
+    def run(self, pixels: Tensor) -> Seen:
         height, width = pixels.shape[-2:]
         if self.model.config.backbone_config is None and height != width:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 from mmseg_siglip.models.backbones.build import found_in
 from mmseg_siglip.models.depth_models.published import PublishedDepth
 from mmseg_siglip.registry import DEPTH_MODELS
+from mmseg_siglip.weights.checkpoint import is_mmengine_file
 from mmseg_siglip.weights.source import CONFIG_NAME, Source
 
 
@@ -53,6 +54,12 @@ def find_depth_kind(source: Source) -> type[PublishedDepth]:
     for kind in kinds:
         if kind.recognises(source):
             return kind
+    if source.is_file and is_mmengine_file(source.path):
+        raise ValueError(
+            f'{source} is of a model that MMEngine trained, which its config describes: expected '
+            '--config CONFIG --checkpoint FILE, or DepthPredictor.from_config, found it as a '
+            'published model'
+        )
     names = ', '.join(name for kind in kinds for name in kind.model_types)
     releases = ' or '.join(kind.releases for kind in kinds if kind.releases)
     found = found_in(source).replace('encoder', 'depth model')

@@ -6,6 +6,7 @@ Shapes: B images of (H, W) pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from mmseg_siglip.weights.transformers_model import load_model, load_part
 
 NO_PROCESSOR = 'expected an image processor beside the weights, found none that loads'
 PREDICTS = ('depth', 'inverse')
+Seen = ModelOutput | SimpleNamespace
+"""What a model gives: ``predicted_depth`` and more."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,10 @@ class PublishedDepth(nn.Module):
         depth = torch.stack([part['predicted_depth'].reshape(1, *size) for part in found])
         return torch.cat([depth, self.normals_of(outputs, size)], dim=1)
 
-    def normals_of(self, outputs: ModelOutput, size: tuple[int, int]) -> Tensor:
+    def normals_of(self, outputs: Seen, size: tuple[int, int]) -> Tensor:
         """Surface normals (B, 3, H, W) of that size, or none, (B, 0, H, W)."""
         return outputs.predicted_depth.new_zeros(len(outputs.predicted_depth), 0, *size)
 
-    def run(self, pixels: Tensor) -> ModelOutput:
+    def run(self, pixels: Tensor) -> Seen:
         """transformers' output for images as the processor gives them."""
         return self.model(pixel_values=pixels)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 from transformers import Tipsv2DptForDensePrediction, Tipsv2DptForDepthEstimation
-from transformers.models.tipsv2_dpt.modeling_tipsv2_dpt import Tipsv2DptDensePredictorOutput
-from transformers.utils import ModelOutput
 
-from mmseg_siglip.models.depth_models.published import Parts, PublishedDepth
+from mmseg_siglip.models.depth_models.published import Parts, PublishedDepth, Seen
 from mmseg_siglip.registry import DEPTH_MODELS
 from mmseg_siglip.weights.source import Source
 
@@ -33,7 +33,7 @@ class TIPSDepth(PublishedDepth):
         if self.has_normals:
             self.model.segmentation_neck = self.model.segmentation_decoder = None
 
-    def run(self, pixels: Tensor) -> ModelOutput:
+    def run(self, pixels: Tensor) -> Seen:
         """One pass of the encoder for both decoders."""
         model = self.model
         if not self.has_normals:
@@ -44,9 +44,9 @@ class TIPSDepth(PublishedDepth):
         logits = model.depth_decoder(model.depth_neck(maps, *grid)[-1])
         normals = model.normals_decoder(model.normals_neck(maps, *grid)[-1])
         depth = model.depth_bin_regressor(logits)
-        return Tipsv2DptDensePredictorOutput(predicted_depth=depth, normals=normals)
+        return SimpleNamespace(predicted_depth=depth, normals=normals)
 
-    def normals_of(self, outputs: ModelOutput, size: tuple[int, int]) -> Tensor:
+    def normals_of(self, outputs: Seen, size: tuple[int, int]) -> Tensor:
         if not self.has_normals:
             return super().normals_of(outputs, size)
         normals = normalize(outputs.normals.float(), dim=1)

@@ -1,6 +1,7 @@
 from mmseg_siglip.models.losses.dense_bce import DenseBCELoss
 from mmseg_siglip.models.losses.mask_bce import MaskBCELoss
 from mmseg_siglip.models.losses.mask_dice import MaskDiceLoss
+from mmseg_siglip.models.losses.normal_angle_loss import NormalAngleLoss
 from mmseg_siglip.models.losses.scale_shift_loss import (
     GradientMatchingLoss,
     ScaleShiftInvariantLoss,
@@ -13,6 +14,7 @@ __all__ = [
     'GradientMatchingLoss',
     'MaskBCELoss',
     'MaskDiceLoss',
+    'NormalAngleLoss',
     'SILogDepthLoss',
     'ScaleShiftInvariantLoss',
     'SigmoidLoss',

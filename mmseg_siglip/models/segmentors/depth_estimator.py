@@ -1,4 +1,4 @@
-"""Monocular depth from a vision-language encoder and a DPT decoder.
+"""Monocular depth, and surface normals, from a vision-language encoder and DPT decoders.
 
 Shapes: B images (3, H, W).
 """
@@ -16,10 +16,10 @@ from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
-from mmseg_siglip.models.decode_heads.dpt_head import fit_to_image
+from mmseg_siglip.models.decode_heads.dpt_head import DPTHead, fit_to_image
 from mmseg_siglip.models.finetune import freeze_unread
 from mmseg_siglip.models.lora import add_lora
-from mmseg_siglip.models.segmentors.depth_model import DepthModel
+from mmseg_siglip.models.segmentors.depth_model import DepthModel, mirrored_maps
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
 from mmseg_siglip.models.segmentors.parts import (
     build_backbone,
@@ -45,9 +45,12 @@ class SigLIPDepthEstimator(DepthModel):
         backbone: Configuration of an encoder, see `build_backbone`.
         decode_head: Configuration of a `DPTHead`; ``in_channels`` and ``patch_size`` are the
             encoder's.
+        normal_head: Configuration of a second one for surface normals, if any, over the same pass
+            of the encoder; its ``output`` is ``normals``.
         tap_layers: Four blocks, counted from 0 or, negative, from the end. By default the last of
             each quarter.
         tap_norm: See `DepthTaps`.
+        tap_readout: See `DepthTaps`; of decoders whose ``readout_type`` is not ``ignore``.
         freeze_backbone: Train the decoder alone: the encoder has no gradients and stays in eval
             mode.
         lora: Arguments of `add_lora`: train adapters in the encoder instead of all its weights.
@@ -70,8 +73,10 @@ class SigLIPDepthEstimator(DepthModel):
         backbone: Mapping,
         decode_head: Mapping,
         *,
+        normal_head: Mapping | None = None,
         tap_layers: Sequence[int] | None = None,
         tap_norm: str = 'post_ln',
+        tap_readout: str = 'pooled',
         freeze_backbone: bool = False,
         lora: Mapping | None = None,
         precision: str = 'fp32',
@@ -84,24 +89,23 @@ class SigLIPDepthEstimator(DepthModel):
         encoder = build_backbone(backbone)
         if freeze_backbone and lora:
             raise ValueError('freeze_backbone and lora contradict each other; give one of them')
-        patch = encoder.patch_size
         BaseSegmentor.__init__(
             self,
             data_preprocessor=depth_preprocessor(data_preprocessor, encoder),
             init_cfg=init_cfg,
         )
         self.backbone = encoder
-        self.decode_head = MODELS.build(
-            dict(
-                dict(type='DPTHead', in_channels=encoder.hidden_size, patch_size=patch),
-                **decode_head,
-            )
-        )
+        self.decode_head = build_head(decode_head, encoder)
+        self.normal_head = None
+        if normal_head is not None:
+            self.normal_head = build_head(dict(dict(output='normals'), **normal_head), encoder)
+        check_outputs(self.decode_head, self.normal_head)
         self.taps = DepthTaps(
             encoder,
             tap_layers=tap_layers,
             tap_norm=tap_norm,
-            with_readout=self.decode_head.readout_type != 'ignore',
+            with_readout=any(head.readout_type != 'ignore' for head in self.heads),
+            tap_readout=tap_readout,
         )
         self.align_corners, self.num_classes, self.out_channels = False, 1, 1
         self.precision = check_precision(precision)
@@ -113,9 +117,14 @@ class SigLIPDepthEstimator(DepthModel):
         self.freeze_backbone = freeze_backbone
         self._keep_what_depth_needs(lora)
 
+    @property
+    def heads(self) -> list[DPTHead]:
+        """The decoders, that of depth first."""
+        return [head for head in (self.decode_head, self.normal_head) if head is not None]
+
     def _keep_what_depth_needs(self, lora: Mapping | None) -> None:
         """Drop or freeze what no tap depends on, which DDP would wait for in vain."""
-        self.backbone.keep_vision(pooling=self.taps.with_readout)
+        self.backbone.keep_vision(pooling=self.taps.pools)
         self.backbone.requires_grad_(not self.freeze_backbone)
         if lora:
             add_lora(self.backbone, **lora)
@@ -132,39 +141,46 @@ class SigLIPDepthEstimator(DepthModel):
         return self.taps(self.backbone, inputs, frozen=self.freeze_backbone)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
-        """(B, 3, H, W), normalised, to depth (B, 1, H, W), float32, of the pixels themselves."""
+        """(B, 3, H, W), normalised, to maps (B, C, H, W), float32, of the pixels themselves."""
         with autocast(self.precision, inputs.device):
-            depth = self.decode_head(self.extract_feat(inputs))
-        return fit_to_image(depth, tuple(inputs.shape[-2:]))
+            taps = self.extract_feat(inputs)
+            maps = torch.cat([head(taps) for head in self.heads], dim=1)
+        return fit_to_image(maps, tuple(inputs.shape[-2:]))
 
     def _forward(self, inputs: Sequence[Tensor], data_samples: object = None) -> Tensor:
-        """Depth (B, 1, H, W) of (B, 3, H, W), without windows or flips."""
+        """Maps (B, C, H, W) of (B, 3, H, W), without windows or flips."""
         images = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
         return self.encode_decode(images)
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
-        """The decoder's losses; the precision of training is the optimiser wrapper's."""
-        return self._decode_head_forward_train(self.extract_feat(inputs), data_samples)
+        """The decoders' losses; the precision of training is the optimiser wrapper's."""
+        taps = self.extract_feat(inputs)
+        losses = self._decode_head_forward_train(taps, data_samples)
+        if self.normal_head is not None:
+            found = self.normal_head.loss(taps, data_samples, self.train_cfg)
+            losses.update({f'normals.{name}': value for name, value in found.items()})
+        return losses
 
     def inference(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
-        """Depth (B, 1, H, W) of images of one size, by windows and flips as `test_cfg` says."""
+        """Maps (B, C, H, W) of images of one size, by windows and flips as `test_cfg` says."""
         run = self.slide_inference if self.test_cfg['mode'] == 'slide' else self.encode_decode
-        depth = run(inputs)
+        maps = run(inputs)
         if self.flip:
-            depth = (depth + run(inputs.flip(-1)).flip(-1)) / 2
-        return depth
+            maps = (maps + mirrored_maps(run(inputs.flip(-1)), (-1,))) / 2
+        return maps
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
-        """The mean over windows at each pixel: (B, 3, H, W) to (B, 1, H, W)."""
+        """The mean over windows at each pixel: (B, 3, H, W) to (B, C, H, W)."""
         windows = Windows.of(tuple(inputs.shape[-2:]), self.test_cfg)
-        total, count = inputs.new_zeros(2, len(inputs), 1, *inputs.shape[-2:], dtype=torch.float32)
+        shape = (len(inputs), 4 if self.has_normals else 1, *inputs.shape[-2:])
+        total, count = inputs.new_zeros(2, *shape, dtype=torch.float32)
         crops, parts, counts = (
             (crop for image in images for crop in windows.crops(image))
             for images in (inputs, total, count)
         )
         for batch in in_batches(crops, self.test_cfg['window_batch']):
-            for depth in self.encode_decode(torch.stack(batch)):
-                next(parts).add_(depth)
+            for found in self.encode_decode(torch.stack(batch)):
+                next(parts).add_(found)
                 next(counts).add_(1)
         return total / count
 
@@ -174,10 +190,28 @@ class SigLIPDepthEstimator(DepthModel):
 
     @property
     def has_normals(self) -> bool:
-        return False
+        return self.normal_head is not None
 
     def _prepare(self, rgb: Tensor) -> Tensor:
         return normalise(check_tensor(rgb), self.data_preprocessor, long_side=self.image_size)
+
+
+def build_head(config: Mapping, encoder: VisionLanguageBackbone) -> DPTHead:
+    """A decoder on an encoder."""
+    sizes = dict(in_channels=encoder.hidden_size, patch_size=encoder.patch_size)
+    return MODELS.build(dict(type='DPTHead', **sizes) | dict(config))
+
+
+def check_outputs(depth: DPTHead, normals: DPTHead | None) -> None:
+    """Refuse decoders that stand in each other's place.
+
+    Raises:
+        ValueError: One gives what the other should.
+    """
+    if depth.predicts == 'normals':
+        raise ValueError('decode_head: expected an output of depth, found normals; see normal_head')
+    if normals is not None and normals.predicts != 'normals':
+        raise ValueError(f'normal_head: expected output normals, found {normals.output}')
 
 
 def depth_preprocessor(config: Mapping | None, backbone: VisionLanguageBackbone):

@@ -77,7 +77,7 @@ class DepthModel(DepthEstimator):
                 size = tuple(samples[i].metainfo.get('ori_shape', found.shape[-2:])[:2])
                 if size != found.shape[-2:]:
                     found = interpolate(found[None], size=size, mode='bilinear')[0]
-                found = turned_back(found, flipped_axes(samples[i]))
+                found = mirrored_maps(found, flipped_axes(samples[i]))
                 samples[i].set_data(dict(pred_depth_map=PixelData(data=found[:1])))
                 if self.has_normals:
                     normals = normalize(found[1:], dim=0)
@@ -110,7 +110,7 @@ class DepthModel(DepthEstimator):
         return [found[0] for found in self.predict_maps(images)]
 
 
-def turned_back(maps: Tensor, axes: Sequence[int]) -> Tensor:
+def mirrored_maps(maps: Tensor, axes: Sequence[int]) -> Tensor:
     """Maps (..., C, H, W) of what is mirrored along axes -1 (left and right) or -2."""
     maps = maps.flip(tuple(axes))
     for axis in axes if maps.shape[-3] > 1 else ():

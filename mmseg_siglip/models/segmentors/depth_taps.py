@@ -1,4 +1,4 @@
-"""What a depth decoder reads from an encoder: four blocks, and the pooled vector.
+"""What a depth decoder reads from an encoder: four blocks, and a vector for the whole image.
 
 Shapes: B images (H, W), C channels, grid (h, w).
 """
@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
+from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 
 TAP_NORMS = ('none', 'post_ln', 'per_tap')
+TAP_READOUTS = ('pooled', 'cls')
 
 
 def default_taps(num_layers: int) -> tuple[int, ...]:
@@ -44,7 +47,7 @@ def check_taps(tap_layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
 
 
 class DepthTaps(nn.Module):
-    """Runs an encoder's blocks and hands out taps, normed, and with the pooled vector if wanted.
+    """Runs an encoder's blocks and hands out taps, normed, and with a readout vector if wanted.
 
     The backbone is not a child of this module, so that its parameters have one name.
 
@@ -53,8 +56,9 @@ class DepthTaps(nn.Module):
         tap_layers: Blocks, see `check_taps`; `default_taps` if not given.
         tap_norm: ``none``; ``post_ln``, the encoder's final norm on every tap; ``per_tap``, a norm
             of its own for each.
-        with_readout: Whether each tap comes with the vector of the encoder's pooling head, which
-            takes all blocks to compute.
+        with_readout: Whether each tap comes with a vector for the whole image.
+        tap_readout: That of the encoder's pooling head, ``pooled``, the same for all taps, which
+            takes all blocks to compute; or each tap's own CLS token, ``cls``.
 
     Raises:
         ValueError: A value is unknown or out of range.
@@ -67,15 +71,25 @@ class DepthTaps(nn.Module):
         tap_layers: Sequence[int] | None = None,
         tap_norm: str = 'post_ln',
         with_readout: bool = False,
+        tap_readout: str = 'pooled',
     ) -> None:
         super().__init__()
-        if tap_norm not in TAP_NORMS:
+        for name, value, allowed in (
+            ('tap_norm', tap_norm, TAP_NORMS),
+            ('tap_readout', tap_readout, TAP_READOUTS),
+        ):
+            if value not in allowed:
+                raise ValueError(f'{name}: expected one of {", ".join(allowed)}, found {value!r}')
+        self.reads_cls = with_readout and tap_readout == 'cls'
+        self.pools = with_readout and not self.reads_cls
+        if self.reads_cls and not backbone.num_prefix:
             raise ValueError(
-                f'tap_norm: expected one of {", ".join(TAP_NORMS)}, found {tap_norm!r}'
+                "tap_readout 'cls': expected an encoder with a CLS token, found a "
+                f'{type(backbone).__name__}'
             )
         blocks = backbone.num_layers
         self.layers = check_taps(default_taps(blocks) if tap_layers is None else tap_layers, blocks)
-        self.tap_norm, self.with_readout = tap_norm, with_readout
+        self.tap_norm = tap_norm
         if tap_norm == 'per_tap':
             width = backbone.hidden_size
             self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in self.layers)
@@ -83,9 +97,9 @@ class DepthTaps(nn.Module):
     def used(self, backbone: VisionLanguageBackbone) -> list[nn.Module | nn.Parameter]:
         """The parts of the encoder that the taps depend on."""
         return backbone.vision_parts(
-            backbone.num_layers if self.with_readout else max(self.layers) + 1,
+            backbone.num_layers if self.pools else max(self.layers) + 1,
             norm=self.tap_norm == 'post_ln',
-            pooling=self.with_readout,
+            pooling=self.pools,
         )
 
     def forward(
@@ -96,16 +110,22 @@ class DepthTaps(nn.Module):
         If `frozen`, nothing of the encoder gets a gradient, and nothing is kept for one.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            tokens, maps = backbone.forward_intermediates(
+            tokens, taps = backbone.forward_intermediates(
                 images,
                 self.layers,
+                prefix=self.reads_cls,
                 norm=self.tap_norm == 'post_ln',
-                stop_early=not self.with_readout,
+                stop_early=not self.pools,
             )
-            pooled = backbone.summary(tokens.x) if self.with_readout else None
+            pooled = backbone.summary(tokens.x) if self.pools else None
         if self.tap_norm == 'per_tap':
-            maps = [
-                norm(x.movedim(1, -1)).movedim(-1, 1)
-                for norm, x in zip(self.norms, maps, strict=True)
+            axis = -1 if self.reads_cls else 1
+            taps = [
+                norm(x.movedim(axis, -1)).movedim(-1, axis)
+                for norm, x in zip(self.norms, taps, strict=True)
             ]
-        return list(maps) if pooled is None else [(x, pooled) for x in maps]
+        if self.reads_cls:
+            size = tuple(images.shape[-2:])
+            grid = patch_grid(size, backbone.patch_size, backbone.image_size)
+            return [(Tokens(x, grid, backbone.num_prefix).map, x[:, 0]) for x in taps]
+        return list(taps) if pooled is None else [(x, pooled) for x in taps]

@@ -103,6 +103,12 @@ def test_corners_are_no_metres(name):
         run(name, scene(key='gt_depth_map'), **given)
 
 
+def test_corners_are_no_directions():
+    results = scene(key='gt_normal_map')
+    with pytest.raises(ValueError, match='Pad: expected .* no normal, found 255, which is a direc'):
+        run('Pad', results)
+
+
 def test_depth_is_filled_with_none():
     deep = scene(key='gt_depth_map')
     values = {0.0, *np.unique(deep['gt_depth_map']).tolist()}
@@ -113,7 +119,7 @@ def test_depth_is_filled_with_none():
         assert found.dtype == np.float32 and {*np.unique(found).tolist()} <= values
 
 
-@pytest.mark.parametrize('key', ['gt_ref_masks', 'text', 'regions'])
+@pytest.mark.parametrize('key', ['gt_ref_masks', 'text', 'regions', 'gt_normal_map'])
 @pytest.mark.parametrize('name', ['RandomRotate', 'RandomMosaic', 'RandomRotFlip'])
 def test_nothing_is_left_behind(name, key):
     results = scene(255) | {key: ['left'] if key == 'text' else np.zeros((64, 80), int)}

@@ -137,7 +137,10 @@ def test_fit_to_image_crops_and_repeats():
 @pytest.mark.parametrize(
     ('options', 'sentence'),
     [
-        (dict(output='log'), "DPTHead.output: expected one of relative, metric, bins, found 'log'"),
+        (
+            dict(output='log'),
+            "DPTHead.output: expected one of relative, metric, bins, normals, found 'log'",
+        ),
         (dict(readout_type='cls'), "readout_type: expected one of ignore, add, project, found 'cl"),
         (dict(max_depth=0), 'expected 0 <= min_depth < max_depth, found 0.001 and 0'),
         (dict(post_process_channels=[4, 4]), 'post_process_channels: expected 4, found 2'),
@@ -149,7 +152,7 @@ def test_bad_options_get_one_sentence(options, sentence):
 
 
 def test_bad_truth_gets_one_sentence():
-    with pytest.raises(ValueError, match=r'b.png: expected a depth map of \(4, 4\) .* \(4, 5\)'):
+    with pytest.raises(ValueError, match=r'b.png: expected a gt_depth_map of \(4, 4\) .* \(4, 5\)'):
         stack_truth([sample(torch.ones(1, 4, 4)), sample(torch.ones(1, 4, 5), 'b.png')])
     with pytest.raises(ValueError, match='c.png: expected gt_depth_map to train on, found none'):
         stack_truth([SegDataSample(metainfo=dict(img_path='c.png'))])
