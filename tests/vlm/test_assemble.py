@@ -163,5 +163,5 @@ def test_bad_input(siglip_folder, naflex_folder, llm_folder):
         build_llava(siglip_folder, siglip_folder)
     with pytest.raises(ValueError, match='expected -4 to 3, found -9'):
         build_llava(siglip_folder, llm_folder, select_layer=-9)
-    with pytest.raises(ValueError, match="expected 'full' for SigLIP, found 'patch'"):
-        build_llava(siglip_folder, llm_folder, select_feature='patch')
+    with pytest.raises(ValueError, match="expected 'full' for SigLIP, found 'default'"):
+        build_llava(siglip_folder, llm_folder, select_feature='default')
