@@ -12,12 +12,11 @@ from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor
 from mmseg_siglip.device import find_device
 from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.precision import compute_dtype
-from mmseg_siglip.vlm.adapters import load_projector
+from mmseg_siglip.vlm.adapters import load_projector, type_of
 from mmseg_siglip.vlm.assemble import (
     PretrainedVLM,
     add_image_token,
     build_llava,
-    projector_activation,
 )
 from mmseg_siglip.vlm.build import CustomVisionConfig, check_encoder_type, tower_options
 from mmseg_siglip.vlm.checkpoints import (
@@ -28,6 +27,7 @@ from mmseg_siglip.vlm.checkpoints import (
 )
 from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_layers
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN, get_size, set_size
+from mmseg_siglip.vlm.projectors import ProjectorType
 from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transformers
 from mmseg_siglip.vlm.vision import num_prefix, token_grid
 from mmseg_siglip.weights.foreign import as_data
@@ -120,10 +120,13 @@ def _assembled(fields: Mapping, tower: str, encoder_type: str, options: dict) ->
     config = read_vision_config(tower)
     check_encoder_type(encoder_type, config, tower)
     _check_width(fields, config.hidden_size, tower)
+    projector, saved = fields.get('mm_projector_type'), fields.get('pretrain_mm_mlp_adapter')
+    if not projector and saved:
+        projector = type_of(saved).name
     return build_llava(
         tower,
         fields['model_name_or_path'],
-        projector=fields.get('mm_projector_type') or 'mlp2x_gelu',
+        projector=projector or 'mlp2x_gelu',
         **options,
     )
 
@@ -134,6 +137,15 @@ def _check_width(fields: Mapping, width: int, tower: str) -> None:
         raise ValueError(
             f'mm_hidden_size: expected {width}, the width of {tower}, found {found}; it can be '
             'left out'
+        )
+
+
+def check_projector(fields: Mapping, kind: ProjectorType, path: str) -> None:
+    """Raises: ValueError: The words ask for another projector than a checkpoint has."""
+    found = fields.get('mm_projector_type')
+    if found and ProjectorType.parse(found) != kind:
+        raise ValueError(
+            f'mm_projector_type: expected {kind.name!r}, which {path} has, found {found!r}'
         )
 
 
@@ -148,12 +160,9 @@ def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
         )
     check_encoder_type(encoder_type, vision, path)
     _check_width(fields, vision.hidden_size, path)
-    projector = fields.get('mm_projector_type')
-    if projector and projector_activation(projector) != config.projector_hidden_act:
-        raise ValueError(
-            f"mm_projector_type: expected 'mlp2x_{config.projector_hidden_act}', which {path} has, "
-            f'found {projector!r}'
-        )
+    with as_data(path, 'its projector is another'):
+        kind = ProjectorType.of(config)
+    check_projector(fields, kind, path)
     with as_data(path, 'its tower is read in another way'):
         strategy = check_strategy(
             options.get('select_feature', config.vision_feature_select_strategy), vision
