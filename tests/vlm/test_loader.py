@@ -235,12 +235,10 @@ def test_checkpoints_with_code_do_not_run_it(llm_folder, siglip_folder, tmp_path
     assert not marker.exists()
 
 
-def test_original_llava_checkpoints_get_advice(llava_folder, tmp_path):
+def test_an_original_checkpoint_without_words_is_told_which(llava_folder, tmp_path):
     shutil.copytree(llava_folder, tmp_path / 'old')
     (tmp_path / 'old' / 'config.json').write_text('{"model_type": "llava_qwen"}')
-    with pytest.raises(
-        ValueError, match="of the original LLaVA none is loaded, of transformers' .* each is"
-    ):
+    with pytest.raises(ValueError, match='old: mm_vision_tower: expected text, found'):
         load_pretrained_model(tmp_path / 'old')
 
 
