@@ -26,8 +26,14 @@ from mmseg_siglip.vlm.checkpoints import (
     read_vision_config,
 )
 from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_layers
-from mmseg_siglip.vlm.processing import IMAGE_TOKEN, load_image_processor, make_processor
+from mmseg_siglip.vlm.processing import (
+    IMAGE_TOKEN,
+    get_size,
+    load_image_processor,
+    make_processor,
+)
 from mmseg_siglip.vlm.projectors import ProjectorType, make_projector
+from mmseg_siglip.vlm.saved_size import made_for
 from mmseg_siglip.vlm.strategy import (
     check_strategy,
     default_strategy,
@@ -75,8 +81,13 @@ class PretrainedVLM(_Parts):
         return self.tokenizer, self.model, self.image_processor, self.context_len
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """A folder that `load_pretrained_model` and transformers load."""
-        self.model.save_pretrained(folder)
+        """A folder that `load_pretrained_model` and transformers load.
+
+        Positions are written for the size that the image processor gives, see `made_for`: loaded
+        again for a third size, they are resampled from those.
+        """
+        with made_for(self.model, get_size(self.image_processor)):
+            self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
 

@@ -60,9 +60,9 @@ def load_pretrained_model(
 
     Args:
         config_or_path: A LLaVA checkpoint, folder or Hub id, in transformers' format or in the
-            original's, see `load_original_llava`. Or a mapping in LLaVA's words: ``model_name_or_path``,
-            such a checkpoint or a language model; ``mm_vision_tower`` (MoE-LLaVA:
-            ``mm_image_tower``), to put on the latter with a new projector unless
+            original's, see `load_original_llava`. Or a mapping in LLaVA's words:
+            ``model_name_or_path``, such a checkpoint or a language model; ``mm_vision_tower``
+            (MoE-LLaVA: ``mm_image_tower``), to put on the latter with a new projector unless
             ``pretrain_mm_mlp_adapter`` has one, and nothing else, or where that of an original
             checkpoint is found;
             ``mm_hidden_size``, compared with the tower's; ``mm_projector_type``,
