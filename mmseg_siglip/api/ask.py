@@ -31,6 +31,8 @@ from mmseg_siglip.vlm.loader import load_pretrained_model, place
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, prompt_of
 from mmseg_siglip.vlm.trainer import LlavaTrainer
 
+READ = ('input_ids', 'attention_mask', 'pixel_values', 'image_sizes', 'batch_num_images')
+"""What models take of what a processor gives, the last two where they have tiles."""
 Depths = Sequence[np.ndarray | Tensor]
 
 
@@ -146,7 +148,7 @@ class VisionChat(System):
     def _inputs(
         self, images: Sequence[Tensor], question: str, depths: Depths | None
     ) -> dict[str, Any]:
-        wanted = self.model.depth_fusion is not None
+        wanted = getattr(self.model, 'depth_fusion', None) is not None
         if wanted and depths is None:
             raise ValueError('depths: expected a map for each image, this model fuses depth')
         if depths is not None and len(depths) != len(images):
@@ -160,7 +162,7 @@ class VisionChat(System):
             padding_side='left',
             return_attention_mask=True,
         )
-        inputs = {key: batch[key] for key in ('input_ids', 'attention_mask', 'pixel_values')}
+        inputs = {key: batch[key] for key in READ if key in batch}
         if depths is not None:
             maps = [torch.as_tensor(depth) for depth in depths]
             inputs['depth_statistics'] = depth_statistics(

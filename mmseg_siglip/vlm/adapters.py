@@ -1,14 +1,16 @@
 """Projectors of LLaVA, LLaVA-NeXT and MoE-LLaVA, saved alone, by transformers' names.
 
-=============  ===========================================  ==========================
-from           names                                        becomes
-=============  ===========================================  ==========================
-LLaVA(-NeXT)   ``mm_projector.0``, ``.2``                   ``linear_1``, ``linear_2``
+=============  =============================================  ==========================
+from           names                                          becomes
+=============  =============================================  ==========================
+LLaVA(-NeXT)   ``mm_projector.0``, ``.2``                     ``linear_1``, ``linear_2``
 MoE-LLaVA      ``mm_projector.image_spatial_proj.0``, ``.2``  the same
-transformers   ``multi_modal_projector.linear_1``, ``_2``   the same
-=============  ===========================================  ==========================
+both, linear   ``mm_projector`` itself                        ``linear_1``
+transformers   ``multi_modal_projector.linear_1``, ``_2``     the same
+=============  =============================================  ==========================
 
-Whatever stands before (``model.``, ``base_model.model.model.``) does not matter.
+Further layers go on in the same way. Whatever stands before (``model.``,
+``base_model.model.model.``) does not matter.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from mmseg_siglip.vlm.projectors import ProjectorType
 from mmseg_siglip.weights.shards import NAMES
 from mmseg_siglip.weights.state import load_strict, read_state_dict
 from mmseg_siglip.weights.transformers_model import ADAPTERS
 
 _THEIRS = re.compile(r'(?:^|\.)mm_projector\.(?:image_spatial_proj\.)?(.+)$')
+_LAYER = re.compile(r'(?:(\d+)\.)?(weight|bias)')
 _OURS = re.compile(r'(?:^|\.)multi_modal_projector\.(.+)$')
 _VIDEO = re.compile(r'(?:^|\.)mm_projector\.video_')
-LAYERS = {'0': 'linear_1', '2': 'linear_2'}
 FILES = ('mm_projector.bin', 'mm_projector.safetensors', 'non_lora_trainables.bin')
 WHOLE = (*NAMES, ADAPTERS)
 """Files that only a whole checkpoint has, or one of adapters of a language model."""
@@ -47,7 +50,28 @@ def load_projector(projector: nn.Module, path: str | Path) -> None:
         ValueError: There is none, other weights lie beside it, it has another number of layers or
             other sizes, or its weights are not finite.
     """
-    load_strict(projector, convert(read_projector(path), path), path)
+    own, state = projector.state_dict(), convert(read_projector(path), path)
+    wanted, found = (len({name.split('.')[0] for name in names}) for names in (own, state))
+    if wanted != found:
+        raise ValueError(
+            f'{path}: expected a projector of {_layers(wanted)}, found one of {_layers(found)}; '
+            'see mm_projector_type'
+        )
+    load_strict(projector, state, path)
+
+
+def type_of(path: str | Path) -> ProjectorType:
+    """How many layers a projector saved alone has, between them LLaVA's activation.
+
+    Raises:
+        ValueError: See `read_projector`.
+    """
+    names = convert(read_projector(path), path)
+    return ProjectorType(len({name.split('.')[0] for name in names}), 'gelu')
+
+
+def _layers(count: int) -> str:
+    return '1 layer' if count == 1 else f'{count} layers'
 
 
 def read_projector(path: str | Path) -> dict[str, Tensor]:
@@ -76,7 +100,7 @@ def convert(tensors: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
     """By transformers' names.
 
     Raises:
-        ValueError: It is not two linear layers.
+        ValueError: It is not linear layers with activations between them.
     """
     state = {}
     for name, value in tensors.items():
@@ -84,14 +108,14 @@ def convert(tensors: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
         if match:
             state[match[1]] = value
             continue
-        layer, _, kind = _THEIRS.search(name)[1].rpartition('.')
-        if layer not in LAYERS:
-            layers = sorted({_THEIRS.search(n)[1].rpartition('.')[0] for n in tensors})
+        inside = _THEIRS.search(name)[1]
+        layer = _LAYER.fullmatch(inside)
+        if layer is None or int(layer[1] or 0) % 2:
             raise ValueError(
-                f'{path}: expected a projector of two layers (mlp2x_gelu: 0 and 2), found '
-                f'{", ".join(layers) if any(layers) else "a single linear layer"}'
+                f'{path}: expected a projector of linear layers (mlp2x_gelu: 0 and 2), found '
+                f'{inside}'
             )
-        state[f'{LAYERS[layer]}.{kind}'] = value
+        state[f'linear_{int(layer[1] or 0) // 2 + 1}.{layer[2]}'] = value
     return state
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +14,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.activations import ACT2FN
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
@@ -29,7 +26,14 @@ from mmseg_siglip.vlm.checkpoints import (
     read_vision_config,
 )
 from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_layers
-from mmseg_siglip.vlm.processing import IMAGE_TOKEN, load_image_processor, make_processor
+from mmseg_siglip.vlm.processing import (
+    IMAGE_TOKEN,
+    get_size,
+    load_image_processor,
+    make_processor,
+)
+from mmseg_siglip.vlm.projectors import ProjectorType, make_projector
+from mmseg_siglip.vlm.saved_size import made_for
 from mmseg_siglip.vlm.strategy import (
     check_strategy,
     default_strategy,
@@ -77,8 +81,13 @@ class PretrainedVLM(_Parts):
         return self.tokenizer, self.model, self.image_processor, self.context_len
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """A folder that `load_pretrained_model` and transformers load."""
-        self.model.save_pretrained(folder)
+        """A folder that `load_pretrained_model` and transformers load.
+
+        Positions are written for the size that the image processor gives, see `made_for`: loaded
+        again for a third size, they are resampled from those.
+        """
+        with made_for(self.model, get_size(self.image_processor)):
+            self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
 
@@ -117,7 +126,7 @@ def build_llava(
         vision: Folder or Hub id of a SigLIP or CLIP, or the name of one that ships along.
         llm: Folder or Hub id of a causal language model; or a transformers configuration with its
             `model_type`, for random weights.
-        projector: ``mlp2x_ACTIVATION``, an activation of transformers' between two layers.
+        projector: ``mlpNx_ACTIVATION``, ``linear`` or ``identity``, see `ProjectorType`.
         image_size: Pixels, a side or (height, width); the encoder's own if not given.
         tokenizer: Folder or Hub id, where it is not beside the language model.
         select_layer: Hidden state of the encoder, or several, whose channels are joined.
@@ -127,6 +136,7 @@ def build_llava(
     Raises:
         ValueError: A part is missing or of the wrong kind, or the parts do not fit LLaVA.
     """
+    projector_type = ProjectorType.parse(projector)
     source = bundled(vision)
     vision_config = read_vision_config(source, revision=revision)
     if vision_config.model_type == 'siglip2_vision_model':
@@ -151,7 +161,7 @@ def build_llava(
         text_config=text_config,
         image_token_index=tokens.convert_tokens_to_ids(IMAGE_TOKEN),
         image_seq_length=rows * columns + extra_tokens(strategy, vision_config),
-        projector_hidden_act=projector_activation(projector),
+        projector_hidden_act=projector_type.in_config,
         vision_feature_select_strategy=in_transformers(strategy),
         vision_feature_layer=select_layer if isinstance(select_layer, int) else list(select_layer),
         pad_token_id=tokens.pad_token_id,
@@ -160,7 +170,7 @@ def build_llava(
     model = put_together(config, tower, language, name=str(llm))
     if len(tokens) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokens), mean_resizing=False)
-    require_gradients(model, ('projector',))
+    require_gradients(model, ('projector',) if projector_type.num_layers else ())
     return PretrainedVLM.of(model.eval(), processor)
 
 
@@ -171,21 +181,6 @@ def add_image_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBa
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def projector_activation(projector: str) -> str:
-    """The activation in ``mlp2x_ACTIVATION``.
-
-    Raises:
-        ValueError: Transformers' LLaVA has no such projector.
-    """
-    match = re.fullmatch(r'mlp2x_(\w+)', projector)
-    if match is None or match[1] not in ACT2FN:
-        raise ValueError(
-            "projector: expected 'mlp2x_gelu' or another activation of transformers, which is "
-            f'the projector of its LLaVA, found {projector!r}'
-        )
-    return match[1]
 
 
 def put_together(
@@ -205,8 +200,8 @@ def put_together(
     model.model.vision_tower = tower
     model.model.language_model = getattr(language, language.base_model_prefix)
     model.lm_head = language.get_output_embeddings()
-    model.model.multi_modal_projector = projector = LlavaMultiModalProjector(config)
-    for layer in (projector.linear_1, projector.linear_2):
+    model.model.multi_modal_projector = projector = make_projector(config)
+    for layer in (part for part in projector.children() if isinstance(part, nn.Linear)):
         nn.init.normal_(layer.weight, std=config.text_config.initializer_range)
         nn.init.zeros_(layer.bias)
     model.generation_config = language.generation_config

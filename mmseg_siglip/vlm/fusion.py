@@ -46,6 +46,8 @@ def depth_statistics(
     for depth in depths:
         if depth.dim() != 2:
             raise ValueError(f'depth: expected (H, W), found {tuple(depth.shape)}')
+        if getattr(image_processor, 'do_pad', False):
+            depth = squared(depth)
         (top, bottom), (left, right) = seen(image_processor, tuple(depth.shape))
         bottom = top + round((bottom - top) * covered[0])
         right = left + round((right - left) * covered[1])
@@ -57,6 +59,15 @@ def depth_statistics(
         )
         found.append(statistics.values[0])
     return torch.stack(found)
+
+
+def squared(depth: Tensor) -> Tensor:
+    """(H, W) to a square, unknown in the margins, where the picture has its mean colour."""
+    side = max(depth.shape)
+    top, left = ((side - length) // 2 for length in depth.shape)
+    square = depth.new_full((side, side), 0)
+    square[top : top + depth.shape[0], left : left + depth.shape[1]] = depth
+    return square
 
 
 def seen(

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import LlavaConfig, PretrainedConfig
+from transformers import AutoModel, LlavaConfig, PretrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
 
 from mmseg_siglip.patch_stats import PatchStatisticsFusion
+from mmseg_siglip.vlm.projectors import make_projector
 from mmseg_siglip.vlm.strategy import check_strategy, select
 from mmseg_siglip.vlm.vision import blocks_needed, hidden_states, token_grid
 
@@ -32,13 +33,17 @@ class DepthLlavaModel(transformers.LlavaModel):
     """Features of the image come from `get_image_features` below, all else is transformers'."""
 
     def __init__(self, config: LlavaConfig) -> None:
-        super().__init__(config)
+        super(transformers.LlavaModel, self).__init__(config)
+        self.vision_tower = AutoModel.from_config(config.vision_config)
+        self.multi_modal_projector = make_projector(config)
+        self.language_model = AutoModel.from_config(config.text_config)
         options = getattr(config, 'depth_fusion', None)
         self.depth_fusion: PatchStatisticsFusion | None = None
         if options:
             self.depth_fusion = PatchStatisticsFusion.from_options(
                 options, config.text_config.hidden_size
             )
+        self.post_init()
 
     def get_image_features(
         self,

@@ -12,12 +12,11 @@ from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor
 from mmseg_siglip.device import find_device
 from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.precision import compute_dtype
-from mmseg_siglip.vlm.adapters import load_projector
+from mmseg_siglip.vlm.adapters import load_projector, type_of
 from mmseg_siglip.vlm.assemble import (
     PretrainedVLM,
     add_image_token,
     build_llava,
-    projector_activation,
 )
 from mmseg_siglip.vlm.build import CustomVisionConfig, check_encoder_type, tower_options
 from mmseg_siglip.vlm.checkpoints import (
@@ -27,8 +26,12 @@ from mmseg_siglip.vlm.checkpoints import (
     read_vision_config,
 )
 from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_layers
+from mmseg_siglip.vlm.original import load_original_llava
+from mmseg_siglip.vlm.original_config import is_original
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN, get_size, set_size
+from mmseg_siglip.vlm.projectors import ProjectorType
 from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transformers
+from mmseg_siglip.vlm.tiles import TiledConfig, load_tiled
 from mmseg_siglip.vlm.vision import num_prefix, token_grid
 from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.transformers_model import load_model, load_part
@@ -56,10 +59,12 @@ def load_pretrained_model(
     """Load or assemble a LLaVA model, and what prepares its inputs.
 
     Args:
-        config_or_path: A LLaVA checkpoint in transformers' format, folder or Hub id. Or a mapping
-            in LLaVA's words: ``model_name_or_path``, such a checkpoint or a language model;
-            ``mm_vision_tower`` (MoE-LLaVA: ``mm_image_tower``) to put on the latter, with a new
-            projector unless ``pretrain_mm_mlp_adapter`` has one, and nothing else;
+        config_or_path: A LLaVA checkpoint, folder or Hub id, in transformers' format or in the
+            original's, see `load_original_llava`. Or a mapping in LLaVA's words:
+            ``model_name_or_path``, such a checkpoint or a language model; ``mm_vision_tower``
+            (MoE-LLaVA: ``mm_image_tower``), to put on the latter with a new projector unless
+            ``pretrain_mm_mlp_adapter`` has one, and nothing else, or where that of an original
+            checkpoint is found;
             ``mm_hidden_size``, compared with the tower's; ``mm_projector_type``,
             ``mm_vision_select_layer``, ``mm_vision_select_feature``.
         encoder_type: See `build_vision_tower`.
@@ -87,7 +92,12 @@ def load_pretrained_model(
         )
     options = _options(fields, custom_vision_config)
     tower = next((fields[key] for key in TOWER_KEYS if fields.get(key)), None)
-    if tower is None:
+    path = str(fields['model_name_or_path'])
+    if is_original(path):
+        vlm = load_original_llava(path, tower=tower, encoder_type=encoder_type, **options)
+        check_projector(fields, ProjectorType.of(vlm.model.config), path)
+        _check_width(fields, vlm.model.config.vision_config.hidden_size, path)
+    elif tower is None:
         vlm = _whole(fields, encoder_type, options)
     else:
         vlm = _assembled(fields, tower, encoder_type, options)
@@ -100,7 +110,7 @@ def load_pretrained_model(
 def place(vlm: PretrainedVLM, device: torch.device, precision: str) -> PretrainedVLM:
     """The model on a device, its weights in what `compute_dtype` says, ready to predict."""
     vlm.model.to(device, compute_dtype(precision, device))
-    if vlm.model.depth_fusion is not None:
+    if getattr(vlm.model, 'depth_fusion', None) is not None:
         vlm.model.depth_fusion.float()  # centimetres are lost in bfloat16
     vlm.model.eval()
     return vlm
@@ -120,10 +130,13 @@ def _assembled(fields: Mapping, tower: str, encoder_type: str, options: dict) ->
     config = read_vision_config(tower)
     check_encoder_type(encoder_type, config, tower)
     _check_width(fields, config.hidden_size, tower)
+    projector, saved = fields.get('mm_projector_type'), fields.get('pretrain_mm_mlp_adapter')
+    if not projector and saved:
+        projector = type_of(saved).name
     return build_llava(
         tower,
         fields['model_name_or_path'],
-        projector=fields.get('mm_projector_type') or 'mlp2x_gelu',
+        projector=projector or 'mlp2x_gelu',
         **options,
     )
 
@@ -137,9 +150,20 @@ def _check_width(fields: Mapping, width: int, tower: str) -> None:
         )
 
 
+def check_projector(fields: Mapping, kind: ProjectorType, path: str) -> None:
+    """Raises: ValueError: The words ask for another projector than a checkpoint has."""
+    found = fields.get('mm_projector_type')
+    if found and ProjectorType.parse(found) != kind:
+        raise ValueError(
+            f'mm_projector_type: expected {kind.name!r}, which {path} has, found {found!r}'
+        )
+
+
 def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
     path = fields['model_name_or_path']
     config = _llava_config(path)
+    if isinstance(config, TiledConfig):
+        return _tiled(fields, config, encoder_type, options)
     vision = config.vision_config
     if vision.model_type not in VISION_MODELS:
         raise ValueError(
@@ -148,12 +172,9 @@ def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
         )
     check_encoder_type(encoder_type, vision, path)
     _check_width(fields, vision.hidden_size, path)
-    projector = fields.get('mm_projector_type')
-    if projector and projector_activation(projector) != config.projector_hidden_act:
-        raise ValueError(
-            f"mm_projector_type: expected 'mlp2x_{config.projector_hidden_act}', which {path} has, "
-            f'found {projector!r}'
-        )
+    with as_data(path, 'its projector is another'):
+        kind = ProjectorType.of(config)
+    check_projector(fields, kind, path)
     with as_data(path, 'its tower is read in another way'):
         strategy = check_strategy(
             options.get('select_feature', config.vision_feature_select_strategy), vision
@@ -174,17 +195,24 @@ def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
     return PretrainedVLM.of(model, processor)
 
 
-def _llava_config(path: str) -> LlavaConfig:
-    try:
-        config = read_transformers_config(path)
-    except ValueError as error:
-        if 'llava' in str(error):
-            raise ValueError(
-                f'{error}; of checkpoints in the form of the original LLaVA none is loaded, of '
-                "transformers' (model_type llava) each is"
-            ) from error
-        raise
-    if isinstance(config, LlavaConfig):
+def _tiled(fields: Mapping, config: TiledConfig, encoder_type: str, options: dict) -> PretrainedVLM:
+    path = fields['model_name_or_path']
+    if options:
+        raise ValueError(
+            f'{path}: expected no other {", ".join(options)} for a {config.model_type}, whose '
+            'tiles have the size of the tower'
+        )
+    check_encoder_type(encoder_type, config.vision_config, path)
+    _check_width(fields, config.vision_config.hidden_size, path)
+    with as_data(path, 'its projector is another'):
+        kind = ProjectorType.of(config)
+    check_projector(fields, kind, path)
+    return load_tiled(path, config)
+
+
+def _llava_config(path: str) -> LlavaConfig | TiledConfig:
+    config = read_transformers_config(path)
+    if isinstance(config, LlavaConfig | TiledConfig):
         return config
     if type(config) in AutoModelForCausalLM._model_mapping:
         raise ValueError(

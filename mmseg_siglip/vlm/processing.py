@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from transformers import (
     AutoImageProcessor,
+    LlavaImageProcessor,
     LlavaProcessor,
     PretrainedConfig,
     PreTrainedTokenizerBase,
@@ -86,6 +87,19 @@ def set_size(
     else:
         processor.size = dict(box)
     processor.crop_size = dict(box)
+
+
+def pad_to_square(processor: BaseImageProcessor) -> LlavaImageProcessor:
+    """One that does the same to the image padded to a square with the mean colour, as LLaVA 1.5."""
+    return LlavaImageProcessor(
+        do_pad=True,
+        size=dict(processor.size),
+        crop_size=dict(processor.crop_size),
+        do_center_crop=bool(getattr(processor, 'do_center_crop', False)),
+        resample=processor.resample,
+        image_mean=processor.image_mean,
+        image_std=processor.image_std,
+    )
 
 
 def get_size(processor: BaseImageProcessor) -> tuple[int, int]:

@@ -5,6 +5,8 @@ LLaVA calls it ``mm_vision_select_feature``, transformers ``vision_feature_selec
 
 from __future__ import annotations
 
+import warnings
+
 from torch import Tensor
 from transformers import PretrainedConfig
 
@@ -12,24 +14,36 @@ from mmseg_siglip.vlm.vision import num_prefix
 
 PATCHES, EVERYTHING = ('patch', 'default'), ('cls_patch', 'full')
 STRATEGIES = (*PATCHES, *EVERYTHING)
-FULL = ('full',)
+LLAVA = ('patch', 'cls_patch')
+"""LLaVA's own words, which configurations of SigLIP have too, though there is nothing to select."""
 
 
 def check_strategy(strategy: str, config: PretrainedConfig) -> str:
-    """The strategy, if it suits the encoder.
+    """The strategy that suits the encoder: of SigLIP ``full``, which LLaVA's words mean there.
+
+    ``patch`` of a SigLIP is warned of: LLaVA-NeXT's tower passes over it and gives all tokens.
 
     Raises:
         ValueError: It is unknown; or it removes or counts a CLS token that the encoder lacks.
     """
-    allowed = STRATEGIES if num_prefix(config) else FULL
-    if strategy in allowed:
+    if strategy not in STRATEGIES:
+        allowed = STRATEGIES if num_prefix(config) else ('full',)
+        raise ValueError(
+            f'select_feature: expected one of {", ".join(allowed)}, found {strategy!r}'
+        )
+    if num_prefix(config) or strategy == 'full':
         return strategy
-    if strategy in STRATEGIES:
+    if strategy not in LLAVA:
         raise ValueError(
             f"select_feature: expected 'full' for SigLIP, found {strategy!r}; SigLIP has no CLS "
             'token, so it would be a real patch that is taken for one'
         )
-    raise ValueError(f'select_feature: expected one of {", ".join(allowed)}, found {strategy!r}')
+    if strategy == 'patch':
+        warnings.warn(
+            "select_feature: 'patch' of a SigLIP, which has no CLS token, is taken for all tokens",
+            stacklevel=2,
+        )
+    return 'full'
 
 
 def default_strategy(config: PretrainedConfig) -> str:

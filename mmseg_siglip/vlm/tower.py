@@ -46,7 +46,8 @@ class VisionTower(nn.Module):
         name_or_path: A transformers folder or Hub id, or the name of a checkpoint that ships with
             this package.
         select_layer: As in transformers' ``hidden_states``.
-        select_feature: ``full``, all tokens, which is all there is for SigLIP. For CLIP also
+        select_feature: ``full``, all tokens, which is all there is for SigLIP, where ``patch`` and
+            ``cls_patch`` mean the same. For CLIP also
             ``patch`` or ``default``, without CLS, and ``cls_patch``, the same as ``full``.
         image_size: Pixels, a side or (height, width); the checkpoint's own if not given.
         scales: Factors on `image_size` for S2, such as (1, 2).

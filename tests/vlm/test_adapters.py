@@ -77,10 +77,12 @@ def test_bad_input(ours, theirs, tmp_path):
     with pytest.raises(ValueError, match='expected a projector .* found none'):
         load_projector(ours, tmp_path / 'empty')
     deep = nn.Sequential(nn.Linear(6, 4), nn.GELU(), nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4))
-    with pytest.raises(ValueError, match=r'two layers .* found 0, 2, 4'):
+    with pytest.raises(ValueError, match=r'a projector of 2 layers, found one of 3 layers'):
         load_projector(ours, saved(renamed(deep, 'mm_projector.')))
-    with pytest.raises(ValueError, match='found a single linear layer'):
+    with pytest.raises(ValueError, match='a projector of 2 layers, found one of 1 layer; see mm_'):
         load_projector(ours, saved(renamed(nn.Linear(6, 4), 'model.mm_projector.')))
+    with pytest.raises(ValueError, match=r'projector of linear layers .* found 1\.weight'):
+        load_projector(ours, saved({'mm_projector.1.weight': torch.ones(4)}))
     wide = nn.Sequential(nn.Linear(7, 4), nn.GELU(), nn.Linear(4, 4))
     with pytest.raises(ValueError, match=r'expected shape \(4, 6\) .* found \(4, 7\)'):
         load_projector(ours, saved(renamed(wide, 'mm_projector.')))

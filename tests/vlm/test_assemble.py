@@ -153,8 +153,8 @@ def test_context_is_never_guessed(llava_folder):
 
 
 def test_bad_input(siglip_folder, naflex_folder, llm_folder):
-    with pytest.raises(ValueError, match="expected 'mlp2x_gelu' .* found 'linear'"):
-        build_llava(siglip_folder, llm_folder, projector='linear')
+    with pytest.raises(ValueError, match="expected 'mlp2x_gelu' .* found 'qformer'"):
+        build_llava(siglip_folder, llm_folder, projector='qformer')
     with pytest.raises(ValueError, match='NaFlex encoder takes patches, not images'):
         build_llava(naflex_folder, llm_folder)
     with pytest.raises(ValueError, match='multiples of the patch of 8 pixels, or 32, found 30x30'):
@@ -163,5 +163,5 @@ def test_bad_input(siglip_folder, naflex_folder, llm_folder):
         build_llava(siglip_folder, siglip_folder)
     with pytest.raises(ValueError, match='expected -4 to 3, found -9'):
         build_llava(siglip_folder, llm_folder, select_layer=-9)
-    with pytest.raises(ValueError, match="expected 'full' for SigLIP, found 'patch'"):
-        build_llava(siglip_folder, llm_folder, select_feature='patch')
+    with pytest.raises(ValueError, match="expected 'full' for SigLIP, found 'default'"):
+        build_llava(siglip_folder, llm_folder, select_feature='default')

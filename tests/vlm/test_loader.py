@@ -106,6 +106,13 @@ def test_wrong_strategy(model_config):
         load_pretrained_model(model_config, custom_vision_config=CustomVisionConfig())
 
 
+def test_patch_of_a_siglip_is_all_tokens(model_config):
+    """What LLaVA-NeXT's published configurations say."""
+    with pytest.warns(UserWarning, match="'patch' of a SigLIP"):
+        vlm = load_pretrained_model(model_config | dict(mm_vision_select_feature='patch'))
+    check(*vlm)
+
+
 def test_missing_processor(hub, model_config, llava_folder, tmp_path):
     shutil.copytree(hub / TOWER, tmp_path / 'tower')
     (tmp_path / 'tower' / 'preprocessor_config.json').unlink()
@@ -127,7 +134,7 @@ def test_text_only(model_config):
 def test_errors_are_one_line(model_config, siglip_folder, llava_folder):
     wrong = [
         (model_config | dict(mm_hidden_size=1), {}),
-        (model_config | dict(mm_vision_select_feature='patch'), {}),
+        (model_config | dict(mm_vision_select_feature='default'), {}),
         (model_config | dict(colour='red'), {}),
         (dict(mm_vision_tower=TOWER), {}),
         (siglip_folder, {}),
@@ -228,12 +235,10 @@ def test_checkpoints_with_code_do_not_run_it(llm_folder, siglip_folder, tmp_path
     assert not marker.exists()
 
 
-def test_original_llava_checkpoints_get_advice(llava_folder, tmp_path):
+def test_an_original_checkpoint_without_words_is_told_which(llava_folder, tmp_path):
     shutil.copytree(llava_folder, tmp_path / 'old')
     (tmp_path / 'old' / 'config.json').write_text('{"model_type": "llava_qwen"}')
-    with pytest.raises(
-        ValueError, match="of the original LLaVA none is loaded, of transformers' .* each is"
-    ):
+    with pytest.raises(ValueError, match='old: mm_vision_tower: expected text, found'):
         load_pretrained_model(tmp_path / 'old')
 
 

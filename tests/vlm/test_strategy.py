@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from tiny_vlm import NARROW
@@ -25,10 +27,19 @@ def test_siglip_keeps_every_token():
     assert extra_tokens('full', SIGLIP) == 0
 
 
-@pytest.mark.parametrize('strategy', ['patch', 'default', 'cls_patch'])
-def test_siglip_has_no_cls(strategy):
-    with pytest.raises(ValueError, match=f"expected 'full' for SigLIP, found '{strategy}'"):
-        check_strategy(strategy, SIGLIP)
+def test_default_would_take_a_patch_of_siglip_for_cls():
+    with pytest.raises(ValueError, match="expected 'full' for SigLIP, found 'default'"):
+        check_strategy('default', SIGLIP)
+
+
+def test_words_of_llava_leave_siglip_whole():
+    """As in LLaVA-NeXT's SigLIP tower, whose published configurations say ``patch``."""
+    with pytest.warns(UserWarning, match="'patch' of a SigLIP.* is taken for all tokens"):
+        assert check_strategy('patch', SIGLIP) == 'full'
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert check_strategy('cls_patch', SIGLIP) == 'full'
+        assert check_strategy('patch', CLIP) == 'patch'
 
 
 @pytest.mark.parametrize(
