@@ -23,6 +23,7 @@ from torch.nn import Parameter
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from mmseg_siglip.weights.claims import check_archive, check_tensors, globals_of
+from mmseg_siglip.weights.npz import is_npz, read_npz
 from mmseg_siglip.weights.stand_ins import Refused, may_be_left_out
 from mmseg_siglip.weights.torchscript import is_torchscript, read_torchscript
 from mmseg_siglip.weights.without_objects import NoTorchFile, read_without_objects
@@ -46,7 +47,8 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.
 def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of any format as data; the format is found from the contents.
 
-    Formats: safetensors, ``torch.save`` (weights only), TorchScript archives such as OpenAI's CLIP.
+    Formats: safetensors, ``torch.save`` (weights only), TorchScript archives such as OpenAI's CLIP,
+    NumPy's ``.npz``.
     Tensors arrive on the CPU. Objects beside the weights, such as MMEngine's own Runner pickles,
     are left out (see `read_without_objects`), which is said. Configs stored in an MMEngine
     checkpoint are left out, since MMEngine would execute them (see :func:`drop_configs`).
@@ -65,6 +67,8 @@ def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
         return _load_safetensors(path)
     if is_torchscript(path):
         return read_torchscript(path)
+    if is_npz(path):
+        return read_npz(path)
     checkpoint = _load_weights_only(path)
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
@@ -163,8 +167,7 @@ def check_weights_file(path: Path) -> None:
         raise ValueError(f'{path} is damaged or not a checkpoint: {_reason(error)}.') from error
     if arrays:
         raise ValueError(
-            f'{path} holds arrays of NumPy (first {arrays[0]}), the layout of big_vision, which is '
-            'not read; expected the same model as transformers or open_clip publish it.'
+            f'{path} holds arrays of NumPy (first {arrays[0]}), expected a file of torch.save.'
         )
     if names:
         raise _refused(path, names)
@@ -248,7 +251,7 @@ def is_mmengine_file(path: str | Path) -> bool:
         ValueError: See `load_checkpoint_file`.
     """
     path = Path(path)
-    if _is_safetensors(path) or is_torchscript(path):
+    if _is_safetensors(path) or is_torchscript(path) or is_npz(path):
         return False
     checkpoint = _load_weights_only(path, mmap=zipfile.is_zipfile(path))
     return isinstance(checkpoint, dict) and is_mmengine_checkpoint(checkpoint)
