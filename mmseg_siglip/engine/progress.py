@@ -14,7 +14,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from torch import Tensor
 
-from mmseg_siglip.weights.checkpoint import step_of
+from mmseg_siglip.weights.checkpoint import LEFT_OUT, step_of
 
 SEEDS = 2**32
 
@@ -59,6 +59,28 @@ def check_progress(checkpoint: Mapping[str, Any], loop: BaseLoop) -> None:
     for part in ('log_scalars', 'runtime_info', 'resumed_keys'):
         if not isinstance(hub.get(part), dict):
             raise ValueError(f'expected message_hub.{part} to be a dict')
+
+
+def check_whole(checkpoint: Mapping[str, Any], parts: Sequence[str]) -> None:
+    """Refuse a checkpoint that was read without some object in one of its parts.
+
+    Raises:
+        ValueError: It was.
+    """
+    for place in checkpoint.get(LEFT_OUT, ()):
+        if place.startswith(tuple(parts)):
+            raise ValueError(
+                f'expected plain values, found {place}; load_from takes the weights alone'
+            )
+
+
+def parts_of(checkpoint: Mapping[str, Any]) -> str:
+    """What of a checkpoint a training goes on with, and what had to be left out of it."""
+    histories = len(checkpoint['message_hub']['log_scalars'])
+    names = dict(state_dict='weights', optimizer='optimizer', param_schedulers='schedules')
+    found = [said for part, said in names.items() if part in checkpoint]
+    left_out = ', '.join(checkpoint.get(LEFT_OUT, ())) or 'nothing'
+    return f'{", ".join(found)} and {histories} histories; left out: {left_out}.'
 
 
 def check_schedulers(states: Any, schedulers: Any) -> None:

@@ -32,7 +32,9 @@ from mmseg_siglip.engine.processes import start_gloo, watch_peers
 from mmseg_siglip.engine.progress import (
     check_progress,
     check_schedulers,
+    check_whole,
     history_of,
+    parts_of,
     require_dict,
 )
 from mmseg_siglip.engine.workers import guarded
@@ -112,7 +114,7 @@ class Runner(BaseRunner):
     """
 
     _testing = False
-    _run = ''
+    _run = _resumed = ''
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
@@ -207,6 +209,8 @@ class Runner(BaseRunner):
 
         def check(checkpoint: dict[str, Any]) -> None:
             check_progress(checkpoint, self.train_loop)
+            check_whole(checkpoint, ('optimizer', 'param_schedulers'))
+            self._resumed = parts_of(checkpoint)
             if resume_optimizer:
                 require_dict(checkpoint, 'optimizer')
                 self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
@@ -220,6 +224,7 @@ class Runner(BaseRunner):
             super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
         finally:
             del self._check_progress
+        self.logger.info(f'Resumed from {filename}: {self._resumed}')
 
     def _check_progress(self, checkpoint: dict[str, Any]) -> None:
         """Nothing, unless a training is resumed."""

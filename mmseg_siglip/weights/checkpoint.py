@@ -23,7 +23,10 @@ from torch.nn import Parameter
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from mmseg_siglip.weights.claims import check_archive, check_tensors, globals_of
+from mmseg_siglip.weights.npz import is_npz, read_npz
+from mmseg_siglip.weights.stand_ins import Refused, may_be_left_out
 from mmseg_siglip.weights.torchscript import is_torchscript, read_torchscript
+from mmseg_siglip.weights.without_objects import NoTorchFile, read_without_objects
 
 CHECKPOINT_NAMES = ('epoch_{}.pth', 'iter_{}.pth')
 """What MMEngine calls the checkpoints of a run."""
@@ -34,15 +37,21 @@ ROOMY = {'builtins.bytearray'}
 HARMLESS = {'collections.OrderedDict', '_codecs.encode', 'argparse.Namespace'}
 OLD_PICKLES = 5
 """As many stand one after the other in a file of the format before torch 1.6, its arrays last."""
+STATES = ('state_dict', 'state_dict_ema', 'ema_state_dict', 'model')
+"""Where checkpoints that hold other things as well keep their weights."""
+LEFT_OUT = 'left_out'
+"""Where a checkpoint that was read without some of its objects says so: places and classes."""
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size, torch.device)
 
 
 def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of any format as data; the format is found from the contents.
 
-    Formats: safetensors, ``torch.save`` (weights only), TorchScript archives such as OpenAI's CLIP.
-    Tensors arrive on the CPU. Configs stored in an MMEngine checkpoint are left out, since
-    MMEngine would execute them (see :func:`drop_configs`).
+    Formats: safetensors, ``torch.save`` (weights only), TorchScript archives such as OpenAI's CLIP,
+    NumPy's ``.npz``.
+    Tensors arrive on the CPU. Objects beside the weights, such as MMEngine's own Runner pickles,
+    are left out (see `read_without_objects`), which is said. Configs stored in an MMEngine
+    checkpoint are left out, since MMEngine would execute them (see :func:`drop_configs`).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -58,11 +67,20 @@ def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
         return _load_safetensors(path)
     if is_torchscript(path):
         return read_torchscript(path)
+    if is_npz(path):
+        return read_npz(path)
     checkpoint = _load_weights_only(path)
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
         raise ValueError(f'{path} holds a {kind}, expected a dict of tensors.')
     drop_configs(checkpoint)
+    if checkpoint.get(LEFT_OUT):
+        left_out = ', '.join(checkpoint[LEFT_OUT])
+        print_log(
+            f'{path} is read without {left_out}: no tensors or plain values.',
+            logger='current',
+            level=logging.WARNING,
+        )
     return checkpoint
 
 
@@ -83,10 +101,39 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_weights_only(path: Path, *, mmap: bool = False) -> Any:
-    """What ``torch.load`` allows, and beside it the arguments of a command, which many keep."""
-    with safe_globals([Namespace]):
-        check_weights_file(path)
-        return _load_plain(path, mmap=mmap)
+    """What ``torch.load`` allows, and beside it the arguments of a command, which many keep; where
+    there are other objects, the checkpoint without them, and under `LEFT_OUT` what they are."""
+    try:
+        with safe_globals([Namespace]):
+            check_weights_file(path)
+            return _load_plain(path, mmap=mmap)
+    except ForeignObjects as refusal:
+        return _load_without(path, refusal, tensors=not mmap)
+
+
+def _load_without(path: Path, refusal: ForeignObjects, *, tensors: bool) -> dict[str, Any]:
+    """A checkpoint without what is neither tensor nor plain value, unless that is a function of
+    Python's own, one of its weights, or there is no telling which these are."""
+    if not all(map(may_be_left_out, refusal.names)):
+        raise refusal
+    try:
+        checkpoint, left_out = read_without_objects(path, tensors=tensors)
+        if tensors:
+            check_tensors(checkpoint, path.stat().st_size)
+    except (Refused, NoTorchFile) as error:
+        raise refusal from error
+    except Exception as error:
+        raise ValueError(f'{path} is damaged or not a checkpoint: {_reason(error)}.') from error
+    states = [name for name in STATES if _holds_weights(checkpoint, name)]
+    if not states or any(place.split('.')[0] in states for place in left_out):
+        raise _refused(path, left_out.values() or refusal.names)
+    if left_out:
+        checkpoint[LEFT_OUT] = [f'{place} ({name})' for place, name in left_out.items()]
+    return checkpoint
+
+
+def _holds_weights(checkpoint: Any, name: str) -> bool:
+    return isinstance(checkpoint, dict) and isinstance(checkpoint.get(name), dict)
 
 
 def _load_plain(path: Path, *, mmap: bool) -> Any:
@@ -120,8 +167,7 @@ def check_weights_file(path: Path) -> None:
         raise ValueError(f'{path} is damaged or not a checkpoint: {_reason(error)}.') from error
     if arrays:
         raise ValueError(
-            f'{path} holds arrays of NumPy (first {arrays[0]}), the layout of big_vision, which is '
-            'not read; expected the same model as transformers or open_clip publish it.'
+            f'{path} holds arrays of NumPy (first {arrays[0]}), expected a file of torch.save.'
         )
     if names:
         raise _refused(path, names)
@@ -149,11 +195,23 @@ def _strange(path: Path) -> list[str]:
     return [name for name in _names(path) if name not in HARMLESS and not name.startswith('torch.')]
 
 
-def _refused(path: Path, names: Iterable[str]) -> ValueError:
-    return ValueError(
+class ForeignObjects(ValueError):
+    """A file holds what is neither tensor nor plain value.
+
+    Attributes:
+        names: Of the classes and functions.
+    """
+
+    names: frozenset[str] = frozenset()
+
+
+def _refused(path: Path, names: Iterable[str]) -> ForeignObjects:
+    refusal = ForeignObjects(
         f'{path} is refused: to read it would run code from the file, namely '
         f'{", ".join(sorted(set(names)))}; expected tensors and plain values only.'
     )
+    refusal.names = frozenset(names)
+    return refusal
 
 
 def _reason(error: Exception) -> str:
@@ -193,7 +251,7 @@ def is_mmengine_file(path: str | Path) -> bool:
         ValueError: See `load_checkpoint_file`.
     """
     path = Path(path)
-    if _is_safetensors(path) or is_torchscript(path):
+    if _is_safetensors(path) or is_torchscript(path) or is_npz(path):
         return False
     checkpoint = _load_weights_only(path, mmap=zipfile.is_zipfile(path))
     return isinstance(checkpoint, dict) and is_mmengine_checkpoint(checkpoint)

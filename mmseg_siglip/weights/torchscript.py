@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mmseg_siglip.weights.claims import check_archive, check_pickle, check_tensors
 
-_STORAGE_DTYPES = {
+STORAGE_DTYPES = {
     'DoubleStorage': torch.float64,
     'FloatStorage': torch.float32,
     'HalfStorage': torch.float16,
@@ -83,8 +83,8 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if module.split('.')[0] == '__torch__':
             return type(name, (_Inert,), {'qualified_name': f'{module}.{name}'})
-        if module == 'torch' and name in _STORAGE_DTYPES:
-            return _STORAGE_DTYPES[name]
+        if module == 'torch' and name in STORAGE_DTYPES:
+            return STORAGE_DTYPES[name]
         if (module, name) in _FUNCTIONS:
             return _FUNCTIONS[module, name]
         raise ValueError(f'it refers to {module}.{name}, which TorchScript weights do not need')

@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
-from transformers import AutoTokenizer, SiglipImageProcessor
+from transformers import AutoTokenizer, Siglip2ImageProcessor, SiglipImageProcessor
 
+from mmseg_siglip.models.adapters import big_vision
 from mmseg_siglip.models.adapters.open_clip_siglip import PROBE, siglip_config, to_siglip
 from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.pooled import AttentionPooled
@@ -24,6 +25,7 @@ from mmseg_siglip.models.backbones.transformers_backbone import NO_PARTS, Descri
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.claims import size_of
+from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
 from mmseg_siglip.weights.transformers_model import (
@@ -107,7 +109,8 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
     Args:
         pretrained: A transformers folder, a Hub id, the name of a checkpoint shipped with this
             package, or a bare weight file (``.safetensors``, MMEngine ``.pth``); or, in open_clip's
-            layout, ``NAME:TAG`` (``ViT-B-16-SigLIP2-256:webli``), a folder, a Hub id or a file.
+            layout, ``NAME:TAG`` (``ViT-B-16-SigLIP2-256:webli``), a folder, a Hub id or a file; or
+            big_vision's ``.npz``, which tells its own shape and brings no `tokenizer`.
             None builds random weights from `config`.
         config: Folder, Hub id or mapping that describes the model, where `pretrained` does not: a
             mapping is a transformers configuration with its `model_type`, or open_clip's, which may
@@ -152,7 +155,8 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
     @classmethod
     def recognises(cls, source: Source) -> bool:
         if source.is_file:
-            return source.has('vision_model.head.probe') or (
+            marks = ('vision_model.head.probe', big_vision.MARK)
+            return any(map(source.has, marks)) or (
                 source.has(PROBE) and not source.has('visual.trunk.norm_pre.weight')
             )
         return source.model_type in cls.model_types or 'siglip' in source.timm_model
@@ -164,6 +168,9 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         tokenizer: str | None,
         revision: str | None,
     ) -> None:
+        if source is not None and source.is_file and big_vision.MARK in source.tensors:
+            self._open_big_vision(source, tokenizer)
+            return
         found = read_open_clip_siglip(source, config, self.model_types)
         if found is None:
             super().open_model(source, config, tokenizer, revision)
@@ -182,6 +189,24 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         self.image_processor = SiglipImageProcessor(
             size=dict(height=side, width=side), image_mean=mean, image_std=std
         )
+
+    def _open_big_vision(self, source: Source, tokenizer: str | None) -> None:
+        with as_data(source, 'expected the weights of a SigLIP of big_vision'):
+            state = big_vision.unstacked(source.tensors)
+            described = big_vision.siglip_config(state, source.path.stem)
+            state = big_vision.to_siglip(state)
+        check_model_size(described, size_of(state), source)
+        self.model = build_model(described, source)
+        load_strict(self.model, state, source)
+        self.tokenizer = tokenizer and load_part(AutoTokenizer, tokenizer, NO_PARTS)
+        vision = described.vision_config
+        if described.model_type == 'siglip2':
+            self.image_processor = Siglip2ImageProcessor(
+                patch_size=vision.patch_size, max_num_patches=vision.num_patches
+            )
+        else:
+            side = vision.image_size
+            self.image_processor = SiglipImageProcessor(size=dict(height=side, width=side))
 
     def rename(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return to_siglip(state)
