@@ -82,9 +82,9 @@ DRONE = dict(image='val/src/{stem}.JPG', label='val/gt/{stem}.png')
 DETECTRON = dict(wide=True, void=65535)
 
 LAYOUTS: Mapping[str, Layout] = dict(
-    voc20=Layout(**VOC, classes=20, first=1),
+    voc20=Layout(**VOC, classes=20, first=1, void=0),
     voc21=Layout(**VOC, classes=21),
-    context59=Layout(**CONTEXT, classes=59, first=1),
+    context59=Layout(**CONTEXT, classes=59, first=1, void=0),
     context60=Layout(**CONTEXT, classes=60),
     context459=Layout(
         **CONTEXT | DETECTRON | dict(label='annotations_detectron2/pc459_val/{stem}.tif'),
