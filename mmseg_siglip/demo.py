@@ -24,7 +24,7 @@ from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.protocol import method_fields, set_fields
 from mmseg_siglip.engine import Runner
-from mmseg_siglip.io.files import write_csv
+from mmseg_siglip.io.files import write_csv, write_image
 from mmseg_siglip.models.backbones.siglip import READOUTS
 from mmseg_siglip.models.backbones.site import SITES
 
@@ -83,7 +83,7 @@ def overview(runner: Runner, path: Path) -> None:
         rows.append(np.hstack([image, *(palette[labels.data[0].cpu().numpy()] for labels in maps)]))
     sheet = np.vstack(rows).repeat(2, axis=0).repeat(2, axis=1)
     entries = zip(dataset.metainfo['classes'], map(tuple, palette), strict=True)
-    add_legend(Image.fromarray(np.ascontiguousarray(sheet)), list(entries)).save(path)
+    write_image(add_legend(Image.fromarray(np.ascontiguousarray(sheet)), list(entries)), path)
 
 
 def ablation(runner: Runner) -> Iterator[dict]:

@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmseg_siglip.api.drawing import add_bar, add_legend, add_text, class_colours
+from mmseg_siglip.io.files import write_array, write_atomically, write_image
 from mmseg_siglip.io.normal_colours import normal_colours
 
 ALPHA = 0.55
@@ -41,7 +42,7 @@ class Result(Protocol):
         """A picture for people."""
 
     def save(self, path: str | Path) -> None:
-        """A file for programs."""
+        """A file for programs, written whole or not at all; folders above it are made."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -89,11 +90,11 @@ class Segmentation:
         More than 256 classes make a 16-bit grey PNG.
         """
         if len(self.classes) > 256:
-            Image.fromarray(self.labels.astype(np.uint16)).save(path, format='PNG')
+            write_image(Image.fromarray(self.labels.astype(np.uint16)), path)
             return
         image = Image.fromarray(self.labels.astype(np.uint8), mode='P')
         image.putpalette(self.palette.tobytes())
-        image.save(path, format='PNG')
+        write_image(image, path)
 
     def to_dict(self) -> dict[str, Any]:
         """``size`` (H, W), ``classes``, and ``segments``, see `to_coco_rle`."""
@@ -185,7 +186,7 @@ class Referred:
 
     def save(self, path: str | Path) -> None:
         """Write the mask: a grey PNG, 255 inside and 0 outside."""
-        Image.fromarray(self.mask.astype(np.uint8) * 255).save(path, format='PNG')
+        write_image(Image.fromarray(self.mask.astype(np.uint8) * 255), path)
 
     def to_dict(self) -> dict[str, Any]:
         """``size`` (H, W), ``text``, and ``segments``, see `to_coco_rle`."""
@@ -235,9 +236,9 @@ class NormalMap:
         """
         path = Path(path)
         if path.suffix == '.npy':
-            np.save(path, self.normals)
+            write_array(self.normals, path)
         elif path.suffix == '.png':
-            Image.fromarray(normal_colours(self.normals)).save(path)
+            write_image(Image.fromarray(normal_colours(self.normals)), path)
         else:
             raise ValueError(f'{path}: expected a name in .png or .npy')
 
@@ -305,7 +306,7 @@ class DepthMap:
         """
         path = Path(path)
         if path.suffix == '.npy':
-            np.save(path, self.depth)
+            write_array(self.depth, path)
             return
         if path.suffix != '.png':
             raise ValueError(f'{path}: expected a name in .png or .npy')
@@ -317,7 +318,7 @@ class DepthMap:
                     f'{path}: expected at most {LARGEST / scale:g} m at a depth scale of '
                     f'{scale:g}, found {self.depth.max():g} m; take a smaller scale, or .npy'
                 )
-        Image.fromarray(units.round().astype(np.uint16)).save(path)
+        write_image(Image.fromarray(units.round().astype(np.uint16)), path)
 
     def to_dict(self) -> dict[str, Any]:
         """``size`` (H, W), ``unit``, ``relative``, ``limits`` (smallest, largest)."""
@@ -353,7 +354,7 @@ class Answer(str):
 
     def save(self, path: str | Path) -> None:
         """Write the answer as text, UTF-8."""
-        Path(path).write_text(f'{self}\n', encoding='utf-8')
+        write_atomically(f'{self}\n', path)
 
     def to_dict(self) -> dict[str, Any]:
         """``question`` and ``answer``."""

@@ -20,6 +20,7 @@ from mmseg_siglip.cli.common import (
     at_least,
 )
 from mmseg_siglip.cli.photographs import answer, answers_so_far
+from mmseg_siglip.io.files import write_image
 
 if TYPE_CHECKING:
     from mmseg_siglip.api import DepthMap, DepthPredictor
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
         if result.normals is not None:
             stem = path.name.removesuffix(result.suffix)
             result.normals.save(path.with_name(f'{stem}normals.{args.format}'))
-            result.normals.plot().save(path.with_name(f'{stem}normals.picture.png'))
+            write_image(result.normals.plot(), path.with_name(f'{stem}normals.picture.png'))
 
     answer(
         args,

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from mmseg_siglip.cli.common import refuse_inside
 from mmseg_siglip.cli.outcomes import outcomes, raise_others
 from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.files import write_atomically, write_image
 from mmseg_siglip.io.image_folder import FoundImages, find_images, passed_over
 
 if TYPE_CHECKING:
@@ -136,6 +137,6 @@ def keep(found: Answered, target: Path, save: Callable[[Result, Path], None]) ->
     for number, result in enumerate(results, 1):
         name = f'{target.name}.{number}' if isinstance(found, list) else target.name
         save(result, target.with_name(f'{name}.{result.suffix}'))
-        result.plot().save(target.with_name(f'{name}.picture.png'))
+        write_image(result.plot(), target.with_name(f'{name}.picture.png'))
         text = json.dumps(result.to_dict(), ensure_ascii=False)
-        target.with_name(f'{name}.json').write_text(text + '\n', encoding='utf-8')
+        write_atomically(text + '\n', target.with_name(f'{name}.json'))

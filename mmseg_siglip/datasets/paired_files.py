@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from logging import WARNING
 
+from mmengine.logging import print_log
+
+from mmseg_siglip.datasets.first_value import contradiction
 from mmseg_siglip.datasets.listing import check_indices, is_local, pair_files
 from mmseg_siglip.datasets.name_lists import named_pairs, read_names
 
@@ -14,7 +18,12 @@ class PairedFiles:
     MMSeg takes what ends in ``img_suffix`` to the letter and passes over all else, so that a folder
     with some ``.JPG`` or ``.jpeg`` is scored on a part of its images. Here an image of any kind
     that is read goes with the label map of its name (see `pair_files`); where `ann_file` is given,
-    with those that it names (see `named_pairs`).
+    with those that it names (see `named_pairs`). The log says if the values of the label maps speak
+    against their first class.
+
+    Attributes:
+        first_class: Its value in the files, if that is to be checked.
+        outlines: See `contradiction`.
 
     Args:
         data_prefix: Folders of ``img_path`` and of the label maps, None for the latter where there
@@ -25,6 +34,7 @@ class PairedFiles:
     """
 
     TRUTH = 'seg_map_path'
+    outlines = False
 
     def __init__(self, *, data_prefix: dict | None = None, **kwargs) -> None:
         if data_prefix is not None:
@@ -34,9 +44,24 @@ class PairedFiles:
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        found = [self.sample(image, truth) for image, truth in self.pairs()]
-        check_indices(self.chosen, len(found), type(self).__name__)
-        return found
+        pairs = self.pairs()
+        check_indices(self.chosen, len(pairs), type(self).__name__)
+        truths, first = [truth for _, truth in pairs if truth is not None], self.first_class
+        if truths and first is not None:
+            values = self.label_map or range(len(self.metainfo['classes']))
+            ignored = self.ignore_index
+            told = dict(outlines=self.outlines, backend_args=self.backend_args)
+            if sentence := contradiction(truths, first, max(values) + 1, ignored, **told):
+                self.doubt(sentence)
+        return [self.sample(image, truth) for image, truth in pairs]
+
+    @property
+    def first_class(self) -> int | None:
+        return 1 if self.reduce_zero_label else None
+
+    def doubt(self, sentence: str) -> None:
+        """Say what speaks against the first class."""
+        print_log(sentence, 'current', WARNING)
 
     def pairs(self) -> list[tuple[str, str | None]]:
         """Paths of each image and its label map."""

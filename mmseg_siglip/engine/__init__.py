@@ -1,4 +1,5 @@
 from mmseg_siglip.engine.checkpoint_hook import CheckpointHook
+from mmseg_siglip.engine.early_stopping_hook import EarlyStoppingHook
 from mmseg_siglip.engine.finite_loss_hook import FiniteLossHook
 from mmseg_siglip.engine.optim_wrapper import AmpOptimWrapper
 from mmseg_siglip.engine.runner import Runner
@@ -8,6 +9,7 @@ from mmseg_siglip.engine.visualization_hook import SegVisualizationHook
 __all__ = [
     'AmpOptimWrapper',
     'CheckpointHook',
+    'EarlyStoppingHook',
     'FiniteLossHook',
     'Runner',
     'SegVisualizationHook',

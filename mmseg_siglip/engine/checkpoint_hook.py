@@ -17,6 +17,7 @@ from mmseg_siglip.engine.finite_loss_hook import what_is_lost
 from mmseg_siglip.engine.progress import believe_own
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.registry import HOOKS
+from mmseg_siglip.weights.publish import publish
 
 LOCAL = ('local', 'disk', 'atomic')
 """What backends call a local disk."""
@@ -115,8 +116,10 @@ class CheckpointHook(BaseCheckpointHook):
         self.training = False
 
     def _publish_model(self, runner: Runner, ckpt_path: str | None) -> None:
-        if ckpt_path is not None:  # of several scores, one that was never finite has no best
-            super()._publish_model(runner, ckpt_path)
+        if ckpt_path is None or not is_main_process():
+            return  # of several scores, one that was never finite has no best
+        target = publish(ckpt_path, self.published_keys)
+        runner.logger.info(f'{ckpt_path} is published as {target}.')
 
     def _remove(self, step: int) -> None:
         file = Path(self.out_dir, self.filename_tmpl.format(step))

@@ -24,7 +24,7 @@ from mmseg_siglip.evaluation.depth_scores import (
 )
 from mmseg_siglip.evaluation.label_maps import refuse_nan, truth_of
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
-from mmseg_siglip.io.files import whole_file
+from mmseg_siglip.io.files import write_image
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
@@ -176,5 +176,5 @@ class DepthMetric(BaseMetric):
 
     def _save(self, prediction: Tensor, stem: str) -> None:
         units = (prediction * self.units_per_metre).round().clamp(0, LARGEST)
-        with whole_file(self.output_dir / f'{stem}.png') as draft:
-            Image.fromarray(units.numpy().astype(np.uint16)).save(draft, 'PNG')
+        image = Image.fromarray(units.numpy().astype(np.uint16))
+        write_image(image, self.output_dir / f'{stem}.png')

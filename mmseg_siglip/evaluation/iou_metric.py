@@ -19,7 +19,7 @@ from mmseg_siglip.evaluation.label_maps import (
     refuse_nan_labels,
     warn_of_a_class_ignored,
 )
-from mmseg_siglip.io.files import whole_file
+from mmseg_siglip.io.files import write_image
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -180,5 +180,4 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         wide = max(known, classes) > 255
         image = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
         path = Path(self.output_dir) / f'{self.image_names(sample["img_path"])}.png'
-        with whole_file(path) as draft:
-            image.save(draft, 'PNG')
+        write_image(image, path)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmseg_siglip.evaluation.label_maps import refuse_nan_labels, truth_of
-from mmseg_siglip.io.files import whole_file, write_atomically
+from mmseg_siglip.io.files import write_atomically, write_image
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
@@ -146,8 +146,8 @@ class RefSegMetric(BaseMetric):
         files, first = {}, sample.get('first_phrase')
         for index, (mask, text) in enumerate(zip(masks, sample['text'], strict=True), first or 0):
             name = f'{stem}_{index}.png'
-            with whole_file(self.output_dir / name) as draft:
-                Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255).save(draft, 'PNG')
+            image = Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255)
+            write_image(image, self.output_dir / name)
             files[name] = text
         words = f'{stem}.json' if first is None else f'{stem}_{first}.json'
         write_atomically(json.dumps(files, indent=1, ensure_ascii=False), self.output_dir / words)

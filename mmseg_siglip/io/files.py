@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 
 @contextmanager
 def whole_file(path: str | Path, *, draft: Path | None = None) -> Iterator[Path]:
@@ -41,6 +44,25 @@ def write_atomically(data: bytes | memoryview | str, path: str | Path) -> None:
     """Write bytes, or text in UTF-8, as a `whole_file`."""
     with whole_file(path) as draft:
         draft.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def write_image(image: Image.Image, path: str | Path, *, kind: str = 'PNG', **options) -> None:
+    """Write a picture as a `whole_file`.
+
+    Args:
+        image: The picture.
+        path: Its place.
+        kind: Pillow's name of the format.
+        options: Of Pillow's writer.
+    """
+    with whole_file(path) as draft:
+        image.save(draft, kind, **options)
+
+
+def write_array(array: np.ndarray, path: str | Path) -> None:
+    """Write an array as NumPy does, ``.npy``, as a `whole_file`."""
+    with whole_file(path) as draft, draft.open('wb') as file:
+        np.save(file, array)
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:

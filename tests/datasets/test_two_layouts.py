@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_siglip.datasets import two_layouts
+from mmseg_siglip.datasets import paired_files, two_layouts
 from mmseg_siglip.datasets.transforms import LoadAnnotations, LoadImageFromFile
 from mmseg_siglip.registry import DATASETS
 
@@ -54,6 +54,58 @@ def test_prepared_labels_are_not_shifted_twice(tmp_path, kind):
         load(tmp_path, kind, [0, 1], two_layouts.PREPARED)
     with pytest.raises(ValueError, match='expected layout mmsegmentation or detectron2'):
         load(tmp_path, kind, [0, 1], 'annotations', layout='coco')
+
+
+RENAMED = [
+    ('ADE20KDataset', [0, 255, 7], 'there is 255 and no 150'),
+    ('PascalContextDataset59', [0, 255, 58], 'there is 255 and no 59'),
+    ('PascalVOC20Dataset', [19, 255, 255, 0], '2 pixels are 255 and 1 are 0'),
+    ('PascalVOC20bDataset', [20, 20, 255, 3], '1 pixels are 255 and 0 are 0'),
+]
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    monkeypatch.setattr(paired_files, 'print_log', lambda line, *_: lines.append(line))
+    return lines
+
+
+@pytest.mark.parametrize('kind, prepared, found', RENAMED)
+def test_values_show_it_where_the_folder_was_renamed(tmp_path, kind, prepared, found, said):
+    with pytest.raises(
+        ValueError, match=f"labels: .* begin at 1, found 0: {found}; set layout='detectron2' if"
+    ):
+        load(tmp_path, kind, prepared, 'labels')
+    load(tmp_path, kind, prepared, 'labels', layout='detectron2')
+    assert not said
+    load(tmp_path, kind, prepared, 'labels', layout='mmsegmentation')
+    assert said[0].endswith(f"found 0: {found}; they are read with layout='mmsegmentation'")
+
+
+@pytest.mark.parametrize('kind', [case[0] for case in RENAMED[2:]])
+def test_original_values_are_doubted_as_prepared_ones(tmp_path, kind, said):
+    load(tmp_path, kind, [0, 0, 3, 255], 'labels', layout='detectron2')
+    assert 'begin at 0, found 1: 1 pixels are 255 and 2 are 0; they are read with' in said[0]
+
+
+def test_other_data_sets_say_it(tmp_path, said):
+    options = dict(vocabulary=['cat', 'dog'], reduce_zero_label=True)
+    assert load(tmp_path, 'FolderDataset', [0, 1, 2, 255], 'a', **options) == [255, 0, 1, 255]
+    assert load(tmp_path, 'FolderDataset', [0, 1], 'b', **options) == [255, 0]
+    assert not said
+    assert load(tmp_path, 'FolderDataset', [0, 1, 255], 'c', **options) == [255, 0, 255]
+    assert said[0].endswith('begin at 1, found 0: there is 255 and no 2')
+
+
+def test_what_cannot_be_read_is_named_where_it_is_loaded(tmp_path):
+    load(tmp_path, 'ADE20KDataset', [0, 1], 'labels')
+    (tmp_path / 'labels' / 'a.png').write_bytes(b'no image')
+    prefix = dict(img_path='images', seg_map_path='labels')
+    given = dict(type='ADE20KDataset', data_root=str(tmp_path), data_prefix=prefix)
+    dataset = DATASETS.build(dict(given, pipeline=LOADING))
+    with pytest.raises(ValueError, match='a.png'):
+        dataset[0]
 
 
 def test_a_value_that_is_no_class_is_refused(tmp_path):

@@ -6,15 +6,13 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook as BaseCheckpointHook
 from mmengine.logging import MessageHub
 
-from mmseg_siglip.engine import CheckpointHook, Runner
+from mmseg_siglip.engine import CheckpointHook, Runner, checkpoint_hook
 from mmseg_siglip.engine.checkpoint_hook import AtomicBackend
 from mmseg_siglip.weights.checkpoint import is_whole, load_checkpoint_file, newest_checkpoint
 
@@ -178,7 +176,7 @@ def test_the_best_of_a_run_that_was_branched_stays(resume_with, tmp_path):
     assert best.exists() and list((tmp_path / 'new').glob('best_*.pth'))
 
 
-def test_a_score_that_is_not_finite_is_never_the_best(tmp_path):
+def test_a_score_that_is_not_finite_is_never_the_best(tmp_path, monkeypatch):
     """By either rule, as one of several, or as the first that there is."""
     saved, warned = [], []
     runner = SimpleNamespace(
@@ -209,11 +207,9 @@ def test_a_score_that_is_not_finite_is_never_the_best(tmp_path):
     hook.after_val_epoch(runner, scores)
     assert saved == ['best_good_iter_4.pth']
     hook.published_keys, published = ['state_dict'], []
-    with patch.object(
-        BaseCheckpointHook, '_publish_model', lambda *args: published.append(args[2])
-    ):
-        hook.after_train(runner)
-    assert published == [str(tmp_path / 'run' / 'best_good_iter_4.pth')]
+    monkeypatch.setattr(checkpoint_hook, 'publish', lambda *given: published.append(given))
+    hook.after_train(runner)
+    assert published == [(str(tmp_path / 'run' / 'best_good_iter_4.pth'), ['state_dict'])]
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):

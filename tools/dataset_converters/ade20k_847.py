@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmseg_siglip.datasets.ade20k_numbers import NUMBERS
+from mmseg_siglip.io.files import write_image
 from mmseg_siglip.io.image import decode_image
 
 IGNORE = 65535
@@ -86,8 +87,8 @@ def convert(root: Path, split: str) -> int:
                 f'{picture} is {image.shape[:2]}, its segmentation {labels.shape} (H, W)'
             )
         image, labels = shrink(image, labels)
-        Image.fromarray(image[..., ::-1]).save(folders[0] / f'{stem}.jpg')
-        Image.fromarray(labels).save(folders[1] / f'{stem}.tif')
+        write_image(Image.fromarray(image[..., ::-1]), folders[0] / f'{stem}.jpg', kind='JPEG')
+        write_image(Image.fromarray(labels), folders[1] / f'{stem}.tif', kind='TIFF')
     return len(segmentations)
 
 

@@ -22,6 +22,7 @@ from math import isfinite
 from pathlib import Path
 
 from mmseg_siglip.datasets.coco_file import read_coco
+from mmseg_siglip.io.files import write_atomically
 
 CLEARLY_APART = 0.06  # of the image's short side
 CLEARLY_LARGER = 1.3  # ratio of areas
@@ -160,9 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         entries = list(lines(coco, args.min_area, args.images))
     except ValueError as error:
         sys.exit(f'error: {error}')
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     text = ''.join(f'{json.dumps(entry)}\n' for entry in entries)
-    args.out.write_text(text, encoding='utf-8')
+    write_atomically(text, args.out)
     images = len({entry['image'] for entry in entries})
     phrases = sum(len(entry['expressions']) for entry in entries)
     print(f'{phrases} phrases for {len(entries)} objects of {images} images in {args.out}')

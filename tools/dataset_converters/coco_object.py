@@ -29,6 +29,7 @@ from tqdm import tqdm
 from mmseg_siglip.datasets.coco_file import read_coco
 from mmseg_siglip.datasets.referring_layouts import segmentation_source
 from mmseg_siglip.datasets.referring_masks import decode_source
+from mmseg_siglip.io.files import write_image
 from mmseg_siglip.io.image import MAX_PIXELS, decode_labels
 
 GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         count, maps = label_maps(args.source)
         args.out.mkdir(parents=True, exist_ok=True)
         for name, labels in tqdm(maps, total=count, disable=None):
-            Image.fromarray(labels).save(args.out / f'{name}{SUFFIX}')
+            write_image(Image.fromarray(labels), args.out / f'{name}{SUFFIX}')
     except ValueError as error:
         sys.exit(f'error: {error}')
     print(f'{count} label maps in {args.out}')

@@ -16,6 +16,8 @@ from PIL import Image
 from mmseg_siglip import compat  # noqa: F401  isort: skip  (mends mmcv before mmseg is imported)
 from mmseg.datasets import PascalVOCDataset
 
+from mmseg_siglip.io.files import write_atomically, write_image
+
 VOID = -1
 WHITE = (255, 255, 255)
 VOC_PALETTE = [value for colour in PascalVOCDataset.METAINFO['palette'] for value in colour]
@@ -82,9 +84,9 @@ DRONE = dict(image='val/src/{stem}.JPG', label='val/gt/{stem}.png')
 DETECTRON = dict(wide=True, void=65535)
 
 LAYOUTS: Mapping[str, Layout] = dict(
-    voc20=Layout(**VOC, classes=20, first=1),
+    voc20=Layout(**VOC, classes=20, first=1, void=0),
     voc21=Layout(**VOC, classes=21),
-    context59=Layout(**CONTEXT, classes=59, first=1),
+    context59=Layout(**CONTEXT, classes=59, first=1, void=0),
     context60=Layout(**CONTEXT, classes=60),
     context459=Layout(
         **CONTEXT | DETECTRON | dict(label='annotations_detectron2/pc459_val/{stem}.tif'),
@@ -201,13 +203,12 @@ def write_layout(
             (layout.label, layout.encode(labels)),
         ):
             path = root / template.format(stem=stem)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path, **(dict(quality=95) if path.suffix.lower() == '.jpg' else {}))
+            kind = Image.registered_extensions()[path.suffix.lower()]
+            write_image(picture, path, kind=kind, **(dict(quality=95) if kind == 'JPEG' else {}))
     if layout.split is not None:
         split = root / layout.split
-        split.parent.mkdir(parents=True, exist_ok=True)
         lines = [f'{layout.line.format(stem=stem)}\n' for stem in stems]
-        split.write_text(''.join(lines), encoding='utf-8')
+        write_atomically(''.join(lines), split)
     return root
 
 

@@ -22,6 +22,7 @@ from scipy.io import loadmat, whosmat
 from tqdm import tqdm
 
 from mmseg_siglip.datasets.name_lists import read_names
+from mmseg_siglip.io.files import write_image
 from mmseg_siglip.io.image import MAX_PIXELS
 
 LISTS = ('ImageSets/SegmentationContext/val.txt', 'pascalcontext_val.txt')
@@ -76,7 +77,8 @@ def convert(root: Path) -> int:
         raise ValueError(f'{len(missing)} of {len(sources)} files are missing, first {missing[0]}')
     (root / OUT).mkdir(parents=True, exist_ok=True)
     for path in tqdm(sources, disable=None):
-        Image.fromarray(read_labels(path)).save(root / OUT / f'{path.stem}.tif')
+        labels = Image.fromarray(read_labels(path))
+        write_image(labels, root / OUT / f'{path.stem}.tif', kind='TIFF')
     return len(sources)
 
 

@@ -20,6 +20,7 @@ from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.dense.method import DenseMethod
 from mmseg_siglip.models.dense.spans import spanned_pixels
+from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.guides import Guide, build_guide
 from mmseg_siglip.models.windows.splice import splice
 from mmseg_siglip.precision import autocast
@@ -50,7 +51,7 @@ class Guided(DenseMethod):
         """Unit features of what the encoder's grid spans, (B, M, G) float32.
 
         Raises:
-            ValueError: The guide gives what is no number.
+            NotFinite: The guide gives what is no number.
         """
         return look(self.guide, spanned_pixels(trunk), trunk.surroundings.batch)
 
@@ -97,11 +98,7 @@ def look(guide: Guide, pixels: Tensor, batch: int | None = None) -> Tokens:
     parts = []
     for part in pixels.split(batch or len(pixels)):
         maps = guide(part).float()
-        if not maps.isfinite().all():
-            raise ValueError(
-                f'expected finite features of {type(guide).__name__}, found NaN or infinity; '
-                'try another precision or guide'
-            )
+        require_finite(type(guide).__name__, maps)
         parts.append(normalize(maps.flatten(2).transpose(1, 2), dim=-1))
     return Tokens(torch.cat(parts), tuple(maps.shape[-2:]))
 

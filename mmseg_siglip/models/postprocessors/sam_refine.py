@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.labelling import Labels
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.postprocessors.label_step import LabelStep
@@ -164,6 +165,7 @@ class SAMRefine(LabelStep):
         soft = self.sam.from_image(soft, features, self.sam.mask_size)
         soft = torch.where(soft > self.coarse_thd, soft * SOFT_FACTOR, 0)
         logits, iou = self.sam.decode(features, sparse, self.sam.prompt_masks(soft))
+        require_finite('SAM', logits, iou)
         return logits[0, :, 0], iou[0, :, 0].tolist()
 
 

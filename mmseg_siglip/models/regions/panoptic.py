@@ -18,6 +18,7 @@ from transformers import (
     PretrainedConfig,
 )
 
+from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.guides import Frozen
 from mmseg_siglip.models.guides.vit import normalised
 from mmseg_siglip.models.regions.proposer import RegionProposer
@@ -122,6 +123,8 @@ class PanopticRegions(RegionProposer):
         x = fit(normalised(pixels), shape, 'pad')
         with autocast(self.precision, pixels.device):
             found = self.model(pixel_values=x[None])
+        kind = self.model.model.config.model_type
+        require_finite(kind, found.class_queries_logits, found.masks_queries_logits)
         chances = found.class_queries_logits[0].float().softmax(-1)
         score, label = chances.max(-1)
         kept = (label < chances.shape[-1] - 1) & (score > self.threshold)

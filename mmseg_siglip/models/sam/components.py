@@ -14,6 +14,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.sam.proposals import Proposals, content, placed, stability
 from mmseg_siglip.precision import PRECISIONS, autocast
@@ -179,7 +180,9 @@ class SAMComponents(BaseModule):
         sparse = torch.cat([click, self.sam.prompt_boxes(boxes, features)], dim=2)
         dense = self._dense(torch.stack(soft), features) if self.soft_mask else None
         logits, iou = self.sam.decode(features, sparse, dense)
-        return logits[0, :, 0].float(), iou[0, :, 0].float()
+        logits, iou = logits[0, :, 0].float(), iou[0, :, 0].float()
+        require_finite('SAM', logits, iou)
+        return logits, iou
 
     def _lead(self, values: Tensor, label: int) -> Tensor:
         """By how much a class's logit exceeds the best other one's: (H, W)."""

@@ -12,6 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.sam.geometry import Size
 from mmseg_siglip.models.sam.proposals import Proposals
 from mmseg_siglip.precision import PRECISIONS, autocast
@@ -92,6 +93,7 @@ class SAM3Regions(BaseModule):
 
         Raises:
             ValueError: There are no words.
+            NotFinite: A score or a logit is no number.
         """
         with autocast(self.precision, pixels.device):
             text, seen = self.text_of(words), self.sam.encode(pixels)
@@ -100,6 +102,7 @@ class SAM3Regions(BaseModule):
             best = None
             for part in torch.arange(len(text)).split(self.sam.words_per_batch):
                 found = self.sam.find(seen, text[part])
+                require_finite('SAM 3', found.scores, found.masks)
                 good = (found.scores > self.min_score) & (found.masks > 0).flatten(2).any(2)
                 classes = owner[part][:, None].expand_as(good)
                 new = found.masks[good], found.scores[good], classes[good]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.adapters.segment_anything import MARK
+from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.sam.geometry import Size
 from mmseg_siglip.models.sam.proposals import Proposals
 from mmseg_siglip.registry import MODELS
@@ -65,6 +66,7 @@ class SegmentAnythingGrid(BaseModule):
         super().__init__()
         original = load_original(checkpoint) if isinstance(checkpoint, str) else checkpoint
         self.sam = original.eval().requires_grad_(False)
+        self.sam.mask_decoder.register_forward_hook(check_answers)
         self.generator = SamAutomaticMaskGenerator(self.sam, **options)
 
     @torch.no_grad()
@@ -79,6 +81,11 @@ class SegmentAnythingGrid(BaseModule):
             [record['predicted_iou'] * record['stability_score'] for record in records]
         )
         return Proposals(masks.float() * 2 - 1, scores.clamp(0, 1), nearest)
+
+
+def check_answers(decoder: nn.Module, given: tuple, answers: tuple[Tensor, Tensor]) -> None:
+    """Refuse logits and predicted IoUs of a mask decoder that are no numbers."""
+    require_finite('SAM', *answers)
 
 
 def nearest(logits: Tensor, size: Size) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.sam.geometry import SAMFeatures, Size, to_image
 from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
@@ -200,6 +201,9 @@ class SAMPointGrid(BaseModule):
 
         Returns:
             Proposals whose scores are predicted IoU times stability.
+
+        Raises:
+            NotFinite: A logit or a predicted IoU is no number.
         """
         with autocast(self.precision, pixels.device):
             features = self.sam.encode(pixels[None])
@@ -222,6 +226,7 @@ class SAMPointGrid(BaseModule):
         sparse = self.sam.prompt_points(clicks, ones, features)
         logits, iou = self.sam.decode(features, sparse, multimask=self.multimask)
         logits, iou = logits.flatten(0, 2).float(), iou.flatten().float()
+        require_finite('SAM', logits, iou)
         stable = stability(content(logits, features), self.offset)
         good = (iou > self.min_iou) & (stable >= self.min_stability)
         good &= (content(logits, features) > 0).flatten(1).any(1)

@@ -21,6 +21,7 @@ from mmseg_siglip.models.backbones.planes import Dense
 from mmseg_siglip.models.backbones.trunk import Method, Surroundings, Trunk, method_name
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.dense.guided import spanned_pixels
+from mmseg_siglip.models.finite import of_image
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.sam.proposals import propose
@@ -210,17 +211,18 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     ) -> Iterator[Labels]:
         kept = self.test_cfg['return_logits']
         probabilities = kept or any(step.needs_probabilities for step in self.label_steps)
-        for seen, size in zip(self._look(inputs, samples), sizes, strict=True):
+        for seen, size, sample in zip(self._look(inputs, samples), sizes, samples, strict=True):
             context = self._context(seen, size)
-            found = self.labeller(
-                self._refined(seen, size, context),
-                size,
-                return_scores=return_scores,
-                return_probabilities=probabilities,
-            )
-            found = replace(found, finite=found.finite & seen.finite)
-            for step in self.label_steps:
-                found = step(found, context)
+            with of_image(sample):
+                found = self.labeller(
+                    self._refined(seen, size, context),
+                    size,
+                    return_scores=return_scores,
+                    return_probabilities=probabilities,
+                )
+                found = replace(found, finite=found.finite & seen.finite)
+                for step in self.label_steps:
+                    found = step(found, context)
             yield found if kept else replace(found, probabilities=None)
 
     def encode(self, windows: Tensor, surroundings: Surroundings | None = None) -> Dense:
@@ -342,7 +344,9 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
         def cells(crops: Tensor, known: Surroundings) -> Dense:
             pictures = images[known.views[0].image][None] if self.method.whole else crops
-            cells = self._cells(crops, known, pictures)
+            places = {view.image for view in known.views}
+            with of_image(samples[places.pop()] if len(places) == 1 else None):
+                cells = self._cells(crops, known, pictures)
             assert len(cells) == len(pictures), f'expected {len(pictures)}, found {len(cells)}'
             return cells
 

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.trunk import NO_REGIONS
+from mmseg_siglip.models.finite import of_image
 from mmseg_siglip.models.regions import resize_regions
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Cells
@@ -86,12 +87,13 @@ def find_regions(
     """Regions of an image (3, H, W): those that its sample brings along, or what `search` finds.
 
     Raises:
-        ValueError: There is neither.
+        ValueError: There is neither, or what `search` goes by is no number.
     """
     if sample is None or 'regions' not in sample:
         if search is None:
             raise ValueError(NO_REGIONS)
-        return search(image)
+        with of_image(sample):
+            return search(image)
     held = sample.regions.data.to(image.device)
     return held if held.dtype == torch.bool else held[0]
 
