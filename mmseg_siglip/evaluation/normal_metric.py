@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
+from mmseg_siglip.io.files import write_image
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.io.normal_colours import normal_colours
 from mmseg_siglip.registry import METRICS
@@ -72,7 +73,7 @@ class NormalMetric(BaseMetric):
             if self.output_dir is not None:
                 pixels = normal_colours(prediction.movedim(0, -1).float().numpy())
                 file = self.output_dir / f'{self.image_names(name)}.normals.png'
-                Image.fromarray(pixels).save(file)
+                write_image(Image.fromarray(pixels), file)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """See above.
