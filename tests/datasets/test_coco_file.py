@@ -33,7 +33,15 @@ def test_entries_by_their_ids(tmp_path):
         (dict(images=3), 'expected a list of images, found int'),
         (dict(images=[3]), r'images\[0\]: expected an object with id, .*lacks id, file_name'),
         (dict(images=[dict(id=1)]), r'images\[0\]: .* it lacks file_name'),
-        (dict(images=[dict(id=[1], file_name='a')]), 'it lacks a plain id'),
+        (
+            dict(images=[dict(id=[1], file_name='a')]),
+            r'images\[0\]: expected id to be a number or text, found \[1\]',
+        ),
+        (dict(images=[dict(id=1, file_name=2)]), r'images\[0\]: expected file_name to be text'),
+        (
+            dict(images=[dict(id=1, file_name='a'), dict(id='2', file_name='b')]),
+            'expected the ids of images to be all numbers or all text',
+        ),
         (dict(annotations=[dict(id=1)]), r'annotations\[0\]: .* it lacks segmentation'),
         (
             dict(images=[dict(id=1, file_name='a'), dict(id=1, file_name='b')]),

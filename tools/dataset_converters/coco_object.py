@@ -77,12 +77,12 @@ def from_instances(image: dict, annotations: Sequence[dict], name: str) -> np.nd
     for annotation in annotations:
         if annotation['iscrowd']:
             continue
+        where = f'{name}: annotation {annotation["id"]}'
         if annotation['category_id'] not in CLASS_OF:
             raise ValueError(
-                f'annotation {annotation["id"]} has category {annotation["category_id"]}, '
-                "which is none of COCO's 80 things"
+                f"{where} has category {annotation['category_id']}, which is none of COCO's 80 "
+                'things'
             )
-        where = f'{name}: annotation {annotation["id"]}'
         mask = decode_source(
             segmentation_source(annotation['segmentation']), size, where, read=None
         )

@@ -14,6 +14,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from math import prod
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,23 @@ from mmseg_siglip.io.image import MAX_PIXELS
 LISTS = ('ImageSets/SegmentationContext/val.txt', 'pascalcontext_val.txt')
 OUT = 'annotations_detectron2/pc459_val'
 KEY = 'LabelMap'
+FORK = get_context('fork')
 HIGHEST = 460  # category 460 is "unknown"
+
+
+def send_categories(path: Path, sender: Connection) -> None:
+    """Send `KEY` of a file as an array, or as text what keeps it from being one.
+
+    In a process of its own, since scipy's reader ends its process on some damaged files.
+    """
+    try:
+        claimed = {name: shape for name, shape, _ in whosmat(path)}
+        if prod(claimed.get(KEY, ())) > MAX_PIXELS:
+            raise ValueError(f'{KEY} of {claimed[KEY]} is larger than {MAX_PIXELS} pixels')
+        content = loadmat(path, variable_names=[KEY])
+        sender.send(np.asarray(content[KEY]) if KEY in content else f'it holds no {KEY}')
+    except Exception as error:  # scipy has no one error for the many ways to be no such file
+        sender.send(f'{error}')
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -37,16 +55,17 @@ def read_labels(path: Path) -> np.ndarray:
     Raises:
         ValueError: It cannot be read, or holds something else.
     """
+    receiver, sender = FORK.Pipe(duplex=False)
+    reader = FORK.Process(target=send_categories, args=(path, sender), daemon=True)
+    reader.start()
+    sender.close()
     try:
-        claimed = {name: shape for name, shape, _ in whosmat(path)}
-        if prod(claimed.get(KEY, ())) > MAX_PIXELS:
-            raise ValueError(f'{KEY} of {claimed[KEY]} is larger than {MAX_PIXELS} pixels')
-        content = loadmat(path, variable_names=[KEY])
-    except Exception as error:  # scipy has no one error for the many ways to be no such file
-        raise ValueError(f'{path} cannot be read as a MATLAB file: {error}') from None
-    if KEY not in content:
-        raise ValueError(f'{path} holds no {KEY}')
-    categories = np.asarray(content[KEY])
+        categories = receiver.recv()
+    except EOFError:
+        categories = 'its reader crashed'
+    reader.join()
+    if isinstance(categories, str):
+        raise ValueError(f'{path} cannot be read as a MATLAB file: {categories}')
     if categories.ndim != 2 or not categories.size or categories.dtype.kind not in 'uif':
         raise ValueError(
             f'{path}: expected numbers of categories in {KEY} (H, W), found {categories.dtype} of '

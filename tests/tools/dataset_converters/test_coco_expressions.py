@@ -95,6 +95,8 @@ def test_bad_files_get_one_line(converter, tmp_path):
         (dict(bbox=[1, 2, 3]), r'annotation 1: expected bbox as four numbers, found \[1, 2, 3\]'),
         (dict(bbox=[1, 2, 3, 'x']), 'annotation 1: expected bbox as four numbers'),
         (dict(area=None), 'annotation 1: expected area as a number'),
+        (dict(area=10**400), 'annotation 1: expected area as a number'),
+        (dict(image_id=[1]), r'annotations\[0\]: expected image_id to be a number or text'),
         (dict(category_id=77), 'annotation 1: there is no category 77'),
     ],
 )

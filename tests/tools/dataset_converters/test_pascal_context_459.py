@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -70,3 +72,12 @@ def test_refusals(tool, root, capsys, content, message):
     (root / 'ImageSets/SegmentationContext/val.txt').unlink()
     with pytest.raises(ValueError, match='has neither ImageSets'):
         tool.convert(root)
+
+
+def test_a_reader_that_crashes_is_a_refusal(tool, root, monkeypatch, capsys):
+    """scipy's does on some damaged files: SIGSEGV."""
+    monkeypatch.setattr(tool, 'loadmat', lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV))
+    assert tool.main([str(root)]) == 1
+    assert '2008_000002.mat cannot be read as a MATLAB file: its reader crashed' in (
+        capsys.readouterr().err
+    )
