@@ -271,18 +271,6 @@ def model_zoos():
     )
 
 
-@part(
-    'transformers',
-    'transformers.models.tipsv2_dpt.modeling_tipsv2_dpt:Tipsv2DptDensePredictorOutput',
-    why='depth and normals without the decoder of classes',
-)
-def outputs_of_dense_prediction():
-    from transformers.models.tipsv2_dpt.modeling_tipsv2_dpt import Tipsv2DptDensePredictorOutput
-
-    found = Tipsv2DptDensePredictorOutput(predicted_depth=1, normals=2)
-    assert (found.predicted_depth, found.normals) == (1, 2)
-
-
 @part('mmcv', '_resize_seg', '_pad_seg', why='masks of phrases go with the image')
 def transforms_call_for_the_labels():
     from mmcv.transforms import Pad, Resize

@@ -54,7 +54,7 @@ def path_in(results: Mapping, key: str, loader: str) -> str:
     return results[key]
 
 
-def beside(image: str, folder: str | None, suffix: str) -> str:
+def file_beside(image: str, folder: str | None, suffix: str) -> str:
     """A file named as an image but for its suffix, beside it or in a folder."""
     path = Path(image).with_suffix(suffix)
     return str(path if folder is None else Path(folder, path.name))

@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 from mmseg.datasets import transforms
 
-from mmseg_siglip.datasets.transforms.loading import beside, read_bytes
+from mmseg_siglip.datasets.transforms.loading import file_beside, read_bytes
 from mmseg_siglip.datasets.transforms.normals import packed_normals
 from mmseg_siglip.io.image import MAX_PIXELS
 from mmseg_siglip.io.regions_file import decode_regions
@@ -46,7 +46,7 @@ class LoadRegions(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = results.get('regions_path')
-        path = path or beside(results['img_path'], self.folder, self.suffix)
+        path = path or file_beside(results['img_path'], self.folder, self.suffix)
         data = read_bytes(path, self.backend_args)
         regions = decode_regions(data, path, max_pixels=self.max_pixels)
         expected = tuple(results.get('ori_shape', regions.shape[-2:]))[:2]
