@@ -148,7 +148,7 @@ class VisionChat(System):
     def _inputs(
         self, images: Sequence[Tensor], question: str, depths: Depths | None
     ) -> dict[str, Any]:
-        wanted = getattr(self.model, 'depth_fusion', None) is not None
+        wanted = self.model.depth_fusion is not None
         if wanted and depths is None:
             raise ValueError('depths: expected a map for each image, this model fuses depth')
         if depths is not None and len(depths) != len(images):
@@ -166,7 +166,7 @@ class VisionChat(System):
         if depths is not None:
             maps = [torch.as_tensor(depth) for depth in depths]
             inputs['depth_statistics'] = depth_statistics(
-                maps, self.vlm.image_processor, self.model.config
+                maps, self.vlm.image_processor, self.model.config, sizes=batch.get('image_sizes')
             )
         return {key: value.to(self.model.device) for key, value in inputs.items()}
 

@@ -6,9 +6,6 @@ language model, K depth statistics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import torch
 import transformers
 from torch import Tensor, nn
@@ -20,6 +17,7 @@ from mmseg_siglip.patch_stats import PatchStatisticsFusion
 from mmseg_siglip.vlm.projectors import make_projector
 from mmseg_siglip.vlm.strategy import check_strategy, select
 from mmseg_siglip.vlm.vision import blocks_needed, hidden_states, token_grid
+from mmseg_siglip.vlm.with_depth import WithDepth
 
 
 def feature_layers(config: PretrainedConfig) -> tuple[int, ...]:
@@ -132,12 +130,14 @@ class DepthLlavaModel(transformers.LlavaModel):
         return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
 
 
-class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
+class DepthLlavaForConditionalGeneration(WithDepth, transformers.LlavaForConditionalGeneration):
     """Transformers' LLaVA, which can also load what this one saves, less the depth.
 
     Beyond it: images of any size, ``depth_statistics`` beside ``pixel_values`` in `forward` and
     ``generate``, and no computing of layers that nothing reads.
     """
+
+    stock = transformers.LlavaForConditionalGeneration.__name__
 
     def __init__(self, config: LlavaConfig) -> None:
         super(transformers.LlavaForConditionalGeneration, self).__init__(config)
@@ -145,36 +145,6 @@ class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGenerat
         text = config.text_config
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
-
-    @property
-    def depth_fusion(self) -> PatchStatisticsFusion | None:
-        return self.model.depth_fusion
-
-    def add_depth_fusion(self, options: Mapping) -> None:
-        """Let depth in, without effect before training.
-
-        Args:
-            options: ``names`` of the statistics and their ``space`` (see `patch_statistics`),
-                ``mean`` and ``std`` over the training set, ``width`` of a hidden layer.
-        """
-        fusion = PatchStatisticsFusion.from_options(options, self.config.text_config.hidden_size)
-        self.model.depth_fusion = fusion.to(self.device, self.dtype)
-        self.config.depth_fusion = {
-            'space': 'depth',
-            **{k: list(v) if isinstance(v, (list, tuple)) else v for k, v in options.items()},
-        }
-
-    def save_pretrained(self, save_directory: str | Path, **options) -> None:
-        """As transformers', with the name of transformers' class in ``config.json``."""
-        super().save_pretrained(save_directory, **options)
-        self.config.architectures = [transformers.LlavaForConditionalGeneration.__name__]
-        self.config.save_pretrained(save_directory)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, PatchStatisticsFusion):
-            nn.init.zeros_(module.last.weight)
-            nn.init.zeros_(module.last.bias)
 
     def forward(
         self,
@@ -211,17 +181,6 @@ class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGenerat
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    def prepare_inputs_for_generation(
-        self, input_ids: Tensor, inputs_embeds: Tensor | None = None, **kwargs
-    ) -> dict:
-        """Depth goes where the image goes: into the first step."""
-        inputs = super().prepare_inputs_for_generation(
-            input_ids, inputs_embeds=inputs_embeds, **kwargs
-        )
-        if inputs.get('pixel_values') is None:
-            inputs.pop('depth_statistics', None)
-        return inputs
 
 
 LlavaForConditionalGeneration = DepthLlavaForConditionalGeneration  # its former name

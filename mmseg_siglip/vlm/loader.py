@@ -110,7 +110,7 @@ def load_pretrained_model(
 def place(vlm: PretrainedVLM, device: torch.device, precision: str) -> PretrainedVLM:
     """The model on a device, its weights in what `compute_dtype` says, ready to predict."""
     vlm.model.to(device, compute_dtype(precision, device))
-    if getattr(vlm.model, 'depth_fusion', None) is not None:
+    if vlm.model.depth_fusion is not None:
         vlm.model.depth_fusion.float()  # centimetres are lost in bfloat16
     vlm.model.eval()
     return vlm
