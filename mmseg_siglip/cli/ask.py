@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, help='folder for answers, pictures and JSON as well')
     parser.add_argument(
         '--vision',
-        help='SigLIP or CLIP to put on a language model, or where the tower of an original LLaVA is',
+        help='SigLIP or CLIP to put on a language model; or that of an original LLaVA',
     )
     parser.add_argument('--projector', help='file of the projector alone for --vision')
     parser.add_argument(

@@ -7,7 +7,7 @@ statistics.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from transformers import PretrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor, select_best_resolution
 
 from mmseg_siglip.patch_stats import patch_statistics
+from mmseg_siglip.vlm.naflex import is_naflex
 from mmseg_siglip.vlm.processing import get_size
 from mmseg_siglip.vlm.vision import token_grid
 
@@ -33,12 +34,13 @@ def depth_statistics(
             resolution with at least a pixel a token; 0 or NaN where unknown.
         image_processor: What prepares the image; where it crops or pads, so is depth.
         config: The LLaVA model's, with ``depth_fusion``.
-        sizes: (B, 2), height and width of the pictures, of which tiles depend: ``image_sizes`` of
-            the processor.
+        sizes: (B, 2), what the grid of a picture depends on, as the processor gives it: its height
+            and width where it is tiled (``image_sizes``), rows and columns of patches under NaFlex
+            (``spatial_shapes``).
 
     Returns:
-        (B, h*w, K) float32, or (T, h*w, K) of T tiles; NaN where a patch knows nothing, which the
-        fusion takes for average.
+        (B, h*w, K) float32, (T, h*w, K) of T tiles, or of NaFlex (N, K) of all N patches; NaN where
+        a patch knows nothing, which the fusion takes for average.
 
     Raises:
         ValueError: The model has no fusion, or a map is too small.
@@ -46,6 +48,13 @@ def depth_statistics(
     options = getattr(config, 'depth_fusion', None)
     if not options:
         raise ValueError('depth: this model has no depth fusion; see add_depth_fusion')
+    for depth in depths:
+        if depth.dim() != 2:
+            raise ValueError(f'depth: expected (H, W), found {tuple(depth.shape)}')
+    if is_naflex(config.vision_config):
+        grids = [tuple(shape) for shape in sizes.tolist()]
+        found = [_of_grid(depth, grid, options) for depth, grid in zip(depths, grids, strict=True)]
+        return torch.cat(found)
     size = get_size(image_processor)
     grid = token_grid(config.vision_config, size)
     patch = config.vision_config.patch_size
@@ -53,8 +62,6 @@ def depth_statistics(
     pinpoints = getattr(config, 'image_grid_pinpoints', None)
     found = []
     for i, depth in enumerate(depths):
-        if depth.dim() != 2:
-            raise ValueError(f'depth: expected (H, W), found {tuple(depth.shape)}')
         if pinpoints:
             parts = [depth, *tiles_of(depth, tuple(sizes[i].tolist()), size, pinpoints)]
         elif getattr(image_processor, 'do_pad', False):
@@ -65,14 +72,14 @@ def depth_statistics(
             (top, bottom), (left, right) = seen(image_processor, tuple(part.shape))
             bottom = top + round((bottom - top) * covered[0])
             right = left + round((right - left) * covered[1])
-            statistics = patch_statistics(
-                part[None, top:bottom, left:right],
-                grid=grid,
-                space=options.get('space', 'depth'),
-                names=tuple(options['names']),
-            )
-            found.append(statistics.values[0])
+            found.append(_of_grid(part[top:bottom, left:right], grid, options))
     return torch.stack(found)
+
+
+def _of_grid(depth: Tensor, grid: tuple[int, int], options: Mapping) -> Tensor:
+    """(H, W) to (h*w, K)."""
+    space, names = options.get('space', 'depth'), tuple(options['names'])
+    return patch_statistics(depth[None], grid=grid, space=space, names=names).values[0]
 
 
 def tiles_of(

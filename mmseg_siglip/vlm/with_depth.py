@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from mmseg_siglip.patch_stats import PatchStatisticsFusion
 
+BESIDE_IMAGE = ('depth_statistics', 'pixel_attention_mask', 'spatial_shapes')
+
 
 class WithDepth:
     """Beside a LLaVA of transformers', whose name is `stock`: the fusion, and how it is saved.
@@ -51,10 +53,11 @@ class WithDepth:
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, inputs_embeds: Tensor | None = None, **kwargs
     ) -> dict:
-        """Depth goes where the image goes: into the first step."""
+        """What is beside the image goes where it goes: into the first step."""
         inputs = super().prepare_inputs_for_generation(
             input_ids, inputs_embeds=inputs_embeds, **kwargs
         )
         if inputs.get('pixel_values') is None:
-            inputs.pop('depth_statistics', None)
+            for name in BESIDE_IMAGE:
+                inputs.pop(name, None)
         return inputs
