@@ -27,7 +27,7 @@ def stock(kind: str, text: str, vision: dict, **fields) -> PreTrainedModel:
     """transformers' own model: `kind` is llava, llava_next or llava_onevision."""
     torch.manual_seed(5)
     more = dict(vocab_size=WORDS + 1 + (kind == 'llava_onevision'))
-    if text == 'qwen2':
+    if text != 'llama':
         more |= dict(num_key_value_heads=2)
     language = transformers.AutoConfig.for_model(text, **TEXT | more)
     config = transformers.AutoConfig.for_model(

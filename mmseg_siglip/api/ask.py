@@ -31,8 +31,10 @@ from mmseg_siglip.vlm.loader import load_pretrained_model, place
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, prompt_of
 from mmseg_siglip.vlm.trainer import LlavaTrainer
 
-READ = ('input_ids', 'attention_mask', 'pixel_values', 'image_sizes', 'batch_num_images')
-"""What models take of what a processor gives, the last two where they have tiles."""
+SIZES = ('image_sizes', 'spatial_shapes')
+READ = ('input_ids', 'attention_mask', 'pixel_values', 'pixel_attention_mask', 'batch_num_images')
+READ += SIZES
+"""What models take of what a processor gives, from the fourth on where images differ in tokens."""
 Depths = Sequence[np.ndarray | Tensor]
 
 
@@ -148,7 +150,7 @@ class VisionChat(System):
     def _inputs(
         self, images: Sequence[Tensor], question: str, depths: Depths | None
     ) -> dict[str, Any]:
-        wanted = getattr(self.model, 'depth_fusion', None) is not None
+        wanted = self.model.depth_fusion is not None
         if wanted and depths is None:
             raise ValueError('depths: expected a map for each image, this model fuses depth')
         if depths is not None and len(depths) != len(images):
@@ -165,8 +167,9 @@ class VisionChat(System):
         inputs = {key: batch[key] for key in READ if key in batch}
         if depths is not None:
             maps = [torch.as_tensor(depth) for depth in depths]
+            sizes = next((batch[name] for name in SIZES if name in batch), None)
             inputs['depth_statistics'] = depth_statistics(
-                maps, self.vlm.image_processor, self.model.config
+                maps, self.vlm.image_processor, self.model.config, sizes=sizes
             )
         return {key: value.to(self.model.device) for key, value in inputs.items()}
 

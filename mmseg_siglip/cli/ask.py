@@ -36,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_images(parser)
     parser.add_argument('question')
     parser.add_argument('--out', type=Path, help='folder for answers, pictures and JSON as well')
-    parser.add_argument('--vision', help='SigLIP or CLIP to put on a language model')
+    parser.add_argument(
+        '--vision',
+        help='SigLIP or CLIP to put on a language model; or that of an original LLaVA',
+    )
     parser.add_argument('--projector', help='file of the projector alone for --vision')
     parser.add_argument(
         '--encoder-type',

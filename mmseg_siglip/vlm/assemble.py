@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,10 +28,12 @@ from mmseg_siglip.vlm.checkpoints import (
     read_vision_config,
 )
 from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_layers
+from mmseg_siglip.vlm.naflex import is_naflex, patch_processor
 from mmseg_siglip.vlm.processing import (
     IMAGE_TOKEN,
     get_size,
     load_image_processor,
+    load_own_processor,
     make_processor,
 )
 from mmseg_siglip.vlm.projectors import ProjectorType, make_projector
@@ -86,7 +90,8 @@ class PretrainedVLM(_Parts):
         Positions are written for the size that the image processor gives, see `made_for`: loaded
         again for a third size, they are resampled from those.
         """
-        with made_for(self.model, get_size(self.image_processor)):
+        naflex = is_naflex(self.model.config.vision_config)
+        with nullcontext() if naflex else made_for(self.model, get_size(self.image_processor)):
             self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
@@ -127,7 +132,8 @@ def build_llava(
         llm: Folder or Hub id of a causal language model; or a transformers configuration with its
             `model_type`, for random weights.
         projector: ``mlpNx_ACTIVATION``, ``linear`` or ``identity``, see `ProjectorType`.
-        image_size: Pixels, a side or (height, width); the encoder's own if not given.
+        image_size: Pixels, a side or (height, width); the encoder's own if not given. NaFlex: of
+            the largest image; each keeps its aspect.
         tokenizer: Folder or Hub id, where it is not beside the language model.
         select_layer: Hidden state of the encoder, or several, whose channels are joined.
         select_feature: See `VisionTower`.
@@ -139,14 +145,15 @@ def build_llava(
     projector_type = ProjectorType.parse(projector)
     source = bundled(vision)
     vision_config = read_vision_config(source, revision=revision)
-    if vision_config.model_type == 'siglip2_vision_model':
-        raise ValueError(
-            f'{vision}: a NaFlex encoder takes patches, not images, which LLaVA cannot give it; '
-            'take a SigLIP 2 of fixed resolution'
-        )
     strategy = check_strategy(select_feature or default_strategy(vision_config), vision_config)
     size = pair(image_size or resolve_image_size(None, vision_config), 'image_size')
-    image_processor = load_image_processor(source, vision_config, size=size, revision=revision)
+    if is_naflex(vision_config):
+        own = load_own_processor(source, revision=revision)
+        image_processor = patch_processor(own, vision_config, size)
+        num_patches = image_processor.max_num_patches
+    else:
+        image_processor = load_image_processor(source, vision_config, size=size, revision=revision)
+        num_patches = math.prod(token_grid(vision_config, size))
     if isinstance(llm, Mapping) and tokenizer is None:
         raise ValueError('tokenizer: expected one beside a configuration of a language model')
     tokens = load_tokenizer(tokenizer or llm)
@@ -155,12 +162,11 @@ def build_llava(
     language = load_language_model(llm)
     text_config = language.config
     tower = load_vision_model(source, vision_config, revision=revision)
-    rows, columns = token_grid(vision_config, size)
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=text_config,
         image_token_index=tokens.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=rows * columns + extra_tokens(strategy, vision_config),
+        image_seq_length=num_patches + extra_tokens(strategy, vision_config),
         projector_hidden_act=projector_type.in_config,
         vision_feature_select_strategy=in_transformers(strategy),
         vision_feature_layer=select_layer if isinstance(select_layer, int) else list(select_layer),

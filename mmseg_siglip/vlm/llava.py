@@ -6,9 +6,6 @@ language model, K depth statistics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import torch
 import transformers
 from torch import Tensor, nn
@@ -17,9 +14,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
 
 from mmseg_siglip.patch_stats import PatchStatisticsFusion
+from mmseg_siglip.vlm.naflex import is_naflex, patch_states
 from mmseg_siglip.vlm.projectors import make_projector
 from mmseg_siglip.vlm.strategy import check_strategy, select
 from mmseg_siglip.vlm.vision import blocks_needed, hidden_states, token_grid
+from mmseg_siglip.vlm.with_depth import WithDepth
 
 
 def feature_layers(config: PretrainedConfig) -> tuple[int, ...]:
@@ -51,6 +50,8 @@ class DepthLlavaModel(transformers.LlavaModel):
         vision_feature_layer: int | list[int] | None = None,
         vision_feature_select_strategy: str | None = None,
         depth_statistics: Tensor | None = None,
+        pixel_attention_mask: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         """``pooler_output``: per image (N, D), projected, depth added.
@@ -60,7 +61,10 @@ class DepthLlavaModel(transformers.LlavaModel):
 
         Args:
             pixel_values: (B, 3, H, W), of any size that patches divide.
-            depth_statistics: (B, h*w, K), see `mmseg_siglip.vlm.fusion`.
+            depth_statistics: (B, h*w, K), see `mmseg_siglip.vlm.fusion`; under NaFlex those of all
+                images behind each other, (N, K).
+            pixel_attention_mask, spatial_shapes: Of NaFlex, see `patch_states`; `pixel_values` are
+                patches then.
 
         Raises:
             ValueError: The strategy does not suit the encoder, the size the patch, or the
@@ -72,12 +76,32 @@ class DepthLlavaModel(transformers.LlavaModel):
             self.config.vision_feature_select_strategy, self.config.vision_config
         )
         pixel_values = pixel_values.to(self.vision_tower.dtype)
+        if is_naflex(self.config.vision_config):
+            return self._features_of_patches(
+                pixel_values, pixel_attention_mask, spatial_shapes, depth_statistics
+            )
         states = hidden_states(self.vision_tower, pixel_values, feature_layers(self.config))
         tokens = select(torch.cat(states, -1), strategy, self.config.vision_config)
         tokens = self.multi_modal_projector(tokens)
         if depth_statistics is not None:
             tokens = self._fuse(tokens, depth_statistics, tuple(pixel_values.shape[-2:]))
         return BaseModelOutputWithPooling(pooler_output=list(tokens))
+
+    def _features_of_patches(
+        self, patches: Tensor, mask: Tensor, shapes: Tensor, statistics: Tensor | None
+    ) -> BaseModelOutputWithPooling:
+        if mask is None or shapes is None:
+            raise ValueError(
+                'expected pixel_attention_mask and spatial_shapes beside the patches of a NaFlex '
+                'encoder, found none'
+            )
+        layers = feature_layers(self.config)
+        found = patch_states(self.vision_tower, patches, mask, shapes, layers)
+        tokens = self.multi_modal_projector(torch.cat(found))
+        if statistics is not None:
+            self._refuse_without_fusion()
+            tokens = self.depth_fusion(tokens[None], statistics[None])[0]
+        return BaseModelOutputWithPooling(pooler_output=tokens.split([len(x) for x in found]))
 
     def _refuse(self, **given) -> None:
         """What contradicts the configuration."""
@@ -88,11 +112,14 @@ class DepthLlavaModel(transformers.LlavaModel):
                     f'{name}: expected {expected!r}, as in the configuration, found {value!r}'
                 )
 
-    def _fuse(self, tokens: Tensor, statistics: Tensor, size: tuple[int, int]) -> Tensor:
+    def _refuse_without_fusion(self) -> None:
         if self.depth_fusion is None:
             raise ValueError(
                 'depth_statistics: this model has no depth fusion; see add_depth_fusion'
             )
+
+    def _fuse(self, tokens: Tensor, statistics: Tensor, size: tuple[int, int]) -> Tensor:
+        self._refuse_without_fusion()
         rows, columns = token_grid(self.config.vision_config, size)
         if tokens.shape[1] != rows * columns:
             raise ValueError(
@@ -115,16 +142,23 @@ class DepthLlavaModel(transformers.LlavaModel):
         if pixel_values is None and depth_statistics is not None:
             raise ValueError('depth_statistics: expected pixel_values beside them, found none')
         if pixel_values is not None:
-            features = self.get_image_features(pixel_values, depth_statistics=depth_statistics)
-            features = torch.stack(features.pooler_output)
+            features = self.get_image_features(
+                pixel_values,
+                depth_statistics=depth_statistics,
+                pixel_attention_mask=kwargs.pop('pixel_attention_mask', None),
+                spatial_shapes=kwargs.pop('spatial_shapes', None),
+            ).pooler_output
+            counts = [len(image) for image in features]
+            features = torch.cat(tuple(features))
             if inputs_embeds is None:
                 inputs_embeds = self.get_input_embeddings()(input_ids)
             features = features.to(inputs_embeds.device, inputs_embeds.dtype)
             places = (input_ids == self.config.image_token_id).sum().item()
-            if places != features.shape[0] * features.shape[1]:
+            if places != sum(counts):
+                wanted = f'{len(counts)} x {counts[0]}' if len({*counts}) == 1 else sum(counts)
                 raise ValueError(
-                    f'expected {features.shape[0]} x {features.shape[1]} image tokens in the '
-                    f'prompts, found {places}; prompt and image need the same processor'
+                    f'expected {wanted} image tokens in the prompts, found {places}; prompt and '
+                    'image need the same processor'
                 )
             mask = self.get_placeholder_mask(input_ids, inputs_embeds, features)
             inputs_embeds = inputs_embeds.masked_scatter(mask, features)
@@ -132,12 +166,14 @@ class DepthLlavaModel(transformers.LlavaModel):
         return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
 
 
-class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGeneration):
+class DepthLlavaForConditionalGeneration(WithDepth, transformers.LlavaForConditionalGeneration):
     """Transformers' LLaVA, which can also load what this one saves, less the depth.
 
     Beyond it: images of any size, ``depth_statistics`` beside ``pixel_values`` in `forward` and
     ``generate``, and no computing of layers that nothing reads.
     """
+
+    stock = transformers.LlavaForConditionalGeneration.__name__
 
     def __init__(self, config: LlavaConfig) -> None:
         super(transformers.LlavaForConditionalGeneration, self).__init__(config)
@@ -145,36 +181,6 @@ class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGenerat
         text = config.text_config
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
-
-    @property
-    def depth_fusion(self) -> PatchStatisticsFusion | None:
-        return self.model.depth_fusion
-
-    def add_depth_fusion(self, options: Mapping) -> None:
-        """Let depth in, without effect before training.
-
-        Args:
-            options: ``names`` of the statistics and their ``space`` (see `patch_statistics`),
-                ``mean`` and ``std`` over the training set, ``width`` of a hidden layer.
-        """
-        fusion = PatchStatisticsFusion.from_options(options, self.config.text_config.hidden_size)
-        self.model.depth_fusion = fusion.to(self.device, self.dtype)
-        self.config.depth_fusion = {
-            'space': 'depth',
-            **{k: list(v) if isinstance(v, (list, tuple)) else v for k, v in options.items()},
-        }
-
-    def save_pretrained(self, save_directory: str | Path, **options) -> None:
-        """As transformers', with the name of transformers' class in ``config.json``."""
-        super().save_pretrained(save_directory, **options)
-        self.config.architectures = [transformers.LlavaForConditionalGeneration.__name__]
-        self.config.save_pretrained(save_directory)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, PatchStatisticsFusion):
-            nn.init.zeros_(module.last.weight)
-            nn.init.zeros_(module.last.bias)
 
     def forward(
         self,
@@ -187,8 +193,12 @@ class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGenerat
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         depth_statistics: Tensor | None = None,
+        pixel_attention_mask: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
         **kwargs,
     ) -> LlavaCausalLMOutputWithPast:
+        if pixel_values is not None:
+            kwargs |= dict(pixel_attention_mask=pixel_attention_mask, spatial_shapes=spatial_shapes)
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
@@ -211,17 +221,6 @@ class DepthLlavaForConditionalGeneration(transformers.LlavaForConditionalGenerat
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    def prepare_inputs_for_generation(
-        self, input_ids: Tensor, inputs_embeds: Tensor | None = None, **kwargs
-    ) -> dict:
-        """Depth goes where the image goes: into the first step."""
-        inputs = super().prepare_inputs_for_generation(
-            input_ids, inputs_embeds=inputs_embeds, **kwargs
-        )
-        if inputs.get('pixel_values') is None:
-            inputs.pop('depth_statistics', None)
-        return inputs
 
 
 LlavaForConditionalGeneration = DepthLlavaForConditionalGeneration  # its former name

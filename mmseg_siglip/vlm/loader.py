@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor
+from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor, PretrainedConfig
+from transformers.image_processing_utils import BaseImageProcessor
 
 from mmseg_siglip.device import find_device
 from mmseg_siglip.models.sizes import pair
@@ -26,6 +28,7 @@ from mmseg_siglip.vlm.checkpoints import (
     read_vision_config,
 )
 from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_layers
+from mmseg_siglip.vlm.naflex import NaFlexLlavaProcessor, is_naflex, set_patches
 from mmseg_siglip.vlm.original import load_original_llava
 from mmseg_siglip.vlm.original_config import is_original
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN, get_size, set_size
@@ -110,7 +113,7 @@ def load_pretrained_model(
 def place(vlm: PretrainedVLM, device: torch.device, precision: str) -> PretrainedVLM:
     """The model on a device, its weights in what `compute_dtype` says, ready to predict."""
     vlm.model.to(device, compute_dtype(precision, device))
-    if getattr(vlm.model, 'depth_fusion', None) is not None:
+    if vlm.model.depth_fusion is not None:
         vlm.model.depth_fusion.float()  # centimetres are lost in bfloat16
     vlm.model.eval()
     return vlm
@@ -184,15 +187,28 @@ def _whole(fields: Mapping, encoder_type: str, options: dict) -> PretrainedVLM:
         feature_layers(config)
     processor = _processor(path, config)
     with as_data(path, 'its images have another size'):
-        if options.get('image_size'):
-            size = pair(options['image_size'], 'image_size')
-            token_grid(vision, size)
-            set_size(processor.image_processor, vision, size)
-        rows, columns = token_grid(vision, get_size(processor.image_processor))
-    config.image_seq_length = rows * columns + extra_tokens(strategy, vision)
+        num_patches = _resize(processor.image_processor, vision, options.get('image_size'))
+    config.image_seq_length = num_patches + extra_tokens(strategy, vision)
     with quiet():
         model = load_model(path, config, kind=DepthLlavaForConditionalGeneration)
     return PretrainedVLM.of(model, processor)
+
+
+def _resize(processor: BaseImageProcessor, vision: PretrainedConfig, asked: Any | None) -> int:
+    """Make a processor give images of the size asked for.
+
+    Returns:
+        Patches of an image; of NaFlex as many as it may have.
+    """
+    size = None if asked is None else pair(asked, 'image_size')
+    if is_naflex(vision):
+        if size is not None:
+            set_patches(processor, vision, size)
+        return processor.max_num_patches
+    if size is not None:
+        token_grid(vision, size)
+        set_size(processor, vision, size)
+    return math.prod(token_grid(vision, get_size(processor)))
 
 
 def _tiled(fields: Mapping, config: TiledConfig, encoder_type: str, options: dict) -> PretrainedVLM:
@@ -231,7 +247,8 @@ def _processor(path: str, config: LlavaConfig) -> LlavaProcessor:
         'beside the weights, found none that loads'
     )
     with quiet():
-        processor = load_part(LlavaProcessor, path, missing)
+        kind = NaFlexLlavaProcessor if is_naflex(config.vision_config) else LlavaProcessor
+        processor = load_part(kind, path, missing)
     vision = config.vision_config
     processor.patch_size = vision.patch_size
     processor.vision_feature_select_strategy = config.vision_feature_select_strategy

@@ -13,6 +13,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mmseg_siglip.models.sizes import check_size_asked
+from mmseg_siglip.vlm.naflex import NaFlexLlavaProcessor
 from mmseg_siglip.vlm.strategy import in_transformers
 from mmseg_siglip.vlm.vision import CLIP_TYPES, num_prefix
 from mmseg_siglip.weights.transformers_model import load_part
@@ -49,6 +50,19 @@ PLAIN = (
 )
 
 
+def load_own_processor(source: str, *, revision: str | None = None) -> BaseImageProcessor:
+    """The image processor of a vision checkpoint as it is.
+
+    Raises:
+        ValueError: The checkpoint brings none.
+    """
+    missing = (
+        'expected an image processor (preprocessor_config.json) beside the weights, found none '
+        'that loads'
+    )
+    return load_part(AutoImageProcessor, source, missing, revision=revision, backend='torchvision')
+
+
 def load_image_processor(
     source: str, config: PretrainedConfig, *, size: tuple[int, int], revision: str | None = None
 ) -> BaseImageProcessor:
@@ -60,13 +74,7 @@ def load_image_processor(
     Raises:
         ValueError: The checkpoint brings none.
     """
-    missing = (
-        'expected an image processor (preprocessor_config.json) beside the weights, found none '
-        'that loads'
-    )
-    processor = load_part(
-        AutoImageProcessor, source, missing, revision=revision, backend='torchvision'
-    )
+    processor = load_own_processor(source, revision=revision)
     if config.model_type == 'siglip2_vision_model':
         processor = SiglipImageProcessor(
             resample=processor.resample,
@@ -114,11 +122,12 @@ def make_processor(
     config: PretrainedConfig,
     strategy: str,
 ) -> LlavaProcessor:
-    """Transformers' processor with as many placeholders as there will be features.
+    """Transformers' processor with as many placeholders as there will be features, also of NaFlex.
 
     Its chat template is the language model's own, or LLaVA 1.5's, and takes images.
     """
-    return LlavaProcessor(
+    kind = NaFlexLlavaProcessor if hasattr(image_processor, 'max_num_patches') else LlavaProcessor
+    return kind(
         image_processor=image_processor,
         tokenizer=tokenizer,
         patch_size=config.patch_size,

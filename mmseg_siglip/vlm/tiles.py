@@ -2,7 +2,7 @@
 
 Tiles of the encoder's own size make up the picture at one of several sizes, rows of tokens end with
 one of their own (``image_newline``), and those of the margins are left out. Models and processors
-are transformers'.
+are transformers', models with depth beside the image.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import transformers
 from transformers import (
     LlavaNextConfig,
     LlavaNextImageProcessor,
@@ -29,6 +28,7 @@ from mmseg_siglip.vlm.checkpoints import quiet
 from mmseg_siglip.vlm.llava import feature_layers
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN
 from mmseg_siglip.vlm.strategy import check_strategy
+from mmseg_siglip.vlm.tiled_llava import DepthLlavaNext, DepthLlavaOnevision
 from mmseg_siglip.vlm.vision import CLIP_TYPES, SIGLIP_TYPES, num_prefix, token_grid
 from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.transformers_model import load_model, load_part
@@ -63,9 +63,7 @@ def tiled_config(
 
 def tiled_kind(config: TiledConfig) -> type:
     """The class of model."""
-    if isinstance(config, LlavaNextConfig):
-        return transformers.LlavaNextForConditionalGeneration
-    return transformers.LlavaOnevisionForConditionalGeneration
+    return DepthLlavaNext if isinstance(config, LlavaNextConfig) else DepthLlavaOnevision
 
 
 def make_tiled_processor(

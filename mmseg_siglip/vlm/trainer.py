@@ -19,6 +19,7 @@ from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.assemble import build_llava, require_gradients
 from mmseg_siglip.vlm.finite import RefuseNaN
 from mmseg_siglip.vlm.fusion import depth_statistics
+from mmseg_siglip.vlm.naflex import is_naflex
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, prompt_of
 
 IGNORED = -100
@@ -75,6 +76,11 @@ class LlavaTrainer(BaseModel):
             select_layer=select_layer,
         )
         self.llava = self.vlm.model
+        if is_naflex(self.llava.config.vision_config):
+            raise ValueError(
+                f'vision: expected an encoder of fixed resolution, found {vision}, a NaFlex one, '
+                'whose images differ in tokens'
+            )
         if depth is not None:
             self.llava.add_depth_fusion(depth)
         if depth is None and 'fusion' in train:

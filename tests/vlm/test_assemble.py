@@ -155,8 +155,8 @@ def test_context_is_never_guessed(llava_folder):
 def test_bad_input(siglip_folder, naflex_folder, llm_folder):
     with pytest.raises(ValueError, match="expected 'mlp2x_gelu' .* found 'qformer'"):
         build_llava(siglip_folder, llm_folder, projector='qformer')
-    with pytest.raises(ValueError, match='NaFlex encoder takes patches, not images'):
-        build_llava(naflex_folder, llm_folder)
+    with pytest.raises(ValueError, match='expected at least the patch of 8 pixels, found 4x40'):
+        build_llava(naflex_folder, llm_folder, image_size=(4, 40))
     with pytest.raises(ValueError, match='multiples of the patch of 8 pixels, or 32, found 30x30'):
         build_llava(siglip_folder, llm_folder, image_size=30)
     with pytest.raises(ValueError, match="a causal language model, found model_type 'siglip'"):

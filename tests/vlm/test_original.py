@@ -135,9 +135,22 @@ def test_llava_next_with_siglip(siglip_folder, tmp_path, aspect):
     inputs = saved_for_stock(vlm, oracle, tmp_path)
     assert inputs['pixel_values'].shape[:2] == (1, 5)  # the whole and 64x64 pixels in four tiles
     again = load_pretrained_model(tmp_path / 'out')
-    assert type(again.model) is type(oracle)
+    assert isinstance(again.model, type(oracle))
     answer = VisionChat(again)([PICTURE, PICTURE.resize((30, 60))], 'what?', max_new_tokens=3)
     assert len(answer) == 2
+
+
+def test_llava_1_6_with_clip(clip_folder, tmp_path):
+    """In tiles without CLS, the tower not in the file."""
+    oracle = stock('llava_next', 'mistral', CLIP, image_grid_pinpoints=PINPOINTS)
+    named = transformers.CLIPVisionModel.from_pretrained(clip_folder)
+    oracle.model.vision_tower.load_state_dict(named.state_dict())
+    words = dict(architectures=['LlavaMistralForCausalLM'], model_type='llava_mistral')
+    words |= dict(image_aspect_ratio='anyres', mm_patch_merge_type='spatial_unpad')
+    fields = original_config(oracle, clip_folder, **words, image_grid_pinpoints=PINPOINTS)
+    state = original_names(oracle, tower=False)
+    folder = write_original(tmp_path / 'in', state, fields, form='safetensors')
+    same_logits(load_pretrained_model(folder), oracle)
 
 
 def test_dense_moe_llava(clip_folder, tmp_path):
