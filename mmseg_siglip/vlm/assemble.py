@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import (
     LlavaConfig,
@@ -20,6 +22,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
+from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
 from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.vlm.checkpoints import (
@@ -36,7 +39,7 @@ from mmseg_siglip.vlm.strategy import (
     extra_tokens,
     in_transformers,
 )
-from mmseg_siglip.vlm.vision import token_grid
+from mmseg_siglip.vlm.vision import num_prefix, token_grid
 from mmseg_siglip.weights.source import bundled
 
 PARTS = {
@@ -77,9 +80,36 @@ class PretrainedVLM(_Parts):
         return self.tokenizer, self.model, self.image_processor, self.context_len
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """A folder that `load_pretrained_model` and transformers load."""
-        self.model.save_pretrained(folder)
+        """A folder that `load_pretrained_model` and transformers load.
+
+        transformers resamples no positions: those of the vision encoder are written as they are of
+        the processor's image size, if that is square.
+        """
+        size = self.processor.image_processor.size
+        size = size.get('height', 0), size.get('width', 0)
+        config = copy.deepcopy(self.model.config)
+        native, side = config.vision_config.image_size, size[0]
+        if side != size[1] or side == native or not side:
+            self.model.save_pretrained(folder)
+        else:
+            config.vision_config.image_size = side
+            state = resized_positions(self.model, side)
+            self.model.save_pretrained(folder, state_dict=state)
+            config.architectures = [transformers.LlavaForConditionalGeneration.__name__]
+            config.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+
+def resized_positions(model: PreTrainedModel, side: int) -> dict[str, Tensor]:
+    """The weights of a LLaVA, the vision encoder's positions as they are of images of `side`."""
+    vision, state = model.config.vision_config, model.state_dict()
+    native = token_grid(vision, (vision.image_size, vision.image_size))
+    for name in state:
+        if 'vision_tower.' in name and name.endswith('embeddings.position_embedding.weight'):
+            prefix, places = state[name].tensor_split([num_prefix(vision)])
+            places = resize_position(places, native, token_grid(vision, (side, side)))
+            state[name] = torch.cat([prefix, places])
+    return state
 
 
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

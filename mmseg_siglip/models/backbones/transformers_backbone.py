@@ -168,11 +168,11 @@ class TransformersBackbone(VisionLanguageBackbone):
         if self.tokenizer is None:
             kind = type(self).__name__
             raise ValueError(f'{kind}: expected a tokenizer to encode text, found none')
+        longest = min(self.context_length, self.tokenizer.model_max_length)
         for text, tokens in zip(texts, self.tokenizer(list(texts))['input_ids'], strict=True):
-            if len(tokens) > self.context_length:
+            if len(tokens) > longest:
                 raise ValueError(
-                    f'expected a prompt of at most {self.context_length} tokens, '
-                    f'found {len(tokens)}: {text!r}'
+                    f'expected a prompt of at most {longest} tokens, found {len(tokens)}: {text!r}'
                 )
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
