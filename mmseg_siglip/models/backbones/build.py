@@ -32,7 +32,7 @@ def build_encoder(
     Raises:
         ValueError: Nothing known is there; the message lists what was looked for.
     """
-    source = Source.open(name_or_path, revision=revision)
+    source = Source.open_encoder(name_or_path, revision=revision)
     return find_encoder(source)(source, **options)
 
 
@@ -52,7 +52,7 @@ def find_encoder(source: Source) -> type[VisionLanguageBackbone]:
 
 def find_encoder_type(name_or_path: str | Source) -> str:
     """The registered name of the encoder that a checkpoint belongs to; see `build_encoder`."""
-    return find_encoder(Source.open(name_or_path)).__name__
+    return find_encoder(Source.open_encoder(name_or_path)).__name__
 
 
 def found_in(source: Source) -> str:
