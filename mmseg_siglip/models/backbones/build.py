@@ -24,8 +24,9 @@ def build_encoder(
     """Build the backbone of a checkpoint, its kind found from what the checkpoint holds.
 
     Args:
-        name_or_path: A file, a folder, a Hub id, ``NAME:TAG`` of open_clip, an OpenAI name, or
-            the name of a checkpoint that ships with this package.
+        name_or_path: A file, a folder, a Hub id, ``NAME:TAG`` of open_clip, an OpenAI name, the
+            name of a checkpoint that ships with this package, or a folder of peft's LoRA adapters,
+            which are added to the checkpoint of transformers that it names.
         revision: Commit of a Hub id.
         options: Passed to the backbone.
 
