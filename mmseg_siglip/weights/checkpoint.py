@@ -24,7 +24,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from mmseg_siglip.weights.claims import check_archive, check_tensors, globals_of
 from mmseg_siglip.weights.npz import is_npz, read_npz
-from mmseg_siglip.weights.stand_ins import Refused, may_be_left_out
+from mmseg_siglip.weights.stand_ins import Unwanted, may_be_left_out
 from mmseg_siglip.weights.torchscript import is_torchscript, read_torchscript
 from mmseg_siglip.weights.without_objects import NoTorchFile, read_without_objects
 
@@ -120,7 +120,7 @@ def _load_without(path: Path, refusal: ForeignObjects, *, tensors: bool) -> dict
         checkpoint, left_out = read_without_objects(path, tensors=tensors)
         if tensors:
             check_tensors(checkpoint, path.stat().st_size)
-    except (Refused, NoTorchFile) as error:
+    except (Unwanted, NoTorchFile) as error:
         raise refusal from error
     except Exception as error:
         raise ValueError(f'{path} is damaged or not a checkpoint: {_reason(error)}.') from error

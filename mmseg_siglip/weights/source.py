@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from mmseg_siglip.weights.json_file import read_object
+from mmseg_siglip.weights.peft_folder import Adapters
 from mmseg_siglip.weights.state import read_state_dict, refuse_missing_path
 
 ASSETS = Path(__file__).parents[1] / 'assets'
@@ -40,12 +41,33 @@ class Source:
         path: The file or folder, if it is one.
         open_clip_name: (architecture, tag), if it is a name of open_clip's.
         revision: Commit of a Hub id.
+        adapters: What is added to its weights.
     """
 
     name: str
     path: Path | None = None
     open_clip_name: tuple[str, str] | None = None
     revision: str | None = None
+    adapters: Adapters | None = None
+
+    @classmethod
+    def open_encoder(cls, source: str | Path | Source, *, revision: str | None = None) -> Source:
+        """`open`, and of a folder of adapters the checkpoint that they belong to.
+
+        Raises:
+            ValueError: See `open`; or that is no checkpoint of transformers.
+        """
+        source = cls.open(source, revision=revision)
+        found = None if source.path is None else Adapters.of(source.path)
+        if found is None:
+            return source
+        base = cls.open(found.base, revision=found.revision)
+        if base.is_file or base.open_clip_name or base.open_clip_config:
+            raise ValueError(
+                f'{source}: expected adapters of a checkpoint of transformers, found those of '
+                f'{base}'
+            )
+        return replace(base, adapters=found)
 
     @classmethod
     def open(cls, source: str | Path | Source, *, revision: str | None = None) -> Source:

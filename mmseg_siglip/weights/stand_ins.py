@@ -45,7 +45,7 @@ HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
 ARRAY_PARTS = ('numpy.core.multiarray', 'numpy._core.multiarray', 'numpy._core.numeric')
 
 
-class Refused(ValueError):
+class Unwanted(ValueError):
     """The name of what no checkpoint needs."""
 
 
@@ -264,7 +264,7 @@ class Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         full = f'{PYTHON_2.get(module, module)}.{name}'
         if not may_be_left_out(full):
-            raise Refused(full)
+            raise Unwanted(full)
         found = Call(self._encode) if full == '_codecs.encode' else KNOWN.get(full)
         return stand_in(full) if found is None else found
 

@@ -12,6 +12,7 @@ from mmseg_siglip.weights.finite import refuse_not_finite
 
 WRAPPERS = ('state_dict_ema', 'state_dict', 'model')
 PREFIXES = ('module.', 'backbone.', 'model.')
+COMPILED = '_orig_mod.'
 SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors', '.ckpt')
 
 
@@ -55,14 +56,33 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         ValueError: See `read_tensors`.
     """
-    state = read_tensors(path)
+    whole = read_tensors(path)
+    state = without_prefixes(whole, path)
     part = {name: value for name, value in state.items() if name.startswith('backbone.')}
-    state = part or state
-    refuse_not_finite(state, path)
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    state = without_prefixes(part or state, path)
+    kept = set(map(id, state.values()))
+    refuse_not_finite({name: value for name, value in whole.items() if id(value) in kept}, path)
     return state
+
+
+def without_prefixes(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """Tensors without what wrappers put before all names, and torch.compile into any.
+
+    Raises:
+        ValueError: Two names would be one.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        bare = name.replace(COMPILED, '')
+        if bare in found:
+            raise ValueError(
+                f'{path}: expected one tensor of the name {bare}, found one with and one without '
+                f'{COMPILED.rstrip(".")}, of a model before and after torch.compile'
+            )
+        found[bare] = value
+    while shared := [p for p in PREFIXES if all(name.startswith(p) for name in found)]:
+        found = {name.removeprefix(shared[0]): value for name, value in found.items()}
+    return found
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:

@@ -38,7 +38,7 @@ def read_without_objects(path: Path, *, tensors: bool = True) -> tuple[Any, dict
         The checkpoint, and what was left out: its place, such as ``meta.hook``, to its class.
 
     Raises:
-        ValueError: It is damaged, or claims more than it holds (see `Refused` and `NoTorchFile`).
+        ValueError: It is damaged, or claims more than it holds (see `Unwanted` and `NoTorchFile`).
         Exception: It is damaged, in the words of the library that found out.
     """
     read = _read_zip if zipfile.is_zipfile(path) else _read_old

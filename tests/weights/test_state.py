@@ -75,3 +75,26 @@ def test_weights_that_are_not_finite(tmp_path):
     torch.save(dict(state_dict=state), tmp_path / 'x.pth')
     with pytest.raises(ValueError, match=r'x\.pth: expected finite weights, .* in model\.bad'):
         read_state_dict(tmp_path / 'x.pth')
+
+
+@pytest.mark.parametrize(
+    'prefix',
+    ['_orig_mod.', 'module.', 'model.', 'module._orig_mod.', 'model._orig_mod.', 'model.model.'],
+)
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_what_wrappers_put_before_names_goes(tmp_path, prefix, wrapped):
+    state = {f'{prefix}a.weight': torch.ones(1), f'{prefix}b._orig_mod.weight': torch.ones(2)}
+    torch.save(dict(state_dict=state) if wrapped else state, tmp_path / 'a.pth')
+    assert list(read_state_dict(tmp_path / 'a.pth')) == ['a.weight', 'b.weight']
+
+
+def test_a_backbone_inside_of_a_wrapper(tmp_path):
+    names = ('module.backbone.a', 'module.backbone.b', 'module.head.a')
+    torch.save({name: torch.ones(1) for name in names}, tmp_path / 'a.pth')
+    assert list(read_state_dict(tmp_path / 'a.pth')) == ['a', 'b']
+
+
+def test_two_names_that_would_be_one_are_refused(tmp_path):
+    torch.save({'a': torch.ones(1), '_orig_mod.a': torch.ones(1)}, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match='expected one tensor of the name a, found one with'):
+        read_state_dict(tmp_path / 'a.pth')

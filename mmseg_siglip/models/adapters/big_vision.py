@@ -56,7 +56,7 @@ def unstacked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in found.items() if name.startswith('params/')}
 
 
-def siglip_config(state: Mapping[str, Tensor], stem: str) -> SiglipConfig | Siglip2Config:
+def big_vision_config(state: Mapping[str, Tensor], stem: str) -> SiglipConfig | Siglip2Config:
     """The configuration that the shapes of `unstacked` weights tell; heads are an axis there.
 
     A patch embedding of two axes is NaFlex's.
@@ -101,7 +101,7 @@ def _tower(state: Mapping[str, Tensor], where: str) -> dict[str, int]:
     )
 
 
-def to_siglip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_big_vision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`unstacked` weights by the names and in the shapes of transformers' model, float32; names
     that no SigLIP has stay as they are."""
     state, result = {name: value.float() for name, value in state.items()}, {}

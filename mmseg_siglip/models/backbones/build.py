@@ -24,15 +24,16 @@ def build_encoder(
     """Build the backbone of a checkpoint, its kind found from what the checkpoint holds.
 
     Args:
-        name_or_path: A file, a folder, a Hub id, ``NAME:TAG`` of open_clip, an OpenAI name, or
-            the name of a checkpoint that ships with this package.
+        name_or_path: A file, a folder, a Hub id, ``NAME:TAG`` of open_clip, an OpenAI name, the
+            name of a checkpoint that ships with this package, or a folder of peft's LoRA adapters,
+            which are added to the checkpoint of transformers that it names.
         revision: Commit of a Hub id.
         options: Passed to the backbone.
 
     Raises:
         ValueError: Nothing known is there; the message lists what was looked for.
     """
-    source = Source.open(name_or_path, revision=revision)
+    source = Source.open_encoder(name_or_path, revision=revision)
     return find_encoder(source)(source, **options)
 
 
@@ -52,7 +53,7 @@ def find_encoder(source: Source) -> type[VisionLanguageBackbone]:
 
 def find_encoder_type(name_or_path: str | Source) -> str:
     """The registered name of the encoder that a checkpoint belongs to; see `build_encoder`."""
-    return find_encoder(Source.open(name_or_path)).__name__
+    return find_encoder(Source.open_encoder(name_or_path)).__name__
 
 
 def found_in(source: Source) -> str:

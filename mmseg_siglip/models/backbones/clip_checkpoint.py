@@ -45,7 +45,7 @@ def read_clip_checkpoint(
     """
     if source is None:
         return read_open_clip(None, arch)
-    source = Source.open(source)
+    source = Source.open_encoder(source)
     if source.is_file:
         return _from_file(source, arch)
     if source.open_clip_name is None and not source.open_clip_config:
@@ -64,6 +64,8 @@ def _from_transformers(source: Source) -> OpenClipCheckpoint:
             f'{source}: expected a CLIP checkpoint, found model_type {config.model_type!r}'
         )
     model = load_model(where, config, kind=CLIPModel, revision=source.revision)
+    if source.adapters is not None:
+        source.adapters.merge(model)
     return OpenClipCheckpoint(clip_fields(config, source), to_open_clip(model.state_dict()))
 
 

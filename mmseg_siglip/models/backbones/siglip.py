@@ -193,8 +193,8 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
     def _open_big_vision(self, source: Source, tokenizer: str | None) -> None:
         with as_data(source, 'expected the weights of a SigLIP of big_vision'):
             state = big_vision.unstacked(source.tensors)
-            described = big_vision.siglip_config(state, source.path.stem)
-            state = big_vision.to_siglip(state)
+            described = big_vision.big_vision_config(state, source.path.stem)
+            state = big_vision.from_big_vision(state)
         check_model_size(described, size_of(state), source)
         self.model = build_model(described, source)
         load_strict(self.model, state, source)

@@ -5,8 +5,10 @@ Shapes: N prompts of L tokens, T channels of the tower, D joint channels.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from open_clip.tokenizer import canonicalize_text
@@ -49,6 +51,15 @@ class SigLIPText(TransformersBackbone):
 
     def project_text(self, tokens: Tensor) -> Tensor:
         return self.model.text_model.head(tokens)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """See `TransformersBackbone`; padding is read like words in transformers' own pipelines,
+        too, so the tokenizer that is written gives no mask."""
+        super().save_pretrained(folder)
+        if self.tokenizer is not None:
+            tokenizer = copy.deepcopy(self.tokenizer)
+            tokenizer.model_input_names = tokenizer.init_kwargs['model_input_names'] = ['input_ids']
+            tokenizer.save_pretrained(folder)
 
     def set_logit(self, *, scale: float, bias: float) -> None:
         with torch.no_grad():

@@ -71,7 +71,7 @@ class TransformersBackbone(VisionLanguageBackbone):
         if pretrained is None and config is None:
             kind = type(self).__name__
             raise ValueError(f'{kind}: expected pretrained or config, found neither')
-        source = None if pretrained is None else Source.open(pretrained, revision=revision)
+        source = None if pretrained is None else Source.open_encoder(pretrained, revision=revision)
         if source is not None and not source.is_file and config is not None:
             raise ValueError(f'{source}: brings its own configuration; drop config')
         revision = revision if source is None else source.revision
@@ -102,6 +102,8 @@ class TransformersBackbone(VisionLanguageBackbone):
         else:
             state = self.renamed(source.tensors, source) if source.is_file else None
             self.model = load_model(source.name, described, state=state, revision=revision)
+            if source.adapters is not None:
+                source.adapters.merge(self.model)
         if tokenizer is not None:
             self.tokenizer = load_part(AutoTokenizer, tokenizer, NO_PARTS)
         if isinstance(config, Mapping):
@@ -168,11 +170,11 @@ class TransformersBackbone(VisionLanguageBackbone):
         if self.tokenizer is None:
             kind = type(self).__name__
             raise ValueError(f'{kind}: expected a tokenizer to encode text, found none')
+        longest = min(self.context_length, self.tokenizer.model_max_length)
         for text, tokens in zip(texts, self.tokenizer(list(texts))['input_ids'], strict=True):
-            if len(tokens) > self.context_length:
+            if len(tokens) > longest:
                 raise ValueError(
-                    f'expected a prompt of at most {self.context_length} tokens, '
-                    f'found {len(tokens)}: {text!r}'
+                    f'expected a prompt of at most {longest} tokens, found {len(tokens)}: {text!r}'
                 )
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from transformers import Sam2ImageProcessor, SamImageProcessor
 
 from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.backbones.position import resize_position
@@ -102,7 +103,7 @@ class SAMAdapter(BaseModule):
         """Do nothing: weights were set at construction (transformers' would draw them anew)."""
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a transformers checkpoint: configuration and safetensors.
+        """Write a transformers checkpoint: configuration, safetensors, image processor.
 
         Position embeddings are written at the configuration's own size, to which those of another
         `image_size` are resampled.
@@ -113,6 +114,13 @@ class SAMAdapter(BaseModule):
             position = resize_position(state[name].flatten(0, 2), *grids)
             state[name] = position.reshape(1, *grids[1], -1)
         self.model.save_pretrained(folder, state_dict=state)
+        height, width = self.native_size
+        if self.is_sam2:
+            processor = Sam2ImageProcessor(size=dict(height=height, width=width))
+        else:
+            pad = dict(height=height, width=width)
+            processor = SamImageProcessor(size=dict(longest_edge=max(pad.values())), pad_size=pad)
+        processor.save_pretrained(folder)
 
     @property
     def native_size(self) -> Size:

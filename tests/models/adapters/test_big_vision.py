@@ -190,12 +190,14 @@ def test_published_shapes(patch, image, width, heads, layers, positions):
             bias = torch.empty(heads, width // heads, **meta)
             state[f'{block}/MultiHeadDotProductAttention_0/query/bias'] = bias
             state[f'{block}/MlpBlock_0/Dense_0/bias'] = torch.empty(mlp, **meta)
-    config = big_vision.siglip_config(state, f'webli_en_x400m_{image}_58765454')
+    config = big_vision.big_vision_config(state, f'webli_en_x400m_{image}_58765454')
     for tower in (config.vision_config, config.text_config):
         assert (tower.hidden_size, tower.num_attention_heads) == (width, heads)
         assert (tower.num_hidden_layers, tower.intermediate_size) == (layers, mlp)
     assert config.vision_config.image_size == image
-    assert big_vision.siglip_config(state, 'a').vision_config.image_size == image // patch * patch
+    assert (
+        big_vision.big_vision_config(state, 'a').vision_config.image_size == image // patch * patch
+    )
     assert config.text_config.vocab_size == 32000
     assert config.text_config.max_position_embeddings == 64
 
