@@ -19,7 +19,7 @@ LAYERS = (
     ('compat', 'ending', 'lazy'),
     ('registry',),
     ('device', 'precision', 'io', 'weights', 'text', 'patch_stats'),
-    ('models.adapters', 'models.labelling', 'models.sizes'),
+    ('models.adapters', 'models.finite', 'models.labelling', 'models.sizes'),
     ('datasets', 'evaluation', 'engine', 'models.data_preprocessor'),
     ('models.backbones',),
     (

@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import pickletools
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
+
+from mmseg_siglip.weights.claims import check_pickle
 
 CONTAINERS = {
     ('builtins', 'set'): set,
@@ -51,7 +52,7 @@ def load_plain_pickle(path: str | Path) -> Any:
     except OSError as error:
         raise ValueError(f'{path} cannot be read: {error.strerror}') from None
     try:
-        _check_claims(data)
+        check_pickle(data)
         return PlainUnpickler(io.BytesIO(data), encoding='utf-8').load()
     except _Refused as error:
         raise ValueError(
@@ -60,22 +61,6 @@ def load_plain_pickle(path: str | Path) -> Any:
         ) from None
     except Exception as error:  # the interpreter raises nearly every built-in type on bad bytes
         raise ValueError(f'{path} is damaged or not a pickle: {error}') from None
-
-
-def _check_claims(data: bytes) -> None:
-    """Refuse a pickle that numbers its objects higher than it has bytes: its reader makes room for
-    as many, gigabytes for a file of some bytes."""
-    file = io.BytesIO(data)
-    while code := file.read(1):
-        step = pickletools.code2op[code.decode('latin-1')]
-        if step.name == 'STOP':
-            return
-        if step.arg is None:
-            continue
-        text = step.arg.name == 'stringnl'  # not always ASCII, as `genops` believes
-        argument = file.readline() if text else step.arg.reader(file)
-        if step.name.endswith('PUT') and int(argument) > len(data):
-            raise ValueError(f'{len(data)} bytes claim to hold {argument} objects')
 
 
 def load_json(path: str | Path) -> Any:

@@ -37,6 +37,7 @@ from mmseg_siglip.engine.progress import (
     parts_of,
     require_dict,
 )
+from mmseg_siglip.engine.whole_evaluation import require_whole
 from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import RUNNERS
@@ -293,10 +294,12 @@ class Runner(BaseRunner):
             watch_peers(*get_dist_info(), patience)
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        return with_image_names(super().build_val_loop(loop))
+        found = super().build_val_loop(loop)
+        return with_image_names(require_whole(found, 'val_dataloader'))
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        return with_image_names(super().build_test_loop(loop))
+        found = super().build_test_loop(loop)
+        return with_image_names(require_whole(found, 'test_dataloader'))
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """As MMEngine's, but on CPUs without device numbers, and not where nothing is trained."""

@@ -33,8 +33,9 @@ def bundled_names() -> tuple[str, ...]:
 
 
 def split_words(text: str) -> str | list[str]:
-    """``"cat, dog"`` as a list; the name or file of a vocabulary as it is."""
-    if text in bundled_names() or os.path.isfile(text):
+    """``"cat, dog"`` as a list; the name or file of a vocabulary as it is, a file that is not
+    there included."""
+    if text in bundled_names() or os.path.isfile(text) or text.lower().endswith('.txt'):
         return text
     return [word.strip() for word in text.split(',')]
 

@@ -6,10 +6,11 @@ index into a list, by a tensor of many elements over a storage of one, by a widt
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from pickletools import genops
+from pickletools import code2op, genops
 from typing import Any, BinaryIO
 
 import torch
@@ -47,9 +48,20 @@ def check_pickle(data: bytes) -> None:
     Raises:
         ValueError: It does, or it is no whole pickle.
     """
-    for code, argument, _ in genops(data):
-        if code.name in MEMO and int(argument) > len(data):
-            raise ValueError(f'its {len(data)} bytes claim to hold {argument} objects')
+    file = io.BytesIO(data)
+    while code := file.read(1):
+        step = code2op.get(code.decode('latin-1'))
+        if step is None:
+            raise ValueError(f'expected a pickle, found the byte {code!r} at {file.tell() - 1}')
+        if step.name == 'STOP':
+            return
+        if step.arg is None:
+            continue
+        text = step.arg.name == 'stringnl'  # not always ASCII, as `genops` believes
+        argument = file.readline() if text else step.arg.reader(file)
+        if step.name in MEMO and int(argument) > len(data):
+            raise ValueError(f'its {len(data)} bytes claim to hold {int(argument)} objects')
+    raise ValueError('expected a whole pickle, found no end')
 
 
 def globals_of(pickle: bytes | BinaryIO) -> list[str]:

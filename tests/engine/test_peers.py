@@ -14,9 +14,17 @@ import pytest
 from mmseg_siglip.engine import peers
 from mmseg_siglip.engine.peers import Peers, explain
 
+TORCHS = re.compile(r'(\[rank\d+\]: ?)?\[W\d{3,4} [\d:.]+ \S+\.(cpp|hpp|cu|h):\d+\]')
+"""How a warning of PyTorch's own C++ begins, ``[rank0]:[W1126 10:15:02.123456789 Store.cpp:9]``."""
+
+
+def lines_of(text):
+    """What a process of ours said."""
+    return [line for line in text.splitlines() if not TORCHS.match(line)]
+
 
 def start(names, folder, repository):
-    """A function from a pair's name to both statuses and to what both said."""
+    """A function from a pair's name to both statuses and to what both said, PyTorch left out."""
     script = repository / 'tests' / 'engine' / 'pairs.py'
     environment = {name: value for name, value in os.environ.items() if name != 'RANK'}
     result = subprocess.run(
@@ -30,7 +38,7 @@ def start(names, folder, repository):
     statuses = json.loads(result.stdout.splitlines()[-1])
 
     def of(name):
-        said = [(folder / f'{name}.{rank}').read_text().splitlines() for rank in (0, 1)]
+        said = [lines_of((folder / f'{name}.{rank}').read_text()) for rank in (0, 1)]
         return statuses[name], said
 
     return of
@@ -46,6 +54,21 @@ def pairs(tmp_path_factory, repository):
     names = ['stop_first', 'kill_first', 'interrupt', 'pause', 'work', 'part']
     names += ['part_the_other_way', 'fail', 'be_late', 'be_alone']
     return start(names, tmp_path_factory.mktemp('pairs'), repository)
+
+
+def test_warnings_of_pytorch_alone_are_left_out():
+    theirs = (
+        '[W1126 10:15:02.123456789 socket.cpp:752] [c10d] The client socket has failed to connect',
+        '[rank1]:[W1126 10:15:02.123456789 ProcessGroupGloo.cpp:68] Warning: unable to resolve',
+        '[rank0]: [W1126 10:15:02.1 TCPStore.cpp:115] [c10d] recvVector failed on SocketImpl',
+    )
+    ours = (
+        '[E1126 10:15:02.1 socket.cpp:1] failed',
+        'error: (rank 1) x.png',
+        '[W] is',
+        'Traceback',
+    )
+    assert lines_of('\n'.join([*theirs, *ours])) == [*ours]
 
 
 def check_stopped(statuses, said, lost, left):

@@ -221,5 +221,7 @@ def test_ten_thousand_classes():
 def test_words_of_a_command_line(tmp_path):
     assert split_words('cat,  traffic light ') == ['cat', 'traffic light']
     assert split_words('voc21') == 'voc21'
+    with pytest.raises(ValueError, match=r"no vocabulary 'lists/clases\.TXT': it is neither"):
+        Vocabulary.load(split_words('lists/clases.TXT'))
     (tmp_path / 'mine.txt').write_text('cat')
     assert split_words(str(tmp_path / 'mine.txt')) == str(tmp_path / 'mine.txt')

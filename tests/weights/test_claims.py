@@ -169,3 +169,14 @@ def test_other_tensors_are_refused(tmp_path):
     torch.save({'w': torch.empty(3, device='meta')}, tmp_path / 'b.pth')
     with pytest.raises(ValueError, match=r'b\.pth .* expected tensors on the CPU, found w on meta'):
         load_checkpoint_file(tmp_path / 'b.pth')
+
+
+def test_a_pickle_of_python_2_may_hold_any_bytes():
+    """A string of protocol 0 is a line of them, which `pickletools.genops` takes for ASCII."""
+    check_pickle(b"(lp0\nS'caf\xc3\xa9'\np1\na.")
+    with pytest.raises(ValueError, match='its 17 bytes claim to hold 99 objects'):
+        check_pickle(b"(lp0\nS'\xc3\xa9'\np99\na.")
+    with pytest.raises(ValueError, match=r"found the byte b'\\xff' at 2"):
+        check_pickle(b'\x80\x02\xff')
+    with pytest.raises(ValueError, match='found no end'):
+        check_pickle(b'')

@@ -1,5 +1,6 @@
 """Loading that MMSegmentation's transforms build on."""
 
+from mmseg_siglip.datasets.transforms.albumentations import Albu
 from mmseg_siglip.datasets.transforms.classes import SelectClasses
 from mmseg_siglip.datasets.transforms.coloured import LoadColouredLabels
 from mmseg_siglip.datasets.transforms.depth import KBCrop, LoadDepthAnnotation, LoadShapesDepth
@@ -25,6 +26,7 @@ from mmseg_siglip.datasets.transforms.regions import LoadShapesRegions
 from mmseg_siglip.datasets.transforms.regions_file import LoadRegions, PackSegInputs
 
 __all__ = [
+    'Albu',
     'GenerateEdge',
     'KBCrop',
     'LoadAnnotations',

@@ -255,6 +255,10 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
     def pool(self, x: Tensor) -> Tensor:
         """Tokens behind the last block (B, N, C) to the encoder's own vector, (B, D)."""
 
+    def open_for_regions(self, trunk: Trunk) -> None:
+        """Have a trunk keep what `region_vectors` will ask for, so that none is computed twice."""
+        trunk.open(range(len(trunk.blocks) - 1))
+
     def region_vectors(self, trunk: Trunk, masks: Tensor) -> Tensor:
         """The encoder's own vector of parts of an image, not normalised.
 
@@ -283,7 +287,7 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
         token = self.summary_token
         x = trunk.embedded.x[:, [token]].expand(-1, masks.shape[1], -1)
         for i, block in enumerate(trunk.blocks):
-            _, k, v = trunk.qkv(i, trunk.input(i))
+            _, k, v = trunk.opened(i)
             x = run_block(block, x, beside(k, v, bias), grid=trunk.grid)
         alone = x.flatten(0, 1)[:, None].expand(-1, token + 1, -1)
         return self.pool(alone).unflatten(0, x.shape[:2])

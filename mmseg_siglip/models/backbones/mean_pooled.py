@@ -14,6 +14,9 @@ class MeanPooled(VisionLanguageBackbone):
     def pool(self, x: Tensor) -> Tensor:
         return self.norm(x[:, self.num_prefix :]).mean(1)
 
+    def open_for_regions(self, trunk: Trunk) -> None:
+        """See `VisionLanguageBackbone`; here it asks for the last output alone."""
+
     def region_vectors(self, trunk: Trunk, masks: Tensor) -> Tensor:
         """See `VisionLanguageBackbone`. The mean of a region's patches, by their weights: exact,
         and all patches together give `encode_image`."""

@@ -79,6 +79,9 @@ class AttentionPooled(VisionLanguageBackbone):
     def head_of(self, trunk: Trunk) -> PoolingHead:
         return PoolingHead(trunk, trunk.surroundings.readout)
 
+    def open_for_regions(self, trunk: Trunk) -> None:
+        """See `VisionLanguageBackbone`; here it asks for the last output alone."""
+
     def region_vectors(self, trunk: Trunk, masks: Tensor) -> Tensor:
         """See `VisionLanguageBackbone`. The pooling head itself, whose probe sees the prefix tokens
         and the region's patches: exact, and all patches together give `encode_image`."""

@@ -109,6 +109,8 @@ class CorrCLIP(Guided):
     def forward(self, trunk: Trunk) -> Tensor:
         blocks = middle_blocks(len(trunk.blocks)) if self.blocks is None else self.blocks
         trunk.keep([*blocks, max(0, len(trunk.blocks) - 2)])
+        if self.semantic:
+            trunk.encoder.open_for_regions(trunk)
         seen = self.look(trunk)
         patch = trunk.encoder.patch_size
         labels = [spanned(label_map(part), trunk.grid, patch) for part in trunk.regions]
@@ -116,8 +118,8 @@ class CorrCLIP(Guided):
             self.merged(resize_regions(part, seen.grid).flatten(), own)
             for part, own in zip(labels, seen.x, strict=True)
         ]
-        vectors = self._of_regions(trunk, [part.unflatten(0, seen.grid) for part in regions])
         values, heads = self._values(trunk, seen.grid, blocks)
+        vectors = self._of_regions(trunk, [part.unflatten(0, seen.grid) for part in regions])
         with autocast('fp32', values.device):
             mixed = [self._mix(*own) for own in zip(seen.x, regions, values, strict=True)]
         parts = torch.stack(mixed).chunk(2 if self.spatial else 1, dim=-1)

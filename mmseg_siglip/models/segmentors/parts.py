@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from math import inf
 
 from mmengine.structures import BaseDataElement
 from mmseg.structures import SegDataSample
@@ -104,6 +105,18 @@ def background_of(
             'or set background_index'
         )
     return index
+
+
+def check_scale(logit_scale: float | None) -> float | None:
+    """`logit_scale`, if it is none or a number above 0: with others every pixel is class 0, or what
+    it is least like.
+
+    Raises:
+        ValueError: It is another.
+    """
+    if logit_scale is not None and not 0 < logit_scale < inf:
+        raise ValueError(f'logit_scale: expected a number above 0, found {logit_scale}')
+    return logit_scale
 
 
 def check_precision(precision: str) -> str:

@@ -26,7 +26,7 @@ from mmseg_siglip.models.labelling import Labeller, Labels, Rows
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.sam.proposals import propose
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
-from mmseg_siglip.models.segmentors.parts import background_of, build_all, check_fit
+from mmseg_siglip.models.segmentors.parts import background_of, build_all, check_fit, check_scale
 from mmseg_siglip.models.segmentors.seen import RegionsOfImage, Seen, find_regions, meet_words
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Cells, Stitch
@@ -118,7 +118,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         self.upsampler = MODELS.build(upsampler) if upsampler else None
         self.method = attention
         self.proposer = MODELS.build(regions) if regions else None
-        self._logit_scale = logit_scale
+        self._logit_scale = check_scale(logit_scale)
         self.prob_thd, self.area_thd = prob_thd, area_thd
         self.test_cfg = check_test_cfg(test_cfg or {}, window_defaults(self.backbone.image_size))
         self._compiled = None

@@ -202,3 +202,17 @@ def test_no_block_runs_twice(siglip_folder, pictures, site, monkeypatch):
     monkeypatch.setattr(Trunk, 'run', counted)
     dense(encoder, pictures, method(), [quarters(picture) for picture in pictures])
     assert ran == [0, 1, 2]
+
+
+@torch.no_grad()
+def test_no_block_is_projected_twice(clip, pictures, monkeypatch):
+    """What runs beside the blocks sees the keys and values that these were run with."""
+    regions, corr, runs = [quarters(picture) for picture in pictures], method(), []
+    block = type(clip.trunk(pictures).blocks[0])
+    project = block.qkv
+    monkeypatch.setattr(block, 'qkv', lambda self, *given: runs.append(1) or project(self, *given))
+    found = dense(clip, pictures, corr, regions)
+    once = len(runs)
+    monkeypatch.setattr(clip, 'open_for_regions', lambda trunk: None)
+    assert torch.equal(dense(clip, pictures, corr, regions), found)
+    assert len(runs) - once == once + len(clip.trunk(pictures).blocks) - 1

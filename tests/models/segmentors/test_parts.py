@@ -1,7 +1,13 @@
 import pytest
 from mmseg.structures import SegDataSample
 
-from mmseg_siglip.models.segmentors.parts import check_precision, flipped_axes, places_by
+from mmseg_siglip.models.segmentors import SCLIPSegmentor
+from mmseg_siglip.models.segmentors.parts import (
+    check_precision,
+    check_scale,
+    flipped_axes,
+    places_by,
+)
 
 
 def test_places_of_equal_keys_in_the_order_of_their_first():
@@ -28,3 +34,16 @@ def test_a_precision_is_one_of_four():
     assert check_precision('bf16') == 'bf16'
     with pytest.raises(ValueError, match="expected one of auto, fp32, bf16, fp16, found 'int8'"):
         check_precision('int8')
+
+
+@pytest.mark.parametrize('scale', [0, -1.0, float('nan'), float('inf')])
+def test_a_scale_that_tells_nothing_apart_is_refused(scale):
+    with pytest.raises(ValueError, match='logit_scale: expected a number above 0, found'):
+        check_scale(scale)
+    assert check_scale(None) is None and check_scale(40) == 40
+
+
+@pytest.mark.parametrize('scale', [0, -1.0])
+def test_a_segmentor_looks_at_its_scale(openai_file, scale):
+    with pytest.raises(ValueError, match='logit_scale: expected a number above 0'):
+        SCLIPSegmentor(dict(pretrained=openai_file), ['cat', 'dog'], logit_scale=scale)
