@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from mmseg.datasets.transforms import transforms as mmseg
+from mmseg.datasets import transforms as mmseg
 
 from mmseg_siglip.datasets.transforms.filling import USUAL, check_moved
 from mmseg_siglip.registry import TRANSFORMS
@@ -37,11 +37,14 @@ class Albu(mmseg.Albu):
         keymap: Mapping[str, str] | None = None,
         update_pad_shape: bool = False,
     ) -> None:
-        if not mmseg.ALBU_INSTALLED:
-            raise ValueError('Albu: expected the package albumentations, which is not installed')
         if keymap is not None and dict(keymap) != TARGETS:
             raise ValueError(f'Albu: expected keymap={TARGETS}, found {dict(keymap)}')
-        super().__init__([dict(each) for each in transforms], keymap, update_pad_shape)
+        try:
+            super().__init__([dict(each) for each in transforms], keymap, update_pad_shape)
+        except ImportError:
+            raise ValueError(
+                'Albu: expected the package albumentations, which is not installed'
+            ) from None
 
     def transform(self, results: dict) -> dict:
         check_moved(results, 'Albu')
