@@ -36,6 +36,8 @@ def read_bytes(path: str, backend_args: dict | None) -> bytes:
         return read(path)
     except OSError as error:
         raise ValueError(f'{path} cannot be read: {error.strerror or error}') from None
+    except KeyError:
+        raise ValueError(f'{path} cannot be read: MMEngine has no backend for such files') from None
     except ValueError as error:
         raise ValueError(f'{path} {error}') from None
 

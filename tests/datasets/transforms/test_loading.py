@@ -145,6 +145,11 @@ def test_missing_file_and_folder(tmp_path):
         LoadImageFromFile().transform(dict(img_path=str(tmp_path)))
 
 
+def test_an_address_that_no_backend_reads_is_refused():
+    with pytest.raises(ValueError, match=r'^data/ftp://host/a.jpg cannot be read: MMEngine has no'):
+        LoadImageFromFile()(dict(img_path='data/ftp://host/a.jpg'))
+
+
 def test_a_pipe_and_a_device_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / 'pipe.jpg')
     (tmp_path / 'zero.jpg').symlink_to('/dev/zero')
