@@ -9,10 +9,11 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
 
 
 @contextmanager
@@ -61,6 +62,8 @@ def write_image(image: Image.Image, path: str | Path, *, kind: str = 'PNG', **op
 
 def write_array(array: np.ndarray, path: str | Path) -> None:
     """Write an array as NumPy does, ``.npy``, as a `whole_file`."""
+    import numpy as np  # commands that only parse words have no need of it
+
     with whole_file(path) as draft, draft.open('wb') as file:
         np.save(file, array)
 
