@@ -227,3 +227,22 @@ def plain_loss(logits: Tensor, labels: Tensor, *, ignore_as_negative: bool) -> T
         return F.binary_cross_entropy_with_logits(logits, targets)
     counted = (labels != 255)[:, None].expand_as(logits)
     return F.binary_cross_entropy_with_logits(logits[counted], targets[counted])
+
+
+AGGREGATOR = 'sem_seg_head.predictor.transformer.'
+CLIP = 'sem_seg_head.predictor.clip_model.'
+
+
+def published_state(plain, ups, clip):
+    """The state dict of an aggregator, two upsamplings and an open_clip CLIP, by the names that
+    Detectron2 wrote."""
+    state = {AGGREGATOR + name: value for name, value in plain.state_dict().items()}
+    for i, up in enumerate(ups, 1):
+        state |= {f'upsample{i}.{name}': value for name, value in up.state_dict().items()}
+    for name, value in clip.state_dict().items():
+        if name.endswith('attn.in_proj_weight'):
+            for which, part in zip('qkv', value.chunk(3), strict=True):
+                state[CLIP + name.replace('in_proj_weight', f'{which}_proj_weight')] = part
+        else:
+            state[CLIP + name] = value
+    return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from textwrap import shorten
@@ -14,8 +15,9 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmseg_siglip.device import find_device
+from mmseg_siglip.models.adapters.cat_seg import advice
 from mmseg_siglip.registry import MODELS, SCOPE
-from mmseg_siglip.weights.checkpoint import is_mmengine_file
+from mmseg_siglip.weights.checkpoint import is_mmengine_file, load_checkpoint_file
 
 Model = TypeVar('Model', bound=nn.Module)
 
@@ -84,5 +86,9 @@ def load_trained(
         load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
     except RuntimeError as error:
         reason = shorten(str(error).strip().splitlines()[-1], 300, placeholder=' ...')
-        raise ValueError(f'{checkpoint} does not fit {config.filename}: {reason}') from error
+        held = load_checkpoint_file(checkpoint)
+        held = held['model'] if isinstance(held.get('model'), Mapping) else held
+        raise ValueError(
+            f'{checkpoint} does not fit {config.filename}: {reason}{advice(held)}'
+        ) from error
     return model.to(device).eval()

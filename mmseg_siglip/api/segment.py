@@ -28,6 +28,12 @@ from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor, SCLIPSegmentor
+from mmseg_siglip.models.segmentors.published_cat_seg import (
+    SHORT_SIDE,
+    is_cat_seg_folder,
+    read_cat_seg,
+)
+from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.registry import DENSE_METHODS
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
 
@@ -77,13 +83,15 @@ class OpenVocabSegmenter(System):
 
         Args:
             source: Whatever `build_encoder` takes: an OpenAI or open_clip name, a transformers
-                folder or Hub id, a file, or the name of a checkpoint that ships along.
+                folder or Hub id, a file, or the name of a checkpoint that ships along. Or a folder
+                that ``tools/model_converters/cat_seg.py`` wrote: a whole CAT-Seg, which takes no
+                method, guide or options.
             method: One of `METHODS`, or its configuration, ``dict(type=one, ...)``.
             guide: Second model of a method that asks for one: a checkpoint of DINO, SAM or an
                 encoder, see `build_guide`; the method's own by default.
             device: By default the GPU, if there is one.
             precision: See `mmseg_siglip.precision`.
-            short_side: By default 1.5 times the encoder's image size.
+            short_side: By default 1.5 times the encoder's image size; of a CAT-Seg, 640.
             background_index: See `OpenVocabSegmenter`.
             options: Further arguments of `SCLIPSegmentor`, but for its vocabulary.
 
@@ -91,6 +99,16 @@ class OpenVocabSegmenter(System):
             ValueError: No such method, no encoder there, a guide for a method without, or a
                 vocabulary among the options.
         """
+        if is_cat_seg_folder(source):
+            if method != 'sclip' or guide or options or background_index is not None:
+                raise ValueError(
+                    f'{source}: expected neither method nor other options for a trained CAT-Seg'
+                )
+            device = find_device(device)
+            compute_dtype(precision, device)
+            model = read_cat_seg(source).to(device)
+            model.precision = precision
+            return cls(model, short_side=short_side or SHORT_SIDE)
         if isinstance(method, str) and method not in method_names():
             raise ValueError(
                 f'unknown method {method!r}; expected one of {", ".join(method_names())}'

@@ -1,10 +1,12 @@
-"""Turn a published CAT-Seg checkpoint (Detectron2) into one for a config of configs/cat_seg.
+"""Turn a published CAT-Seg checkpoint (Detectron2) into a folder, or one for configs/cat_seg.
 
-    python tools/model_converters/cat_seg.py CHECKPOINT OUT [--config CONFIG]
+    python tools/model_converters/cat_seg.py CHECKPOINT FOLDER
+    python tools/model_converters/cat_seg.py CHECKPOINT OUT.pth [--config CONFIG]
 
 CHECKPOINT is ``model_base.pth`` (CLIP ViT-B/16) or ``model_large.pth`` (ViT-L/14@336px) of
-https://github.com/cvlab-kaist/CAT-Seg; OUT goes to ``tools/test.py``, of the large model with
-``--encoder clip_l14_336``. With --config the model is built, and every weight must fit.
+https://github.com/cvlab-kaist/CAT-Seg. FOLDER goes to `OpenVocabSegmenter.from_pretrained` and
+``mmseg-siglip segment --encoder``, and needs nothing else. OUT.pth goes to ``tools/test.py``, of
+the large model with ``--encoder clip_l14_336``; with --config every weight must fit its model.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from mmengine.registry import init_default_scope
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.models.adapters.cat_seg import from_detectron2
+from mmseg_siglip.models.segmentors.published_cat_seg import write_cat_seg
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 from mmseg_siglip.weights.state import load_strict
@@ -30,6 +33,11 @@ CLIPS = {768: 'ViT-B-16-quickgelu', 1024: 'ViT-L-14-336-quickgelu'}
 
 def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None = None) -> int:
     """Write the converted checkpoint.
+
+    Args:
+        checkpoint: As published.
+        out: A file where it ends in ``.pth``, else a folder.
+        config: What a file shall fit.
 
     Returns:
         Number of its tensors.
@@ -52,6 +60,9 @@ def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None =
         width = converted['backbone.model.visual.class_embedding'].numel()
         cfg.model.backbone.setdefault('arch', CLIPS.get(width))
         load_strict(MODELS.build(cfg.model), converted, checkpoint)
+    if Path(out).suffix != '.pth':
+        write_cat_seg(converted, out)
+        return len(converted)
     buffer = io.BytesIO()
     torch.save(dict(state_dict=converted, meta=dict(source=Path(checkpoint).name)), buffer)
     write_atomically(buffer.getvalue(), out)

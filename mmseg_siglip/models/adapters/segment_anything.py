@@ -61,7 +61,7 @@ def sam_config(state: Mapping[str, Tensor]) -> SamConfig:
 
 def _config(state: Mapping[str, Tensor]) -> SamConfig:
     width, _, patch, _ = state[MARK].shape
-    depth = _count(state, r'image_encoder\.blocks\.(\d+)\.')
+    depth = count_numbers(state, r'image_encoder\.blocks\.(\d+)\.')
     tables = [state[f'image_encoder.blocks.{i}.attn.rel_pos_h'] for i in range(depth)]
     grid = state['image_encoder.pos_embed'].shape[1]
     windows = {len(table) // 2 + 1 for table in tables} - {grid}
@@ -88,17 +88,17 @@ def _config(state: Mapping[str, Tensor]) -> SamConfig:
             size,
             hidden_size=channels,
             mask_input_channels=state['prompt_encoder.mask_downscaling.3.weight'].shape[0],
-            num_point_embeddings=_count(state, r'prompt_encoder\.point_embeddings\.(\d+)\.'),
+            num_point_embeddings=count_numbers(state, r'prompt_encoder\.point_embeddings\.(\d+)\.'),
         ),
         mask_decoder_config=dict(
             hidden_size=channels,
             mlp_dim=state[f'{first}.mlp.lin1.weight'].shape[0],
-            num_hidden_layers=_count(state, r'mask_decoder\.transformer\.layers\.(\d+)\.'),
+            num_hidden_layers=count_numbers(state, r'mask_decoder\.transformer\.layers\.(\d+)\.'),
             num_attention_heads=DECODER_HEADS,
             attention_downsample_rate=channels
             // state[f'{first}.cross_attn_token_to_image.q_proj.weight'].shape[0],
             num_multimask_outputs=len(state['mask_decoder.mask_tokens.weight']) - 1,
-            iou_head_depth=_count(state, rf'{re.escape(head)}\.(\d+)\.'),
+            iou_head_depth=count_numbers(state, rf'{re.escape(head)}\.(\d+)\.'),
             iou_head_hidden_dim=state[f'{head}.0.weight'].shape[0],
             # torch's default, which segment-anything uses; transformers' own default is 1e-6.
             layer_norm_eps=1e-5,
@@ -126,7 +126,8 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+def count_numbers(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many numbers a pattern's group has among the names; a ``KeyError`` if none."""
     found = {int(match[1]) for name in state if (match := re.match(pattern, name))}
     if not found:
         raise KeyError(pattern.replace('\\', '').replace('(d+)', 'N'))

@@ -12,6 +12,7 @@ import open_clip
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
+from mmseg_siglip.models.adapters.cat_seg import advice
 from mmseg_siglip.models.adapters.transformers_clip import open_clip_config, to_open_clip
 from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.open_clip_checkpoint import (
@@ -88,7 +89,7 @@ def _from_file(source: Source, arch: str | Mapping | None) -> OpenClipCheckpoint
     if 'visual.conv1.weight' not in state:
         raise ValueError(
             f'{source}: expected CLIP weights with a ViT (visual.conv1.weight, ...), '
-            f'found {", ".join(list(state)[:3])}, ...'
+            f'found {", ".join(list(state)[:3])}, ...{advice(state)}'
         )
     is_openai = any(mark in state for mark in OPENAI_MARKS)
     state = without_marks(state)

@@ -36,8 +36,8 @@ class SAMAdapter(BaseModule):
 
     Args:
         checkpoint: Hub id or folder of transformers (SAM, SAM 2), a file of the package
-            segment-anything (``sam_vit_b_01ec64.pth``), or a bare weight file. None builds random
-            weights from `config`.
+            segment-anything (``sam_vit_b_01ec64.pth``) or sam2 (``sam2.1_hiera_tiny.pt``), or a
+            bare weight file. None builds random weights from `config`.
         kind: ``sam``, ``sam2`` or ``segment_anything`` where another kind shall be an error.
         config: transformers configuration as a mapping with its ``model_type``, where the
             checkpoint brings none.

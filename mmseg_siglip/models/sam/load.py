@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from mmengine.logging import print_log
 from torch import nn
 from transformers import PretrainedConfig, Sam2Config
 
+from mmseg_siglip.models.adapters import sam2
 from mmseg_siglip.models.adapters.segment_anything import (
     MARK,
     POSITION,
@@ -89,6 +91,17 @@ def _from_file(source: Source, config: Mapping | None, attention: str) -> tuple[
         with as_data(source, 'expected the weights of a SAM'):
             settings, state = sam_config(state), to_transformers(state)
         found = 'segment_anything'
+    elif sam2.MARK in state:
+        if config is not None:
+            raise ValueError(f'{source}: its tensors tell the configuration; drop config')
+        whole, state = state, sam2.image_part(state)
+        if left_out := len(whole) - len(state):
+            print_log(
+                f'{source} is read without {left_out} tensors that only videos need', 'current'
+            )
+        with as_data(source, 'expected the weights of a SAM 2'):
+            settings, state = sam2.sam2_config(state), sam2.to_sam2(state)
+        found = settings.model_type
     elif any(name.startswith('vision_encoder.') for name in state):
         settings = _from_mapping(config) if config else _settings_of(source)
         found = settings.model_type
@@ -96,8 +109,8 @@ def _from_file(source: Source, config: Mapping | None, attention: str) -> tuple[
             state.setdefault(TIED_POSITION, state[POSITION])
     else:
         raise ValueError(
-            f'{source}: expected weights of SAM in the names of segment-anything ({MARK}) or of '
-            f'transformers (vision_encoder.*), found {next(iter(state))}'
+            f'{source}: expected weights of SAM in the names of segment-anything ({MARK}), of '
+            f'sam2 ({sam2.MARK}) or of transformers (vision_encoder.*), found {next(iter(state))}'
         )
     check_model_size(settings, size_of(state), source)
     model = _random(settings, attention)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cat_seg_oracle import PlainAggregator
+from cat_seg_oracle import AGGREGATOR, CLIP, PlainAggregator, published_state
 from tiny_encoders import CLIP_CONFIG
 from torch.nn.functional import linear, normalize
 
@@ -12,8 +12,6 @@ from mmseg_siglip.models.adapters.cat_seg import from_detectron2
 from mmseg_siglip.models.segmentors import CATSegSegmentor
 
 CLASSES = ['cat', 'dog', 'sky', 'grass', 'person']
-AGGREGATOR = 'sem_seg_head.predictor.transformer.'
-CLIP = 'sem_seg_head.predictor.clip_model.'
 
 
 @pytest.fixture(scope='module')
@@ -25,16 +23,8 @@ def published(tiny_clip):
         parameter += 0.03 * torch.randn_like(parameter)
     width = CLIP_CONFIG['vision_cfg']['width']
     ups = torch.nn.ConvTranspose2d(width, 256, 2, 2), torch.nn.ConvTranspose2d(width, 128, 4, 4)
-    state = {AGGREGATOR + name: value for name, value in plain.state_dict().items()}
+    state = published_state(plain, ups, tiny_clip)
     state[AGGREGATOR + 'layers.0.swin_block.block_2.attn_mask'] = torch.zeros(4, 16, 16)
-    for i, up in enumerate(ups, 1):
-        state |= {f'upsample{i}.{name}': value for name, value in up.state_dict().items()}
-    for name, value in tiny_clip.state_dict().items():
-        if name.endswith('attn.in_proj_weight'):
-            for which, part in zip('qkv', value.chunk(3), strict=True):
-                state[CLIP + name.replace('in_proj_weight', f'{which}_proj_weight')] = part
-        else:
-            state[CLIP + name] = value
     return plain, ups, state
 
 

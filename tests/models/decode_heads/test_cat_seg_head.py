@@ -12,6 +12,13 @@ from mmseg_siglip.models.decode_heads.cat_seg_head import DROPPED
 
 D, N = 24, 20
 
+RECORDED = {
+    True: [[4.29513, 7.0532], [4.2611, 7.00093], [4.1891, 6.98872]],
+    False: [[4.29348, 7.01186], [4.26392, 6.99385], [4.17572, 6.95178]],
+}
+"""Logits of three classes at two places, of the plain formulas in float64, with the published
+pooling by 2 (training) and with none."""
+
 
 def pair(pad_len=16, prompts=1, heads=4, window=4, **options):
     """The plain aggregator and our head with the same weights."""
@@ -74,6 +81,33 @@ def test_training_pools_by_two_and_upsamples():
     torch.testing.assert_close(head.train()(*data), wanted, atol=1e-4, rtol=1e-4)
     assert (wanted - head.eval()(*data)).abs().max() > 1e-3
     assert head.train()(*inputs(grid=(7, 5))).shape == (2, 5, 28, 20)
+
+
+def waves(module):
+    """Weights by a formula."""
+    for i, parameter in enumerate(module.parameters()):
+        n = torch.arange(parameter.numel(), dtype=torch.float64)
+        is_matrix = parameter.dim() > 1
+        wave = 0.3 * torch.sin(0.37 * n * n + i) if is_matrix else 0.3 * torch.sin(n + i) + 0.7
+        parameter.data.copy_(wave.view_as(parameter))
+
+
+@torch.no_grad()
+def test_training_pooling_gives_the_recorded_numbers():
+    plain, head = pair()
+    waves(plain)
+    head.load_state_dict(head.state_dict() | head_weights(plain.state_dict()))
+    waves(head.upsample1)
+    waves(head.upsample2)
+    shapes = (1, D, 4, 4), (1, N, 4, 4), (1, N, 4, 4), (3, 1, D)
+    features, *taps, text = (
+        torch.cos(1.3 * torch.arange(torch.Size(shape).numel()) ** 1.1 + i).view(shape)
+        for i, shape in enumerate(shapes)
+    )
+    for training, recorded in RECORDED.items():
+        logits = head.train(training)(features, taps, text)
+        found = logits[0, :, 5, [2, 9]]
+        torch.testing.assert_close(found, torch.tensor(recorded), atol=1e-3, rtol=0)
 
 
 @torch.no_grad()
