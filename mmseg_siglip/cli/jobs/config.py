@@ -50,9 +50,10 @@ def override(cfg: Config, options: Mapping | None) -> None:
     Raises:
         ValueError: It does not fit.
     """
+    unfit = KeyError, TypeError, IndexError, AssertionError, AttributeError, RecursionError
     try:
         cfg.merge_from_dict(options or {})
-    except (KeyError, TypeError, IndexError, AssertionError) as error:
+    except unfit as error:
         raise ValueError(f'--cfg-options do not fit {cfg.filename}: {one_line(error)}') from error
 
 

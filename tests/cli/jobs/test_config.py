@@ -59,6 +59,14 @@ def test_an_override_that_does_not_fit(tiny_config):
         load(tiny_config, '--cfg-options', 'param_scheduler.7.end=3')
 
 
+@pytest.mark.parametrize(
+    'options', [['model=x', 'model.a.b=1'], ['default_scope.' + 'a.' * 3000 + 'a=1']]
+)
+def test_overrides_at_odds_or_without_end(tiny_config, options):
+    with pytest.raises(ValueError, match='--cfg-options do not fit'):
+        load(tiny_config, '--cfg-options', *options)
+
+
 def test_a_missing_field_is_named(tiny_config):
     with pytest.raises(ValueError, match='has no tta_model'):
         require(load(tiny_config), 'model', 'tta_model')
