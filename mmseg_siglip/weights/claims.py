@@ -64,6 +64,19 @@ def check_pickle(data: bytes) -> None:
     raise ValueError('expected a whole pickle, found no end')
 
 
+class Bounded:
+    """A file to read, of which no more is asked than is left: room is made for what is asked."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.readline, self.tell = file.readline, file.tell
+        here = file.tell()
+        self._file, self._end = file, file.seek(0, io.SEEK_END)
+        file.seek(here)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, self._end - self.tell()))
+
+
 def globals_of(pickle: bytes | BinaryIO) -> list[str]:
     """The names ``module.name`` that a pickle refers to, up to its end or where it is damaged.
 
@@ -72,7 +85,7 @@ def globals_of(pickle: bytes | BinaryIO) -> list[str]:
     found, strings, memo = [], [], {}
     pushed = None
     try:
-        for code, argument, _ in genops(pickle):
+        for code, argument, _ in genops(pickle if isinstance(pickle, bytes) else Bounded(pickle)):
             if code.name in MEMO or code.name == 'MEMOIZE':
                 memo[len(memo) if argument is None else int(argument)] = pushed
                 continue

@@ -102,6 +102,14 @@ def test_names_in_a_pickle():
     assert globals_of(b'no pickle') == []
 
 
+def test_names_in_a_file_that_claims_more_than_it_has(tmp_path):
+    """BYTEARRAY8 of 4 TB, for which Python's file would make room before it reads."""
+    claims = pickle.dumps(OrderedDict)[:-1] + b'\x96' + (1 << 42).to_bytes(8, 'little') + b'x'
+    (tmp_path / 'a.pth').write_bytes(claims)
+    with (tmp_path / 'a.pth').open('rb') as file:
+        assert globals_of(file) == globals_of(claims) == ['collections.OrderedDict']
+
+
 def test_numbers_in_a_pickle():
     data = pickle.dumps(list(range(100)), protocol=2)
     check_pickle(data)
