@@ -22,6 +22,7 @@ FINE = {
     'mmseg_siglip/cli/photographs.py': 'a Result, which writes whole files',
     'mmseg_siglip/io/journal.py': 'a journal: a line that was cut short is dropped',
     'mmseg_siglip/io/output_folder.py': 'a lock, which holds nothing',
+    'mmseg_siglip/models/backbones/longer_text.py': FOLDERS,
     'mmseg_siglip/models/backbones/radio.py': FOLDERS,
     'mmseg_siglip/models/backbones/siglip_text.py': FOLDERS,
     'mmseg_siglip/models/backbones/transformers_backbone.py': FOLDERS,
@@ -33,7 +34,6 @@ FINE = {
     'tools/model_converters/export_vlm.py': FOLDERS,
     'tools/model_converters/init_encoder.py': FOLDERS,
     'tools/model_converters/init_llm.py': FOLDERS,
-    'tools/model_converters/lengthen_text.py': FOLDERS,
     'tools/model_converters/llava.py': FOLDERS,
 }
 

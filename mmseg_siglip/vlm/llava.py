@@ -33,9 +33,9 @@ class DepthLlavaModel(transformers.LlavaModel):
 
     def __init__(self, config: LlavaConfig) -> None:
         super(transformers.LlavaModel, self).__init__(config)
-        self.vision_tower = AutoModel.from_config(config.vision_config)
+        self.vision_tower = AutoModel.from_config(config.vision_config, trust_remote_code=False)
         self.multi_modal_projector = make_projector(config)
-        self.language_model = AutoModel.from_config(config.text_config)
+        self.language_model = AutoModel.from_config(config.text_config, trust_remote_code=False)
         options = getattr(config, 'depth_fusion', None)
         self.depth_fusion: PatchStatisticsFusion | None = None
         if options:

@@ -46,7 +46,7 @@ def made_for(model: PreTrainedModel, size: tuple[int, int]) -> Iterator[None]:
     grids = token_grid(config, native), token_grid(config, size)
     resized = torch.cat([weight[:prefix], resize_position(weight[prefix:], *grids)])
     try:
-        embeddings.position_embedding = nn.Embedding.from_pretrained(resized)
+        embeddings.position_embedding = nn.Embedding(*resized.shape, _weight=resized)
         config.image_size = size[0]
         yield
     finally:

@@ -59,7 +59,6 @@ def test_run_lengths(folder, found):
     for index, result in enumerate(found):
         store = COCOStore(place, index)
         store.write(f'{index}.jpg', result)
-        store._file.close()
     classes = max((result.classes for result in found), key=len)
     COCOStore(place, 0).finish(classes, {})
     content = json.loads((place / 'labels.json').read_text())

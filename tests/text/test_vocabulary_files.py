@@ -42,7 +42,7 @@ def files(draw):
 @settings(max_examples=150)
 @given(file=files())
 def test_what_is_written_is_read(file, tmp_path_factory):
-    text, classes, background = file
+    text, classes, background, _ = file
     path = tmp_path_factory.getbasetemp() / 'any.txt'
     path.write_bytes(text.encode())
     found = Vocabulary.load(path)

@@ -10,28 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from transformers import SiglipModel
-
-from mmseg_siglip.models.adapters.longer_text import with_longer_text
-from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
-
-POSITIONS = 64
-
-
-def lengthen_text(source: str, out: str) -> None:
-    """Write the folder.
-
-    Raises:
-        ValueError: `source` is no SigLIP of fixed resolution, has no tokenizer, or has as many
-            positions.
-    """
-    encoder = SigLIPBackbone(source)
-    if not isinstance(encoder.model, SiglipModel) or encoder.tokenizer is None:
-        raise ValueError(f'{source}: expected a SigLIP of fixed resolution with its tokenizer')
-    longest = encoder.context_length - 1
-    encoder.model = with_longer_text(encoder.model, POSITIONS)
-    encoder.tokenizer.model_max_length = longest
-    encoder.save_pretrained(out)
+from mmseg_siglip.models.backbones.longer_text import lengthen_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,9 +1,8 @@
 """Training-free open-vocabulary segmentation by dense image-text similarity.
 
-SCLIP, https://arxiv.org/abs/2312.01597, and with other attentions its family.
-
-Shapes: an image is (3, H, W), its output (H_o, W_o), the original size; Q query words, C classes;
-D joint channels; n_y x n_x windows with grids of cells (h, w), n of them in a batch.
+SCLIP, https://arxiv.org/abs/2312.01597, and with other attentions its family. Shapes: an image is
+(3, H, W), its output (H_o, W_o), the original size; Q query words, C classes; D joint channels;
+n_y x n_x windows with grids of cells (h, w), n of them in a batch.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ def test_a_frame_in_a_segmentor(openai_file):
 def test_bad_input(clip):
     with pytest.raises(ValueError, match='expected a frame of 1 or more pixels, found 0'):
         ProxyCLIP(DINO, frame=0)
-    with pytest.raises(ValueError, match='finite features of Painted, found NaN or infinity'):
+    with pytest.raises(ValueError, match='finite numbers from Painted, found NaN or infinity'):
         clip.dense(
             images(32, 32), attention=ProxyCLIP(Painted(torch.full((1, 4, 4, 4), torch.nan)))
         )
