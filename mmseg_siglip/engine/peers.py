@@ -149,9 +149,13 @@ def explain(error: BaseException) -> str | None:
         return None
     if not (GONE.search(text) or LATE.search(text)):
         return None
-    threading.Event().wait(4 * BEAT)
-    lost = ' and '.join(peers.names[rank] for rank in peers.silent(3))
-    if GONE.search(text):
+    gone, waited = GONE.search(text), threading.Event()
+    for beats in (4, *[1] * 8):  # processes of a busy machine count late
+        waited.wait(beats * BEAT)
+        lost = ' and '.join(peers.names[rank] for rank in peers.silent(3))
+        if lost or not gone:
+            break
+    if gone:
         return f'{lost or "another process of this run"} has ended; its own message says why'
     who = f'{lost} gives no sign of life' if lost else 'all processes live, but one did not come'
     return f'{who}: {text}'
