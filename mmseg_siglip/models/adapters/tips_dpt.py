@@ -7,12 +7,14 @@ In transformers' models of one output they are ``neck.*`` and ``decoder.*``, in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from mmseg_siglip.models.adapters.depth_release import rename
+from mmseg_siglip.models.adapters.depth_release import Renaming, rename
 from mmseg_siglip.weights.state import load_strict
 
 if TYPE_CHECKING:
@@ -23,55 +25,61 @@ if TYPE_CHECKING:
 PARTS = dict(bins='depth', normals='normals')
 """Names of decoders by the outputs of `TIPSHead`."""
 _PUBLISHED = (
+    ('reassemble.readout_projects.{}.', 'neck.reassemble_stage.readout_projects.{}.layers.0.'),
+    ('reassemble.out_projections.{}.', 'neck.reassemble_stage.layers.{}.projection.'),
+    ('reassemble.resize_layers.{}.', 'neck.reassemble_stage.layers.{}.resize.'),
+    ('fusion_blocks.{}.out_conv.', 'neck.fusion_stage.layers.{}.projection.'),
     (
-        r'reassemble\.readout_projects\.(\d)\.',
-        r'neck.reassemble_stage.readout_projects.\1.layers.0.',
-    ),
-    (r'reassemble\.out_projections\.(\d)\.', r'neck.reassemble_stage.layers.\1.projection.'),
-    (r'reassemble\.resize_layers\.(\d)\.', r'neck.reassemble_stage.layers.\1.resize.'),
-    (r'fusion_blocks\.(\d)\.out_conv\.', r'neck.fusion_stage.layers.\1.projection.'),
-    (
-        r'fusion_blocks\.(\d)\.residual_unit\.conv(\d)\.',
-        r'neck.fusion_stage.layers.\1.residual_layer1.convolution\2.',
+        'fusion_blocks.{}.residual_unit.conv{}.',
+        'neck.fusion_stage.layers.{}.residual_layer1.convolution{}.',
     ),
     (
-        r'fusion_blocks\.(\d)\.main_unit\.conv(\d)\.',
-        r'neck.fusion_stage.layers.\1.residual_layer2.convolution\2.',
+        'fusion_blocks.{}.main_unit.conv{}.',
+        'neck.fusion_stage.layers.{}.residual_layer2.convolution{}.',
     ),
-    (r'convs\.', r'neck.convs.'),
-    (r'project\.', r'decoder.project.'),
-    (r'(depth|normals)_head\.', r'decoder.head.'),
+    ('convs.', 'neck.convs.'),
+    ('project.', 'decoder.project.'),
+    ('depth_head.', 'decoder.head.'),
+    ('normals_head.', 'decoder.head.'),
 )
-_NECK = (
+"""Names of files and of transformers' models; ``{}`` is a digit."""
+_OURS = (
     (
-        r'neck\.reassemble_stage\.readout_projects\.(\d)\.layers\.0\.',
-        r'reassemble_blocks.readout_projects.\1.0.',
+        'neck.reassemble_stage.readout_projects.{}.layers.0.',
+        'reassemble_blocks.readout_projects.{}.0.',
     ),
-    (r'neck\.reassemble_stage\.layers\.(\d)\.projection\.', r'reassemble_blocks.projects.\1.conv.'),
-    (r'neck\.reassemble_stage\.layers\.(\d)\.resize\.', r'reassemble_blocks.resize_layers.\1.'),
-    (r'neck\.convs\.(\d)\.', r'convs.\1.conv.'),
-    (r'neck\.fusion_stage\.layers\.(\d)\.projection\.', r'fusion_blocks.\1.project.conv.'),
+    ('neck.reassemble_stage.layers.{}.projection.', 'reassemble_blocks.projects.{}.conv.'),
+    ('neck.reassemble_stage.layers.{}.resize.', 'reassemble_blocks.resize_layers.{}.'),
+    ('neck.convs.{}.', 'convs.{}.conv.'),
+    ('neck.fusion_stage.layers.{}.projection.', 'fusion_blocks.{}.project.conv.'),
     (
-        r'neck\.fusion_stage\.layers\.(\d)\.residual_layer(\d)\.convolution(\d)\.',
-        r'fusion_blocks.\1.res_conv_unit\2.conv\3.conv.',
+        'neck.fusion_stage.layers.{}.residual_layer{}.convolution{}.',
+        'fusion_blocks.{}.res_conv_unit{}.conv{}.conv.',
     ),
-    (r'decoder\.', r''),
+    ('decoder.project.', 'project.'),
+    ('decoder.head.', 'head.'),
 )
-_BACK = (
-    (
-        r'reassemble_blocks\.readout_projects\.(\d)\.0\.',
-        r'neck.reassemble_stage.readout_projects.\1.layers.0.',
-    ),
-    (r'reassemble_blocks\.projects\.(\d)\.conv\.', r'neck.reassemble_stage.layers.\1.projection.'),
-    (r'reassemble_blocks\.resize_layers\.(\d)\.', r'neck.reassemble_stage.layers.\1.resize.'),
-    (r'convs\.(\d)\.conv\.', r'neck.convs.\1.'),
-    (r'fusion_blocks\.(\d)\.project\.conv\.', r'neck.fusion_stage.layers.\1.projection.'),
-    (
-        r'fusion_blocks\.(\d)\.res_conv_unit(\d)\.conv(\d)\.conv\.',
-        r'neck.fusion_stage.layers.\1.residual_layer\2.convolution\3.',
-    ),
-    (r'(project|head)\.', r'decoder.\1.'),
-)
+"""Names of transformers' models and of `TIPSHead`."""
+
+
+def renaming(pairs: Sequence[tuple[str, str]], *, back: bool = False) -> Renaming:
+    """What `rename` takes, from the first names to the second, or back."""
+    found = []
+    for pair in pairs:
+        old, new = reversed(pair) if back else pair
+        digits = count(1)
+        found.append(
+            (
+                re.escape(old).replace(r'\{\}', r'(\d)'),
+                re.sub('{}', lambda _, digits=digits: rf'\{next(digits)}', new),
+            )
+        )
+    return tuple(found)
+
+
+_NECK = renaming(_PUBLISHED)
+_THERE = renaming((*_OURS, ('decoder.', '')))  # what else it has is too much for a strict head
+_BACK = renaming(_OURS, back=True)
 
 
 def from_tips_dpt(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
@@ -87,8 +95,8 @@ def from_tips_dpt(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     found = {}
     for name, value in state.items():
         inside = name.removeprefix(f'{part}_head.')
-        own = rename(inside, _PUBLISHED) if inside != name else name.removeprefix(f'{part}_')
-        new = rename(own, _NECK)
+        own = rename(inside, _NECK) if inside != name else name.removeprefix(f'{part}_')
+        new = rename(own, _THERE)
         if new != own:
             found[new] = value
     if not found:
