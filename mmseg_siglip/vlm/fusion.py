@@ -43,7 +43,7 @@ def depth_statistics(
         a patch knows nothing, which the fusion takes for average.
 
     Raises:
-        ValueError: The model has no fusion, or a map is too small.
+        ValueError: The model has no fusion, a map is too small, or `sizes` are not one for each.
     """
     options = getattr(config, 'depth_fusion', None)
     if not options:
@@ -51,7 +51,14 @@ def depth_statistics(
     for depth in depths:
         if depth.dim() != 2:
             raise ValueError(f'depth: expected (H, W), found {tuple(depth.shape)}')
-    if is_naflex(config.vision_config):
+    naflex = is_naflex(config.vision_config)
+    pinpoints = getattr(config, 'image_grid_pinpoints', None)
+    if (naflex or pinpoints) and (sizes is None or len(sizes) != len(depths)):
+        raise ValueError(
+            f"depth: expected the processor's {'spatial_shapes' if naflex else 'image_sizes'} of "
+            f'{len(depths)} images as sizes, found {0 if sizes is None else len(sizes)}'
+        )
+    if naflex:
         grids = [tuple(shape) for shape in sizes.tolist()]
         found = [_of_grid(depth, grid, options) for depth, grid in zip(depths, grids, strict=True)]
         return torch.cat(found)
@@ -59,7 +66,6 @@ def depth_statistics(
     grid = token_grid(config.vision_config, size)
     patch = config.vision_config.patch_size
     covered = tuple(cells * patch / side for cells, side in zip(grid, size, strict=True))
-    pinpoints = getattr(config, 'image_grid_pinpoints', None)
     found = []
     for i, depth in enumerate(depths):
         if pinpoints:
@@ -69,7 +75,10 @@ def depth_statistics(
         else:
             parts = [depth]
         for part in parts:
-            (top, bottom), (left, right) = seen(image_processor, tuple(part.shape))
+            whole = (0, part.shape[0]), (0, part.shape[1])  # tiles are squeezed, never cropped
+            (top, bottom), (left, right) = (
+                whole if pinpoints else seen(image_processor, tuple(part.shape))
+            )
             bottom = top + round((bottom - top) * covered[0])
             right = left + round((right - left) * covered[1])
             found.append(_of_grid(part[top:bottom, left:right], grid, options))

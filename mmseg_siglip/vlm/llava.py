@@ -170,7 +170,7 @@ class DepthLlavaForConditionalGeneration(WithDepth, transformers.LlavaForConditi
     """Transformers' LLaVA, which can also load what this one saves, less the depth.
 
     Beyond it: images of any size, ``depth_statistics`` beside ``pixel_values`` in `forward` and
-    ``generate``, and no computing of layers that nothing reads.
+    ``generate``, and no computing of layers that nothing reads, but under NaFlex.
     """
 
     stock = transformers.LlavaForConditionalGeneration.__name__

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlavaConfig, LlavaProcessor, Pret
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mmseg_siglip.device import find_device
-from mmseg_siglip.models.sizes import pair
+from mmseg_siglip.models.sizes import MOST_SIDE, pair
 from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.vlm.adapters import load_projector, type_of
 from mmseg_siglip.vlm.assemble import (
@@ -202,9 +202,16 @@ def _resize(processor: BaseImageProcessor, vision: PretrainedConfig, asked: Any 
     """
     size = None if asked is None else pair(asked, 'image_size')
     if is_naflex(vision):
+        processor.patch_size = vision.patch_size
         if size is not None:
             set_patches(processor, vision, size)
-        return processor.max_num_patches
+        found, most = (
+            getattr(processor, 'max_num_patches', None),
+            (MOST_SIDE // vision.patch_size) ** 2,
+        )
+        if type(found) is not int or not 0 < found <= most:
+            raise ValueError(f'max_num_patches: expected a number of 1 to {most}, found {found!r}')
+        return found
     if size is not None:
         token_grid(vision, size)
         set_size(processor, vision, size)

@@ -8,6 +8,7 @@ Shapes: B images, N patches of the largest, patch side p, C channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,11 @@ def is_naflex(config: PretrainedConfig) -> bool:
     return config.model_type == NAFLEX
 
 
+def look_of(processor: BaseImageProcessor) -> dict[str, Any]:
+    """How a processor resamples and normalises, for another that does the same."""
+    return {name: getattr(processor, name) for name in ('resample', 'image_mean', 'image_std')}
+
+
 class NaFlexLlavaProcessor(LlavaProcessor):
     """Transformers', with a placeholder for each patch of each image."""
 
@@ -43,12 +49,7 @@ def patch_processor(
     Raises:
         ValueError: See `set_patches`.
     """
-    found = Siglip2ImageProcessor(
-        patch_size=config.patch_size,
-        resample=processor.resample,
-        image_mean=processor.image_mean,
-        image_std=processor.image_std,
-    )
+    found = Siglip2ImageProcessor(patch_size=config.patch_size, **look_of(processor))
     set_patches(found, config, size)
     return found
 

@@ -26,6 +26,7 @@ from mmseg_siglip.vlm.checkpoints import (
     read_vision_config,
 )
 from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration
+from mmseg_siglip.vlm.naflex import is_naflex
 from mmseg_siglip.vlm.original_config import OriginalConfig, read_original
 from mmseg_siglip.vlm.original_names import (
     EMBEDDING,
@@ -134,6 +135,11 @@ def _refuse(
     Raises:
         ValueError: The checkpoint is so.
     """
+    if is_naflex(vision):
+        raise ValueError(
+            f'{source}: expected a tower of one resolution, as the original LLaVA has, found '
+            f'{original.tower}, a NaFlex one'
+        )
     width = vision.hidden_size
     if original.channels not in (None, width):
         raise ValueError(

@@ -63,7 +63,7 @@ class OriginalConfig:
     text: PretrainedConfig
     tower: str
     select_layer: int
-    select_feature: str | None
+    select_feature: str
     channels: int | None
     projector: ProjectorType
     aspect: str
@@ -111,7 +111,8 @@ def is_original(source: str) -> bool:
         fields = _fields(source)
     except ValueError:
         return False
-    return 'vision_config' not in fields and _kind(fields).startswith(('Llava', 'llava', 'moe_ll'))
+    kind = _kind(fields).lower().replace('_', '')
+    return 'vision_config' not in fields and kind.startswith(('llava', 'moellava', 'evalmoellava'))
 
 
 def _fields(source: str) -> dict[str, Any]:
@@ -144,8 +145,8 @@ def read_original(source: str, chosen: Mapping[str, Any]) -> OriginalConfig:
     language = LANGUAGE_MODELS.get(kind) or MODEL_TYPES.get(kind)
     if language is None:
         raise ValueError(
-            f'{source}: expected one of {", ".join(LANGUAGE_MODELS)}, found {kind}, for whose '
-            'language model LLaVA has no place in transformers'
+            f'{source}: expected one of {", ".join(LANGUAGE_MODELS)}, found {kind}, the '
+            'names of whose language model are not known here'
         )
     words = _Words({**fields, **chosen}, source)
     words.refuse('mm_use_im_start_end', 'its prompts have tokens around the image')

@@ -24,7 +24,7 @@ from torch import Tensor
 from mmseg_siglip.vlm.adapters import convert
 from mmseg_siglip.vlm.original_config import EXPERTS
 from mmseg_siglip.weights.finite import refuse_not_finite
-from mmseg_siglip.weights.shards import NAMES, read_index, weight_files
+from mmseg_siglip.weights.shards import INDICES, NAMES, first_file, read_index, weight_files
 from mmseg_siglip.weights.state import read_tensors
 from mmseg_siglip.weights.transformers_model import ADAPTERS
 
@@ -77,20 +77,19 @@ def read_weights(source: str) -> dict[str, Tensor]:
         raise ValueError(
             f'{source}: expected whole weights, found adapters ({ADAPTERS}); merge them first'
         )
-    files = weight_files(source)
-    if not files:
+    first = first_file(source)
+    if first is None:
         raise ValueError(f'{source}: expected weights (one of {", ".join(NAMES)}), found none')
     tensors: dict[str, Tensor] = {}
-    for file in files:
+    for file in weight_files(source):
         found = read_tensors(file)
         refuse_not_finite(found, file)
         tensors |= found
-    index = next((path for name in NAMES if (path := Path(source, name)).is_file()), None)
-    if index is not None and index.suffix == '.json':
-        absent = [name for name in read_index(index) if name not in tensors]
-        if absent:
-            raise ValueError(
-                f'{index}: expected its tensors in the files beside it, {len(absent)} are in none '
-                f'of them, first {absent[0]} of {read_index(index)[absent[0]]}'
-            )
+    places = read_index(first) if first.name in INDICES else {}
+    absent = [name for name in places if name not in tensors]
+    if absent:
+        raise ValueError(
+            f'{first}: expected its tensors in the files beside it, {len(absent)} are in none of '
+            f'them, first {absent[0]} of {places[absent[0]]}'
+        )
     return tensors

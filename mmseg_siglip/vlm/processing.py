@@ -13,7 +13,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mmseg_siglip.models.sizes import check_size_asked
-from mmseg_siglip.vlm.naflex import NaFlexLlavaProcessor
+from mmseg_siglip.vlm.naflex import NaFlexLlavaProcessor, is_naflex, look_of
 from mmseg_siglip.vlm.strategy import in_transformers
 from mmseg_siglip.vlm.vision import CLIP_TYPES, num_prefix
 from mmseg_siglip.weights.transformers_model import load_part
@@ -75,12 +75,8 @@ def load_image_processor(
         ValueError: The checkpoint brings none.
     """
     processor = load_own_processor(source, revision=revision)
-    if config.model_type == 'siglip2_vision_model':
-        processor = SiglipImageProcessor(
-            resample=processor.resample,
-            image_mean=processor.image_mean,
-            image_std=processor.image_std,
-        )
+    if is_naflex(config):
+        processor = SiglipImageProcessor(**look_of(processor))
     set_size(processor, config, size)
     return processor
 
@@ -104,9 +100,7 @@ def pad_to_square(processor: BaseImageProcessor) -> LlavaImageProcessor:
         size=dict(processor.size),
         crop_size=dict(processor.crop_size),
         do_center_crop=bool(getattr(processor, 'do_center_crop', False)),
-        resample=processor.resample,
-        image_mean=processor.image_mean,
-        image_std=processor.image_std,
+        **look_of(processor),
     )
 
 

@@ -26,6 +26,7 @@ from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.checkpoints import quiet
 from mmseg_siglip.vlm.llava import feature_layers
+from mmseg_siglip.vlm.naflex import look_of
 from mmseg_siglip.vlm.processing import FLATTEN, IMAGE_TOKEN, PLAIN
 from mmseg_siglip.vlm.strategy import check_strategy
 from mmseg_siglip.vlm.tiled_llava import DepthLlavaNext, DepthLlavaOnevision
@@ -79,9 +80,7 @@ def make_tiled_processor(
     vision = config.vision_config
     side = resolve_image_size(None, vision)
     size = dict(height=side[0], width=side[1])
-    look = dict(
-        size=size, resample=tower.resample, image_mean=tower.image_mean, image_std=tower.image_std
-    )
+    look = dict(size=size, **look_of(tower))
     tiles = dict(look, image_grid_pinpoints=config.image_grid_pinpoints, do_center_crop=False)
     common = dict(
         tokenizer=tokenizer,

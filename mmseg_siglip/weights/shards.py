@@ -34,21 +34,23 @@ def read_index(path: str | Path) -> dict[str, str]:
     return places
 
 
+def first_file(source: str, *, revision: str | None = None) -> Path | None:
+    """The weights, or the index of their pieces, of a folder or Hub id, if they are to be had."""
+    found = (_file(source, name, revision) for name in NAMES)
+    return next((path for path in found if path is not None), None)
+
+
 def weight_files(source: str, *, revision: str | None = None) -> list[Path]:
     """The files with weights of a folder or Hub id; none where there are none to be had.
 
     Raises:
         ValueError: There is an index and it is none.
     """
-    for name in NAMES:
-        path = _file(source, name, revision)
-        if path is None:
-            continue
-        if name not in INDICES:
-            return [path]
-        files = [_file(source, file, revision) for file in sorted(set(read_index(path).values()))]
-        return [file for file in files if file is not None]
-    return []
+    path = first_file(source, revision=revision)
+    if path is None or path.name not in INDICES:
+        return [path] if path else []
+    files = [_file(source, file, revision) for file in sorted(set(read_index(path).values()))]
+    return [file for file in files if file is not None]
 
 
 def _file(source: str, name: str, revision: str | None) -> Path | None:

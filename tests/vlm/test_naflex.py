@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,12 @@ def test_saved_asked_and_trained(vlm, naflex_folder, llm_folder, tmp_path):
     assert VisionChat(again)(PICTURES, 'how many stars?', max_new_tokens=4) == answers
     larger = load_pretrained_model(tmp_path, custom_vision_config=dict(image_size=64))
     assert larger.model.config.image_seq_length == larger.image_processor.max_num_patches == 64
+    settings = json.loads((tmp_path / 'processor_config.json').read_text())
+    for wrong in ('many', -3, 10**9):
+        settings['image_processor']['max_num_patches'] = wrong
+        (tmp_path / 'processor_config.json').write_text(json.dumps(settings))
+        with pytest.raises(ValueError, match=f'max_num_patches: expected .* found {wrong!r}'):
+            load_pretrained_model(tmp_path)
     with pytest.raises(ValueError, match='vision: expected an encoder of fixed resolution, found'):
         LlavaTrainer(naflex_folder, llm_folder)
 
@@ -89,6 +97,9 @@ def test_depth_is_on_the_grid_of_each_image(naflex_folder, llm_folder):
         for depth, shape in zip(depths, shapes.tolist(), strict=True)
     ]
     assert torch.equal(found, torch.cat(expected))
+    for wrong, count in ((None, 0), (shapes[:-1], len(shapes) - 1)):
+        with pytest.raises(ValueError, match=f'spatial_shapes of .* as sizes, found {count}'):
+            depth_statistics(depths, vlm.image_processor, vlm.model.config, sizes=wrong)
     names = ('pixel_values', 'pixel_attention_mask', 'spatial_shapes')
     images = {name: inputs[name] for name in names}
     with torch.no_grad():

@@ -14,6 +14,7 @@ from PIL import Image
 from tiny_vlm import NARROW
 
 from mmseg_siglip.vlm import VisionChat, load_pretrained_model
+from mmseg_siglip.vlm.original_config import read_original
 from mmseg_siglip.vlm.processing import prompt_of
 
 SIGLIP = NARROW | dict(model_type='siglip_vision_model', patch_size=8, image_size=32)
@@ -185,6 +186,10 @@ def refused(plain, folder: Path, match: str, *, state=None, **words):
     [
         (dict(architectures=['LlavaPhiForCausalLM']), 'LlavaStablelmForCausalLM, found LlavaPhi'),
         (dict(model_type='moe_llava_qwen'), 'mixture of experts .* not loaded: .* leaves tokens'),
+        (
+            dict(architectures=['MoELLaVAStablelmForCausalLM'], model_type='moe_llava_stablelm'),
+            'mixture of experts .* not loaded',
+        ),
         (dict(moe=dict(moe_enable=True)), 'mixture of experts as DeepSpeed trains it'),
         (dict(mm_vision_tower=None), 'mm_vision_tower: expected text, found'),
         (dict(mm_vision_tower=7), 'mm_vision_tower: expected text, found'),
@@ -242,6 +247,11 @@ def test_moe_llava_without_siglips_first_patch(plain, siglip_folder, tmp_path):
     assert load_pretrained_model(words).model.config.image_seq_length == 16
 
 
+def test_a_naflex_tower_is_refused(plain, naflex_folder, tmp_path):
+    match = 'expected a tower of one resolution, .* a NaFlex one'
+    refused(plain, tmp_path / 'in', match, mm_vision_tower=naflex_folder)
+
+
 def test_other_size_and_layer(plain, tmp_path):
     folder = write_original(tmp_path / 'in', *plain, form='bin')
     vlm = load_pretrained_model(
@@ -255,22 +265,20 @@ def test_other_size_and_layer(plain, tmp_path):
 @pytest.mark.parametrize(
     ('pinpoints', 'expected'),
     [
+        ('(9x9)', [[9, 9]]),
         ('(1x1),...,(2x3)', [[1, 1], [2, 1], [3, 1], [1, 2], [2, 2], [3, 2]]),
         ([[2, 1], [1, 3]], [[1, 2], [3, 1]]),
     ],
 )
 def test_pinpoints_are_width_and_height(plain, siglip_folder, tmp_path, pinpoints, expected):
-    from mmseg_siglip.vlm.original_config import read_original
-
     if isinstance(pinpoints, list):
         pinpoints = [[32 * x for x in pair] for pair in pinpoints]
     fields = plain[1] | dict(image_grid_pinpoints=pinpoints)
     (tmp_path / 'config.json').write_text(json.dumps(fields))
     found = read_original(str(tmp_path), {}).resolutions(32)
     assert found == [[32 * y, 32 * x] for y, x in expected]
-    for wrong in ('(9x9)', '(1x1),...,(999x999)', [[33, 32]], [[32]], [], None, [[32, 32 * 10**9]]):
+    for wrong in ('(1x1),...,(999x999)', [[33, 32]], [[32]], [], None, [[32, 32 * 10**9]]):
         (tmp_path / 'config.json').write_text(json.dumps(fields | dict(image_grid_pinpoints=wrong)))
         original = read_original(str(tmp_path), {})
-        if wrong != '(9x9)':
-            with pytest.raises(ValueError, match='image_grid_pinpoints: expected pairs of mult'):
-                original.resolutions(32)
+        with pytest.raises(ValueError, match='image_grid_pinpoints: expected pairs of mult'):
+            original.resolutions(32)

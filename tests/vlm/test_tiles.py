@@ -71,6 +71,8 @@ def test_depth_is_added_to_the_tokens_of_each_tile(pair, tmp_path):
         model(**inputs, depth_statistics=torch.zeros(11, 16, 2))
     model.add_depth_fusion(DEPTH)
     depths = [torch.rand(2 * p.height, 2 * p.width) + 2 for p in PICTURES]
+    with pytest.raises(ValueError, match='image_sizes of 3 images as sizes, found 0'):
+        depth_statistics(depths, vlm.image_processor, model.config)
     statistics = depth_statistics(depths, vlm.image_processor, model.config, sizes=sizes)
     counts = [1 + 4, 1 + 3, 1 + 3]
     assert statistics.shape == (sum(counts), 16, 2)
@@ -102,15 +104,19 @@ def test_depth_is_added_to_the_tokens_of_each_tile(pair, tmp_path):
         model(**inputs, depth_statistics=statistics[:-1])
 
 
+@pytest.mark.parametrize('crop', [False, True])
 @pytest.mark.parametrize('size', [(16, 32), (16, 20), (20, 16), (31, 90)])
-def test_tiles_of_a_map_lie_under_those_of_the_picture(size):
+def test_tiles_of_a_map_lie_under_those_of_the_picture(size, crop):
     """Where the picture's red channel is the map, processed as pictures are."""
     rows, columns = np.mgrid[: size[0], : size[1]]
     ramp = (20 + rows + columns).astype(np.uint8)
     picture = Image.fromarray(np.stack([ramp] * 3, -1), 'RGB')
     side = dict(height=32, width=32)
     processor = LlavaNextImageProcessor(
-        size=side, crop_size=side, image_grid_pinpoints=PINPOINTS, do_center_crop=False
+        size=dict(shortest_edge=32) if crop else side,
+        crop_size=side,
+        image_grid_pinpoints=PINPOINTS,
+        do_center_crop=crop,
     )
     seen = processor(picture, return_tensors='pt', do_normalize=False, do_rescale=False, resample=0)
     red = seen.pixel_values[0, :, 0].float()

@@ -20,7 +20,9 @@ from mmseg_siglip.vlm import load_pretrained_model
 from mmseg_siglip.vlm.original_config import is_original
 
 
-def convert(checkpoint: str, out: str | Path, tower: str | None, precision: str) -> str:
+def convert(
+    checkpoint: str, out: str | Path, *, tower: str | None = None, precision: str = 'fp32'
+) -> str:
     """Write the folder.
 
     Args:
@@ -33,8 +35,11 @@ def convert(checkpoint: str, out: str | Path, tower: str | None, precision: str)
         Name of the model's class in transformers.
 
     Raises:
-        ValueError: It is none of LLaVA's, or a part is missing or would be left out.
+        ValueError: `out` is a file; `checkpoint` is none of LLaVA's, or a part of it is missing or
+            would be left out.
     """
+    if Path(out).is_file():
+        raise ValueError(f'{out}: expected a folder, found a file')
     if not is_original(checkpoint):
         raise ValueError(
             f"{checkpoint}: expected a checkpoint in the original LLaVA's layout (config.json of "
@@ -56,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--precision', default='fp32', help='fp32, bf16 or fp16 [%(default)s]')
     args = parser.parse_args(argv)
     try:
-        kind = convert(args.checkpoint, args.out, args.vision, args.precision)
+        kind = convert(args.checkpoint, args.out, tower=args.vision, precision=args.precision)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

@@ -38,5 +38,8 @@ def test_converted(tool, clip_folder, llava_folder, tmp_path, capsys):
         )
         assert torch.equal(found.state_dict()[name][:rows], value[:rows]), name
 
+    (tmp_path / 'file').touch()
+    assert tool.main([str(folder), str(tmp_path / 'file')]) == 1
+    assert 'file: expected a folder, found a file' in capsys.readouterr().err
     assert tool.main([llava_folder, out]) == 1
     assert "expected a checkpoint in the original LLaVA's layout" in capsys.readouterr().err
