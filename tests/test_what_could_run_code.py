@@ -60,7 +60,6 @@ ALLOWED = {
     'mmseg_siglip/weights/stand_ins.py': {
         'pickle': 'an interpreter of tensors and plain values, all else stands there inert',
     },
-    'mmseg_siglip/weights/torchscript.py': {'pickle': 'an interpreter of tensors alone'},
 }
 """Why a file may hold a mark."""
 

@@ -6,6 +6,7 @@ Its values steer loops and name files, and it may come from anyone.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from torch import Tensor
 
-from mmseg_siglip.weights.checkpoint import LEFT_OUT, step_of
+from mmseg_siglip.weights.checkpoint import left_out_of, step_of
 
 SEEDS = 2**32
 
@@ -67,10 +68,10 @@ def check_whole(checkpoint: Mapping[str, Any], parts: Sequence[str]) -> None:
     Raises:
         ValueError: It was.
     """
-    for place in checkpoint.get(LEFT_OUT, ()):
-        if place.startswith(tuple(parts)):
+    for place, name in left_out_of(checkpoint).items():
+        if re.split(r'[.\[]', place)[0] in parts:
             raise ValueError(
-                f'expected plain values, found {place}; load_from takes the weights alone'
+                f'expected plain values, found {place} ({name}); load_from takes the weights alone'
             )
 
 
@@ -79,7 +80,7 @@ def parts_of(checkpoint: Mapping[str, Any]) -> str:
     histories = len(checkpoint['message_hub']['log_scalars'])
     names = dict(state_dict='weights', optimizer='optimizer', param_schedulers='schedules')
     found = [said for part, said in names.items() if part in checkpoint]
-    left_out = ', '.join(checkpoint.get(LEFT_OUT, ())) or 'nothing'
+    left_out = left_out_of(checkpoint).said() or 'nothing'
     return f'{", ".join(found)} and {histories} histories; left out: {left_out}.'
 
 

@@ -39,9 +39,27 @@ OLD_PICKLES = 5
 """As many stand one after the other in a file of the format before torch 1.6, its arrays last."""
 STATES = ('state_dict', 'state_dict_ema', 'ema_state_dict', 'model')
 """Where checkpoints that hold other things as well keep their weights."""
+RESUMED = ('optimizer', 'param_schedulers')
 LEFT_OUT = 'left_out'
-"""Where a checkpoint that was read without some of its objects says so: places and classes."""
+"""Where a checkpoint that was read without some of its objects has `LeftOut`."""
+NAMED = 10
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size, torch.device)
+
+
+class LeftOut(dict):
+    """Places of a checkpoint, and the classes of what was left out there; no file can hold one."""
+
+    def said(self) -> str:
+        """The first `NAMED`, and how many more."""
+        more = len(self) - NAMED
+        places = [f'{place} ({name})' for place, name in list(self.items())[:NAMED]]
+        return ', '.join(places) + (f' and {more} more' if more > 0 else '')
+
+
+def left_out_of(checkpoint: Mapping[str, Any]) -> LeftOut:
+    """What a checkpoint was read without."""
+    found = checkpoint.get(LEFT_OUT)
+    return found if isinstance(found, LeftOut) else LeftOut()
 
 
 def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
@@ -74,10 +92,9 @@ def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
         kind = type(checkpoint).__name__
         raise ValueError(f'{path} holds a {kind}, expected a dict of tensors.')
     drop_configs(checkpoint)
-    if checkpoint.get(LEFT_OUT):
-        left_out = ', '.join(checkpoint[LEFT_OUT])
+    if left_out := left_out_of(checkpoint):
         print_log(
-            f'{path} is read without {left_out}: no tensors or plain values.',
+            f'{path} is read without {left_out.said()}: no tensors or plain values.',
             logger='current',
             level=logging.WARNING,
         )
@@ -117,7 +134,9 @@ def _load_without(path: Path, refusal: ForeignObjects, *, tensors: bool) -> dict
     if not all(map(may_be_left_out, refusal.names)):
         raise refusal
     try:
-        checkpoint, left_out = read_without_objects(path, tensors=tensors)
+        checkpoint, left_out = read_without_objects(
+            path, tensors=tensors, first=(*STATES, *RESUMED)
+        )
         if tensors:
             check_tensors(checkpoint, path.stat().st_size)
     except (Unwanted, NoTorchFile) as error:
@@ -128,7 +147,7 @@ def _load_without(path: Path, refusal: ForeignObjects, *, tensors: bool) -> dict
     if not states or any(place.split('.')[0] in states for place in left_out):
         raise _refused(path, left_out.values() or refusal.names)
     if left_out:
-        checkpoint[LEFT_OUT] = [f'{place} ({name})' for place, name in left_out.items()]
+        checkpoint[LEFT_OUT] = LeftOut(left_out)
     return checkpoint
 
 

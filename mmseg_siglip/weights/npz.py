@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmseg_siglip.weights.claims import check_archive, check_tensors
+from mmseg_siglip.weights.claims import check_archive
 
 ENDING = '.npy'
 BFLOAT16 = '|V2'
@@ -42,7 +42,6 @@ def read_npz(path: str | Path) -> dict[str, Tensor]:
                 with archive.open(info) as file:
                     array = np.lib.format.read_array(file, allow_pickle=False)
                 tensors[info.filename.removesuffix(ENDING)] = _tensor(array)
-        check_tensors(tensors, sum(tensor.nbytes for tensor in tensors.values()))
     except Exception as error:
         reason = str(error).split('\n')[0].rstrip('.')
         raise ValueError(f'{path} is damaged or holds no numbers: {reason}.') from error

@@ -22,7 +22,17 @@ from mmseg_siglip.weights.json_file import read_object
 CONFIG = 'adapter_config.json'
 WEIGHTS = ('adapter_model.safetensors', 'adapter_model.bin')
 PREFIX = 'base_model.model.'
-READ = dict(peft_type='LORA', use_dora=False, fan_in_fan_out=False)
+READ = dict(
+    peft_type='LORA',
+    use_dora=False,
+    use_qalora=False,
+    fan_in_fan_out=False,
+    layer_replication=None,
+)
+STARTS = (True, False, None, 'gaussian', 'orthogonal', 'eva')
+"""Values of ``init_lora_weights`` under which training begins at the base's own weights; the others
+(PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) take a part out of them first."""
+MOST_ALPHA = 1e6
 LORA = re.compile(r'^(.+)\.lora_([AB])\.weight$')
 
 
@@ -56,6 +66,11 @@ class Adapters:
                     f'{folder / CONFIG}: expected {name} {expected}, found {config[name]!r}; merge '
                     'these adapters with peft first'
                 )
+        if config.get('init_lora_weights') not in STARTS:
+            raise ValueError(
+                f'{folder / CONFIG}: expected init_lora_weights that leaves the base as it is, '
+                f'found {config["init_lora_weights"]!r}; merge these adapters with peft first'
+            )
         base, revision = config.get('base_model_name_or_path'), config.get('revision')
         if not isinstance(base, str) or not base:
             raise ValueError(
@@ -76,7 +91,11 @@ class Adapters:
         if path is None:
             raise ValueError(f'{self.folder}: expected {WEIGHTS[0]} beside {CONFIG}, found none')
         state = load_checkpoint_file(path)
-        refuse_not_finite({n: v for n, v in state.items() if isinstance(v, Tensor)}, path)
+        named = (isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items())
+        strange = [name for name, fine in zip(state, named, strict=True) if not fine]
+        if strange:
+            raise ValueError(f'{path}: expected tensors by name, found {strange[0]!r}')
+        refuse_not_finite(state, path)
         weights, pairs = dict(model.named_parameters()), {}
         for name, value in state.items():
             match = LORA.match(name.removeprefix(PREFIX))
@@ -90,7 +109,8 @@ class Adapters:
             raise ValueError(f'{path}: expected adapters, found no tensors')
         for name, pair in pairs.items():
             weight = weights[f'{name}.weight']
-            if pair.keys() != {'A', 'B'} or _product(pair) != weight.shape:
+            whole = pair.keys() == {'A', 'B'} and len(pair['A']) > 0
+            if not whole or _product(pair) != weight.shape:
                 shapes = ' and '.join(f'lora_{k} {tuple(v.shape)}' for k, v in pair.items())
                 raise ValueError(
                     f'{path}: expected lora_A and lora_B of {name}.weight {tuple(weight.shape)}, '
@@ -109,12 +129,14 @@ def _scale(config: Mapping[str, Any], name: str, rank: int, path: Path) -> float
     """alpha / rank, or alpha / sqrt(rank) of rank-stabilised adapters."""
     where = path.parent / CONFIG
     alpha, patterns = config.get('lora_alpha'), config.get('alpha_pattern') or {}
-    for ending, value in patterns.items() if isinstance(patterns, dict) else ():
+    if not isinstance(patterns, dict):
+        raise ValueError(f'{where}: expected alpha_pattern by names, found {patterns!r}')
+    for ending, value in patterns.items():
         if not re.fullmatch(r'[\w.]+', ending):  # a stranger's expression could run for ever
             raise ValueError(f'{where}: expected names in alpha_pattern, found {ending!r}')
         if f'.{name}'.endswith(f'.{ending}'):
             alpha = value
             break
-    if not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+    if type(alpha) not in (int, float) or not abs(alpha) < MOST_ALPHA:
         raise ValueError(f'{where}: expected a number as lora_alpha, found {alpha!r}')
     return alpha / (math.sqrt(rank) if config.get('use_rslora') else rank)

@@ -20,8 +20,19 @@ import torch
 from torch import Tensor
 
 from mmseg_siglip.weights.claims import SLACK, check_pickle
-from mmseg_siglip.weights.torchscript import STORAGE_DTYPES
 
+STORAGE_DTYPES = {
+    'DoubleStorage': torch.float64,
+    'FloatStorage': torch.float32,
+    'HalfStorage': torch.float16,
+    'BFloat16Storage': torch.bfloat16,
+    'LongStorage': torch.int64,
+    'IntStorage': torch.int32,
+    'ShortStorage': torch.int16,
+    'CharStorage': torch.int8,
+    'ByteStorage': torch.uint8,
+    'BoolStorage': torch.bool,
+}
 PYTHON_2 = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}
 DATA_MODULES = {'collections', 'datetime', 'decimal', 'enum', 'fractions', 'pathlib', 'uuid'}
 DATA_NAMES = {
@@ -51,10 +62,11 @@ class Unwanted(ValueError):
 
 def may_be_left_out(name: str) -> bool:
     """Whether a checkpoint can be read without what is called so."""
-    module = name.split('.')[0]
-    if name in DATA_NAMES or module in DATA_MODULES:
+    module, _, rest = name.partition('.')
+    module = PYTHON_2.get(module, module)
+    if f'{module}.{rest}' in DATA_NAMES or module in DATA_MODULES:
         return True
-    return module not in sys.stdlib_module_names and module not in PYTHON_2
+    return module not in sys.stdlib_module_names
 
 
 class StandIn:
@@ -190,12 +202,12 @@ class Call:
         return self.function(*arguments)
 
 
-def _strided(storage: Held, offset: int, size: tuple, stride: tuple, *_: Any) -> Held:
+def strided(storage: Held, offset: int, size: tuple, stride: tuple, *_: Any) -> Held:
     return Held(storage.tensor.as_strided(tuple(size), tuple(stride), offset))
 
 
 def _strided_of(storage: Held, offset: int, size: tuple, stride: tuple, *rest: Any) -> Held:
-    return _strided(Held(storage.tensor.view(rest[2])), offset, size, stride)
+    return strided(Held(storage.tensor.view(rest[2])), offset, size, stride)
 
 
 def _same(tensor: Held, *_: Any) -> Held:
@@ -203,11 +215,13 @@ def _same(tensor: Held, *_: Any) -> Held:
 
 
 def _of_type(function: Any, kind: Any, arguments: tuple, state: Any) -> Any:
-    return function(*arguments) if isinstance(function, Call) else stand_in(str(kind))()
+    return function(*arguments) if isinstance(function, Call) else _made(kind)
 
 
-def _made(kind: Any, *_: Any) -> Any:
-    return kind() if isinstance(kind, type) and issubclass(kind, StandIn) else stand_in(str(kind))()
+def _made(kind: Any, *_: Any) -> StandIn:
+    if isinstance(kind, type) and issubclass(kind, StandIn):
+        return kind()
+    return stand_in(type(kind).__name__)()  # what it holds may be larger than the file, as text
 
 
 def stand_in(name: str) -> type[StandIn]:
@@ -229,8 +243,8 @@ KNOWN: dict[str, Any] = {
     'torch._tensor._rebuild_from_type_v2': Call(_of_type),
     'torch._utils._rebuild_parameter': Call(_same),
     'torch._utils._rebuild_parameter_with_state': Call(_same),
-    'torch._utils._rebuild_tensor': Call(_strided),
-    'torch._utils._rebuild_tensor_v2': Call(_strided),
+    'torch._utils._rebuild_tensor': Call(strided),
+    'torch._utils._rebuild_tensor_v2': Call(strided),
     'torch._utils._rebuild_tensor_v3': Call(_strided_of),
     'torch.Size': Call(torch.Size),
     'torch.UntypedStorage': torch.uint8,
@@ -260,13 +274,16 @@ class Unpickler(pickle.Unpickler):
         check_pickle(data)
         super().__init__(io.BytesIO(data))
         self.storage, self.room = storage, 2 * len(data) + SLACK
+        self._stand_ins: dict[str, type[StandIn]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         full = f'{PYTHON_2.get(module, module)}.{name}'
         if not may_be_left_out(full):
             raise Unwanted(full)
         found = Call(self._encode) if full == '_codecs.encode' else KNOWN.get(full)
-        return stand_in(full) if found is None else found
+        if found is None:
+            found = self._stand_ins[full] = self._stand_ins.get(full) or stand_in(full)
+        return found
 
     def _encode(self, text: str, how: str = 'latin1') -> bytes:
         self.room -= len(text)

@@ -7,31 +7,17 @@ OpenAI publishes CLIP in this format. The archive is a zip file: ``data.pkl`` de
 from __future__ import annotations
 
 import ast
-import io
-import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mmseg_siglip.weights.claims import check_archive, check_pickle, check_tensors
+from mmseg_siglip.weights.claims import check_archive, check_tensors
+from mmseg_siglip.weights.stand_ins import STORAGE_DTYPES, Call, Held, Unpickler, strided
 
-STORAGE_DTYPES = {
-    'DoubleStorage': torch.float64,
-    'FloatStorage': torch.float32,
-    'HalfStorage': torch.float16,
-    'BFloat16Storage': torch.bfloat16,
-    'LongStorage': torch.int64,
-    'IntStorage': torch.int32,
-    'ShortStorage': torch.int16,
-    'CharStorage': torch.int8,
-    'ByteStorage': torch.uint8,
-    'BoolStorage': torch.bool,
-}
 _CLASS_LINE = re.compile(r'class (\w+)\(Module\):')
 _LIST_LINE = re.compile(r'  __(parameters|buffers)__ = (\[.*\])')
 
@@ -48,34 +34,26 @@ class _Inert:
         self.attributes = state if isinstance(state, dict) else {}
 
 
-def _rebuild_tensor(
-    storage: Tensor, offset: int, size: tuple, stride: tuple, requires_grad: bool, hooks: object
-) -> Tensor:
-    return storage.as_strided(size, stride, offset)
-
-
 def _first(value: object, *rest: object) -> object:
     return value
 
 
-_FUNCTIONS: dict[tuple[str, str], Callable] = {
-    ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-    ('torch.jit._pickle', 'restore_type_tag'): _first,
-    ('torch.jit._pickle', 'build_intlist'): _first,
-    ('torch.jit._pickle', 'build_doublelist'): _first,
-    ('torch.jit._pickle', 'build_boollist'): _first,
-    ('torch.jit._pickle', 'build_tensorlist'): _first,
-    ('collections', 'OrderedDict'): OrderedDict,
+_FUNCTIONS: dict[str, object] = {
+    'torch._utils._rebuild_tensor_v2': Call(strided),
+    'torch.jit._pickle.restore_type_tag': Call(_first),
+    'torch.jit._pickle.build_intlist': Call(_first),
+    'torch.jit._pickle.build_doublelist': Call(_first),
+    'torch.jit._pickle.build_boollist': Call(_first),
+    'torch.jit._pickle.build_tensorlist': Call(_first),
+    'collections.OrderedDict': OrderedDict,
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(Unpickler):
     """Knows the globals that TorchScript writes, and refuses every other by name."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        data = archive.read(f'{root}/data.pkl')
-        check_pickle(data)
-        super().__init__(io.BytesIO(data))
+        super().__init__(archive.read(f'{root}/data.pkl'), self._storage)
         self.archive = archive
         self.root = root
         self.storages: dict[str, Tensor] = {}
@@ -85,14 +63,11 @@ class _Unpickler(pickle.Unpickler):
             return type(name, (_Inert,), {'qualified_name': f'{module}.{name}'})
         if module == 'torch' and name in STORAGE_DTYPES:
             return STORAGE_DTYPES[name]
-        if (module, name) in _FUNCTIONS:
-            return _FUNCTIONS[module, name]
+        if f'{module}.{name}' in _FUNCTIONS:
+            return _FUNCTIONS[f'{module}.{name}']
         raise ValueError(f'it refers to {module}.{name}, which TorchScript weights do not need')
 
-    def persistent_load(self, pid: tuple) -> Tensor:
-        kind, dtype, key, _device, _numel = pid
-        if kind != 'storage' or not isinstance(dtype, torch.dtype):
-            raise ValueError(f'it refers to the unknown external object {pid!r}')
+    def _storage(self, dtype: torch.dtype, key: str, _: int) -> Tensor:
         if key not in self.storages:
             raw = bytearray(self.archive.read(f'{self.root}/data/{key}'))
             empty = torch.empty(0, dtype=dtype)
@@ -170,8 +145,8 @@ def read_torchscript(path: str | Path) -> dict[str, Tensor]:
                 for key, value in owner.attributes.items():
                     if isinstance(value, _Inert):
                         collect(value, f'{prefix}{key}.')
-                    elif isinstance(value, Tensor) and (wanted is None or key in wanted):
-                        state[f'{prefix}{key}'] = value
+                    elif isinstance(value, Held) and (wanted is None or key in wanted):
+                        state[f'{prefix}{key}'] = value.tensor
 
             collect(module, '')
             check_tensors(state, Path(path).stat().st_size)

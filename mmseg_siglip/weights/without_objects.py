@@ -8,6 +8,7 @@ import struct
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from pickletools import genops
 from typing import Any
@@ -24,7 +25,9 @@ class NoTorchFile(ValueError):
     """It is no file of ``torch.save``."""
 
 
-def read_without_objects(path: Path, *, tensors: bool = True) -> tuple[Any, dict[str, str]]:
+def read_without_objects(
+    path: Path, *, tensors: bool = True, first: Sequence[str] = ()
+) -> tuple[Any, dict[str, str]]:
     """A checkpoint's tensors and plain values.
 
     NumPy's arrays of numbers become tensors and its scalars Python numbers; MMEngine's histories
@@ -33,6 +36,8 @@ def read_without_objects(path: Path, *, tensors: bool = True) -> tuple[Any, dict
     Args:
         path: The file, zip or of the format before torch 1.6.
         tensors: False leaves them without values, on the meta device.
+        first: Keys of the checkpoint; what these share with others and is left out counts as
+            theirs.
 
     Returns:
         The checkpoint, and what was left out: its place, such as ``meta.hook``, to its class.
@@ -43,7 +48,11 @@ def read_without_objects(path: Path, *, tensors: bool = True) -> tuple[Any, dict
     """
     read = _read_zip if zipfile.is_zipfile(path) else _read_old
     plain = _Plain(SHARED * path.stat().st_size + SLACK)
-    return plain.of(read(path, tensors), ''), plain.left_out
+    content = read(path, tensors)
+    for name in first:
+        if isinstance(content, dict) and name in content:
+            plain.of(content[name], name)
+    return plain.of(content, ''), plain.left_out
 
 
 def _read_zip(path: Path, tensors: bool) -> Any:
@@ -74,10 +83,12 @@ def _read_old(path: Path, tensors: bool) -> Any:
     storages; and these, each after its number of elements."""
     held = path.stat().st_size
     storages: dict[str, Tensor] = {}
+    claimed = 0
 
     def storage(dtype: torch.dtype, key: str, numel: int, view: tuple | None) -> Tensor:
         if key not in storages:
-            claimed = sum(map(len, storages.values())) + numel  # of a byte at least
+            nonlocal claimed
+            claimed += numel  # of a byte at least
             if not 0 <= numel * dtype.itemsize <= held or claimed > held:
                 raise ValueError(f'its {held} bytes claim to hold {claimed} numbers')
             storages[key] = torch.empty(numel, dtype=dtype, device=_device(tensors))
@@ -172,14 +183,14 @@ class _Plain:
 
     def _items(self, value: dict, where: str, plain: dict) -> dict:
         for key, item in dict.items(value):
-            place = f'{where}.{key}' if where else str(key)
+            place = (f'{where}.{key}' if where else str(key))[:SHOWN]
             key, item = self.of(key, place), self.of(item, place)
             if key is not NOTHING and item is not NOTHING:
                 plain[key] = item
         return plain
 
     def _each(self, value: Any, where: str) -> list:
-        items = (self.of(item, f'{where}[{number}]') for number, item in enumerate(value))
+        items = (self.of(item, f'{where}[{number}]'[:SHOWN]) for number, item in enumerate(value))
         return [item for item in items if item is not NOTHING]
 
     def _leave_out(self, where: str, name: str) -> Any:
@@ -187,6 +198,8 @@ class _Plain:
         return NOTHING
 
 
+SHOWN = 200
+"""Characters of a place: beyond it places that nest deep would fill the memory."""
 NOTHING = object()
 PLAIN = (
     bool,

@@ -72,7 +72,7 @@ def test_a_stock_checkpoint_tests_starts_and_resumes(stock, tiny_config, tmp_pat
 
     true['meta']['tree'] = ConfigDict(a=1)
     torch.save(true, tmp_path / 'tree.pth')
-    resume[1] = tmp_path / 'tree.pth'
+    resume[1], resume[3] = tmp_path / 'tree.pth', 'experiment_name=tree'  # a log of its own
     assert command('train')([tiny_config, *resume, '--work-dir', tmp_path / 'tree']) == 0
     said = ''.join(file.read_text() for file in (tmp_path / 'tree').glob('*/*.log'))
     assert 'left out: meta.tree (mmengine.config.config.ConfigDict).' in said

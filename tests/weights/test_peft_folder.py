@@ -78,6 +78,11 @@ def change(folder, **fields):
         (dict(base_model_name_or_path=None), 'base_model_name_or_path to name .* found None'),
         (dict(alpha_pattern={'(a+)+b': 1}), 'expected names in alpha_pattern, found'),
         (dict(lora_alpha='a'), "expected a number as lora_alpha, found 'a'"),
+        (dict(lora_alpha=10**400), 'expected a number as lora_alpha, found 1000'),
+        (dict(alpha_pattern=[1]), r'expected alpha_pattern by names, found \[1\]'),
+        (dict(init_lora_weights='pissa'), "leaves the base as it is, found 'pissa'; merge"),
+        (dict(use_qalora=True), 'expected use_qalora False, found True'),
+        (dict(layer_replication=[[0, 1]]), 'expected layer_replication None, found'),
     ],
 )
 def test_what_is_not_read_is_one_sentence(tmp_path, siglip_folder, fields, message):
@@ -98,6 +103,13 @@ def test_weights_that_belong_to_nothing(tmp_path, siglip_folder):
         (state, 'expected lora_A and lora_B of .*, found lora_B'),
         ({**state, name: value[:, :-1].clone()}, 'expected lora_A and lora_B of .*found lora_'),
         ({**state, name: value * float('nan')}, 'expected finite weights'),
+        (
+            {
+                n: v[:0] if '_A' in n else v[:, :0].clone()
+                for n, v in {**state, name: value}.items()
+            },
+            'expected lora_A and lora_B of .*found lora_',
+        ),
     ):
         save_file(wrong, tmp_path / WEIGHTS)
         with pytest.raises(ValueError, match=message):

@@ -127,3 +127,47 @@ def test_other_files_are_not_torchscript(tmp_path):
     assert not is_torchscript(tmp_path / 'text')
     with pytest.raises(ValueError, match='is not a TorchScript archive'):
         read_torchscript(tmp_path / 'weights.pth')
+
+
+def raw(tmp_path, opcodes):
+    """A module with an attribute ``w`` of some opcodes, and an empty storage ``0``."""
+    module = b'c__torch__\nM\n)\x81}X\x01\x00\x00\x00w' + opcodes + b'sb.'
+    path = tmp_path / 'evil.pt'
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name, content in (
+            ('data.pkl', b'\x80\x02' + module),
+            ('constants.pkl', b''),
+            ('data/0', b''),
+        ):
+            archive.writestr(f'evil/{name}', content)
+    return path
+
+
+FUNCTION = b'ctorch._utils\n_rebuild_tensor_v2\n'
+STORAGE = (
+    b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x00tQ'
+)
+TENSOR = FUNCTION + b'(' + STORAGE + b'K\x00K\x00\x85K\x01\x85\x89NtR'
+
+
+@pytest.mark.parametrize(
+    ('opcodes', 'message'),
+    [
+        (
+            FUNCTION + b'N}X\x0c\x00\x00\x00__defaults__X\x01\x00\x00\x00x\x85s\x86b',
+            'changes a function',
+        ),
+        (FUNCTION + b'}b', 'changes a function'),
+        (TENSOR + b'(' + STORAGE + b'K\x00J\x40\x0d\x03\x00\x85K\x01\x85tb', 'changes a tensor'),
+        (TENSOR + b'\x88N}\x87b', 'changes a tensor'),
+    ],
+)
+def test_what_a_pickle_may_call_it_cannot_change(tmp_path, opcodes, message):
+    """`BUILD` sets a state: defaults of a function, or another storage, size and hooks."""
+    with pytest.raises(ValueError, match=rf'evil\.pt .*{message}'):
+        read_torchscript(raw(tmp_path, opcodes))
+
+
+def test_the_same_file_without_the_change_is_read(tmp_path):
+    (tensor,) = read_torchscript(raw(tmp_path, TENSOR)).values()
+    assert tensor.shape == (0,)
