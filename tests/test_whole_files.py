@@ -16,7 +16,10 @@ WRITERS |= {'save', 'savez', 'savez_compressed', 'dump', 'save_pretrained', 'cop
 DRAFTS = {'draft', 'file', 'buffer'}
 """What a `whole_file` gives, what was opened of it, and memory."""
 FOLDERS = 'a folder, by the writer of transformers; what is cut short is refused when it is loaded'
+SYSTEMS = 'a saved system, whose files are whole and whose config.json comes last'
 FINE = {
+    'mmseg_siglip/api/ask.py': FOLDERS,
+    'mmseg_siglip/api/system.py': SYSTEMS,
     'mmseg_siglip/cli/depth.py': 'a Result, which writes whole files',
     'mmseg_siglip/cli/jobs/benchmark.py': 'a folder of rows, each a whole file',
     'mmseg_siglip/cli/photographs.py': 'a Result, which writes whole files',
@@ -30,6 +33,7 @@ FINE = {
     'mmseg_siglip/vlm/assemble.py': FOLDERS,
     'mmseg_siglip/vlm/trainer.py': FOLDERS,
     'mmseg_siglip/vlm/with_depth.py': FOLDERS,
+    'tools/model_converters/cat_seg.py': SYSTEMS,
     'tools/model_converters/export_encoder.py': FOLDERS,
     'tools/model_converters/export_vlm.py': FOLDERS,
     'tools/model_converters/init_encoder.py': FOLDERS,

@@ -9,6 +9,7 @@ answer = chat('photo.jpg', 'What is nearest?')
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from torch import Tensor, no_grad
 from transformers import TextStreamer
 
 from mmseg_siglip.api.images import is_single
+from mmseg_siglip.api.model_card import CardFacts, write_card
 from mmseg_siglip.api.results import Answer
 from mmseg_siglip.api.system import System
+from mmseg_siglip.api.system_folder import SystemFolder, as_dtype
 from mmseg_siglip.io.image import ImageLike, read_image
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.finite import RefuseNaN
@@ -64,6 +67,27 @@ class VisionChat(System):
         """See `load_pretrained_model`, which takes the options."""
         vlm = load_pretrained_model(source, device=device, precision=precision, **options)
         return cls(vlm)
+
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: str = 'float32', facts: CardFacts | None = None
+    ) -> None:
+        """Write the whole model in the layout of transformers, whose own LLaVA classes load it.
+
+        Args:
+            folder: Its place.
+            dtype: Number format of the weights that are written.
+            facts: What the card says of data, results, limits and licence.
+
+        Raises:
+            ValueError: There is no such number format.
+        """
+        wanted, vlm = as_dtype(dtype), self.vlm
+        if self.model.dtype != wanted:
+            vlm = PretrainedVLM.of(deepcopy(self.model).to(wanted), vlm.processor)
+        vlm.save_pretrained(folder)
+        described = dict(type=type(self.model).__name__)
+        saved = SystemFolder(Path(folder), self.task, described, {}, '', {})
+        write_card(saved, type(self).__name__, self.asks, facts or CardFacts())
 
     @classmethod
     def _of_trained(cls, model: LlavaTrainer, config: Config, precision: str) -> VisionChat:

@@ -51,11 +51,12 @@ class DepthPredictor(System):
         precision: str = 'auto',
         **options,
     ) -> DepthPredictor:
-        """A published model of depth: Depth Anything V1 and V2, DPT, ZoeDepth, TIPS v2 with DPT.
+        """A published model of depth: Depth Anything V1 and V2, DPT, ZoeDepth, TIPS v2 with DPT;
+        or a saved one.
 
         Args:
-            source: A folder or Hub id of transformers (``Intel/dpt-large``), or a release's own
-                file (``depth_anything_v2_vits.pth``).
+            source: A folder or Hub id of transformers (``Intel/dpt-large``), a release's own file
+                (``depth_anything_v2_vits.pth``), or what `save_pretrained` wrote.
             device: By default the GPU, if there is one.
             precision: See `mmseg_siglip.precision`.
             options: The family's: ``release`` and ``max_depth`` of `DepthAnythingDepth`,
@@ -65,10 +66,15 @@ class DepthPredictor(System):
             ValueError: Nothing known is there, its weights do not fit, or an option is another
                 family's.
         """
+        saved = cls.saved(source, revision=options.get('revision'))
+        if saved is not None:
+            return cls._of_saved(saved, device=device, precision=precision, **options)
         device = find_device(device)
         compute_dtype(precision, device)
         backbone = dict(pretrained=str(source), **options)
-        return cls(PublishedDepthEstimator(backbone, precision=precision).to(device))
+        system = cls(PublishedDepthEstimator(backbone, precision=precision).to(device))
+        system.description = dict(type='PublishedDepthEstimator', backbone=backbone)
+        return system
 
     @property
     def unit(self) -> str:

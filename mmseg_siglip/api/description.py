@@ -55,16 +55,21 @@ ELSEWHERE: dict[str, Callable[[str], bool]] = {
 of what ships with this package."""
 
 
-def build_from_data(registry: Registry, settings: Mapping, where: object) -> nn.Module:
+def build_from_data(
+    registry: Registry,
+    settings: Mapping,
+    where: object,
+    *,
+    complete: Callable[[Mapping], Mapping] = dict,
+) -> nn.Module:
     """Build a model by a description.
-
-    Weights and other files that come with it are the caller's to put in afterwards, by paths of the
-    caller's own.
 
     Args:
         registry: One of `REGISTRIES`.
         settings: See `check_data`; its ``type`` is registered there.
         where: Where it comes from, for messages.
+        complete: Puts what lies elsewhere into a description that has been looked through, by
+            sources that the caller vouches for.
 
     Raises:
         ValueError: See `check_data`; or the values fit no such class.
@@ -77,7 +82,7 @@ def build_from_data(registry: Registry, settings: Mapping, where: object) -> nn.
         )
     try:
         with DefaultScope.overwrite_default_scope(SCOPE):
-            return registry.build(dict(settings))
+            return registry.build(dict(complete(settings)))
     except (ValueError, OSError):
         raise
     except Exception as error:

@@ -20,7 +20,7 @@ from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmseg_siglip.api.load import load_trained
+from mmseg_siglip.api.load import load_trained, read_config
 from mmseg_siglip.api.results import Referred
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
@@ -61,7 +61,9 @@ class ReferringSegmenter(System):
                 raise ValueError('ReferringSegmenter: a model that is built takes no checkpoint')
             self.model = config.eval() if device is None else config.to(device).eval()
         else:
+            config = read_config(config)
             self.model = load_trained(ReferringSegmentor, config, checkpoint, device=device)
+            self.description = config.model.to_dict()
 
     @classmethod
     def from_pretrained(
@@ -87,7 +89,8 @@ class ReferringSegmenter(System):
         converted them.
 
         Args:
-            siglip: Name, file, folder or Hub id of an encoder of any size.
+            siglip: Name, file, folder or Hub id of an encoder of any size. Without `sam`: what
+                `save_pretrained` wrote, a trained system.
             sam: The same of a SAM or SAM 2.
             prompt_mode: See `SAMPrompterDecodeHead`.
             target_spatial_dim: Of ``conv`` and ``pool``: rows and columns of prompts.
@@ -99,9 +102,13 @@ class ReferringSegmenter(System):
             ValueError: There are no such weights, or an option does not suit.
         """
         if sam is None:
+            saved = cls.saved(siglip, revision=decode_head.get('revision'))
+            if saved is not None:
+                return cls._of_saved(saved, device=device, precision=precision, **decode_head)
             raise ValueError(
                 f'{cls.__name__}: expected from_config(config, checkpoint), which names a trained '
-                f'model, or from_pretrained(siglip, sam), found from_pretrained({str(siglip)!r})'
+                f'model, from_pretrained(siglip, sam), or a folder of save_pretrained, found '
+                f'from_pretrained({str(siglip)!r})'
             )
         device = find_device(device)
         compute_dtype(precision, device)
@@ -123,7 +130,9 @@ class ReferringSegmenter(System):
             'nothing yet',
             stacklevel=2,
         )
-        return cls(model, device=device)
+        system = cls(model, device=device)
+        system.description = described
+        return system
 
     def check_prompt(self, prompt: Phrases | None) -> Phrases:
         """A phrase, or several to be looked for in every image."""

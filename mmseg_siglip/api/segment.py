@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 from torch import Tensor, no_grad
 
@@ -28,13 +29,7 @@ from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor, SCLIPSegmentor
-from mmseg_siglip.models.segmentors.published_cat_seg import (
-    SHORT_SIDE,
-    is_cat_seg_folder,
-    read_cat_seg,
-)
-from mmseg_siglip.precision import compute_dtype
-from mmseg_siglip.registry import DENSE_METHODS
+from mmseg_siglip.registry import DENSE_METHODS, MODELS, SCOPE
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
 
 METHODS = tuple(method_names())
@@ -83,15 +78,15 @@ class OpenVocabSegmenter(System):
 
         Args:
             source: Whatever `build_encoder` takes: an OpenAI or open_clip name, a transformers
-                folder or Hub id, a file, or the name of a checkpoint that ships along. Or a folder
-                that ``tools/model_converters/cat_seg.py`` wrote: a whole CAT-Seg, which takes no
-                method, guide or options.
+                folder or Hub id, a file, or the name of a checkpoint that ships along. Or what
+                `save_pretrained` or ``tools/model_converters/cat_seg.py`` wrote, a whole system,
+                which takes no method, guide or options.
             method: One of `METHODS`, or its configuration, ``dict(type=one, ...)``.
             guide: Second model of a method that asks for one: a checkpoint of DINO, SAM or an
                 encoder, see `build_guide`; the method's own by default.
             device: By default the GPU, if there is one.
             precision: See `mmseg_siglip.precision`.
-            short_side: By default 1.5 times the encoder's image size; of a CAT-Seg, 640.
+            short_side: By default 1.5 times the encoder's image size.
             background_index: See `OpenVocabSegmenter`.
             options: Further arguments of `SCLIPSegmentor`, but for its vocabulary.
 
@@ -99,16 +94,20 @@ class OpenVocabSegmenter(System):
             ValueError: No such method, no encoder there, a guide for a method without, or a
                 vocabulary among the options.
         """
-        if is_cat_seg_folder(source):
-            if method != 'sclip' or guide or options or background_index is not None:
+        saved = cls.saved(source, revision=options.get('revision'))
+        if saved is not None:
+            if method != 'sclip' or guide or options.keys() - {'revision'}:
                 raise ValueError(
-                    f'{source}: expected neither method nor other options for a trained CAT-Seg'
+                    f'{source}: expected neither method nor other options for a saved system'
                 )
-            device = find_device(device)
-            compute_dtype(precision, device)
-            model = read_cat_seg(source).to(device)
-            model.precision = precision
-            return cls(model, short_side=short_side or SHORT_SIDE)
+            return cls._of_saved(
+                saved,
+                device=device,
+                precision=precision,
+                short_side=short_side,
+                background_index=background_index,
+                **options,
+            )
         if isinstance(method, str) and method not in method_names():
             raise ValueError(
                 f'unknown method {method!r}; expected one of {", ".join(method_names())}'
@@ -121,15 +120,23 @@ class OpenVocabSegmenter(System):
         if guide is not None:
             method = guided_by(method, guide)
         device = find_device(device)
-        model = SCLIPSegmentor(
-            dict(pretrained=str(source)),
-            [f'{BACKGROUND} object'],
+        description = dict(
+            type='SCLIPSegmentor',
+            backbone=dict(pretrained=str(source)),
+            vocabulary=[f'{BACKGROUND} object'],
             attention=method,
-            precision=precision,
             **options,
         )
+        with DefaultScope.overwrite_default_scope(SCOPE):
+            model = MODELS.build(dict(description, precision=precision))
         side = short_side or round(RESIZE * min(model.backbone.image_size))
-        return cls(model.to(device), short_side=side, background_index=background_index)
+        system = cls(model.to(device), short_side=side, background_index=background_index)
+        system.description = description
+        return system
+
+    @property
+    def settings(self) -> dict[str, int | None]:
+        return dict(short_side=self.short_side, background_index=self.background_index)
 
     @classmethod
     def _of_trained(

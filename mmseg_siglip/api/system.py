@@ -6,8 +6,9 @@ Importing this is quick: systems, and what they are made of, come when they are 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmseg_siglip.lazy import LazyMapping
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from mmengine.config import Config
+    from torch import nn
 
+    from mmseg_siglip.api.model_card import CardFacts
+    from mmseg_siglip.api.system_folder import SystemFolder
     from mmseg_siglip.io.image import ImageLike
 
 SYSTEMS = LazyMapping(
@@ -38,11 +42,15 @@ class System(ABC):
         asks: What it wants to be told beside images: ``words``, ``phrases``, a ``question``, or
             None.
         kind: The class of the models that are trained for it.
+        model: The model.
+        description: Configuration of the model, where it was built by one.
     """
 
     task: ClassVar[str]
     asks: ClassVar[str | None]
     kind: ClassVar[type]
+    model: nn.Module
+    description: Mapping[str, Any] | None = None
 
     @classmethod
     def from_pretrained(
@@ -53,21 +61,154 @@ class System(ABC):
         precision: str = 'auto',
         **options,
     ) -> System:
-        """Build the system on published weights.
+        """Build the system on published weights, or as it was saved.
+
+        ``System.from_pretrained`` itself takes any system that `save_pretrained` wrote.
 
         Args:
             source: A name, file, folder or Hub id.
             device: By default the GPU, if there is one.
             precision: See `mmseg_siglip.precision`.
-            options: The system's own.
+            options: The system's own; of a saved one, ``revision``, the commit of a Hub id, and
+                what `settings` has, in the place of what was saved.
 
         Raises:
             ValueError: There are no such weights, or they are not enough for this system.
         """
+        saved = cls.saved(source, revision=options.get('revision'))
+        if saved is not None:
+            return cls._of_saved(saved, device=device, precision=precision, **options)
         raise ValueError(
             f'{cls.__name__}: expected from_config(config, checkpoint), which names a trained '
-            f'model, found from_pretrained({str(source)!r})'
+            f'model, or a folder of save_pretrained, found from_pretrained({str(source)!r})'
         )
+
+    @staticmethod
+    def saved(source: str | Path, *, revision: str | None = None) -> SystemFolder | None:
+        """What `save_pretrained` wrote to a folder or Hub id; None where something else is."""
+        from mmseg_siglip.api.system_folder import SystemFolder
+
+        return SystemFolder.find(source, revision=revision)
+
+    @classmethod
+    def _of_saved(
+        cls,
+        saved: SystemFolder,
+        *,
+        device: str | torch.device | None,
+        precision: str,
+        revision: str | None = None,
+        **options,
+    ) -> System:
+        from mmseg_siglip.device import find_device
+        from mmseg_siglip.precision import compute_dtype
+
+        system = SYSTEMS.get(saved.task)
+        if system is None or not issubclass(system, cls):
+            raise ValueError(
+                f'{saved.folder}: expected a system of the task '
+                f'{" or ".join(SYSTEMS) if cls is System else cls.task}, found {saved.task!r}'
+            )
+        device = find_device(device)
+        compute_dtype(precision, device)
+        settings = saved.settings | {k: v for k, v in options.items() if v is not None}
+        if not issubclass(saved.kind, system.kind):
+            raise ValueError(
+                f'{saved.folder}: expected a {system.kind.__name__}, found a {saved.kind.__name__}'
+            )
+        model = saved.build()
+        model.precision = precision
+        return system._restored(model.to(device), saved.model, settings, saved.folder)
+
+    @classmethod
+    def _restored(
+        cls, model: nn.Module, description: Mapping, settings: Mapping, where: object
+    ) -> System:
+        """The system of a saved model.
+
+        Raises:
+            ValueError: It has no such settings.
+        """
+        try:
+            system = cls(model, **settings)
+        except TypeError as error:
+            raise ValueError(f'{where}: no {cls.__name__} has these settings ({error})') from error
+        system.description = description
+        return system
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the system is told beside its model, as JSON has it; see `save_pretrained`."""
+        return {}
+
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: str = 'float32', facts: CardFacts | None = None
+    ) -> None:
+        """Write the system as a folder, of which `from_pretrained` makes it again.
+
+        The folder holds what was trained and differs from the weights that the model is built of,
+        says as data what to build and where those are, and has a model card. Weights that lie on
+        this machine are copied. See `mmseg_siglip.api.system_folder`.
+
+        Args:
+            folder: A new one, or one of the same format.
+            dtype: Number format of the written weights: ``float32``, ``float16`` or ``bfloat16``.
+            facts: What the card says of data, results, limits and licence.
+
+        Raises:
+            ValueError: The system was not built by a configuration, or not of plain values; or
+                something else is in the folder.
+        """
+        from mmseg_siglip.api.model_card import CardFacts, write_card
+        from mmseg_siglip.api.system_folder import write_system
+
+        if self.description is None:
+            raise ValueError(
+                f'{type(self).__name__}: expected a system of from_pretrained or from_config to '
+                'save, found one of a model that was built elsewhere'
+            )
+        saved = write_system(
+            folder, self.task, self.model, self.description, self.settings, dtype=dtype
+        )
+        write_card(saved, type(self).__name__, self.asks, facts or CardFacts())
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        message: str = 'Upload with mmseg_siglip',
+        **options,
+    ) -> str:
+        """`save_pretrained` into a repository of the Hub, which is made if it is not there.
+
+        Args:
+            repository: ``owner/name``.
+            private: Of a new repository.
+            token: By default the one of ``hf auth login``.
+            message: Of the commit.
+            options: Of `save_pretrained`.
+
+        Returns:
+            The address of the commit.
+        """
+        from dataclasses import replace
+
+        from huggingface_hub import HfApi
+
+        from mmseg_siglip.api.model_card import CardFacts
+
+        facts = options.pop('facts', None) or CardFacts()
+        with TemporaryDirectory() as folder:
+            named = replace(facts, name=facts.name or repository)
+            self.save_pretrained(folder, facts=named, **options)
+            hub = HfApi(token=token)
+            hub.create_repo(repository, private=private, exist_ok=True)
+            commit = hub.upload_folder(
+                repo_id=repository, folder_path=folder, commit_message=message
+            )
+        return commit.commit_url
 
     @classmethod
     def from_config(
@@ -98,7 +239,9 @@ class System(ABC):
         config, device = read_config(config), find_device(device)
         compute_dtype(precision, device)
         model = load_trained(cls.kind, config, checkpoint, device=device)
-        return cls._of_trained(model, config, precision, **options)
+        system = cls._of_trained(model, config, precision, **options)
+        system.description = config.model.to_dict()
+        return system
 
     @classmethod
     def _of_trained(cls, model: Any, config: Config, precision: str) -> System:

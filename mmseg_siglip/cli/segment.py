@@ -29,8 +29,8 @@ def add_segmenter(parser: argparse.ArgumentParser) -> None:
     """The arguments that `build_segmenter` takes."""
     parser.add_argument(
         '--encoder',
-        help='weights: an OpenAI or open_clip name, a folder (a converted CAT-Seg too), a file, a '
-        'Hub id; '
+        help='weights: an OpenAI or open_clip name, a folder, a file, a Hub id, or a saved system '
+        'with its method; '
         'tiny_siglip_shapes ships along and knows coloured shapes only '
         f'[{TRAINING_FREE["encoder"]}]',
     )
@@ -72,7 +72,6 @@ def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSe
         ValueError: They contradict each other, or there are no such weights.
     """
     from mmseg_siglip.api import OpenVocabSegmenter
-    from mmseg_siglip.models.segmentors.published_cat_seg import is_cat_seg_folder
     from mmseg_siglip.registry import DENSE_METHODS
 
     if args.config is not None:
@@ -84,11 +83,12 @@ def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSe
         )
     if args.checkpoint is not None:
         raise ValueError('--checkpoint: expected --config, whose weights these are')
-    if args.encoder is not None and is_cat_seg_folder(args.encoder):
+    if args.encoder is not None and OpenVocabSegmenter.saved(args.encoder) is not None:
         given = [f'--{name}' for name in list(TRAINING_FREE)[1:] if getattr(args, name) is not None]
         if given:
             raise ValueError(
-                f'{", ".join(given)}: expected nothing of the kind beside {args.encoder}, a CAT-Seg'
+                f'{", ".join(given)}: expected nothing of the kind beside {args.encoder}, a '
+                'whole system'
             )
         return OpenVocabSegmenter.from_pretrained(
             args.encoder, device=device, precision=args.precision

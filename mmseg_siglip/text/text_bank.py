@@ -22,11 +22,12 @@ from mmseg_siglip.io.cache import cache_folder
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.precision import autocast, compute_dtype
 from mmseg_siglip.text.templates import SLOT
+from mmseg_siglip.weights.differences import tensors_digest
 
 if TYPE_CHECKING:
     from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 
-FORMAT = 2
+FORMAT = 3
 UNIT = 1e-4  # by which a vector's length may differ from 1
 ENOUGH = 64  # prompts in a batch that keep the processor busy
 
@@ -163,7 +164,5 @@ def bank_key(
     header = [FORMAT, type(backbone).__name__, list(queries), list(templates), str(dtype)]
     header += [backbone.text_settings(), backbone.tokenizer_state(), *['each'] * each]
     digest.update(json.dumps(header, sort_keys=True).encode())
-    for name, value in sorted(backbone.text_parameters().items()):
-        digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    digest.update(tensors_digest(backbone.text_parameters()).encode())
     return digest.hexdigest()

@@ -74,6 +74,12 @@ class Vocabulary:
         return tuple(words[0] for words in self.classes)
 
     @property
+    def lines(self) -> list[str]:
+        """One item a class, of which `load` makes the same vocabulary."""
+        marks = [f'{BACKGROUND} ' * (index == self.background_index) for index in range(len(self))]
+        return [mark + ', '.join(words) for mark, words in zip(marks, self.classes, strict=True)]
+
+    @property
     def queries(self) -> tuple[str, ...]:
         """All words, class after class: (Q,)."""
         return tuple(word for words in self.classes for word in words)

@@ -20,12 +20,15 @@ from pathlib import Path
 import torch
 from mmengine.registry import init_default_scope
 
+from mmseg_siglip.api import OpenVocabSegmenter
 from mmseg_siglip.api.load import read_config
+from mmseg_siglip.api.model_card import CardFacts
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.models.adapters.cat_seg import from_detectron2
-from mmseg_siglip.models.segmentors.published_cat_seg import write_cat_seg
-from mmseg_siglip.registry import MODELS
+from mmseg_siglip.models.segmentors.published_cat_seg import SHORT_SIDE, describe_cat_seg
+from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
+from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.state import load_strict
 
 CLIPS = {768: 'ViT-B-16-quickgelu', 1024: 'ViT-L-14-336-quickgelu'}
@@ -54,19 +57,37 @@ def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None =
     converted = from_detectron2(state)
     if config is not None:
         cfg = read_config(config)
-        init_default_scope(cfg.get('default_scope', 'mmseg_siglip'))
+        init_default_scope(cfg.get('default_scope', SCOPE))
         cfg.model.finetune = 'none'  # weights are named as in the encoder
         cfg.model.backbone.pretrained = None
         width = converted['backbone.model.visual.class_embedding'].numel()
         cfg.model.backbone.setdefault('arch', CLIPS.get(width))
         load_strict(MODELS.build(cfg.model), converted, checkpoint)
     if Path(out).suffix != '.pth':
-        write_cat_seg(converted, out)
+        save_system(converted, checkpoint, out)
         return len(converted)
     buffer = io.BytesIO()
     torch.save(dict(state_dict=converted, meta=dict(source=Path(checkpoint).name)), buffer)
     write_atomically(buffer.getvalue(), out)
     return len(converted)
+
+
+def save_system(
+    state: Mapping[str, torch.Tensor], checkpoint: str | Path, folder: str | Path
+) -> None:
+    """Write a converted checkpoint as a folder that is all that a segmenter needs.
+
+    Raises:
+        ValueError: It does not fit the published model.
+    """
+    description = describe_cat_seg(state, checkpoint)
+    with as_data(checkpoint, 'expected the weights of a CAT-Seg'):
+        init_default_scope(SCOPE)
+        model = MODELS.build(description)
+    load_strict(model, state, checkpoint)
+    segmenter = OpenVocabSegmenter(model, short_side=SHORT_SIDE)
+    segmenter.description = description
+    segmenter.save_pretrained(folder, facts=CardFacts(data=['COCO-Stuff']))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,227 @@
+"""A system as a folder, or a repository of the Hub: what it is, and the weights that it adds.
+
+config.json         what to build, as data (see `description`), and where other weights are
+model.safetensors   what was trained, or differs from those
+weights/            copies of those that lay on the machine that saved it
+README.md           the card, for people
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mmseg_siglip.api.description import build_from_data, check_data, own_names
+from mmseg_siglip.api.origins import FOLDER, Origin, as_description, put_back, settle
+from mmseg_siglip.io.files import whole_file, write_atomically
+from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.checkpoint import load_checkpoint_file
+from mmseg_siglip.weights.differences import differing, tensors_digest
+from mmseg_siglip.weights.finite import refuse_not_finite
+from mmseg_siglip.weights.json_file import read_object
+from mmseg_siglip.weights.source import CONFIG_NAME, Source
+
+FORMAT, VERSION = 'mmseg_siglip', 1
+WEIGHTS_NAME = 'model.safetensors'
+DTYPES = ('float32', 'float16', 'bfloat16')
+FIELDS = ('format', 'version', 'task', 'model', 'origins', 'digest', 'settings')
+
+
+@dataclass(frozen=True)
+class SystemFolder:
+    """What the ``config.json`` of a saved system says.
+
+    Attributes:
+        folder: Where it lies.
+        task: See `SYSTEMS`.
+        model: Description of its model.
+        origins: Of weights that are not in ``model.safetensors``, by their place in `model`.
+        digest: Of all tensors that are not there, see `tensors_digest`.
+        settings: Further arguments of the system.
+    """
+
+    folder: Path
+    task: str
+    model: dict[str, Any]
+    origins: dict[str, Origin]
+    digest: str
+    settings: dict[str, Any]
+
+    @classmethod
+    def find(cls, source: str | Path, *, revision: str | None = None) -> SystemFolder | None:
+        """The saved system of a folder or Hub id; None where something else is there.
+
+        Raises:
+            ValueError: It is damaged, of a later version, or asks for more than data may.
+        """
+        found = Source.open(source, revision=revision)
+        if found.open_clip_name or found.is_file or found.config.get('format') != FORMAT:
+            return None
+        if found.path is not None:
+            return cls.read(found.path)
+        folder = snapshot_download(
+            found.repository,
+            revision=revision,
+            allow_patterns=[CONFIG_NAME, WEIGHTS_NAME, f'{FOLDER}/*'],
+        )
+        return cls.read(Path(folder))
+
+    @classmethod
+    def read(cls, folder: Path) -> SystemFolder:
+        path = folder / CONFIG_NAME
+        data = read_object(path)
+        if data.get('version') != VERSION:
+            raise ValueError(
+                f'{path}: expected version {VERSION} of the format, found {data.get("version")!r}'
+            )
+        if strange := [*data.keys() - set(FIELDS), *set(FIELDS) - data.keys()]:
+            raise ValueError(
+                f'{path}: expected {", ".join(FIELDS)}, found a difference in {strange[0]!r}'
+            )
+        for name, kind in (('task', str), ('digest', str), ('origins', dict), ('settings', dict)):
+            if type(data[name]) is not kind:
+                raise ValueError(f'{path}: expected {name} to be a {kind.__name__}')
+        check_data(data['model'], path)
+        origins = {
+            place: Origin.read(value, f'{path}: {place}')
+            for place, value in data['origins'].items()
+        }
+        model, settings = data['model'], data['settings']
+        return cls(folder, data['task'], model, origins, data['digest'], settings)
+
+    @property
+    def kind(self) -> type[nn.Module]:
+        """The class of its model."""
+        return own_names(MODELS).get(self.model.get('type'), nn.Module)
+
+    def build(self) -> nn.Module:
+        """The model, on the CPU.
+
+        Raises:
+            ValueError: A part is missing, does not fit, or is not what it was when it was saved.
+        """
+        path = self.folder / WEIGHTS_NAME
+        state = load_checkpoint_file(path)
+        refuse_not_finite(state, path)
+        model = build_from_data(
+            MODELS,
+            self.model,
+            self.folder / CONFIG_NAME,
+            complete=lambda found: put_back(found, self.origins, self.folder),
+        )
+        _load(model, state, path)
+        whole = model.state_dict()
+        rest = {name: value for name, value in whole.items() if name not in state}
+        if (digest := tensors_digest(rest)) != self.digest:
+            origins = ', '.join(map(str, self.origins.values())) or 'this package'
+            raise ValueError(
+                f'{self.folder}: expected the {len(rest)} tensors that {WEIGHTS_NAME} leaves to '
+                f'{origins} to be those that it was saved with (SHA-256 {self.digest[:12]}), found '
+                f'others ({digest[:12]})'
+            )
+        return model.eval()
+
+
+def write_system(
+    folder: str | Path,
+    task: str,
+    model: nn.Module,
+    description: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    dtype: str = 'float32',
+) -> SystemFolder:
+    """Write all but the card.
+
+    Until it is complete, the folder is none of a saved system.
+
+    Args:
+        folder: A new one, an empty one, or that of a saved system.
+        task: See `SYSTEMS`.
+        model: The trained model.
+        description: Its configuration.
+        settings: Further arguments of the system, as JSON has them.
+        dtype: Number format of the weights that are written.
+
+    Raises:
+        ValueError: The folder holds something else, or the configuration cannot be told as data.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG_NAME
+    wanted = as_dtype(dtype)
+    if path.exists() and read_object(path).get('format') != FORMAT:
+        raise ValueError(f'{folder}: expected a folder to fill, found another model in it')
+    plain, sources = as_description(description)
+    check_data(plain, f'{task} cannot be saved')
+    path.unlink(missing_ok=True)
+    origins = settle(sources, folder)
+    saved = SystemFolder(folder, task, plain, origins, '', dict(settings))
+    state = model.state_dict()
+    changed = differing(state, _untrained(saved))
+    rest = {name: value for name, value in state.items() if name not in changed}
+    narrowed = {name: _narrowed(value, wanted) for name, value in changed.items()}
+    with whole_file(folder / WEIGHTS_NAME) as draft:
+        save_file(narrowed, draft, metadata=dict(format='pt'))
+    data = dict(
+        format=FORMAT,
+        version=VERSION,
+        task=task,
+        model=plain,
+        origins={place: origin.to_dict() for place, origin in origins.items()},
+        digest=tensors_digest(rest),
+        settings=saved.settings,
+    )
+    write_atomically(json.dumps(data, indent=2, ensure_ascii=False) + '\n', path)
+    return SystemFolder.read(folder)
+
+
+def _untrained(saved: SystemFolder) -> dict[str, Tensor]:
+    """The tensors of the same model as it is built, random ones by no seed of the caller's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.seed()
+        model = build_from_data(
+            MODELS,
+            saved.model,
+            saved.folder,
+            complete=lambda found: put_back(found, saved.origins, saved.folder),
+        )
+    return model.state_dict()
+
+
+def as_dtype(name: str) -> torch.dtype:
+    """A number format of weights.
+
+    Raises:
+        ValueError: It is none of `DTYPES`.
+    """
+    if name not in DTYPES:
+        raise ValueError(f'dtype: expected one of {", ".join(DTYPES)}, found {name!r}')
+    return getattr(torch, name)
+
+
+def _narrowed(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy on the CPU: safetensors writes none that share memory."""
+    value = value.detach().to('cpu', dtype if value.is_floating_point() else value.dtype, copy=True)
+    return value.contiguous()
+
+
+def _load(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Put tensors in.
+
+    Raises:
+        ValueError: The model has no such tensor, or one of another shape.
+    """
+    own = model.state_dict()
+    for name, value in state.items():
+        if name not in own or own[name].shape != value.shape:
+            expected = tuple(own[name].shape) if name in own else 'no such tensor'
+            raise ValueError(f'{path}: expected {expected}, found {name} {tuple(value.shape)}')
+    model.load_state_dict(state, strict=False)
