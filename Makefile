@@ -1,4 +1,8 @@
-PYTHON ?= python3.11
+# The first that the pinned versions install on; name another by make PYTHON=...
+PYTHONS := python3.11 python3.12 python3.13 python3
+FITS := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in $(PYTHONS); do \
+	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
@@ -33,6 +37,8 @@ audit: $(INSTALLED)
 	$(VENV)/bin/python tests/audit.py
 
 $(INSTALLED): $(wildcard requirements/*.txt) setup.cfg setup.py pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11 to 3.13 with venv (Debian and Ubuntu:\
+	python3-venv), found none as $(PYTHONS); name one by make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q -c requirements/constraints.txt -e '.[tests,demo]'
 	touch $@
