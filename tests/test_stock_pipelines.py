@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from tiny_encoders import SIGLIP_CONFIGS, TEXT, write_siglip
 from tiny_sams import SAM2_CONFIG, SAM_CONFIG
 from transformers import Siglip2ImageProcessor, pipeline
 
+from mmseg_siglip.cli.main import main
 from mmseg_siglip.models.backbones import SigLIPBackbone
 from mmseg_siglip.models.sam import SAMAdapter
 from mmseg_siglip.vlm import build_llava
@@ -25,15 +24,6 @@ TEMPLATE = 'this is a photo of {}'
 def image():
     pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
-
-
-@pytest.fixture(scope='module')
-def lengthen(repository):
-    path = repository / 'tools/model_converters/lengthen_text.py'
-    spec = importlib.util.spec_from_file_location('lengthen_text', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 def scores(encoder, image):
@@ -53,10 +43,11 @@ def classified(folder, image):
     return {row['label']: row['score'] for row in found}
 
 
-def test_the_shipped_encoder_with_as_many_positions(tmp_path, image, lengthen, capsys):
+def test_the_shipped_encoder_with_as_many_positions(tmp_path, image, capsys):
     with pytest.raises(ValueError, match='less than max_position_embeddings'):
         classified(shipped(tmp_path), image)
-    assert lengthen(['tiny_siglip_shapes', str(tmp_path / 'longer')]) == 0
+    command = ['convert', 'lengthen-text']
+    assert main([*command, 'tiny_siglip_shapes', str(tmp_path / 'longer')]) == 0
     ours, again = SigLIPBackbone('tiny_siglip_shapes'), SigLIPBackbone(str(tmp_path / 'longer'))
     expected = scores(ours, image)
     assert max(expected.values()) > 2 * min(expected.values())
@@ -68,7 +59,7 @@ def test_the_shipped_encoder_with_as_many_positions(tmp_path, image, lengthen, c
         )
     with pytest.raises(ValueError, match='expected a prompt of at most 23 tokens'):
         again.encode_text(['red ' * 23])
-    assert lengthen([str(tmp_path / 'longer'), str(tmp_path / 'more')]) == 1
+    assert main([*command, str(tmp_path / 'longer'), str(tmp_path / 'more')]) == 1
     assert 'expected fewer than 64 text positions, found 64' in capsys.readouterr().err
 
 

@@ -33,12 +33,13 @@ FINE = {
     'mmseg_siglip/vlm/assemble.py': FOLDERS,
     'mmseg_siglip/vlm/trainer.py': FOLDERS,
     'mmseg_siglip/vlm/with_depth.py': FOLDERS,
-    'tools/model_converters/cat_seg.py': SYSTEMS,
-    'tools/model_converters/export_encoder.py': FOLDERS,
-    'tools/model_converters/export_vlm.py': FOLDERS,
-    'tools/model_converters/init_encoder.py': FOLDERS,
-    'tools/model_converters/init_llm.py': FOLDERS,
-    'tools/model_converters/llava.py': FOLDERS,
+    'mmseg_siglip/cli/jobs/conversions/cat_seg.py': SYSTEMS,
+    'mmseg_siglip/cli/jobs/conversions/system.py': SYSTEMS,
+    'mmseg_siglip/cli/jobs/conversions/encoder.py': FOLDERS,
+    'mmseg_siglip/cli/jobs/conversions/vlm.py': FOLDERS,
+    'mmseg_siglip/cli/jobs/conversions/new_encoder.py': FOLDERS,
+    'mmseg_siglip/cli/jobs/conversions/new_tokenizer.py': FOLDERS,
+    'mmseg_siglip/cli/jobs/conversions/llava.py': FOLDERS,
 }
 
 

@@ -85,7 +85,7 @@ class ReferringSegmenter(System):
             ReferringSegmenter.from_pretrained(siglip=S, sam=M, target_spatial_dim=7)
 
         Its prompter is new, of which a warning tells; ``model`` is what to train. Published
-        RSRefSeg's weights come by `from_config`, once ``tools/model_converters/rsrefseg.py`` has
+        RSRefSeg's weights come by `from_config`, once ``mmseg-siglip convert rsrefseg`` has
         converted them.
 
         Args:

@@ -79,7 +79,7 @@ class OpenVocabSegmenter(System):
         Args:
             source: Whatever `build_encoder` takes: an OpenAI or open_clip name, a transformers
                 folder or Hub id, a file, or the name of a checkpoint that ships along. Or what
-                `save_pretrained` or ``tools/model_converters/cat_seg.py`` wrote, a whole system,
+                `save_pretrained` or ``mmseg-siglip convert cat-seg`` wrote, a whole system,
                 which takes no method, guide or options.
             method: One of `METHODS`, or its configuration, ``dict(type=one, ...)``.
             guide: Second model of a method that asks for one: a checkpoint of DINO, SAM or an

@@ -26,6 +26,7 @@ COMMANDS = {
     'reproduce': 'measure a published figure again, and compare',
     'rank-templates': 'choose prompt templates for each class by images without labels',
     'trace': 'follow one image through a model, stage by stage',
+    'convert': 'bring checkpoints into another layout, trained models into folders',
     'patch-stats': 'sum up depth under each patch of a vision-language model',
 }
 

@@ -22,6 +22,7 @@ WORDS = {
     'reproduce': ['voc21', '--root', 'data'],
     'rank-templates': ['c.py', 'w.pt', '--out', 'o.json'],
     'trace': ['c.py', '--index', '3'],
+    'convert': ['encoder', 'c.py', 'w.pth', 'o'],
     'patch-stats': ['maps', '--out', 'o', '--patch-size', '14'],
 }
 HEAVY = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'transformers')

@@ -73,7 +73,7 @@ def advice(names: Iterable[str]) -> str:
     """What to do with a file of these tensors; empty unless it is CAT-Seg's own."""
     if not any(str(name).startswith(CLIP) for name in names):
         return ''
-    return '; it is a published CAT-Seg, which tools/model_converters/cat_seg.py converts'
+    return '; it is a published CAT-Seg, which `mmseg-siglip convert cat-seg` converts'
 
 
 def from_detectron2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@ from tiny_encoders import CLIP_CONFIG
 from mmseg_siglip.api import OpenVocabSegmenter
 from mmseg_siglip.cli.main import main
 from mmseg_siglip.models.segmentors.published_cat_seg import VIEWS
-from tools.model_converters import cat_seg
 
 WORDS = ['cat', 'dog', 'grass']
 
@@ -31,7 +30,7 @@ def files(tiny_clip, tmp_path_factory):
     published, converted = folder / 'model_base.pth', folder / 'cat_seg_b16'
     state = published_state(plain, ups, tiny_clip)
     torch.save(dict(model=state, iteration=79999), published)
-    assert cat_seg.main([str(published), str(converted)]) == 0
+    assert main(['convert', 'cat-seg', str(published), str(converted)]) == 0
     return published, converted
 
 
@@ -58,7 +57,8 @@ def test_equals_the_shipped_config(files, photo, config, tmp_path):
     assert found.short_side == 640
     views = Config.fromfile(config).model.test_cfg
     assert {name: views[name] for name in VIEWS} == VIEWS
-    assert cat_seg.main([str(published), str(tmp_path / 'out.pth'), '--config', str(config)]) == 0
+    command = ['convert', 'cat-seg', str(published), str(tmp_path / 'out.pth')]
+    assert main([*command, '--config', str(config)]) == 0
     other = OpenVocabSegmenter.from_config(config, tmp_path / 'out.pth', precision='fp32')
     ours, theirs = (segmenter(photo, WORDS) for segmenter in (found, other))
     assert np.array_equal(ours.labels, theirs.labels)
@@ -79,7 +79,7 @@ def test_the_command(files, photo, tmp_path, capsys):
 
 def test_an_unconverted_file_is_told_what_to_do(files, config):
     published, _ = files
-    advice = 'it is a published CAT-Seg, which tools/model_converters/cat_seg.py converts'
+    advice = 'it is a published CAT-Seg, which `mmseg-siglip convert cat-seg` converts'
     with pytest.raises(ValueError, match=f'model_base.pth.*{advice}'):
         OpenVocabSegmenter.from_pretrained(published)
     with pytest.raises(ValueError, match=f'model_base.pth.*{advice}'):
@@ -93,6 +93,6 @@ def test_refusals(files, tmp_path, capsys):
     state = torch.load(published)['model']
     del state['upsample1.bias']
     torch.save(dict(model=state), tmp_path / 'model.pth')
-    assert cat_seg.main([str(tmp_path / 'model.pth'), str(tmp_path / 'out')]) == 1
+    assert main(['convert', 'cat-seg', str(tmp_path / 'model.pth'), str(tmp_path / 'out')]) == 1
     assert '1 (first decode_head.upsample1.bias) missing' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()

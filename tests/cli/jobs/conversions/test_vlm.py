@@ -3,8 +3,12 @@
 import pytest
 import torch
 
+from mmseg_siglip.cli.main import main
 from mmseg_siglip.vlm import LlavaTrainer, VisionChat
-from tools.model_converters.export_vlm import main
+
+
+def convert(*arguments: object) -> int:
+    return main(['convert', 'vlm', *map(str, arguments)])
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def test_export(config, siglip_folder, llama, tmp_path, capsys):
     )
     torch.nn.init.normal_(trained.llava.depth_fusion.last.weight)
     torch.save(dict(state_dict=trained.state_dict(), meta={}), tmp_path / 'iter_1.pth')
-    assert main([str(config), str(tmp_path / 'iter_1.pth'), str(tmp_path / 'out')]) == 0
+    assert convert(config, tmp_path / 'iter_1.pth', tmp_path / 'out') == 0
     picture = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
     asked = dict(depths=torch.rand(40, 40) + 1, max_new_tokens=6)
     again = VisionChat.from_pretrained(tmp_path / 'out', precision='fp32')
@@ -34,9 +38,9 @@ def test_export(config, siglip_folder, llama, tmp_path, capsys):
 
 def test_what_does_not_fit_is_refused(config, tmp_path, capsys):
     torch.save(dict(state_dict={'a': torch.zeros(1)}, meta={}), tmp_path / 'a.pth')
-    assert main([str(config), str(tmp_path / 'a.pth'), str(tmp_path / 'out')]) == 1
+    assert convert(config, tmp_path / 'a.pth', tmp_path / 'out') == 1
     assert 'weights of a LlavaTrainer' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
     config.write_text("model = dict(type='SigLIPVisionTower', name_or_path='tiny_siglip_shapes')")
-    assert main([str(config), str(tmp_path / 'a.pth'), str(tmp_path / 'out')]) == 1
+    assert convert(config, tmp_path / 'a.pth', tmp_path / 'out') == 1
     assert 'expected a LlavaTrainer, found a SigLIPVisionTower' in capsys.readouterr().err

@@ -1,17 +1,15 @@
 """The shipped tokenizer is what the tool writes, and keeps any text whole."""
 
 import json
-import sys
 
 from transformers import AutoTokenizer
 
+from mmseg_siglip.cli.main import main
 from mmseg_siglip.vlm.checkpoints import load_tokenizer
-from tools.model_converters import init_llm
 
 
-def test_shipped_tokenizer_is_reproduced(tmp_path, monkeypatch, repository):
-    monkeypatch.setattr(sys, 'argv', ['init_llm.py', str(tmp_path)])
-    init_llm.main()
+def test_shipped_tokenizer_is_reproduced(tmp_path, repository):
+    assert main(['convert', 'new-tokenizer', str(tmp_path)]) == 0
     shipped = repository / 'mmseg_siglip/assets/shapes_questions/tokenizer.json'
     assert json.loads((tmp_path / 'tokenizer.json').read_text()) == json.loads(shipped.read_text())
 

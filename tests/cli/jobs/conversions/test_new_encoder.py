@@ -1,18 +1,15 @@
-import sys
-
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 from transformers import AutoTokenizer
 
+from mmseg_siglip.cli.main import main
 from mmseg_siglip.models.backbones.siglip import SigLIPBackbone
 from mmseg_siglip.text.vocabulary import BUNDLED, Vocabulary
-from tools.model_converters import init_encoder
 
 
-def test_writes_an_encoder_to_train_from(tmp_path, monkeypatch):
+def test_writes_an_encoder_to_train_from(tmp_path):
     out = str(tmp_path / 'tiny')
     arguments = ['--scenes', '3', '--width', '32', '--vision-layers', '1', '--image-size', '32']
-    monkeypatch.setattr(sys, 'argv', ['init_encoder.py', out, *arguments])
-    init_encoder.main()
+    assert main(['convert', 'new-encoder', out, *arguments]) == 0
     backbone = SigLIPBackbone(config=out)
     assert backbone.image_size == (32, 32) and backbone.embed_dim == 32
     assert backbone.encode_text(['a red star', 'something else']).shape == (2, 32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
@@ -13,17 +11,13 @@ from tiny_sams import SAM2_CONFIG, SAM_CONFIG
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.api import ReferringSegmenter
+from mmseg_siglip.cli.main import main
 
 TEXT = 'the red star in the grass'
 
 
-@pytest.fixture
-def tool(repository):
-    path = repository / 'tools/model_converters/rsrefseg.py'
-    spec = importlib.util.spec_from_file_location('convert_rsrefseg', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def convert(*arguments: object) -> int:
+    return main(['convert', 'rsrefseg', *map(str, arguments)])
 
 
 @pytest.fixture(scope='module')
@@ -56,13 +50,13 @@ def published(folder):
 
 
 @torch.no_grad()
-def test_a_file_of_rsrefseg2(tool, repository, folder, tmp_path, capsys):
+def test_a_file_of_rsrefseg2(repository, folder, tmp_path, capsys):
     published = small_rsrefseg2(folder)
     base = repository / 'configs/refer_sam/rsrefseg2.py'
     config = write_config(tmp_path / 'config.py', base, folder, SAM2_CONFIG)
     source, out = tmp_path / 'rrsisd.pth', tmp_path / 'converted.pth'
     torch.save(dict(state_dict=published.published_state()), source)
-    assert tool.main([str(source), str(out), '--config', str(config)]) == 0
+    assert convert(str(source), str(out), '--config', str(config)) == 0
     rgb = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
     wanted = interpolate(published(picture, [TEXT]), size=64, mode='bilinear')[0, 0]
@@ -88,14 +82,14 @@ def as_lightning(state):
 
 
 @pytest.mark.parametrize('form', [as_mmengine, as_deepspeed, as_lightning])
-def test_masks_of_a_file(tool, published, config, tmp_path, capsys, form):
+def test_masks_of_a_file(published, config, tmp_path, capsys, form):
     source, out = tmp_path / 'epoch_85.pth', tmp_path / 'converted.pth'
     file = source
     if form is as_deepspeed:
         source.mkdir()
         file = source / 'mp_rank_00_model_states.pt'
     torch.save(form(published.state_dict()), file)
-    assert tool.main([str(source), str(out), '--config', str(config)]) == 0
+    assert convert(str(source), str(out), '--config', str(config)) == 0
     assert capsys.readouterr().out == f'{len(torch.load(out)["state_dict"])} tensors in {out}\n'
     rgb = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
@@ -106,14 +100,14 @@ def test_masks_of_a_file(tool, published, config, tmp_path, capsys, form):
     assert sure.float().mean() > 0.8 and 0.1 < found.mask.mean() < 0.9
 
 
-def test_a_folder_without_weights_is_one_sentence(tool, tmp_path, capsys):
-    assert tool.main([str(tmp_path), str(tmp_path / 'out.pth')]) == 1
+def test_a_folder_without_weights_is_one_sentence(tmp_path, capsys):
+    assert convert(str(tmp_path), str(tmp_path / 'out.pth')) == 1
     file = tmp_path / 'mp_rank_00_model_states.pt'
     assert capsys.readouterr().err == f'error: checkpoint not found: there is no file {file}.\n'
 
 
 @pytest.mark.parametrize('change', ['other', 'missing'])
-def test_what_does_not_fit_is_one_sentence(tool, published, config, tmp_path, capsys, change):
+def test_what_does_not_fit_is_one_sentence(published, config, tmp_path, capsys, change):
     state = dict(published.state_dict())
     if change == 'other':
         state, sentence = {'fc.weight': torch.ones(2)}, 'expected the weights of an RSRefSeg, found'
@@ -122,7 +116,7 @@ def test_what_does_not_fit_is_one_sentence(tool, published, config, tmp_path, ca
         sentence = 'a ReferringSegmentor, 1 (first decode_head.norm.bias) missing and 0 unknown\n'
     source, out = tmp_path / 'epoch_85.pth', tmp_path / 'converted.pth'
     torch.save(as_mmengine(state), source)
-    assert tool.main([str(source), str(out), '--config', str(config)]) == 1
+    assert convert(str(source), str(out), '--config', str(config)) == 1
     error = capsys.readouterr().err.split('error: ')[-1]
     assert error.startswith(f'{source}: ') and sentence in error and error.count('\n') == 1
     assert not out.exists()

@@ -1,4 +1,4 @@
-"""Write a trained LLaVA model as a folder in the transformers format.
+"""A trained LLaVA model as a folder in the transformers format.
 
 The folder loads with ``mmseg_siglip.vlm.load_pretrained_model``, with ``python -m
 mmseg_siglip.vlm``, and, less the depth fusion, with transformers' ``AutoModelForImageTextToText``.
@@ -6,9 +6,6 @@ mmseg_siglip.vlm``, and, less the depth fusion, with transformers' ``AutoModelFo
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.registry import init_default_scope
@@ -20,7 +17,7 @@ from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 from mmseg_siglip.weights.state import load_strict
 
 
-def export_vlm(config: str | Path, checkpoint: str | Path, out: str | Path) -> LlavaTrainer:
+def convert(config: str | Path, checkpoint: str | Path, out: str | Path) -> str:
     """Build the model of a config, fill it from a checkpoint, write it.
 
     Args:
@@ -38,23 +35,4 @@ def export_vlm(config: str | Path, checkpoint: str | Path, out: str | Path) -> L
         raise ValueError(f'{config}: expected a LlavaTrainer, found a {type(model).__name__}')
     load_strict(model, load_checkpoint_file(checkpoint).get('state_dict', {}), checkpoint)
     model.save_pretrained(out)
-    return model
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
-    parser.add_argument('out')
-    args = parser.parse_args(argv)
-    try:
-        export_vlm(args.config, args.checkpoint, args.out)
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    print(f'{args.out}: written')
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+    return f'{out}: written'

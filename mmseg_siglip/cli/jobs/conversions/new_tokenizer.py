@@ -1,4 +1,4 @@
-"""Write a small tokenizer in Llama's manner, learnt from ShapesWorld questions.
+"""A small tokenizer in Llama's manner, learnt from ShapesWorld questions.
 
 It is what ``configs/_base_/models/llava_tiny.py`` reads and writes, and ships with the package as
 ``shapes_questions``. The language model itself has no file: that config describes it.
@@ -6,7 +6,6 @@ It is what ``configs/_base_/models/llava_tiny.py`` reads and writes, and ships w
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -55,16 +54,14 @@ def train_tokenizer(texts: list[str], *, vocab_size: int, context: int) -> PreTr
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('out', type=Path, help='folder to write')
-    parser.add_argument('--vocab-size', type=int, default=400)
-    parser.add_argument('--context', type=int, default=1024)
-    args = parser.parse_args()
-    tokenizer = train_tokenizer(sentences(), vocab_size=args.vocab_size, context=args.context)
-    tokenizer.save_pretrained(args.out)
-    print(f'{args.out}: {len(tokenizer)} tokens')
+def convert(out: str | Path, *, vocab_size: int, context: int) -> str:
+    """Write the folder.
 
-
-if __name__ == '__main__':
-    main()
+    Args:
+        out: Its place.
+        vocab_size: Tokens, at most.
+        context: Tokens of a text.
+    """
+    tokenizer = train_tokenizer(sentences(), vocab_size=vocab_size, context=context)
+    tokenizer.save_pretrained(out)
+    return f'{out}: {len(tokenizer)} tokens'

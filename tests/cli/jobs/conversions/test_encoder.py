@@ -2,8 +2,9 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from mmseg_siglip.cli.jobs.conversions.encoder import convert
+from mmseg_siglip.cli.main import main
 from mmseg_siglip.models.pretrainers import SigLIPPretrainer
-from tools.model_converters.export_encoder import export_encoder, main
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def trained(siglip_folder, tmp_path):
 def test_stock_transformers_gives_the_trained_outputs(trained, tmp_path):
     config, checkpoint, model = trained
     out = tmp_path / 'out'
-    assert main([str(config), str(checkpoint), str(out)]) == 0
+    assert main(['convert', 'encoder', str(config), str(checkpoint), str(out)]) == 0
     stock = AutoModel.from_pretrained(out).eval()
     tokenizer = AutoTokenizer.from_pretrained(out)
     processor = AutoImageProcessor.from_pretrained(out)
@@ -45,7 +46,7 @@ def test_half_precision_halves_the_file(trained, tmp_path):
     config, checkpoint, _ = trained
     sizes = {}
     for dtype in ('float32', 'float16'):
-        export_encoder(config, checkpoint, tmp_path / dtype, dtype=dtype)
+        convert(config, checkpoint, tmp_path / dtype, dtype=dtype)
         sizes[dtype] = (tmp_path / dtype / 'model.safetensors').stat().st_size
     assert sizes['float16'] < 0.65 * sizes['float32']
 
@@ -54,5 +55,5 @@ def test_a_checkpoint_without_the_encoder_is_refused(trained, tmp_path, capsys):
     config, _, _ = trained
     other = tmp_path / 'other.pth'
     torch.save(dict(state_dict={'decode_head.weight': torch.zeros(1)}, meta={}), other)
-    assert main([str(config), str(other), str(tmp_path / 'out')]) == 1
+    assert main(['convert', 'encoder', str(config), str(other), str(tmp_path / 'out')]) == 1
     assert 'expected the weights of SigLIPBackbone under backbone.' in capsys.readouterr().err

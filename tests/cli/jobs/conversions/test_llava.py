@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
-
-import pytest
 import torch
 import transformers
 from original_llava import WORDS, original_config, original_names, stock, write_original
 from tiny_vlm import NARROW
 
-
-@pytest.fixture
-def tool(repository):
-    path = repository / 'tools/model_converters/llava.py'
-    spec = importlib.util.spec_from_file_location('convert_llava', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from mmseg_siglip.cli.main import main
 
 
-def test_converted(tool, clip_folder, llava_folder, tmp_path, capsys):
+def convert(*arguments: object) -> int:
+    return main(['convert', 'llava', *map(str, arguments)])
+
+
+def test_converted(clip_folder, llava_folder, tmp_path, capsys):
     vision = NARROW | dict(model_type='clip_vision_model', patch_size=8, image_size=32)
     oracle = stock('llava', 'llama', vision)
     fields = original_config(oracle, 'nobody/clip', model_type='llava')
     state = original_names(oracle, tower=True)
     folder = write_original(tmp_path / 'in', state, fields, form='shards')
     out = str(tmp_path / 'out')
-    assert tool.main([str(folder), out, '--vision', clip_folder]) == 0
+    assert convert(str(folder), out, '--vision', clip_folder) == 0
     assert capsys.readouterr().out == f'{out}: a LlavaForConditionalGeneration\n'
     found = transformers.LlavaForConditionalGeneration.from_pretrained(out)
     for name, value in oracle.state_dict().items():
@@ -39,7 +33,7 @@ def test_converted(tool, clip_folder, llava_folder, tmp_path, capsys):
         assert torch.equal(found.state_dict()[name][:rows], value[:rows]), name
 
     (tmp_path / 'file').touch()
-    assert tool.main([str(folder), str(tmp_path / 'file')]) == 1
+    assert convert(str(folder), str(tmp_path / 'file')) == 1
     assert 'file: expected a folder, found a file' in capsys.readouterr().err
-    assert tool.main([llava_folder, out]) == 1
+    assert convert(llava_folder, out) == 1
     assert "expected a checkpoint in the original LLaVA's layout" in capsys.readouterr().err

@@ -1,20 +1,13 @@
-"""Turn a published CAT-Seg checkpoint (Detectron2) into a folder, or one for configs/cat_seg.
+"""A published CAT-Seg checkpoint (Detectron2) as a saved system, or as one for configs/cat_seg.
 
-    python tools/model_converters/cat_seg.py CHECKPOINT FOLDER
-    python tools/model_converters/cat_seg.py CHECKPOINT OUT.pth [--config CONFIG]
-
-CHECKPOINT is ``model_base.pth`` (CLIP ViT-B/16) or ``model_large.pth`` (ViT-L/14@336px) of
-https://github.com/cvlab-kaist/CAT-Seg. FOLDER goes to `OpenVocabSegmenter.from_pretrained` and
-``mmseg-siglip segment --encoder``, and needs nothing else. OUT.pth goes to ``tools/test.py``, of
-the large model with ``--encoder clip_l14_336``; with --config every weight must fit its model.
+Published at https://github.com/cvlab-kaist/CAT-Seg: ``model_base.pth`` (CLIP ViT-B/16) and
+``model_large.pth`` (ViT-L/14@336px).
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -34,16 +27,13 @@ from mmseg_siglip.weights.state import load_strict
 CLIPS = {768: 'ViT-B-16-quickgelu', 1024: 'ViT-L-14-336-quickgelu'}
 
 
-def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None = None) -> int:
+def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None = None) -> str:
     """Write the converted checkpoint.
 
     Args:
         checkpoint: As published.
         out: A file where it ends in ``.pth``, else a folder.
         config: What a file shall fit.
-
-    Returns:
-        Number of its tensors.
 
     Raises:
         ValueError: The checkpoint is of another kind, or does not fit the config.
@@ -65,11 +55,11 @@ def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None =
         load_strict(MODELS.build(cfg.model), converted, checkpoint)
     if Path(out).suffix != '.pth':
         save_system(converted, checkpoint, out)
-        return len(converted)
+        return f'{len(converted)} tensors in {out}'
     buffer = io.BytesIO()
     torch.save(dict(state_dict=converted, meta=dict(source=Path(checkpoint).name)), buffer)
     write_atomically(buffer.getvalue(), out)
-    return len(converted)
+    return f'{len(converted)} tensors in {out}'
 
 
 def save_system(
@@ -88,24 +78,3 @@ def save_system(
     segmenter = OpenVocabSegmenter(model, short_side=SHORT_SIDE)
     segmenter.description = description
     segmenter.save_pretrained(folder, facts=CardFacts(data=['COCO-Stuff']))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('checkpoint', metavar='CHECKPOINT')
-    parser.add_argument('out', metavar='OUT')
-    parser.add_argument('--config', help='check that every weight fits the model of this config')
-    args = parser.parse_args(argv)
-    try:
-        count = convert(args.checkpoint, args.out, args.config)
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    print(f'{count} tensors in {args.out}')
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Write the encoder of a trained model as a folder in the transformers format.
+"""The encoder of a trained model as a folder in the transformers format.
 
 The folder loads with ``AutoModel``, ``AutoTokenizer`` and ``AutoImageProcessor``, and as
 ``pretrained`` of the encoder.
@@ -6,24 +6,20 @@ The folder loads with ``AutoModel``, ``AutoTokenizer`` and ``AutoImageProcessor`
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from mmseg_siglip.api.load import read_config
-from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 
 PREFIX = 'backbone.'
 
 
-def export_encoder(
+def convert(
     config: str | Path, checkpoint: str | Path, out: str | Path, *, dtype: str = 'float32'
-) -> VisionLanguageBackbone:
+) -> str:
     """Takes ``backbone.*`` out of a checkpoint.
 
     Args:
@@ -53,24 +49,4 @@ def export_encoder(
         )
     backbone.to(getattr(torch, dtype))
     backbone.save_pretrained(out)
-    return backbone
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
-    parser.add_argument('out')
-    parser.add_argument('--dtype', default='float32', choices=['float32', 'float16', 'bfloat16'])
-    args = parser.parse_args(argv)
-    try:
-        export_encoder(args.config, args.checkpoint, args.out, dtype=args.dtype)
-    except ValueError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    print(f'{args.out}: written')
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+    return f'{out}: written'

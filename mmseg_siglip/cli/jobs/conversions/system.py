@@ -1,0 +1,76 @@
+"""A trained model as a folder that `from_pretrained` takes, measured if it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmseg_siglip.api.load import read_config
+from mmseg_siglip.api.model_card import CardFacts, Measured
+from mmseg_siglip.api.system import SYSTEMS, System
+from mmseg_siglip.cli.jobs.config import build_runner, require
+from mmseg_siglip.cli.jobs.test import place_checkpoint
+from mmseg_siglip.registry import MODELS
+
+
+def convert(
+    config: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    dtype: str = 'float32',
+    evaluate: bool = False,
+    name: str = '',
+    licence: str | None = None,
+    data: Sequence[str] = (),
+    limit: Sequence[str] = (),
+    push: str | None = None,
+) -> str:
+    """Write the folder, and upload it if a repository is named.
+
+    Raises:
+        ValueError: No system takes models of this config, or they cannot be told as data.
+    """
+    cfg = read_config(config)
+    kind = system_of(cfg)
+    system = kind.from_config(cfg, checkpoint, device='cpu', precision='fp32')
+    results = [measure(cfg, config, checkpoint)] if evaluate else []
+    facts = CardFacts(name=name, licence=licence, data=data, results=results, limits=limit)
+    system.save_pretrained(out, dtype=dtype, facts=facts)
+    said = f'{out}: a {kind.__name__}'
+    if push is not None:
+        said += f', at {system.push_to_hub(push, dtype=dtype, facts=facts)}'
+    return said
+
+
+def system_of(config: Config) -> type[System]:
+    """The system that takes models of a config.
+
+    Raises:
+        ValueError: None does.
+    """
+    model = MODELS.get(config.model.type)
+    for system in SYSTEMS.values():
+        if isinstance(model, type) and issubclass(model, system.kind):
+            return system
+    kinds = ', '.join(system.kind.__name__ for system in SYSTEMS.values())
+    raise ValueError(
+        f'{config.filename}: expected a model of one of {kinds}, found {config.model.type}'
+    )
+
+
+def measure(config: Config, path: str | Path, checkpoint: str | Path) -> Measured:
+    """Scores on the config's test set, by the same run as ``mmseg-siglip test``."""
+    cfg = config.copy()
+    cfg.setdefault('work_dir', str(Path('work_dirs', Path(path).stem)))
+    require(cfg, 'test_dataloader', 'test_evaluator', 'test_cfg')
+    place_checkpoint(cfg, str(checkpoint))
+    metrics = build_runner(cfg).test()
+    numbers = {key: float(value) for key, value in metrics.items() if isinstance(value, float)}
+    return Measured(
+        f'{cfg.test_dataloader.dataset.type} test',
+        numbers,
+        f'mmseg-siglip test {path} {checkpoint}',
+    )
