@@ -8,8 +8,8 @@ from collections import defaultdict
 import pytest
 import transformers
 
-COMMANDS = {'add_arguments', 'kept', 'main', 'parse', 'run'}
-"""Every command has these."""
+COMMANDS = {'add_arguments', 'convert', 'kept', 'main', 'parse', 'run'}
+"""Every command, or conversion, has these."""
 
 KNOWN = {
     'benchmark',

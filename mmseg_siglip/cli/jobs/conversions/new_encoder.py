@@ -19,7 +19,7 @@ from mmseg_siglip.models.pretrainers.tokenizer import train_tokenizer
 from mmseg_siglip.text.vocabulary import BUNDLED, Vocabulary
 
 
-def sentences(scenes: int, captions: int = 20) -> list[str]:
+def caption_sentences(scenes: int, captions: int = 20) -> list[str]:
     """Captions of the first training scenes, the prompt templates, the bundled vocabularies."""
     captioner, rng = Captioner(), np.random.default_rng(0)
     texts = [template('') for template in OPENAI_IMAGENET_TEMPLATES] * 20
@@ -63,7 +63,7 @@ def convert(
         scenes: How many scenes' captions it is learnt from.
     """
     tokenizer = train_tokenizer(
-        sentences(scenes), vocab_size=vocab_size, context_length=context_length
+        caption_sentences(scenes), vocab_size=vocab_size, context_length=context_length
     )
     config = SiglipConfig(
         text_config=dict(

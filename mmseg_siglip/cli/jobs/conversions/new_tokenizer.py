@@ -17,7 +17,7 @@ from mmseg_siglip.datasets.shapes_world.scene import SHAPES
 PAD, START, END = '<pad>', '<s>', '</s>'
 
 
-def sentences() -> list[str]:
+def dialogue_sentences() -> list[str]:
     """Every question, every answer, and what stands around them."""
     questions = [f'how many {PLURALS[shape]}?' for shape in SHAPES]
     questions += [f'what colour is the {shape}?' for shape in SHAPES]
@@ -26,7 +26,9 @@ def sentences() -> list[str]:
     return [f'USER: \n{q} ASSISTANT: {a}' for q in questions for a in sorted(answers)]
 
 
-def train_tokenizer(texts: list[str], *, vocab_size: int, context: int) -> PreTrainedTokenizerFast:
+def train_llama_tokenizer(
+    texts: list[str], *, vocab_size: int, context: int
+) -> PreTrainedTokenizerFast:
     """Byte-level BPE with a start token, case and punctuation kept, padded on the left."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -62,6 +64,6 @@ def convert(out: str | Path, *, vocab_size: int, context: int) -> str:
         vocab_size: Tokens, at most.
         context: Tokens of a text.
     """
-    tokenizer = train_tokenizer(sentences(), vocab_size=vocab_size, context=context)
+    tokenizer = train_llama_tokenizer(dialogue_sentences(), vocab_size=vocab_size, context=context)
     tokenizer.save_pretrained(out)
     return f'{out}: {len(tokenizer)} tokens'

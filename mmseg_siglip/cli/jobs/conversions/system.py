@@ -36,7 +36,7 @@ def convert(
     cfg = read_config(config)
     kind = system_of(cfg)
     system = kind.from_config(cfg, checkpoint, device='cpu', precision='fp32')
-    results = [measure(cfg, config, checkpoint)] if evaluate else []
+    results = [measured_by(cfg, config, checkpoint)] if evaluate else []
     facts = CardFacts(name=name, licence=licence, data=data, results=results, limits=limit)
     system.save_pretrained(out, dtype=dtype, facts=facts)
     said = f'{out}: a {kind.__name__}'
@@ -61,7 +61,7 @@ def system_of(config: Config) -> type[System]:
     )
 
 
-def measure(config: Config, path: str | Path, checkpoint: str | Path) -> Measured:
+def measured_by(config: Config, path: str | Path, checkpoint: str | Path) -> Measured:
     """Scores on the config's test set, by the same run as ``mmseg-siglip test``."""
     cfg = config.copy()
     cfg.setdefault('work_dir', str(Path('work_dirs', Path(path).stem)))
