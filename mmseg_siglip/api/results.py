@@ -333,20 +333,22 @@ class Answer(str):
     Attributes:
         question: What was asked.
         image: (H, W, 3) uint8, RGB.
+        complete: Whether it came to its end, or was cut where it had as many tokens as it may.
     """
 
     suffix: ClassVar[str] = 'answer.txt'
 
     question: str
     image: np.ndarray
+    complete: bool
 
-    def __new__(cls, text: str, question: str, image: np.ndarray) -> Answer:
+    def __new__(cls, text: str, question: str, image: np.ndarray, complete: bool = True) -> Answer:
         answer = super().__new__(cls, text)
-        answer.question, answer.image = question, image
+        answer.question, answer.image, answer.complete = question, image, complete
         return answer
 
-    def __getnewargs__(self) -> tuple[str, str, np.ndarray]:
-        return str(self), self.question, self.image
+    def __getnewargs__(self) -> tuple[str, str, np.ndarray, bool]:
+        return str(self), self.question, self.image, self.complete
 
     def plot(self) -> Image.Image:
         """The image above question and answer."""
@@ -357,8 +359,8 @@ class Answer(str):
         write_atomically(f'{self}\n', path)
 
     def to_dict(self) -> dict[str, Any]:
-        """``question`` and ``answer``."""
-        return dict(question=self.question, answer=str(self))
+        """``question``, ``answer`` and ``complete``."""
+        return dict(question=self.question, answer=str(self), complete=self.complete)
 
 
 def coco_entry(

@@ -216,9 +216,9 @@ def test_metres_below_0_are_no_depth(tmp_path):
 def test_an_answer_is_a_string_that_knows_its_question(tmp_path):
     answer = Answer('a cup', 'what is it?', IMAGE)
     assert answer == 'a cup' and answer.upper() == 'A CUP'
-    assert answer.to_dict() == dict(question='what is it?', answer='a cup')
+    assert answer.to_dict() == dict(question='what is it?', answer='a cup', complete=True)
     answer.save(tmp_path / 'a.txt')
     assert (tmp_path / 'a.txt').read_text() == 'a cup\n'
-    again = pickle.loads(pickle.dumps(answer))
-    assert again == answer and again.question == answer.question
+    again = pickle.loads(pickle.dumps(Answer('a cup', 'what is it?', IMAGE, complete=False)))
+    assert again == answer and not again.complete and again.question == answer.question
     assert np.array_equal(again.image, IMAGE)
