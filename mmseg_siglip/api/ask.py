@@ -25,7 +25,7 @@ from mmseg_siglip.api.system import System
 from mmseg_siglip.io.image import ImageLike, read_image
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.finite import RefuseNaN
-from mmseg_siglip.vlm.fusion import depth_statistics
+from mmseg_siglip.vlm.fusion import check_depths, depth_statistics
 from mmseg_siglip.vlm.generation import ends_of, greedy
 from mmseg_siglip.vlm.loader import load_pretrained_model, place
 from mmseg_siglip.vlm.processing import check_question, prompt_of
@@ -164,6 +164,14 @@ class VisionChat(System):
         inputs = {key: batch[key] for key in READ if key in batch}
         if depths is not None:
             maps = [torch.as_tensor(depth) for depth in depths]
+            for i, depth in enumerate(maps):
+                if not (depth.isfinite() & (depth > 0)).any():
+                    raise ValueError(
+                        f'depths: image {i + 1} of {len(maps)}: expected some depth above 0, '
+                        'found none'
+                    )
+            pictures = [tuple(image.shape[-2:]) for image in images]
+            check_depths(maps, pictures, self.vlm.image_processor, self.model.config)
             sizes = next((batch[name] for name in SIZES if name in batch), None)
             inputs['depth_statistics'] = depth_statistics(
                 maps, self.vlm.image_processor, self.model.config, sizes=sizes

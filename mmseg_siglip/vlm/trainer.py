@@ -19,7 +19,7 @@ from mmseg_siglip.precision import training_attention
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.assemble import build_llava, require_gradients
 from mmseg_siglip.vlm.finite import RefuseNaN
-from mmseg_siglip.vlm.fusion import depth_statistics
+from mmseg_siglip.vlm.fusion import check_depths, depth_statistics
 from mmseg_siglip.vlm.generation import greedily
 from mmseg_siglip.vlm.naflex import is_naflex
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, check_question, prompt_of
@@ -176,6 +176,8 @@ class LlavaTrainer(BaseModel):
         found = dict(pixel_values=images.pixel_values.to(device))
         if self.llava.depth_fusion is not None:
             depths = [needed(sample, 'depth') for sample in samples]
+            pictures = [tuple(image.shape[-2:]) for image in inputs]
+            check_depths(depths, pictures, self.vlm.image_processor, self.llava.config)
             statistics = depth_statistics(depths, self.vlm.image_processor, self.llava.config)
             found['depth_statistics'] = statistics.to(device)
         return found

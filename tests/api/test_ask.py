@@ -85,3 +85,14 @@ def test_an_answer_says_whether_it_is_complete(llava_folder, pictures):
         int(chat.model.generate(**inputs, max_new_tokens=1)[0, -1])
     ]
     assert chat(pictures, 'what?', max_new_tokens=3)[0].complete
+
+
+def test_depth_that_says_nothing_about_the_picture(llava_folder, pictures):
+    chat = VisionChat.from_pretrained(llava_folder)
+    chat.model.add_depth_fusion(dict(names=('mean',)))
+    turned = [np.full((40, 30), 2.0), np.full((90, 20), 3.0)]
+    with pytest.raises(ValueError, match=r'of image 2 of 2, 20 x 90 .* found 90 x 20; maps are'):
+        chat(pictures, 'what?', depths=turned)
+    for nothing in (0, -1, np.nan, np.inf):
+        with pytest.raises(ValueError, match='image 1 of 1: expected some depth above 0, found no'):
+            chat(pictures[0], 'what?', depths=np.full((40, 30), nothing))
