@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmseg_siglip.api.drawing import add_bar, add_legend, add_text, class_colours
+from mmseg_siglip.io.depth_unit import write_depth
 from mmseg_siglip.io.files import write_array, write_atomically, write_image
 from mmseg_siglip.io.normal_colours import normal_colours
 
@@ -299,7 +300,8 @@ class DepthMap:
         """Write the map; the suffix says how.
 
         ``.npy``: float32, as it is. ``.png``: 16 bits; `scale` units a metre, so millimetres, and
-        0 where depth is unknown. Inverse depth has no unit: its range is spread over 0 to 65535.
+        0 where depth is unknown and at least 1 where it is. Inverse depth has no unit: its range is
+        spread over 0 to 65535. The file says which; see `decode_depth`.
 
         Raises:
             ValueError: The suffix is another, or depth is beyond what 16 bits hold at that scale.
@@ -318,7 +320,9 @@ class DepthMap:
                     f'{path}: expected at most {LARGEST / scale:g} m at a depth scale of '
                     f'{scale:g}, found {self.depth.max():g} m; take a smaller scale, or .npy'
                 )
-        write_image(Image.fromarray(units.round().astype(np.uint16)), path)
+            units = np.where(units > 0, units.clip(min=1), 0)
+        per_metre = scale if self.unit == 'metre' else None
+        write_depth(units.round().astype(np.uint16), path, per_metre=per_metre)
 
     def to_dict(self) -> dict[str, Any]:
         """``size`` (H, W), ``unit``, ``relative``, ``limits`` (smallest, largest)."""

@@ -124,7 +124,8 @@ def depth_reader(args: argparse.Namespace) -> Callable[[Path], np.ndarray] | Non
             raise ValueError(f'{file}: no such depth map') from None
         except (OSError, ValueError) as error:
             raise ValueError(str(Failure.of(file, error))) from None
-        return decode_depth(data, str(file)).astype(np.float64) / args.depth_scale
+        depth = decode_depth(data, str(file), per_metre=args.depth_scale)
+        return depth.astype(np.float64) / args.depth_scale
 
     return read
 

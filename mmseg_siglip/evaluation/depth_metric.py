@@ -13,7 +13,6 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
-from PIL import Image
 from torch import Tensor
 
 from mmseg_siglip.evaluation.depth_range import count_range, log_range
@@ -28,7 +27,7 @@ from mmseg_siglip.evaluation.depth_scores import (
 )
 from mmseg_siglip.evaluation.label_maps import refuse_nan, truth_of
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
-from mmseg_siglip.io.files import write_image
+from mmseg_siglip.io.depth_unit import write_depth
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
@@ -219,5 +218,6 @@ class DepthMetric(BaseMetric):
                 'current',
                 logging.WARNING,
             )
-        image = Image.fromarray(units.clamp(1, LARGEST).numpy().astype(np.uint16))
-        write_image(image, self.output_dir / f'{self.image_names(name)}.png')
+        units = units.clamp(1, LARGEST).numpy().astype(np.uint16)
+        file = self.output_dir / f'{self.image_names(name)}.png'
+        write_depth(units, file, per_metre=self.units_per_metre)

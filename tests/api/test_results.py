@@ -213,6 +213,11 @@ def test_metres_below_0_are_no_depth(tmp_path):
     assert np.array(Image.open(tmp_path / 'd.png')).tolist() == [[0, 1500]]
 
 
+def test_the_nearest_depth_is_not_unknown(tmp_path):
+    DepthMap(np.array([[0.0001, 0.0]], np.float32), 'metre', IMAGE[:1]).save(tmp_path / 'd.png')
+    assert np.array(Image.open(tmp_path / 'd.png')).tolist() == [[1, 0]]
+
+
 def test_an_answer_is_a_string_that_knows_its_question(tmp_path):
     answer = Answer('a cup', 'what is it?', IMAGE)
     assert answer == 'a cup' and answer.upper() == 'A CUP'

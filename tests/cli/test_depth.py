@@ -111,9 +111,11 @@ def test_a_published_model_of_relative_depth(photos, published, tmp_path):
     assert depth([photos / 'a.png', *options]) == 0
     said = json.loads((tmp_path / 'out' / 'a.png.json').read_text())
     assert said['unit'] == 'inverse' and said['relative'] is True
-    data = (tmp_path / 'out' / 'a.png.depth.png').read_bytes()
-    spread = decode_depth(data, 'a')
+    file = tmp_path / 'out' / 'a.png.depth.png'
+    spread = np.array(Image.open(file))
     assert spread.min() == 0 and spread.max() == 65535  # no unit: all that 16 bits hold
+    with pytest.raises(ValueError, match='found relative depth, which has no unit'):
+        decode_depth(file.read_bytes(), 'a')
 
 
 def test_options_of_a_published_model(photos, published, tmp_path, capsys):

@@ -38,14 +38,14 @@ def reader(
         )
 
     def read(entry: ImageEntry) -> Tensor:
-        units = decode_depth(entry.read(), entry.place)
+        units = decode_depth(entry.read(), entry.place, per_metre=args.depth_scale)
         units[np.isin(units, list(args.invalid))] = 0
         return torch.from_numpy(units.astype(np.float64) / args.depth_scale)
 
     return read
 
 
-def settings_of(
+def kept_settings(
     args: argparse.Namespace, source: ImageSource, predictor: DepthPredictor | None
 ) -> dict[str, Any]:
     """What must not change while a folder is filled, as plain values."""
@@ -67,7 +67,7 @@ def export(args: argparse.Namespace) -> None:
     if args.config or args.model:
         predictor = metric_predictor(args.config, args.checkpoint, published=args.model)
     folder = OutputFolder(args.out)
-    folder.claim(settings_of(args, source, predictor))
+    folder.claim(kept_settings(args, source, predictor))
     try:
         failures = fill(args, source, predictor)
         write_failures(failures, args.out / FAILURES)

@@ -66,7 +66,7 @@ class LoadDepthAnnotation(BaseTransform):
                 f'{unit}'
             )
         data = read_bytes(path, self.backend_args)
-        depth = decode_depth(data, path, max_pixels=self.max_pixels)
+        depth = decode_depth(data, path, per_metre=1 / unit, max_pixels=self.max_pixels)
         self._check_size(depth, results)
         valid = np.isfinite(depth) & (depth > 0)
         if option['invalid_values']:
