@@ -28,10 +28,10 @@ from mmseg_siglip.api.system_folder import SystemFolder, as_dtype
 from mmseg_siglip.io.image import ImageLike, read_image
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.finite import RefuseNaN
-from mmseg_siglip.vlm.fusion import depth_statistics
-from mmseg_siglip.vlm.generation import greedy
+from mmseg_siglip.vlm.fusion import check_depths, depth_statistics
+from mmseg_siglip.vlm.generation import ends_of, greedy
 from mmseg_siglip.vlm.loader import load_pretrained_model, place
-from mmseg_siglip.vlm.processing import IMAGE_TOKEN, prompt_of
+from mmseg_siglip.vlm.processing import check_question, prompt_of
 from mmseg_siglip.vlm.trainer import LlavaTrainer
 
 SIZES = ('image_sizes', 'spatial_shapes')
@@ -53,7 +53,7 @@ class VisionChat(System):
     def __init__(self, vlm: PretrainedVLM) -> None:
         self.vlm = vlm
         self.model = vlm.model.eval()
-        self.model.generation_config = greedy(self.model)
+        self.model.generation_config = greedy(self.model, vlm.tokenizer)
 
     @classmethod
     def from_pretrained(
@@ -97,14 +97,9 @@ class VisionChat(System):
         """A question, the same for all images.
 
         Raises:
-            ValueError: It is no text, or holds ``<image>``.
+            ValueError: See `check_question`.
         """
-        question = super().check_prompt(prompt)
-        if not isinstance(question, str):
-            raise ValueError(f'question: expected text, found {question!r}')
-        if IMAGE_TOKEN in question:
-            raise ValueError(f'question: expected no {IMAGE_TOKEN} in it; the image comes first')
-        return question
+        return check_question(super().check_prompt(prompt))
 
     def __call__(
         self,
@@ -128,15 +123,15 @@ class VisionChat(System):
         depths: Depths | None = None,
         max_new_tokens: int = 256,
         on_text: Callable[[str], None] | None = None,
-    ) -> list[str]:
-        """The answer about each image.
+    ) -> list[Words]:
+        """The answer about each image, `Words` that know whether they came to an end.
 
         Args:
             images: (B, 3, H, W), or B tensors (3, H, W), uint8 or float in [0, 1].
             question: The same for all.
             depths: (H, W) in metres for each image, of the whole picture at any resolution; for a
                 model with depth fusion, and needed there.
-            max_new_tokens: Longest answer.
+            max_new_tokens: Longest answer; what is longer is cut there.
             on_text: Called with each piece of the answer as it comes; for one image.
 
         Raises:
@@ -166,10 +161,12 @@ class VisionChat(System):
             streamer=streamer,
         )
         texts = tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        ends = torch.tensor(ends_of(self.model.generation_config.eos_token_id))
+        ended = torch.isin(generated[:, length:].cpu(), ends).any(1).tolist()
+        return [Words(text, end) for text, end in zip(texts, ended, strict=True)]
 
-    def _result(self, rgb: np.ndarray, output: str, prompt: str) -> Answer:
-        return Answer(output, prompt, rgb)
+    def _result(self, rgb: np.ndarray, output: Words, prompt: str) -> Answer:
+        return Answer(output, prompt, rgb, complete=output.complete)
 
     def _inputs(
         self, images: Sequence[Tensor], question: str, depths: Depths | None
@@ -191,11 +188,34 @@ class VisionChat(System):
         inputs = {key: batch[key] for key in READ if key in batch}
         if depths is not None:
             maps = [torch.as_tensor(depth) for depth in depths]
+            for i, depth in enumerate(maps):
+                if not (depth.isfinite() & (depth > 0)).any():
+                    raise ValueError(
+                        f'depths: image {i + 1} of {len(maps)}: expected some depth above 0, '
+                        'found none'
+                    )
+            pictures = [tuple(image.shape[-2:]) for image in images]
+            check_depths(maps, pictures, self.vlm.image_processor, self.model.config)
             sizes = next((batch[name] for name in SIZES if name in batch), None)
             inputs['depth_statistics'] = depth_statistics(
                 maps, self.vlm.image_processor, self.model.config, sizes=sizes
             )
         return {key: value.to(self.model.device) for key, value in inputs.items()}
+
+
+class Words(str):
+    """Text without blanks around it.
+
+    Attributes:
+        complete: Whether it ended, or the tokens that it may have were used up.
+    """
+
+    complete: bool
+
+    def __new__(cls, text: str, complete: bool) -> Words:
+        words = super().__new__(cls, text.strip())
+        words.complete = complete
+        return words
 
 
 class _Pieces(TextStreamer):

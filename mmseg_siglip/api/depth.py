@@ -167,14 +167,20 @@ def predict_depth(
     return found.depth if isinstance(found, DepthMap) else [result.depth for result in found]
 
 
-def metric_depth(
+def metric_depth(*given, **options) -> Callable[[ImageLike], np.ndarray]:
+    """`metric_predictor` as a function from an image to its depth (H, W) float32, metres."""
+    predictor = metric_predictor(*given, **options)
+    return lambda image: predictor(image).depth
+
+
+def metric_predictor(
     config: str | Path | Config | None = None,
     checkpoint: str | Path | None = None,
     *,
     published: str | Path | None = None,
     device: str | None = None,
-) -> Callable[[ImageLike], np.ndarray]:
-    """A function from an image to its depth (H, W) float32, metres.
+) -> DepthPredictor:
+    """A predictor that knows metres.
 
     Args:
         config: A config, whose precision counts.
@@ -193,4 +199,4 @@ def metric_depth(
         raise ValueError(
             f'{published or config}: expected a model of metric depth, found a relative one'
         )
-    return lambda image: predictor(image).depth
+    return predictor

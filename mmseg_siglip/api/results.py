@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmseg_siglip.api.drawing import add_bar, add_legend, add_text, class_colours
+from mmseg_siglip.io.depth_unit import write_depth
 from mmseg_siglip.io.files import write_array, write_atomically, write_image
 from mmseg_siglip.io.normal_colours import normal_colours
 
@@ -299,7 +300,8 @@ class DepthMap:
         """Write the map; the suffix says how.
 
         ``.npy``: float32, as it is. ``.png``: 16 bits; `scale` units a metre, so millimetres, and
-        0 where depth is unknown. Inverse depth has no unit: its range is spread over 0 to 65535.
+        0 where depth is unknown and at least 1 where it is. Inverse depth has no unit: its range is
+        spread over 0 to 65535. The file says which; see `decode_depth`.
 
         Raises:
             ValueError: The suffix is another, or depth is beyond what 16 bits hold at that scale.
@@ -318,7 +320,9 @@ class DepthMap:
                     f'{path}: expected at most {LARGEST / scale:g} m at a depth scale of '
                     f'{scale:g}, found {self.depth.max():g} m; take a smaller scale, or .npy'
                 )
-        write_image(Image.fromarray(units.round().astype(np.uint16)), path)
+            units = np.where(units > 0, units.clip(min=1), 0)
+        per_metre = scale if self.unit == 'metre' else None
+        write_depth(units.round().astype(np.uint16), path, per_metre=per_metre)
 
     def to_dict(self) -> dict[str, Any]:
         """``size`` (H, W), ``unit``, ``relative``, ``limits`` (smallest, largest)."""
@@ -333,20 +337,22 @@ class Answer(str):
     Attributes:
         question: What was asked.
         image: (H, W, 3) uint8, RGB.
+        complete: Whether it came to its end, or was cut where it had as many tokens as it may.
     """
 
     suffix: ClassVar[str] = 'answer.txt'
 
     question: str
     image: np.ndarray
+    complete: bool
 
-    def __new__(cls, text: str, question: str, image: np.ndarray) -> Answer:
+    def __new__(cls, text: str, question: str, image: np.ndarray, complete: bool = True) -> Answer:
         answer = super().__new__(cls, text)
-        answer.question, answer.image = question, image
+        answer.question, answer.image, answer.complete = question, image, complete
         return answer
 
-    def __getnewargs__(self) -> tuple[str, str, np.ndarray]:
-        return str(self), self.question, self.image
+    def __getnewargs__(self) -> tuple[str, str, np.ndarray, bool]:
+        return str(self), self.question, self.image, self.complete
 
     def plot(self) -> Image.Image:
         """The image above question and answer."""
@@ -357,8 +363,8 @@ class Answer(str):
         write_atomically(f'{self}\n', path)
 
     def to_dict(self) -> dict[str, Any]:
-        """``question`` and ``answer``."""
-        return dict(question=self.question, answer=str(self))
+        """``question``, ``answer`` and ``complete``."""
+        return dict(question=self.question, answer=str(self), complete=self.complete)
 
 
 def coco_entry(

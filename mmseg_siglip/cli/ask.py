@@ -7,6 +7,7 @@ tab.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,8 @@ def depth_reader(args: argparse.Namespace) -> Callable[[Path], np.ndarray] | Non
             raise ValueError(f'{file}: no such depth map') from None
         except (OSError, ValueError) as error:
             raise ValueError(str(Failure.of(file, error))) from None
-        return decode_depth(data, str(file)).astype(np.float64) / args.depth_scale
+        depth = decode_depth(data, str(file), per_metre=args.depth_scale)
+        return depth.astype(np.float64) / args.depth_scale
 
     return read
 
@@ -170,16 +172,24 @@ def run(args: argparse.Namespace) -> None:
 
     def tell(path: Path, found: Answer) -> None:
         write('\n' if len(images) == 1 else f'{path}\t{" ".join(found.split())}\n')
+        if not found.complete:
+            cut.append(path)
 
-    answer(
-        args,
-        lambda: build_chat(args),
-        args.question,
-        done='answered',
-        batch_size=args.batch_size,
-        options=options,
-        tell=tell,
-    )
+    cut: list[Path] = []
+    try:
+        answer(
+            args,
+            lambda: build_chat(args),
+            args.question,
+            done='answered',
+            batch_size=args.batch_size,
+            options=options,
+            tell=tell,
+        )
+    finally:
+        if cut:
+            limit = f'--max-new-tokens {args.max_new_tokens}'
+            print(f'answers cut at {limit}: {len(cut)}, first that to {cut[0]}', file=sys.stderr)
 
 
 def write(text: str) -> None:

@@ -69,12 +69,12 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def positive(text: str) -> float:
-    """An argument's type: a number above 0."""
+    """An argument's type: a finite number above 0."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not number > 0:
+    if not 0 < number < float('inf'):
         raise argparse.ArgumentTypeError(f'expected a positive number, found {text}')
     return number
 

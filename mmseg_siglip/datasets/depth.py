@@ -10,7 +10,12 @@ from mmengine.logging import print_log
 from mmseg import datasets as mmseg
 
 from mmseg_siglip.datasets.listing import check_indices, pair_files
-from mmseg_siglip.datasets.name_lists import check_files, named_pairs, numbered_lines
+from mmseg_siglip.datasets.name_lists import (
+    check_files,
+    named_pairs,
+    numbered_lines,
+    say_repeated,
+)
 from mmseg_siglip.datasets.paired_files import PairedFiles
 from mmseg_siglip.registry import DATASETS
 
@@ -32,7 +37,7 @@ class DepthDataset(BaseDataset):
         max_depth: float = float('inf'),
         **kwargs,
     ) -> None:
-        if depth_scale <= 0:
+        if not 0 < depth_scale < float('inf'):
             raise ValueError(f'depth_scale: expected a positive number, found {depth_scale}')
         self.fields = dict(
             depth_rescale_factor=1 / depth_scale,
@@ -146,6 +151,7 @@ class KITTIDepthDataset(DepthDataset):
         folder, depths = (Path(self.data_prefix[key]) for key in ('img_path', 'depth_map_path'))
         pairs = []
         lines = numbered_lines(self.ann_file)
+        say_repeated((line.split()[0] for _, line in lines), self.ann_file)
         for number, line in lines:
             parts = line.split()
             if len(parts) not in (2, 3):

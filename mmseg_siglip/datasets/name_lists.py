@@ -65,6 +65,18 @@ def check_files(paths: Iterable[str], what: str, where: str) -> None:
         )
 
 
+def say_repeated(names: Iterable[str], ann_file: str) -> None:
+    """Log which images a list names more than once."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        print_log(
+            f'{ann_file} names {len(twice)} images more than once, which count as often: '
+            f'{first_few(twice)}',
+            'current',
+            WARNING,
+        )
+
+
 def named_pairs(
     ann_file: str, folder: str, image: Pattern, truths: str | None, truth: Pattern
 ) -> list[tuple[str, str | None]]:
@@ -84,14 +96,7 @@ def named_pairs(
         ValueError: See `read_names` and `check_files`.
     """
     names = read_names(ann_file)
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        print_log(
-            f'{ann_file} names {len(twice)} images more than once, which count as often: '
-            f'{first_few(twice)}',
-            'current',
-            WARNING,
-        )
+    say_repeated(names, ann_file)
     shelf = _Shelf(folder, image, truth if truths == folder else None, any_kind=True)
     images = [shelf.find(name) for name in names]
     check_files((path for _, path in images), 'images', ann_file)

@@ -9,29 +9,46 @@ from mmengine.evaluator import BaseMetric
 
 from mmseg_siglip.registry import METRICS
 
+MEAN = 'mean'
+
 
 @METRICS.register_module()
 class AnswerAccuracy(BaseMetric):
     """Part of the answers that are the true one, in percent: each kind's, and their mean.
 
-    Case and a final full stop do not matter.
+    Case, blanks around the answer and a final full stop do not matter. Samples without a kind are
+    of the kind ``other``.
     """
 
     default_prefix = 'answers'
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Samples carry ``kind``, ``answer`` and ``pred_answer``."""
+        """Samples carry ``answer`` and ``pred_answer``, and maybe ``kind``.
+
+        Raises:
+            ValueError: The true answer is missing or blank, or the kind is called as the mean is.
+        """
         for sample in data_samples:
-            right = plain(sample['pred_answer']) == plain(sample['answer'])
-            self.results.append((sample['kind'], right))
+            name = sample.get('img_path', sample.get('name', 'a sample'))
+            truth, kind = plain(sample.get('answer') or ''), sample.get('kind', 'other')
+            if not truth:
+                raise ValueError(
+                    f'{name}: expected a true answer, found {sample.get("answer")!r}, which no '
+                    'answer at all would equal'
+                )
+            if kind == MEAN:
+                raise ValueError(
+                    f'{name}: expected another kind than {MEAN!r}, as the mean of all is called'
+                )
+            self.results.append((kind, plain(sample['pred_answer']) == truth))
 
     def compute_metrics(self, results: list[tuple[str, bool]]) -> dict[str, float]:
         by_kind: dict[str, list[bool]] = defaultdict(list)
         for kind, right in results:
             by_kind[kind].append(right)
         scores = {kind: 100 * sum(found) / len(found) for kind, found in sorted(by_kind.items())}
-        return dict(scores, mean=sum(scores.values()) / len(scores))
+        return {**scores, MEAN: sum(scores.values()) / len(scores)}
 
 
 def plain(text: str) -> str:
-    return text.strip().removesuffix('.').lower()
+    return text.strip().removesuffix('.').rstrip().lower()

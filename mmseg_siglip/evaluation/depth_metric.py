@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +12,10 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
-from PIL import Image
+from mmengine.logging import print_log
 from torch import Tensor
 
+from mmseg_siglip.evaluation.depth_range import count_range, log_range
 from mmseg_siglip.evaluation.depth_scores import (
     ALIGNMENTS,
     CROPS,
@@ -24,11 +27,16 @@ from mmseg_siglip.evaluation.depth_scores import (
 )
 from mmseg_siglip.evaluation.label_maps import refuse_nan, truth_of
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
-from mmseg_siglip.io.files import write_image
+from mmseg_siglip.io.depth_unit import write_depth
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
 LARGEST = 65535  # of 16 bits
+RANGE = 'range'
+"""Key of what `count_range` says in a result."""
+FEWEST = dict(none=1, median=2, lstsq=3)
+"""Pixels with truth that an image needs: one more than numbers are fitted to them, as those alone
+would fit whatever is predicted."""
 
 
 @METRICS.register_module()
@@ -38,7 +46,7 @@ class DepthMetric(BaseMetric):
     MMSeg's metric of this name keeps every pixel in memory, lets a prediction of 0 spoil the mean,
     and knows one crop; of an image only its scores are kept here. NaN or infinity is refused. An
     image without valid truth counts in no mean: such images are named in the log, and their number
-    is reported as ``without_truth``.
+    is reported as ``without_truth``. The log also says how much of the depth is out of the range.
 
     Args:
         depth_metrics: Names to report; all if not given.
@@ -46,9 +54,11 @@ class DepthMetric(BaseMetric):
         max_depth_eval: Metres; truth above counts as missing, predictions are clamped to it.
         crop_type: Where to look: ``nyu``, ``garg`` (KITTI), ``eigen`` (KITTI), or everywhere.
         align: What is fitted to the truth of each image first: ``none`` | ``median`` | ``lstsq``,
-            see `aligned`. Results of different alignments are not comparable.
+            see `aligned`. Results of different alignments are not comparable. An image with fewer
+            than 2 or 3 pixels of truth, which any prediction would fit, has none then.
         depth_scale_factor: Units per metre of the 16-bit files written to `output_dir`, which have
-            to hold `max_depth_eval`.
+            to hold `max_depth_eval`; farther predictions are written as the farthest, with a word
+            in the log, and none as 0, which means unknown.
         output_dir: Folder of predictions to write, if any, under the names of `name_images`.
         format_only: Write predictions and score nothing.
 
@@ -90,6 +100,10 @@ class DepthMetric(BaseMetric):
                 'expected 0 < min_depth_eval < max_depth_eval < inf, '
                 f'found {min_depth_eval} and {max_depth_eval}'
             )
+        if not 0 < depth_scale_factor < math.inf:
+            raise ValueError(
+                f'depth_scale_factor: expected a positive number, found {depth_scale_factor}'
+            )
         if output_dir is not None and max_depth_eval * depth_scale_factor > LARGEST:
             raise ValueError(
                 f'depth_scale_factor: expected what 16 bits hold, at most {LARGEST} / '
@@ -122,11 +136,12 @@ class DepthMetric(BaseMetric):
             if not self.format_only:
                 truth = truth_of(sample, 'gt_depth_map', 'LoadDepthAnnotation').squeeze(0).cpu()
                 try:
-                    self.results.append(self.score(prediction, truth, name=name, kind=kind))
+                    result = self.score(prediction, truth, name=name, kind=kind)
                 except NoTruth:
-                    self.results.append({WITHOUT: name})
+                    result = {WITHOUT: name}
+                self.results.append(result | {RANGE: self._count_range(prediction, truth, kind)})
             if self.output_dir is not None:
-                self._save(prediction, self.image_names(name))
+                self._save(prediction, name)
 
     def score(
         self, prediction: Tensor, truth: Tensor, *, name: str, kind: str = 'depth'
@@ -142,14 +157,10 @@ class DepthMetric(BaseMetric):
                 f'{name}: expected a prediction of the truth size {tuple(truth.shape)}, '
                 f'found {tuple(prediction.shape)}'
             )
-        mask = torch.isfinite(truth) & (truth > self.min_depth) & (truth <= self.max_depth)
-        mask &= crop_mask(tuple(truth.shape), self.crop)
-        if not mask.any():
-            where = f' in the {self.crop} crop' if self.crop else ''
-            raise NoTruth(
-                f'{name}: expected true depth between {self.min_depth} and {self.max_depth} m'
-                f'{where}, found no such pixel'
-            )
+        mask = self._counts(truth)
+        if mask.sum() < FEWEST[self.align]:
+            found = int(mask.sum()) or 'no'
+            raise NoTruth(f'{name}: expected {self._wanted}, found {found} such pixel')
         prediction, truth = prediction[mask].double(), truth[mask].double()
         bounds = dict(min_depth=self.min_depth, max_depth=self.max_depth)
         try:
@@ -166,15 +177,47 @@ class DepthMetric(BaseMetric):
         """
         if self.format_only:
             return {}
-        wanted = f'true depth between {self.min_depth} and {self.max_depth} m'
-        where = f'{wanted} in the {self.crop} crop' if self.crop else wanted
-        scored, without = split_scored(results, where)
+        log_range(
+            [result[RANGE] for result in results], f'in {self.min_depth} to {self.max_depth} m'
+        )
+        scored, without = split_scored(results, self._wanted)
         means = {name: float(np.mean([result[name] for result in scored])) for name in self.names}
         return means | without
 
     image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
 
-    def _save(self, prediction: Tensor, stem: str) -> None:
-        units = (prediction * self.units_per_metre).round().clamp(0, LARGEST)
-        image = Image.fromarray(units.numpy().astype(np.uint16))
-        write_image(image, self.output_dir / f'{stem}.png')
+    @property
+    def _wanted(self) -> str:
+        """What an image is scored by, in words."""
+        where = f' in the {self.crop} crop' if self.crop else ''
+        fewest = FEWEST[self.align]
+        count = f" at {fewest} pixels or more, for align='{self.align}'" if fewest > 1 else ''
+        return f'true depth between {self.min_depth} and {self.max_depth} m{where}{count}'
+
+    def _counts(self, truth: Tensor) -> Tensor:
+        """(H, W) bool: truth in the range, where the benchmark looks."""
+        mask = torch.isfinite(truth) & (truth > self.min_depth) & (truth <= self.max_depth)
+        return mask & crop_mask(tuple(truth.shape), self.crop)
+
+    def _count_range(self, prediction: Tensor, truth: Tensor, kind: str) -> dict[str, float]:
+        return count_range(
+            prediction if (kind, self.align) == ('depth', 'none') else None,
+            truth,
+            crop_mask(tuple(truth.shape), self.crop),
+            self._counts(truth),
+            limits=(self.min_depth, self.max_depth),
+        )
+
+    def _save(self, prediction: Tensor, name: str) -> None:
+        units = (prediction * self.units_per_metre).round()
+        beyond = int((units > LARGEST).sum())
+        if beyond:
+            print_log(
+                f'{name}: {beyond} predicted pixels are beyond the '
+                f'{LARGEST / self.units_per_metre:g} m that its file holds and are written as that',
+                'current',
+                logging.WARNING,
+            )
+        units = units.clamp(1, LARGEST).numpy().astype(np.uint16)
+        file = self.output_dir / f'{self.image_names(name)}.png'
+        write_depth(units, file, per_metre=self.units_per_metre)

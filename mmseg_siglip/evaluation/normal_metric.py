@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +26,9 @@ WITHIN = (11.25, 22.5, 30.0)
 STEPS = 9000
 """Steps from 0 to 180 degrees in which angles are counted for the median, which is exact to one of
 them, 0.02 degrees."""
+FEW = 0.5
+"""Part of the pixels with truth below which the log warns: colours of another meaning are no
+directions."""
 
 
 @METRICS.register_module()
@@ -31,9 +36,9 @@ class NormalMetric(BaseMetric):
     """``pred_normal_map`` against ``gt_normal_map``, all pixels of all images together.
 
     In degrees ``mean``, ``median`` and ``rmse`` of the angle; as parts of 1 the pixels
-    ``within_11.25``, ``within_22.5`` and ``within_30`` degrees. Truth of zeros is none. An image
-    without truth is named in the log, and the number of such images reported as
-    ``without_truth``.
+    ``within_11.25``, ``within_22.5`` and ``within_30`` degrees. Truth of zeros, or
+    that is no number, is none; the log says how much there is. An image without truth is named in
+    the log, and the number of such images reported as ``without_truth``.
 
     Args:
         output_dir: Folder of predictions to write, if any: 8-bit PNG, x, y and z from -1 to 1 as
@@ -86,6 +91,11 @@ class NormalMetric(BaseMetric):
         scored, without = split_scored(results, 'true normals')
         total = {name: sum(result[name] for result in scored) for name in scored[0]}
         count = total['count']
+        print_log(
+            f'true normals at {count / total["pixels"]:.2%} of the pixels of {len(scored)} images',
+            'current',
+            logging.WARNING if count < FEW * total['pixels'] else logging.INFO,
+        )
         found = dict(
             mean=total['angles'] / count,
             median=median_of(total['steps']),
@@ -113,7 +123,7 @@ def angle_sums(prediction: Tensor, truth: Tensor, name: str) -> dict[str, float 
 
     Args:
         prediction: (3, H, W), of any length but 0.
-        truth: (3, H, W), of length 1; zeros where there is none.
+        truth: (3, H, W), of length 1; zeros or not finite where there is none.
         name: The image, for messages.
 
     Raises:
@@ -125,13 +135,14 @@ def angle_sums(prediction: Tensor, truth: Tensor, name: str) -> dict[str, float 
             f'{name}: expected predicted normals of the size of the truth {tuple(truth.shape)}, '
             f'found {tuple(prediction.shape)}'
         )
-    known = truth.abs().sum(0) > 0
+    known = torch.isfinite(truth).all(0) & (truth.abs().sum(0) > 0)
     if not known.any():
         raise NoTruth(f'{name}: expected true normals, found none')
     degrees = torch.rad2deg(angles(prediction[:, known].double(), truth[:, known].double()))
     steps = (degrees * (STEPS / 180)).long().clamp(max=STEPS - 1)
     return dict(
         count=len(degrees),
+        pixels=known.numel(),
         angles=float(degrees.sum()),
         squares=float((degrees**2).sum()),
         steps=torch.bincount(steps, minlength=STEPS).numpy().astype(np.uint32),

@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from mmseg_siglip.io.depth_unit import check_unit
 from mmseg_siglip.io.grey_bits import FULL, eight_bits, largest_of_ppm, used_bits
 from mmseg_siglip.io.image_claims import (
     Refused,
@@ -176,14 +177,23 @@ def decode_labels(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np
         return _values(image, np.int32)
 
 
-def decode_depth(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_depth(
+    data: bytes, name: str, *, per_metre: float | None = None, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Decode a depth map of 16-bit integers or 32-bit floats, in the file's own units.
+
+    Args:
+        data: The file.
+        name: Of it.
+        per_metre: Units that it is taken to have in a metre.
+        max_pixels: Largest width x height that is decoded.
 
     Returns:
         float32 (H, W).
 
     Raises:
-        ValueError: As ``decode_image``, and on 8-bit files, whose 256 steps are no measurement.
+        ValueError: As ``decode_image``; on 8-bit files, whose 256 steps are no measurement; and on
+            files of ours that say they have another unit or none.
     """
     with _opened(data, name, max_pixels) as image:
         if image.mode not in ('I', 'F', *SIXTEEN_BIT):
@@ -191,6 +201,7 @@ def decode_depth(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
                 f'{name}: expected a depth map of one channel with 16-bit or float values, '
                 f'found mode {image.mode}'
             )
+        check_unit(image.info, name, per_metre)
         return _values(image, np.float32)
 
 

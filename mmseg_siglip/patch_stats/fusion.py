@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmseg_siglip.patch_stats.statistics import SPACES, check_names
+
+OPTIONS = ('names', 'space', 'mean', 'std', 'width')
+
 
 class PatchStatisticsFusion(nn.Module):
     """features + MLP((statistics - mean) / std): nothing at first, since its last layer is 0.
@@ -50,9 +54,25 @@ class PatchStatisticsFusion(nn.Module):
         """For the statistics that a model's configuration names, on features of `hidden_size`.
 
         Args:
-            options: ``names`` of the statistics; maybe ``mean``, ``std`` and ``width``, as above.
+            options: ``names`` of the statistics; maybe their ``space``, see `patch_statistics`, and
+                ``mean``, ``std`` and ``width``, as above.
             hidden_size: D.
+
+        Raises:
+            ValueError: An option or the value of one is unknown, or there are no names.
         """
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown or 'names' not in options:
+            raise ValueError(
+                f'depth_fusion: expected names and maybe {", ".join(OPTIONS[1:])}, found '
+                f'{", ".join(unknown) or "no names"}'
+            )
+        check_names(options['names'])
+        if options.get('space', 'depth') not in SPACES:
+            raise ValueError(
+                f'depth_fusion: space: expected one of {", ".join(SPACES)}, found '
+                f'{options["space"]!r}'
+            )
         given = {key: options[key] for key in ('mean', 'std', 'width') if key in options}
         return cls(len(options['names']), hidden_size, **given)
 

@@ -145,11 +145,7 @@ def patch_statistics(
         mask &= valid.bool()
     if space not in SPACES:
         raise ValueError(f'space: expected one of {", ".join(SPACES)}, found {space!r}')
-    unknown = [name for name in names if name not in NAMES]
-    if unknown or not names:
-        raise ValueError(
-            f'names: expected some of {", ".join(NAMES)}, found {", ".join(unknown) or "none"}'
-        )
+    check_names(names)
     rows, columns = _borders(tuple(depth.shape[1:]), patch_size, grid)
     x = torch.where(mask, depth.double(), 1)
     x = {'depth': x, 'log': x.log(), 'inverse': 1 / x}[space]
@@ -163,6 +159,16 @@ def patch_statistics(
             columns_of.append(torch.where(some, STATISTICS[name](cells), fill))
     values = torch.stack(columns_of, 2).float().contiguous()
     return PatchStatistics(values, tuple(names), (len(rows) - 1, len(columns) - 1), space)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises: ValueError: One is unknown or there twice, or there is none."""
+    wrong = [name for i, name in enumerate(names) if name not in NAMES or name in names[:i]]
+    if wrong or not names:
+        raise ValueError(
+            f'names: expected some of {", ".join(NAMES)}, each once, found '
+            f'{", ".join(map(str, wrong)) or "none"}'
+        )
 
 
 def _as_maps(maps: Tensor, name: str) -> Tensor:

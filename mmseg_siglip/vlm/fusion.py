@@ -19,6 +19,9 @@ from mmseg_siglip.vlm.naflex import is_naflex
 from mmseg_siglip.vlm.processing import get_size
 from mmseg_siglip.vlm.vision import token_grid
 
+ALIKE = 0.02
+"""Part by which the ratio of a map's sides may differ from its picture's."""
+
 
 def depth_statistics(
     depths: Sequence[Tensor],
@@ -83,6 +86,41 @@ def depth_statistics(
             right = left + round((right - left) * covered[1])
             found.append(_of_grid(part[top:bottom, left:right], grid, options))
     return torch.stack(found)
+
+
+def check_depths(
+    depths: Sequence[Tensor],
+    pictures: Sequence[tuple[int, int]],
+    image_processor: BaseImageProcessor,
+    config: PretrainedConfig,
+) -> None:
+    """Refuse maps that are not of the pictures they come with.
+
+    Their resolution is their own. A processor that crops or pads goes by the shape of the picture,
+    so that the map needs the same; of others it is refused if it is turned.
+
+    Args:
+        depths: (H_d, W_d) each.
+        pictures: (H, W) each.
+        image_processor: See `depth_statistics`.
+        config: Likewise.
+
+    Raises:
+        ValueError: One is of another shape.
+    """
+    by_shape = not is_naflex(config.vision_config) and not hasattr(config, 'image_grid_pinpoints')
+    by_shape &= any(getattr(image_processor, name, False) for name in ('do_pad', 'do_center_crop'))
+    for i, (depth, (height, width)) in enumerate(zip(depths, pictures, strict=True)):
+        rows, columns = depth.shape[-2:]
+        one_pixel = max(height, width)
+        differ = abs(rows * width - columns * height) > one_pixel + ALIKE * rows * width
+        turned = (rows - columns) * (height - width) < 0
+        if differ and (turned or by_shape):
+            raise ValueError(
+                f'depth: expected a map of the shape of image {i + 1} of {len(depths)}, '
+                f'{height} x {width} (height x width), or smaller or larger as a whole, found '
+                f'{rows} x {columns}; maps are not turned by EXIF as images are'
+            )
 
 
 def _of_grid(depth: Tensor, grid: tuple[int, int], options: Mapping) -> Tensor:

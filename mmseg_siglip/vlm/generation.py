@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from transformers import GenerationConfig, PreTrainedModel
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENS = ('bos_token_id', 'eos_token_id', 'pad_token_id')
 
 
-def greedy(model: PreTrainedModel) -> GenerationConfig:
+@contextmanager
+def greedily(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """While it lasts, the model generates as `greedy` says; what it saves stays its own."""
+    own = model.generation_config
+    model.generation_config = greedy(model, tokenizer)
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
     """A checkpoint's special tokens and none of its other settings of ``generate``, which ask for
     samples, for beams that fill any memory, for several answers, or for code of the Hub.
+
+    An answer ends with any of the checkpoint's end tokens or with the tokenizer's.
 
     Raises:
         ValueError: A special token is none of the model's.
@@ -25,7 +41,17 @@ def greedy(model: PreTrainedModel) -> GenerationConfig:
                 f'the {vocabulary} tokens, found {value!r}'
             )
         found[name] = value
+    ends = [*ends_of(found['eos_token_id']), tokenizer.eos_token_id]
+    ends = [token for token in ends if token is not None and _is_token(token, vocabulary)]
+    found['eos_token_id'] = list(dict.fromkeys(ends)) or None
     return GenerationConfig(**found, do_sample=False)
+
+
+def ends_of(tokens: int | list[int] | None) -> list[int]:
+    """The numbers of ``eos_token_id``, which may be one, several or none."""
+    if tokens is None:
+        return []
+    return tokens if isinstance(tokens, list) else [tokens]
 
 
 def _is_token(token: object, vocabulary: int) -> bool:

@@ -132,8 +132,30 @@ def make_processor(
     )
 
 
+def check_question(question: object) -> str:
+    """`question`, if it is one.
+
+    Raises:
+        ValueError: It is no text, or blank, or holds ``<image>``.
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError(f'question: expected text, found {question!r}')
+    if IMAGE_TOKEN in question:
+        raise ValueError(f'question: expected no {IMAGE_TOKEN} in it; the image comes first')
+    return question
+
+
 def prompt_of(processor: LlavaProcessor, question: str, *, image: bool = True) -> str:
-    """The question in the model's chat template, with one ``<image>`` or without."""
+    """The question in the model's chat template, with one ``<image>`` or without.
+
+    A token that begins every text is left to the tokenizer where that adds it: templates have it as
+    well, and a model has never seen two.
+    """
     parts = [dict(type='image')] if image else []
     message = dict(role='user', content=[*parts, dict(type='text', text=question)])
-    return processor.apply_chat_template([message], add_generation_prompt=True)
+    prompt = processor.apply_chat_template([message], add_generation_prompt=True)
+    tokenizer = processor.tokenizer
+    begins = tokenizer.bos_token is not None and tokenizer('a')['input_ids'][0] == (
+        tokenizer.bos_token_id
+    )
+    return prompt.removeprefix(tokenizer.bos_token) if begins else prompt

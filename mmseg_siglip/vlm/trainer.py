@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -18,9 +19,10 @@ from mmseg_siglip.precision import training_attention
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.assemble import build_llava, require_gradients
 from mmseg_siglip.vlm.finite import RefuseNaN
-from mmseg_siglip.vlm.fusion import depth_statistics
+from mmseg_siglip.vlm.fusion import check_depths, depth_statistics
+from mmseg_siglip.vlm.generation import greedily
 from mmseg_siglip.vlm.naflex import is_naflex
-from mmseg_siglip.vlm.processing import IMAGE_TOKEN, prompt_of
+from mmseg_siglip.vlm.processing import IMAGE_TOKEN, check_question, prompt_of
 
 IGNORED = -100
 
@@ -41,10 +43,12 @@ class LlavaTrainer(BaseModel):
         depth: Options of ``add_depth_fusion``; None leaves depth out.
         use_image: Whether the model sees the image; without, it is the blind baseline.
         attention: Implementation while training, see `training_attention`.
-        max_new_tokens: Longest answer.
+        max_new_tokens: Longest answer; true ones must not be longer.
 
     Raises:
-        ValueError: See `build_llava`; or a part is not there, or is not read without images.
+        ValueError: See `build_llava`; or a part is not there, or is not read without images, or the
+            tokenizer has no end. Of a batch: a sample lacks something, is no such image, or is
+            longer than the model's context or `max_new_tokens`.
     """
 
     def __init__(
@@ -81,6 +85,11 @@ class LlavaTrainer(BaseModel):
                 f'vision: expected an encoder of fixed resolution, found {vision}, a NaFlex one, '
                 'whose images differ in tokens'
             )
+        if self.vlm.tokenizer.eos_token_id is None:
+            raise ValueError(
+                f'{tokenizer or llm}: expected a tokenizer with an end token (eos_token), by which '
+                'answers end, found none'
+            )
         if depth is not None:
             self.llava.add_depth_fusion(depth)
         if depth is None and 'fusion' in train:
@@ -111,6 +120,8 @@ class LlavaTrainer(BaseModel):
             for prompt, sample in zip(self._prompts(samples), samples, strict=True)
         ]
         rows, labels = zip(*talks, strict=True)
+        for row, sample in zip(rows, samples, strict=True):
+            self._check_context(len(row), 0, sample)
         ids, mask = self._pad(rows, side='right')
         labels = pad_sequence(
             [torch.tensor(row) for row in labels], batch_first=True, padding_value=IGNORED
@@ -127,17 +138,20 @@ class LlavaTrainer(BaseModel):
     def _predict(
         self, inputs: Sequence[Tensor], samples: Sequence[BaseDataElement]
     ) -> list[BaseDataElement]:
-        ids, mask = self._pad(self._prompts(samples), side='left')
-        generated = self.llava.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            **self._visual(inputs, samples),
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            logits_processor=[RefuseNaN([s.get('img_path', 'the image') for s in samples])],
-            pad_token_id=self.vlm.tokenizer.pad_token_id,
-            eos_token_id=self.vlm.tokenizer.eos_token_id,
-        )
+        prompts = self._prompts(samples)
+        for prompt, sample in zip(prompts, samples, strict=True):
+            self._check_context(len(prompt), self.max_new_tokens, sample)
+            self._check_answer(sample)
+        ids, mask = self._pad(prompts, side='left')
+        with greedily(self.llava, self.vlm.tokenizer):
+            generated = self.llava.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                **self._visual(inputs, samples),
+                max_new_tokens=self.max_new_tokens,
+                logits_processor=[RefuseNaN([name_of(sample) for sample in samples])],
+                pad_token_id=self.vlm.tokenizer.pad_token_id,
+            )
         texts = self.vlm.tokenizer.batch_decode(
             generated[:, ids.shape[1] :], skip_special_tokens=True
         )
@@ -151,11 +165,19 @@ class LlavaTrainer(BaseModel):
         """``pixel_values`` and ``depth_statistics``, as far as the model takes them."""
         if not self.use_image:
             return {}
+        for image, sample in zip(inputs, samples, strict=True):
+            if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
+                raise ValueError(
+                    f'{name_of(sample)}: expected an RGB image (3, H, W) of uint8, found '
+                    f'{tuple(image.shape)} of {image.dtype}'
+                )
         images = self.vlm.image_processor(list(inputs), return_tensors='pt')
         device = self.llava.device
         found = dict(pixel_values=images.pixel_values.to(device))
         if self.llava.depth_fusion is not None:
-            depths = [sample.depth for sample in samples]
+            depths = [needed(sample, 'depth') for sample in samples]
+            pictures = [tuple(image.shape[-2:]) for image in inputs]
+            check_depths(depths, pictures, self.vlm.image_processor, self.llava.config)
             statistics = depth_statistics(depths, self.vlm.image_processor, self.llava.config)
             found['depth_statistics'] = statistics.to(device)
         return found
@@ -164,21 +186,27 @@ class LlavaTrainer(BaseModel):
         """Token ids up to the answer, placeholders repeated for each image token."""
         tokens = self.llava.config.image_seq_length
         texts = [
-            prompt_of(self.vlm.processor, sample.question, image=self.use_image).replace(
+            self._prompt(sample, needed(sample, 'question'), image=self.use_image).replace(
                 IMAGE_TOKEN, IMAGE_TOKEN * tokens
             )
             for sample in samples
         ]
         return self.vlm.tokenizer(texts)['input_ids']
 
+    def _prompt(self, sample: BaseDataElement, question: str, *, image: bool) -> str:
+        try:
+            return prompt_of(self.vlm.processor, check_question(question), image=image)
+        except ValueError as error:
+            raise ValueError(f'{name_of(sample)}: {error}') from None
+
     def _conversation(
         self, prompt: list[int], sample: BaseDataElement
     ) -> tuple[list[int], list[int]]:
         """Ids of all turns, and the same with `IGNORED` where the user speaks."""
-        answer = self._answer_ids(sample.answer)
+        answer = self._answer_ids(needed(sample, 'answer'))
         ids, labels = prompt + answer, [IGNORED] * len(prompt) + answer
         for question, text in sample.get('further', ()):
-            asked = prompt_of(self.vlm.processor, question, image=False)
+            asked = self._prompt(sample, question, image=False)
             asked = self.vlm.tokenizer(asked, add_special_tokens=False)['input_ids']
             answer = self._answer_ids(text)
             ids, labels = ids + asked + answer, labels + [IGNORED] * len(asked) + answer
@@ -188,6 +216,24 @@ class LlavaTrainer(BaseModel):
         tokenizer = self.vlm.tokenizer
         ids = tokenizer(f' {answer}', add_special_tokens=False)['input_ids']
         return [*ids, tokenizer.eos_token_id]
+
+    def _check_context(self, length: int, more: int, sample: BaseDataElement) -> None:
+        """Raises: ValueError: The model was not made for so many tokens."""
+        if length + more > self.vlm.context_len:
+            raise ValueError(
+                f'{name_of(sample)}: expected at most {self.vlm.context_len} tokens, the context '
+                f'of the model, found {length}' + (f' and {more} of the answer' if more else '')
+            )
+
+    def _check_answer(self, sample: BaseDataElement) -> None:
+        """Raises: ValueError: No prediction can be as long as the true answer."""
+        length = len(self._answer_ids(sample.get('answer', ''))) - 1  # less its end
+        if length > self.max_new_tokens:
+            raise ValueError(
+                f'{name_of(sample)}: max_new_tokens: expected {length} or more, as the true '
+                f'answer {sample.answer!r} has, found {self.max_new_tokens}; every '
+                'prediction would be cut'
+            )
 
     def _pad(self, rows: Sequence[Sequence[int]], *, side: str) -> tuple[Tensor, Tensor]:
         """(B, T) ids and mask."""
@@ -206,3 +252,19 @@ class LlavaTrainer(BaseModel):
     def save_pretrained(self, folder: str | Path) -> None:
         """A folder for `load_pretrained_model` and ``python -m mmseg_siglip.vlm``."""
         self.vlm.save_pretrained(folder)
+
+
+def name_of(sample: BaseDataElement) -> str:
+    return str(sample.get('img_path', sample.get('name', 'a sample')))
+
+
+def needed(sample: BaseDataElement, field: str) -> Any:
+    """A field of a sample.
+
+    Raises:
+        ValueError: It has none.
+    """
+    value = sample.get(field)
+    if value is None:
+        raise ValueError(f'{name_of(sample)}: expected its {field}, found none')
+    return value

@@ -73,3 +73,26 @@ def test_an_answer_that_goes_by_what_is_no_number_is_refused(llava_folder, pictu
         chat.model.lm_head.weight[3] = float('nan')
     with pytest.raises(ValueError, match='^image 1 of 2: expected finite scores of words, found'):
         chat(pictures, 'what?', max_new_tokens=4)
+
+
+def test_an_answer_says_whether_it_is_complete(llava_folder, pictures):
+    chat = VisionChat.from_pretrained(llava_folder)
+    cut = chat(pictures, 'what?', max_new_tokens=3)
+    assert [answer.complete for answer in cut] == [False, False]
+    assert cut[0].to_dict()['complete'] is False
+    inputs = chat._inputs([pictures[0]], 'what?', None)
+    chat.model.generation_config.eos_token_id = [
+        int(chat.model.generate(**inputs, max_new_tokens=1)[0, -1])
+    ]
+    assert chat(pictures, 'what?', max_new_tokens=3)[0].complete
+
+
+def test_depth_that_says_nothing_about_the_picture(llava_folder, pictures):
+    chat = VisionChat.from_pretrained(llava_folder)
+    chat.model.add_depth_fusion(dict(names=('mean',)))
+    turned = [np.full((40, 30), 2.0), np.full((90, 20), 3.0)]
+    with pytest.raises(ValueError, match=r'of image 2 of 2, 20 x 90 .* found 90 x 20; maps are'):
+        chat(pictures, 'what?', depths=turned)
+    for nothing in (0, -1, np.nan, np.inf):
+        with pytest.raises(ValueError, match='image 1 of 1: expected some depth above 0, found no'):
+            chat(pictures[0], 'what?', depths=np.full((40, 30), nothing))

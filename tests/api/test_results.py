@@ -213,12 +213,17 @@ def test_metres_below_0_are_no_depth(tmp_path):
     assert np.array(Image.open(tmp_path / 'd.png')).tolist() == [[0, 1500]]
 
 
+def test_the_nearest_depth_is_not_unknown(tmp_path):
+    DepthMap(np.array([[0.0001, 0.0]], np.float32), 'metre', IMAGE[:1]).save(tmp_path / 'd.png')
+    assert np.array(Image.open(tmp_path / 'd.png')).tolist() == [[1, 0]]
+
+
 def test_an_answer_is_a_string_that_knows_its_question(tmp_path):
     answer = Answer('a cup', 'what is it?', IMAGE)
     assert answer == 'a cup' and answer.upper() == 'A CUP'
-    assert answer.to_dict() == dict(question='what is it?', answer='a cup')
+    assert answer.to_dict() == dict(question='what is it?', answer='a cup', complete=True)
     answer.save(tmp_path / 'a.txt')
     assert (tmp_path / 'a.txt').read_text() == 'a cup\n'
-    again = pickle.loads(pickle.dumps(answer))
-    assert again == answer and again.question == answer.question
+    again = pickle.loads(pickle.dumps(Answer('a cup', 'what is it?', IMAGE, complete=False)))
+    assert again == answer and not again.complete and again.question == answer.question
     assert np.array_equal(again.image, IMAGE)

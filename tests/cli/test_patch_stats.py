@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tarfile
 
 import numpy as np
@@ -84,6 +85,35 @@ def test_goes_on_and_refuses_other_settings(depths, tmp_path, capsys):
     assert 'was filled with other settings (patch_size 6, now 4)' in capsys.readouterr().err
 
 
+def test_other_files_or_weights_do_not_go_on(depths, tmp_path, capsys):
+    """Files of the same names would be taken for done."""
+    other, photos = tmp_path / 'other', tmp_path / 'photos'
+    shutil.copytree(depths, other)
+    argv = ['--out', str(tmp_path / 'out'), '--invalid', '65535', '--patch-size', '6']
+    assert main([str(depths), *argv]) == 0
+    assert main([str(other), *argv]) == 1
+    assert 'was filled with other settings (images' in capsys.readouterr().err
+
+    photos.mkdir()
+    photograph((40, 56)).save(photos / 'p.png')
+    file = tmp_path / 'depth_anything_v2_metric_hypersim_vits.pth'
+    argv = [str(photos), '--out', str(tmp_path / 'predicted'), '--grid', '2', '3']
+    for factor, status in ((1, 0), (1, 0), (2, 1)):
+        state = depth_anything_release(depth_anything(max_depth=20))
+        state['depth_head.scratch.output_conv2.2.bias'] = torch.full((1,), float(factor))
+        torch.save(state, file)
+        assert main([*argv, '--model', str(file)]) == status
+    assert 'was filled with other settings (weights' in capsys.readouterr().err
+
+
+def test_no_depth_at_all_has_no_mean(tmp_path, capsys):
+    Image.fromarray(np.full((4, 4), 65535, np.uint16)).save(tmp_path / 'a.png')
+    argv = [str(tmp_path / 'a.png'), '--out', str(tmp_path / 'out'), '--patch-size', '2']
+    assert main([*argv, '--invalid', '65535']) == 1
+    assert 'expected depth in some patch, found none in any file' in capsys.readouterr().err
+    assert not (tmp_path / 'out/summary.json').exists()
+
+
 def test_depth_of_photographs_by_a_model(tmp_path, repository):
     """Of files and of members of a tar; turned upright as a camera says."""
     photos, config = tmp_path / 'photos', repository / 'configs/dpt/shapes_frozen.py'
@@ -135,11 +165,11 @@ def test_a_published_model(tmp_path):
 
 def test_a_broken_photograph_in_a_tar_is_named(tmp_path, capsys, monkeypatch):
     predictor = DepthPredictor(create_depth_model('tiny_siglip_shapes'))
-    monkeypatch.setattr(patch_stats, 'metric_depth', lambda *_, **__: predictor)
+    monkeypatch.setattr(patch_stats, 'metric_predictor', lambda *_, **__: predictor)
     (tmp_path / 'p.jpg').write_bytes(b'no picture')
     with tarfile.open(tmp_path / 'shard.tar', 'w') as tar:
         tar.add(tmp_path / 'p.jpg', 'p.jpg')
-    argv = ['--out', str(tmp_path / 'out'), '--grid', '2', '3', '--config', 'x.py']
+    argv = ['--out', str(tmp_path / 'out'), '--grid', '2', '3', '--model', 'x']
     assert main([str(tmp_path / 'shard.tar'), *argv]) == 1
     assert 'shard.tar: p.jpg: is not an image of a known kind' in capsys.readouterr().err
 

@@ -158,3 +158,22 @@ def test_files_that_a_kitti_list_names_are_looked_for(tmp_path):
         (tmp_path / 'split.txt').write_text(line)
         with pytest.raises(ValueError, match=f'split.txt: {sentence}'):
             KITTIDepthDataset(**given)
+
+
+def test_what_a_kitti_list_names_twice_is_said(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'mmseg_siglip.datasets.name_lists.print_log', lambda text, *_: said.append(text)
+    )
+    write(tmp_path / 'raw/a.png', tmp_path / 'depth/a.png', 256)
+    (tmp_path / 'split.txt').write_text('a.png a.png 7\na.png a.png 7\n')
+    assert len(KITTIDepthDataset(data_root=str(tmp_path), ann_file='split.txt')) == 2
+    assert said == [
+        f'{tmp_path}/split.txt names 1 images more than once, which count as often: a.png'
+    ]
+
+
+@pytest.mark.parametrize('scale', [0, -1, float('nan'), float('inf')])
+def test_a_scale_that_is_none(tmp_path, scale):
+    with pytest.raises(ValueError, match='depth_scale: expected a positive number, found'):
+        RGBDDataset(data_root=str(tmp_path), depth_scale=scale)

@@ -136,12 +136,46 @@ def test_a_range_that_16_bits_do_not_hold_is_refused(tmp_path):
         (dict(crop_type='nyu_crop'), "one of nyu, garg, eigen, found 'nyu_crop'"),
         (dict(align='mean'), "align: expected one of none, median, lstsq, found 'mean'"),
         (dict(min_depth_eval=0), 'found 0 and 10'),
+        (dict(depth_scale_factor=-1), 'depth_scale_factor: expected a positive number, found -1'),
+        (dict(depth_scale_factor=float('inf')), 'depth_scale_factor: .* found inf'),
         (dict(max_depth_eval=float('inf')), 'found 0.001 and inf'),
     ],
 )
 def test_bad_options_get_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         DepthMetric(**options)
+
+
+@pytest.mark.parametrize(('align', 'pixels'), [('median', 1), ('lstsq', 1), ('lstsq', 2)])
+def test_so_few_pixels_that_any_prediction_fits_are_no_truth(align, pixels):
+    prediction, truth = maps()
+    few = torch.zeros_like(truth)
+    few[0, :pixels] = truth[0, :pixels]
+    metric = DepthMetric(align=align)
+    with pytest.raises(
+        ValueError, match=f'{pixels + 1 if align == "median" else 3} pixels or more'
+    ):
+        metric.score(prediction, few, name='a.jpg')
+    metric.process({}, [sample(prediction, few), sample(prediction, truth)])
+    got = metric.compute_metrics(metric.results)
+    assert got['without_truth'] == 1 and got['abs_rel'] > 0.01
+
+
+def test_files_say_what_they_cannot_hold(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'mmseg_siglip.evaluation.depth_metric.print_log', lambda text, *_: said.append(text)
+    )
+    metric = DepthMetric(output_dir=str(tmp_path), format_only=True)
+    prediction, truth = maps()
+    prediction[0, :3] = torch.tensor([100, 1e-4, 0])
+    metric.process({}, [sample(prediction, truth)])
+    assert said == [
+        'folder/a.jpg: 1 predicted pixels are beyond the 65.535 m that its file holds and are '
+        'written as that'
+    ]
+    written = np.asarray(Image.open(tmp_path / 'a.png'))
+    assert written[0, :3].tolist() == [65535, 1, 1]  # 0 would mean unknown
 
 
 def test_bad_samples_get_one_sentence():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 
 import numpy as np
@@ -45,6 +46,22 @@ def evaluate(pairs):
             'within_30': (degrees < 30).mean(),
         },
     )
+
+
+@pytest.mark.parametrize('unknown', [0.0, float('nan'), float('inf')])
+def test_how_much_truth_there_is(unknown, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'mmseg_siglip.evaluation.normal_metric.print_log', lambda *given: said.append(given)
+    )
+    prediction, truth = maps(0, (10, 10))
+    truth[:, :6] = unknown
+    metric = NormalMetric()
+    metric.process({}, [sample(prediction, truth)])
+    found = metric.compute_metrics(metric.results)
+    assert found['mean'] == pytest.approx(evaluate([(prediction[:, 6:], truth[:, 6:])])['mean'])
+    line = 'true normals at 40.00% of the pixels of 1 images'
+    assert said == [(line, 'current', logging.WARNING)]
 
 
 def test_equals_numpy_over_all_pixels():

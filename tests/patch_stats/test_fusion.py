@@ -36,6 +36,21 @@ def test_normalises_and_takes_what_is_missing_for_average():
     assert half.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        (dict(names=('mean',), sapce='log'), 'expected names and maybe space, .* found sapce'),
+        (dict(space='log'), 'expected names and maybe .* found no names'),
+        (dict(names=('mena',)), 'names: expected some of mean, .* found mena'),
+        (dict(names=('mean', 'mean')), 'names: expected .* each once, found mean'),
+        (dict(names=('mean',), space='logs'), "space: expected one of depth, .* found 'logs'"),
+    ],
+)
+def test_an_option_that_would_have_no_effect(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        PatchStatisticsFusion.from_options(options, 8)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match='mean: expected 3 values, found 2'):
         PatchStatisticsFusion(3, 4, mean=[1, 2])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from transformers import CLIPImageProcessor, SiglipImageProcessor, SiglipVisionConfig
 
-from mmseg_siglip.vlm.fusion import depth_statistics, seen
+from mmseg_siglip.vlm.fusion import check_depths, depth_statistics, seen
 from mmseg_siglip.vlm.processing import set_size
+
+SENTENCE = r'depth: expected a map of the shape of image 1 of 1, 40 x 64 \(height x width\), or'
 
 
 class Config:
@@ -69,6 +73,27 @@ def test_depth_is_cropped_as_the_image_is(size):
 
 class CLIP:
     model_type = 'clip_vision_model'
+
+
+@pytest.mark.parametrize(
+    ('size', 'fits', 'fits_a_crop'),
+    [
+        ((40, 64), True, True),
+        ((20, 32), True, True),
+        ((13, 20), True, True),  # 12.5 x 20
+        ((80, 127), True, True),
+        ((32, 32), True, False),
+        ((64, 40), False, False),
+        ((33, 32), False, False),
+    ],
+)
+def test_maps_are_of_their_pictures(size, fits, fits_a_crop):
+    """A map at the side of an image that EXIF turns is not turned by anybody."""
+    crop = CLIPImageProcessor()
+    set_size(crop, CLIP, (32, 32))
+    for prepares, fine in ((processor(32, 32), fits), (crop, fits_a_crop)):
+        with nullcontext() if fine else pytest.raises(ValueError, match=SENTENCE):
+            check_depths([torch.ones(size)], [(40, 64)], prepares, Config(16, 32))
 
 
 def test_bad_input():

@@ -60,3 +60,10 @@ def test_special_tokens_are_the_checkpoints(folder, llava_folder):
         write(folder, **{name: value})
         with pytest.raises(ValueError, match=rf'^{folder}: .*{name}.*among the \d+ tokens'):
             ask(folder)
+
+
+def test_the_tokenizers_end_is_an_end(folder):
+    """Trained here, a model ends its answers with it, whatever its configuration says."""
+    write(folder, eos_token_id=7)
+    chat = VisionChat.from_pretrained(str(folder), device='cpu')
+    assert chat.model.generation_config.eos_token_id == [7, chat.vlm.tokenizer.eos_token_id]

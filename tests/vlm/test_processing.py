@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import SiglipImageProcessor
 
 from mmseg_siglip.vlm.checkpoints import load_tokenizer, read_vision_config
@@ -11,6 +12,7 @@ from mmseg_siglip.vlm.processing import (
     get_size,
     load_image_processor,
     make_processor,
+    prompt_of,
 )
 
 PHOTO = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
@@ -60,3 +62,18 @@ def test_a_placeholder_for_each_token_and_a_prompt_of_any_chat(siglip_folder, ll
         [dict(role='user', content=asked)], add_generation_prompt=True
     )
     assert text.count('<image>') == 1 and 'how many?' in text
+
+
+@pytest.mark.parametrize('begins', [True, False])
+def test_a_text_begins_once(siglip_folder, llm_folder, begins):
+    """Templates of Llama and Mistral begin as their tokenizers do."""
+    config = read_vision_config(siglip_folder)
+    images = load_image_processor(siglip_folder, config, size=(32, 32))
+    tokenizer = load_tokenizer(llm_folder)
+    tokenizer.chat_template = "{{ bos_token + 'USER: ' + messages[0].content }}"
+    if not begins:
+        tokenizer._tokenizer.post_processor = TemplateProcessing(single='$A', pair='$A $B')
+    processor = make_processor(images, tokenizer, config, 'full')
+    text = prompt_of(processor, 'how many?', image=False)
+    ids = processor(text=text)['input_ids'][0]
+    assert ids[0] == tokenizer.bos_token_id and tokenizer.bos_token_id not in ids[1:]

@@ -9,7 +9,8 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
 from mmseg_siglip.engine import AmpOptimWrapper, Runner
-from mmseg_siglip.vlm import LlavaTrainer, load_pretrained_model
+from mmseg_siglip.vlm import LlavaTrainer, VisionChat, load_pretrained_model
+from mmseg_siglip.vlm.checkpoints import load_tokenizer
 from mmseg_siglip.vlm.processing import prompt_of
 
 DEPTH = dict(names=('mean', 'min'), width=4)
@@ -145,8 +146,6 @@ def test_the_blind_see_nothing(build):
 
 
 def test_predictions_are_those_of_a_chat(build):
-    from mmseg_siglip.vlm import VisionChat
-
     trainer = build(depth=DEPTH, max_new_tokens=5).eval()
     images, talks = samples()
     found = trainer(images, talks, mode='predict')
@@ -156,6 +155,64 @@ def test_predictions_are_those_of_a_chat(build):
         assert talk.pred_answer == answer
     with pytest.raises(ValueError, match="expected loss or predict, found 'tensor'"):
         trainer(images, talks, mode='tensor')
+
+
+def test_settings_of_the_checkpoint_have_no_effect_on_predictions(build):
+    """They have none in a chat either; what is saved keeps them."""
+    trainer = build(max_new_tokens=8).eval()
+    expected = [talk.pred_answer for talk in trainer(*samples(), mode='predict')]
+    settings = trainer.llava.generation_config
+    settings.repetition_penalty = 20.0
+    assert [talk.pred_answer for talk in trainer(*samples(), mode='predict')] == expected
+    assert trainer.llava.generation_config is settings
+
+
+def test_answers_that_cannot_be_given_are_refused(build):
+    trainer = build(max_new_tokens=2).eval()
+    images, talks = samples()
+    talks[0].answer, talks[1].answer = 'red', 'red red red red'
+    trainer(images[:1], talks[:1], mode='predict')
+    wanted = r"max_new_tokens: expected \d+ or more, as the true answer 'red red red red' has"
+    with pytest.raises(ValueError, match=wanted):
+        trainer(images, talks, mode='predict')
+
+
+@pytest.mark.parametrize('mode', ['loss', 'predict'])
+def test_what_is_longer_than_the_context_is_refused(build, mode):
+    trainer = build()
+    images, talks = samples()
+    talks[1].set_field('b.png', 'name', field_type='metainfo')
+    talks[1].question = 'what ' * 600
+    with pytest.raises(ValueError, match=r'^b\.png: expected at most 512 tokens, the context'):
+        trainer(images, talks, mode=mode)
+
+
+def test_batches_that_lack_something(build):
+    trainer = build(depth=DEPTH)
+    images, talks = samples()
+    for field in ('question', 'answer', 'depth'):
+        images, talks = samples()
+        delattr(talks[1], field)
+        with pytest.raises(ValueError, match=f'^a sample: expected its {field}, found none'):
+            trainer(images, talks)
+    images, talks = samples()
+    for image in (images[1].float() / 255, images[1].permute(1, 2, 0)):
+        with pytest.raises(ValueError, match=r'^a sample: expected an RGB image \(3, H, W\) of'):
+            trainer([images[0], image], talks)
+    talks[1].depth = talks[1].depth.T
+    with pytest.raises(ValueError, match='depth: expected a map of the shape of image 2 of 2'):
+        trainer(images, talks)
+    talks[1].question = 'what is <image>?'
+    with pytest.raises(ValueError, match='^a sample: question: expected no <image> in it'):
+        trainer(images, talks)
+
+
+def test_a_tokenizer_without_an_end(siglip_folder, llama, tmp_path):
+    tokenizer = load_tokenizer('shapes_questions')
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match='expected a tokenizer with an end token .eos_token., by'):
+        LlavaTrainer(siglip_folder, llama, tokenizer=str(tmp_path))
 
 
 def small(iterations):

@@ -59,17 +59,23 @@ class LoadDepthAnnotation(BaseTransform):
             name: results.get(name, default) if self.given[name] is None else self.given[name]
             for name, default in defaults.items()
         }
+        unit = option['depth_rescale_factor']
+        if not 0 < unit < float('inf'):
+            raise ValueError(
+                f'{path}: depth_rescale_factor: expected metres per unit, a positive number, found '
+                f'{unit}'
+            )
         data = read_bytes(path, self.backend_args)
-        depth = decode_depth(data, path, max_pixels=self.max_pixels)
+        depth = decode_depth(data, path, per_metre=1 / unit, max_pixels=self.max_pixels)
         self._check_size(depth, results)
         valid = np.isfinite(depth) & (depth > 0)
         if option['invalid_values']:
             valid &= ~np.isin(depth, list(option['invalid_values']))
-        depth = np.where(valid, depth.astype(np.float64) * option['depth_rescale_factor'], 0)
+        depth = np.where(valid, depth.astype(np.float64) * unit, 0)
         self._check_unit(depth[valid], option, path)
         results['gt_depth_map'] = results['loaded_depth'] = depth.astype(np.float32)
         results.setdefault('seg_fields', []).append('gt_depth_map')
-        results['depth_rescale_factor'] = option['depth_rescale_factor']
+        results['depth_rescale_factor'] = unit
         return results
 
     def _check_size(self, depth: np.ndarray, results: dict) -> None:

@@ -152,7 +152,9 @@ class DPTHead(BaseModule):
         x = self.conv1(x)
         if self.output != 'bins':
             x = interpolate(x, size=size, mode='bilinear', align_corners=True)
-        return self.conv3(self.conv2(x).relu())
+        x = self.conv2(x).relu()
+        # The mean of many bins is finer than each of them.
+        return self.conv3(x) if self.output == 'bins' else unrounded(self.conv3, x)
 
     @property
     def bin_floor(self) -> float:
@@ -234,6 +236,13 @@ class DPTHead(BaseModule):
         prediction = fit_to_image(self.forward(taps), tuple(truth.shape[-2:]))
         prediction = prediction if is_normals else prediction[:, 0]
         return {loss.loss_name: loss(prediction, truth) for loss in self.losses}
+
+
+def unrounded(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """The output of a last layer in the format of its weights, also under autocast, whose bfloat16
+    would leave steps of up to 1/128 in depth; its products are few."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.to(layer.weight.dtype))
 
 
 def stack_truth(data_samples: Sequence[SegDataSample], field: str = 'gt_depth_map') -> Tensor:

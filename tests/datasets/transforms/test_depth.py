@@ -104,3 +104,11 @@ def test_resizing_keeps_depth_values_as_they_are(write):
     results.update(img=np.zeros((8, 8, 3), np.uint8))
     resize = TRANSFORMS.build(dict(type='mmseg.Resize', scale=(5, 5)))
     assert set(np.unique(resize(results)['gt_depth_map'])) <= {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize('unit', [0, -1, float('nan'), float('inf')])
+def test_a_unit_that_is_none(write, unit):
+    """By 0 all would be unknown, which is looked for before."""
+    sentence = 'd.png: depth_rescale_factor: expected metres per unit, a positive number, found'
+    with pytest.raises(ValueError, match=sentence):
+        LoadDepthAnnotation(depth_rescale_factor=unit)(write(millimetres([2000])))

@@ -158,3 +158,16 @@ def test_bad_truth_gets_one_sentence():
         stack_truth([SegDataSample(metainfo=dict(img_path='c.png'))])
     with pytest.raises(ValueError, match='expected loss_decode to train with, found none'):
         DPTHead(12, patch_size=8, **SMALL).loss(taps(), [sample(torch.ones(1, 4, 4))])
+
+
+@pytest.mark.parametrize('output', ['relative', 'metric'])
+def test_depth_has_no_steps_of_bfloat16(output):
+    """Which has 8 bits: between 8 and 10 metres 64 depths."""
+    torch.manual_seed(0)
+    head = DPTHead(12, patch_size=16, output=output, **SMALL)
+    torch.nn.init.constant_(head.conv3.bias, 2)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        depth = head(taps(1, (8, 8)))
+    logits = depth if output == 'relative' else (depth / head.max_depth).logit()
+    assert len(logits.bfloat16().unique()) < len(depth.unique()) / 20
+    assert len(depth.unique()) > 0.5 * depth.numel()

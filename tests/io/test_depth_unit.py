@@ -1,0 +1,52 @@
+"""Depth maps say what they are; who takes them for something else is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmseg_siglip.api.results import DepthMap
+from mmseg_siglip.datasets.transforms import LoadDepthAnnotation
+from mmseg_siglip.evaluation import DepthMetric
+from mmseg_siglip.io.depth_unit import write_depth
+from mmseg_siglip.io.image import decode_depth
+
+DEPTH = np.array([[0.5, 2.0]], np.float32)
+IMAGE = np.zeros((1, 2, 3), np.uint8)
+
+
+def read(path, **options):
+    return decode_depth(path.read_bytes(), path.name, **options)
+
+
+def test_relative_depth_is_not_read_as_metres(tmp_path):
+    DepthMap(1 / DEPTH, 'inverse', IMAGE).save(tmp_path / 'd.png')
+    with pytest.raises(ValueError, match='^d.png: expected metric depth, found relative depth, wh'):
+        read(tmp_path / 'd.png')
+
+
+def test_the_unit_of_a_map_of_ours(tmp_path):
+    DepthMap(DEPTH, 'metre', IMAGE).save(tmp_path / 'a.png', scale=256)
+    metric = DepthMetric(output_dir=str(tmp_path), format_only=True, depth_scale_factor=256)
+    prediction = dict(data=torch.from_numpy(DEPTH)[None])
+    metric.process({}, [dict(pred_depth_map=prediction, img_path='b.jpg')])
+    for name in ('a.png', 'b.png'):
+        for options in ({}, dict(per_metre=256.0)):
+            assert read(tmp_path / name, **options).tolist() == [[128, 512]]
+        with pytest.raises(ValueError, match=f'^{name}: expected 1000 units per metre, found a fi'):
+            read(tmp_path / name, per_metre=1000)
+        results = dict(depth_map_path=str(tmp_path / name))
+        np.testing.assert_array_equal(
+            LoadDepthAnnotation(depth_rescale_factor=1 / 256)(results)['gt_depth_map'], DEPTH
+        )
+        with pytest.raises(ValueError, match='expected 1000 units per metre, found .* has 256'):
+            LoadDepthAnnotation(depth_rescale_factor=1e-3)(results)
+
+
+def test_maps_of_others_say_nothing(tmp_path):
+    Image.fromarray(np.array([[7]], np.uint16)).save(tmp_path / 'd.png')
+    assert read(tmp_path / 'd.png', per_metre=5).tolist() == [[7]]
+    write_depth(np.array([[7]], np.uint16), tmp_path / 'd.png', per_metre='many')
+    assert read(tmp_path / 'd.png', per_metre=5).tolist() == [[7]]
