@@ -40,6 +40,7 @@ from mmseg_siglip.engine.progress import (
 from mmseg_siglip.engine.whole_evaluation import require_whole
 from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
+from mmseg_siglip.models.adapters.converters import advice
 from mmseg_siglip.registry import RUNNERS
 from mmseg_siglip.weights.checkpoint import CHECKPOINT_NAMES, newest_checkpoint, to_plain
 
@@ -187,7 +188,7 @@ class Runner(BaseRunner):
             shown = ', '.join(wrong[:3]) + (', ...' if len(wrong) > 3 else '')
             raise ValueError(
                 f'{filename} does not fit {type(bare).__name__}: {len(missing)} of its tensors '
-                f'are missing and {len(reshaped)} have another shape ({shown}).'
+                f'are missing and {len(reshaped)} have another shape ({shown}){advice(checkpoint)}.'
             )
         model = self.model.module if is_model_wrapper(self.model) else self.model
         load_state_dict(model, weights, strict, self.logger)

@@ -102,6 +102,22 @@ def test_the_prefix_of_a_wrapper_goes_where_nothing_fits_with_it(tiny_config, tm
         runner.load_checkpoint(str(tmp_path / 'y.pth'))
 
 
+@pytest.mark.parametrize(
+    ('state', 'converter'),
+    [
+        ({'model': {'sem_seg_head.predictor.clip_model.proj': torch.ones(1)}}, 'cat_seg'),
+        ({'state_dict': {'clip_vision_encoder.model.w': torch.ones(1)}}, 'rsrefseg'),
+    ],
+)
+def test_a_published_file_is_sent_to_its_converter(tiny_config, tmp_path, state, converter):
+    torch.save(state, tmp_path / 'published.pth')
+    runner = build(tiny_config, tmp_path / 'run', load_from=str(tmp_path / 'published.pth'))
+    with pytest.raises(
+        ValueError, match=f'published.pth does not fit .*, which tools/model_.*/{converter}.py'
+    ):
+        runner.test()
+
+
 def test_names_are_revised_and_versions_kept():
     state = torch.nn.BatchNorm1d(2).state_dict()
     found = revised(state, [('^', 'a.'), ('^a', 'b')])
