@@ -5,12 +5,19 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 from mmengine.dataset import ConcatDataset, DefaultSampler, InfiniteSampler
+from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader
 
 from mmseg_siglip.datasets.shapes_world.phrases import ShapesReferringDataset
 from mmseg_siglip.datasets.shapes_world.segmentation import ShapesWorldDataset
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.engine.whole_evaluation import require_whole
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmseg_siglip'):
+        yield
 
 
 def loop(count, sampler=DefaultSampler, **options):
