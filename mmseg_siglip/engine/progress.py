@@ -97,8 +97,8 @@ def check_groups(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     if 'param_groups' not in own:
         return
     groups = saved.get('param_groups')
-    found = [size_of(group) for group in groups] if isinstance(groups, Sequence) else []
-    wanted = [size_of(group) for group in own['param_groups']]
+    found = [parameters_in(group) for group in groups] if isinstance(groups, Sequence) else []
+    wanted = [parameters_in(group) for group in own['param_groups']]
     if found != wanted:
         raise ValueError(
             f'expected the optimizer of {sum(wanted)} parameters in {len(wanted)} groups, found '
@@ -107,7 +107,7 @@ def check_groups(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         )
 
 
-def size_of(group: Any) -> int:
+def parameters_in(group: Any) -> int:
     """How many parameters a group has."""
     params = group.get('params') if isinstance(group, Mapping) else None
     return len(params) if isinstance(params, Sequence) else 0

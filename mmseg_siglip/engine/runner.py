@@ -123,6 +123,7 @@ class Runner(BaseRunner):
 
     _testing = False
     _run = _resumed = ''
+    _training: BaseLoop | None = None
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
@@ -148,8 +149,8 @@ class Runner(BaseRunner):
             pack_history(checkpoint['message_hub'])
             self._run = self._run or secrets.token_hex(8)
             checkpoint['meta'].update(run=self._run, saved=time.time())
-            if isinstance(self._train_loop, BaseLoop):
-                checkpoint['meta']['order'] = order_of(self._train_loop)
+            if self._training is not None:
+                checkpoint['meta']['order'] = order_of(self._training)
             checkpoint.update(to_plain(checkpoint))
 
     def save_checkpoint(
@@ -315,6 +316,7 @@ class Runner(BaseRunner):
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         found = super().build_train_loop(loop)
         check_training_words(unwrapped(self.model), found.dataloader.dataset)
+        self._training = found
         return found
 
     def build_optim_wrapper(
