@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from textwrap import shorten
@@ -15,7 +14,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmseg_siglip.device import find_device
-from mmseg_siglip.models.adapters.cat_seg import advice
+from mmseg_siglip.models.adapters.converters import advice
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.weights.checkpoint import is_mmengine_file, load_checkpoint_file
 
@@ -86,9 +85,6 @@ def load_trained(
         load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
     except RuntimeError as error:
         reason = shorten(str(error).strip().splitlines()[-1], 300, placeholder=' ...')
-        held = load_checkpoint_file(checkpoint)
-        held = held['model'] if isinstance(held.get('model'), Mapping) else held
-        raise ValueError(
-            f'{checkpoint} does not fit {config.filename}: {reason}{advice(held)}'
-        ) from error
+        hint = advice(load_checkpoint_file(checkpoint))
+        raise ValueError(f'{checkpoint} does not fit {config.filename}: {reason}{hint}') from error
     return model.to(device).eval()

@@ -21,6 +21,8 @@ from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 
 MaskSource = Mapping | np.ndarray | None
 KINDS = ('file', 'polygons', 'rle', 'parts')
+UNSURE = 255
+"""What many label files call ignored, beside a target of 1."""
 LONGEST_OUTLINE = 2_000_000
 LONGEST_COUNT = 64  # bits
 
@@ -49,7 +51,13 @@ def decode_source(source: MaskSource, size: tuple[int, int], name: str, *, read)
                 f'{name} is a JPEG, whose compression leaves traces above 0: expected a PNG or '
                 'TIFF, or mask_above=127'
             )
-        mask = read_mask(data, name) > above
+        values = read_mask(data, name)
+        if above < 1 and set(np.unique(values)) - {0} == {1, UNSURE}:
+            raise ValueError(
+                f'{name}: expected one value above 0, the target, found 1 and {UNSURE}; where '
+                f'{UNSURE} means ignored, it would be counted as target'
+            )
+        mask = values > above
     elif 'polygons' in source:
         mask = decode_polygons(source['polygons'], size, name)
     elif 'rle' in source:

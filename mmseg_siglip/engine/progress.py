@@ -84,6 +84,35 @@ def parts_of(checkpoint: Mapping[str, Any]) -> str:
     return f'{", ".join(found)} and {histories} histories; left out: {left_out}.'
 
 
+def check_groups(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse the state of an optimizer of other parameters.
+
+    Args:
+        saved: The checkpoint's ``optimizer``.
+        own: The training's, of one optimizer; of several nothing is checked here.
+
+    Raises:
+        ValueError: The number of groups, or of parameters in one, differs.
+    """
+    if 'param_groups' not in own:
+        return
+    groups = saved.get('param_groups')
+    found = [parameters_in(group) for group in groups] if isinstance(groups, Sequence) else []
+    wanted = [parameters_in(group) for group in own['param_groups']]
+    if found != wanted:
+        raise ValueError(
+            f'expected the optimizer of {sum(wanted)} parameters in {len(wanted)} groups, found '
+            f'{sum(found)} in {len(found)}: what trains, or paramwise_cfg, was another; load_from '
+            'takes the weights alone'
+        )
+
+
+def parameters_in(group: Any) -> int:
+    """How many parameters a group has."""
+    params = group.get('params') if isinstance(group, Mapping) else None
+    return len(params) if isinstance(params, Sequence) else 0
+
+
 def check_schedulers(states: Any, schedulers: Any) -> None:
     """Refuse states that are not of these schedulers, which take any attribute that they are given.
 

@@ -20,16 +20,20 @@ from mmengine.hooks import CheckpointHook as BaseCheckpointHook
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseTTAModel, MMDistributedDataParallel, is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, CheckpointLoader, load_state_dict
 from mmengine.runner import Runner as BaseRunner
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from mmseg_siglip.engine.checkpoint_hook import checkpoint_folder, require_local
+from mmseg_siglip.engine.data_order import order_of, restore_order
 from mmseg_siglip.engine.finite_loss_hook import FiniteLossHook
 from mmseg_siglip.engine.peers import PATIENCE
 from mmseg_siglip.engine.processes import start_gloo, watch_peers
 from mmseg_siglip.engine.progress import (
+    check_groups,
     check_progress,
     check_schedulers,
     check_whole,
@@ -37,9 +41,12 @@ from mmseg_siglip.engine.progress import (
     parts_of,
     require_dict,
 )
+from mmseg_siglip.engine.rates import ends_apart, kept_rates, rules_of_nothing
+from mmseg_siglip.engine.training_words import check_training_words
 from mmseg_siglip.engine.whole_evaluation import require_whole
 from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
+from mmseg_siglip.models.adapters.converters import advice
 from mmseg_siglip.registry import RUNNERS
 from mmseg_siglip.weights.checkpoint import CHECKPOINT_NAMES, newest_checkpoint, to_plain
 
@@ -116,6 +123,7 @@ class Runner(BaseRunner):
 
     _testing = False
     _run = _resumed = ''
+    _training: BaseLoop | None = None
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
@@ -141,6 +149,8 @@ class Runner(BaseRunner):
             pack_history(checkpoint['message_hub'])
             self._run = self._run or secrets.token_hex(8)
             checkpoint['meta'].update(run=self._run, saved=time.time())
+            if self._training is not None:
+                checkpoint['meta']['order'] = order_of(self._training)
             checkpoint.update(to_plain(checkpoint))
 
     def save_checkpoint(
@@ -187,7 +197,7 @@ class Runner(BaseRunner):
             shown = ', '.join(wrong[:3]) + (', ...' if len(wrong) > 3 else '')
             raise ValueError(
                 f'{filename} does not fit {type(bare).__name__}: {len(missing)} of its tensors '
-                f'are missing and {len(reshaped)} have another shape ({shown}).'
+                f'are missing and {len(reshaped)} have another shape ({shown}){advice(checkpoint)}.'
             )
         model = self.model.module if is_model_wrapper(self.model) else self.model
         load_state_dict(model, weights, strict, self.logger)
@@ -215,9 +225,16 @@ class Runner(BaseRunner):
             if resume_optimizer:
                 require_dict(checkpoint, 'optimizer')
                 self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+                check_groups(checkpoint['optimizer'], self.optim_wrapper.state_dict())
             if resume_param_scheduler and self.param_schedulers is not None:
                 self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
                 check_schedulers(checkpoint.get('param_schedulers'), self.param_schedulers)
+            if resume_optimizer and resume_param_scheduler:
+                kept = kept_rates(checkpoint, self.optim_wrapper, self.param_schedulers)
+                if kept:
+                    self.logger.warning(f'The checkpoint goes before the config: {kept}.')
+            for sentence in restore_order(self.train_loop, checkpoint['meta'].get('order')):
+                self.logger.warning(sentence)
             self._run = str(checkpoint['meta'].get('run', ''))
 
         self._check_progress = check
@@ -243,6 +260,9 @@ class Runner(BaseRunner):
                 self._resume = False
         self._resume = self._resume and not self._testing
         super().load_or_resume()
+        if not self._testing:
+            for sentence in ends_apart(self.param_schedulers, self.train_loop):
+                self.logger.warning(sentence)
 
     def _newest(self) -> str | None:
         """The file to resume from, as the main process finds it."""
@@ -292,6 +312,23 @@ class Runner(BaseRunner):
         super().setup_env(env_cfg)
         if 'MASTER_PORT' in os.environ:
             watch_peers(*get_dist_info(), patience)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        found = super().build_train_loop(loop)
+        check_training_words(unwrapped(self.model), found.dataloader.dataset)
+        self._training = found
+        return found
+
+    def build_optim_wrapper(
+        self, optim_wrapper: Optimizer | OptimWrapper | dict
+    ) -> OptimWrapper | OptimWrapperDict:
+        if isinstance(optim_wrapper, Mapping):
+            for key in rules_of_nothing(optim_wrapper, self.model):
+                self.logger.warning(
+                    f'optim_wrapper.paramwise_cfg.custom_keys: no parameter is named like {key!r}, '
+                    'so this rule is for nothing.'
+                )
+        return super().build_optim_wrapper(optim_wrapper)
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         found = super().build_val_loop(loop)

@@ -136,3 +136,19 @@ def test_a_jpeg_is_no_mask_unless_its_traces_are_cut_off(tmp_path):
         decode(source, half.shape, lambda name: path.read_bytes())
     mask = decode(dict(source, above=127), half.shape, lambda name: path.read_bytes())
     assert (mask == half // 255).all()
+
+
+def test_what_may_be_ignored_is_no_target(tmp_path):
+    path = tmp_path / 'a.png'
+
+    def saved(values):
+        Image.fromarray(np.resize(np.uint8(values), SIZE)).save(path)
+        return dict(file=str(path))
+
+    def read(name):
+        return path.read_bytes()
+
+    with pytest.raises(ValueError, match='a.png: expected one value above 0, .* found 1 and 255'):
+        decode(saved([0, 1, 255]), read=read)
+    for values in ([0, 255], [0, 1], [0, 1, 128, 255]):
+        assert decode(saved(values), read=read).tolist() == (np.resize(values, SIZE) > 0).tolist()

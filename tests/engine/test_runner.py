@@ -46,6 +46,45 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tiny_config, tmp_path, caplog):
         assert ours[1].tolist() == theirs[1].tolist()
 
 
+def test_a_resumed_run_without_a_seed_sees_what_is_left(tiny_config, tmp_path, monkeypatch):
+    seen, call = [], Runner.call_hook
+
+    def spy(self, name, **kwargs):
+        if name == 'before_train_iter':
+            seen.append([sample.img_path for sample in kwargs['data_batch']['data_samples']])
+        call(self, name, **kwargs)
+
+    monkeypatch.setattr(Runner, 'call_hook', spy)
+    text = tiny_config.read_text()
+    tiny_config.write_text(text[: text.index('randomness')])
+    train(tiny_config, tmp_path / 'run')
+    whole = list(seen)
+    (tmp_path / 'run' / 'iter_8.pth').unlink()
+    seen.clear()
+    train(tiny_config, tmp_path / 'run', resume=True)
+    assert seen == whole[6:]
+
+
+def test_what_a_resumed_run_does_not_take_from_its_config_is_told(tiny_config, tmp_path):
+    train(tiny_config, tmp_path / 'run', **{'train_cfg.max_iters': 2})
+    assert 'no parameter is named' not in log(tmp_path / 'run')
+    options = {
+        'train_cfg.max_iters': 4,
+        'optim_wrapper.optimizer.lr': 0.5,
+        'train_dataloader.batch_size': 3,
+    }
+    train(tiny_config, tmp_path / 'run', resume=True, **options)
+    told = log(tmp_path / 'run')
+    assert 'The checkpoint goes before the config: lr 0.05 (config: 0.5).' in told
+    assert 'The checkpoint is of 2 samples a step, this training of 3' in told
+    assert 'PolyLR ends at iter 20, the training at 4' in told
+    rules = dict(custom_keys=dict(bakcbone=dict(lr_mult=0.1)))
+    options['optim_wrapper.paramwise_cfg'] = rules
+    with pytest.raises(ValueError, match='iter_4.pth: expected the optimizer of .* parameters'):
+        train(tiny_config, tmp_path / 'run', resume=True, **options)
+    assert "no parameter is named like 'bakcbone'" in log(tmp_path / 'run')
+
+
 @pytest.mark.parametrize('gpu', [False, True])
 def test_memory_is_page_locked_for_a_gpu(monkeypatch, gpu):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
@@ -100,6 +139,23 @@ def test_the_prefix_of_a_wrapper_goes_where_nothing_fits_with_it(tiny_config, tm
     torch.save(dict(state_dict=[1]), tmp_path / 'y.pth')
     with pytest.raises(ValueError, match='y.pth: expected a state_dict of names and tensors'):
         runner.load_checkpoint(str(tmp_path / 'y.pth'))
+
+
+@pytest.mark.parametrize(
+    ('state', 'converter'),
+    [
+        ({'model': {'sem_seg_head.predictor.clip_model.proj': torch.ones(1)}}, 'cat-seg'),
+        ({'state_dict': {'clip_vision_encoder.model.w': torch.ones(1)}}, 'rsrefseg'),
+    ],
+)
+def test_a_published_file_is_sent_to_its_converter(tiny_config, tmp_path, state, converter):
+    torch.save(state, tmp_path / 'published.pth')
+    runner = build(tiny_config, tmp_path / 'run', load_from=str(tmp_path / 'published.pth'))
+    with pytest.raises(
+        ValueError,
+        match=f'published.pth does not fit .*, which .mmseg-siglip convert {converter}. conv',
+    ):
+        runner.test()
 
 
 def test_names_are_revised_and_versions_kept():

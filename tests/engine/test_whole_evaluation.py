@@ -4,11 +4,20 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
-from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dataset import ConcatDataset, DefaultSampler, InfiniteSampler
+from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader
 
+from mmseg_siglip.datasets.shapes_world.phrases import ShapesReferringDataset
+from mmseg_siglip.datasets.shapes_world.segmentation import ShapesWorldDataset
 from mmseg_siglip.engine import Runner
 from mmseg_siglip.engine.whole_evaluation import require_whole
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmseg_siglip'):
+        yield
 
 
 def loop(count, sampler=DefaultSampler, **options):
@@ -41,3 +50,32 @@ def test_a_runner_looks_at_it(tiny_config, tmp_path, part):
     runner = Runner.from_cfg(cfg)
     with pytest.raises(ValueError, match=f'{part}_dataloader.sampler: expected one that ends'):
         getattr(runner, part)()
+
+
+def among(*transforms, wrap=None):
+    data = ShapesWorldDataset(
+        num_scenes=2, pipeline=[*transforms, dict(type='PackSegInputs')], test_mode=True
+    )
+    return SimpleNamespace(dataloader=DataLoader(wrap(data) if wrap else data))
+
+
+@pytest.mark.parametrize('wrap', [None, lambda data: ConcatDataset([data, data])])
+@pytest.mark.parametrize(
+    'transform',
+    [dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion')],
+    ids=lambda transform: transform['type'],
+)
+def test_samples_are_no_chance(transform, wrap):
+    kind = transform['type']
+    assert require_whole(among(wrap=wrap), 'test_dataloader')
+    with pytest.raises(ValueError, match=f'test_dataloader.dataset.pipeline: .* found {kind}, by'):
+        require_whole(among(transform, wrap=wrap), 'test_dataloader')
+
+
+def test_all_phrases_are_scored():
+    given = dict(num_scenes=2, pipeline=[])
+    whole = SimpleNamespace(dataloader=DataLoader(ShapesReferringDataset(test_mode=True, **given)))
+    assert require_whole(whole, 'val_dataloader') is whole
+    drawn = SimpleNamespace(dataloader=DataLoader(ShapesReferringDataset(**given)))
+    with pytest.raises(ValueError, match='val_dataloader.dataset.test_mode: expected True, found'):
+        require_whole(drawn, 'val_dataloader')

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
+from mmengine.runner import Runner as BaseRunner
 
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import one_line
 from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.engine import Runner
+
+READ = (
+    *inspect.signature(BaseRunner.__init__).parameters.keys() - {'self', 'cfg'},
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+)
+"""What a Runner, or a job before it, reads of a config."""
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -48,8 +66,17 @@ def override(cfg: Config, options: Mapping | None) -> None:
     """Merge what ``--cfg-options`` says.
 
     Raises:
-        ValueError: It does not fit.
+        ValueError: It does not fit, or changes what nothing reads any more: a misspelt name, or a
+            variable of which the config has made its settings already.
     """
+    unread = [key for key in options or {} if key.split('.')[0] not in READ]
+    if unread and 'runner_type' not in cfg:
+        name = unread[0].split('.')[0]
+        close = get_close_matches(name, READ, n=1)
+        raise ValueError(
+            f'--cfg-options {unread[0]}: nothing reads {name} of {cfg.filename}'
+            + (f'; is it {close[0]}?' if close else '; expected what its value went into')
+        )
     unfit = KeyError, TypeError, IndexError, AssertionError, AttributeError, RecursionError
     try:
         cfg.merge_from_dict(options or {})

@@ -23,6 +23,9 @@ class SelectClasses(BaseTransform):
         target: The model's; each of its names is one of the data set's.
         ignore_index: Label of pixels that count nowhere.
 
+    Attributes:
+        names: The classes of `target`.
+
     Raises:
         ValueError: `target` holds a name that `source` does not, or ``ignore_index`` is a class.
     """
@@ -45,7 +48,7 @@ class SelectClasses(BaseTransform):
                 f'SelectClasses: ignore_index={ignore_index} is one of the classes; set it to '
                 '65535 here, in LoadAnnotations and in the metric'
             )
-        self.ignore_index = ignore_index
+        self.ignore_index, self.names = ignore_index, target
         self.table = np.array(
             [target.index(name) if name in target else ignore_index for name in source], np.int32
         )

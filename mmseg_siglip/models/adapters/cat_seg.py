@@ -6,7 +6,7 @@ The one place that knows their names: https://github.com/cvlab-kaist/CAT-Seg.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -67,13 +67,6 @@ def clip_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise ValueError(f'{name}: expected q, k and v, found {", ".join(sorted(part))}')
         renamed[name] = torch.cat([part[which] for which in 'qkv'])
     return renamed
-
-
-def advice(names: Iterable[str]) -> str:
-    """What to do with a file of these tensors; empty unless it is CAT-Seg's own."""
-    if not any(str(name).startswith(CLIP) for name in names):
-        return ''
-    return '; it is a published CAT-Seg, which `mmseg-siglip convert cat-seg` converts'
 
 
 def from_detectron2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

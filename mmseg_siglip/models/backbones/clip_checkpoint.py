@@ -12,7 +12,7 @@ import open_clip
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
-from mmseg_siglip.models.adapters.cat_seg import advice
+from mmseg_siglip.models.adapters.converters import advice
 from mmseg_siglip.models.adapters.transformers_clip import open_clip_config, to_open_clip
 from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.open_clip_checkpoint import (

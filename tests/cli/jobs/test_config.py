@@ -54,6 +54,21 @@ def test_a_yaml_config_is_refused_before_it_is_read(tmp_path):
     assert not bird.exists()
 
 
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('tset_dataloader.batch_size=2', 'nothing reads tset_dataloader .*; is it test_dataloader'),
+        ('metainfo.classes=a,b', 'nothing reads metainfo of .*; expected what its value went into'),
+        ('seed=3', 'nothing reads seed of'),
+    ],
+)
+def test_an_override_of_nothing(tiny_config, option, message):
+    with pytest.raises(ValueError, match=f'--cfg-options {option.partition("=")[0]}: {message}'):
+        load(tiny_config, '--cfg-options', option)
+    tiny_config.write_text(tiny_config.read_text() + "runner_type = 'Own'\n")
+    load(tiny_config, '--cfg-options', option)
+
+
 def test_an_override_that_does_not_fit(tiny_config):
     with pytest.raises(ValueError, match=r'--cfg-options do not fit'):
         load(tiny_config, '--cfg-options', 'param_scheduler.7.end=3')
