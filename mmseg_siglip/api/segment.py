@@ -3,7 +3,7 @@
     from mmseg_siglip.api import OpenVocabSegmenter
 
     segmenter = OpenVocabSegmenter.from_pretrained('ViT-B/16')
-    segmenter('photo.jpg', ['cat', 'dog', 'grass']).plot().save('photo_segmented.png')
+    segmenter('photo.jpg', 'cat, dog, grass').plot().save('photo_segmented.png')
 
 Shapes: an image is (H, W); C classes; D joint channels; (h, w) the grid of patches.
 """
@@ -145,8 +145,9 @@ class OpenVocabSegmenter(System):
         return cls(model, short_side=short_side or short_side_of(config))
 
     def check_prompt(self, prompt: Words | None) -> Vocabulary:
-        """Words: one class an item, synonyms after commas; or a vocabulary's name or file."""
-        vocabulary = Vocabulary.load(super().check_prompt(prompt))
+        """Words between commas, each a class, synonyms after ``|``; or a list, one class an item,
+        synonyms after commas, too; or a vocabulary, its name or its file: see `split_words`."""
+        vocabulary = Vocabulary.of_words(prompt)
         self.use(vocabulary)
         return vocabulary
 
@@ -192,7 +193,7 @@ class OpenVocabSegmenter(System):
 
     def use(self, words: Words) -> None:
         """Look for these words from now on."""
-        vocabulary = Vocabulary.load(words)
+        vocabulary = Vocabulary.of_words(words)
         if vocabulary == self.model.vocabulary:
             return
         self.model.set_vocabulary(vocabulary, self.background_index)

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'pixels and 1 GiB',
     )
     words = parser.add_mutually_exclusive_group(required=True)
-    words.add_argument('--words', help='words between commas')
+    words.add_argument('--words', help='as of segment: words between commas, synonyms after |')
     words.add_argument('--vocabulary', help='name or file of a vocabulary (with synonyms)')
     parser.add_argument('--out', type=Path, required=True, help='folder to fill')
     parser.add_argument(

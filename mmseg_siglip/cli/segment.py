@@ -19,7 +19,9 @@ TRAINING_FREE = dict(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_images(parser)
     parser.add_argument(
-        'words', help='words between commas, or the name or file of a vocabulary (with synonyms)'
+        'words',
+        help='words between commas, each a class, such as "cat, car|automobile" with a synonym; or '
+        'the name or file of a vocabulary',
     )
     add_out(parser, 'segmented')
     add_segmenter(parser)
@@ -120,7 +122,7 @@ def kept(args: argparse.Namespace) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    from mmseg_siglip.text.vocabulary import Vocabulary, split_words
+    from mmseg_siglip.text.vocabulary import Vocabulary
 
-    words = Vocabulary.load(split_words(args.words))
+    words = Vocabulary.of_words(args.words)
     answer(args, lambda: build_segmenter(args, args.device), words, done='segmented')

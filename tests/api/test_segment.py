@@ -64,8 +64,23 @@ def test_words_may_change_from_call_to_call(segmenter, photo):
 def test_fifty_words(segmenter, photo):
     fifty = [f'word number {i}' for i in range(50)]
     assert segmenter(photo, fifty).classes == tuple(fifty)
-    with pytest.raises(ValueError, match="no vocabulary 'word number 0, .*it is neither a file"):
-        segmenter(photo, ', '.join(fifty))
+    assert segmenter(photo, ', '.join(fifty)).classes == tuple(fifty)
+
+
+def test_a_text_is_words(segmenter, photo):
+    found = segmenter(photo, 'sky, cat|kitten, road')
+    assert found.classes == ('sky', 'cat', 'road')
+    np.testing.assert_array_equal(found.labels, segmenter(photo, WORDS).labels)
+    np.testing.assert_array_equal(found.scores, segmenter(photo, WORDS).scores)
+    assert segmenter(photo, 'cat').classes == ('cat',)
+    one = segmenter.compute_dense_similarity(photo, 'cat, dog')
+    torch.testing.assert_close(one, segmenter.compute_dense_similarity(photo, ['cat', 'dog']))
+
+
+@pytest.mark.parametrize('words', [5, None, {'cat': 1}])
+def test_what_are_no_words(segmenter, photo, words):
+    with pytest.raises(ValueError, match="words: expected a list such as .'cat', 'dog'., or the"):
+        segmenter(photo, words)
 
 
 def options(openai_file, **given):

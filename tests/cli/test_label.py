@@ -75,6 +75,20 @@ def test_labels_are_those_of_the_api(command, photos, tmp_path, openai_file, cap
         np.testing.assert_array_equal(labels, expected.labels)
 
 
+def test_words_are_those_of_segment(command, photos, tmp_path):
+    extra = ['--format', 'coco']
+    for out, words in (('a', 'cat|kitten, dog'), ('b', 'voc20')):
+        assert command(photos / '0.png', words=words, out=out, extra=extra) == 0
+    names = [
+        [
+            entry['name']
+            for entry in json.loads((tmp_path / out / 'labels.json').read_text())['categories']
+        ]
+        for out in ('a', 'b')
+    ]
+    assert names[0] == ['cat', 'dog'] and len(names[1]) == 20
+
+
 def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):
     config, checkpoint = map(str, cat_seg_files)
     argv = [str(photos), '--words', 'red star, ground', '--out', str(tmp_path / 'out')]

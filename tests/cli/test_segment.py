@@ -89,6 +89,7 @@ def test_results_are_no_photographs(command, photos, monkeypatch, capsys, out):
         ('.', 'cat', (), 'no images in this folder; looked for AVIF'),
         ('photos', 'cat,,dog', (), 'empty name'),
         ('photos', 'cat, cat', (), "'cat' is there already"),
+        ('photos', 'voc22', (), "no vocabulary 'voc22'; did you mean 'voc21'?"),
         ('photos', 'cat', ('--encoder', 'absent.pt'), 'absent.pt: no such file'),
     ],
 )

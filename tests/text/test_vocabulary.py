@@ -186,7 +186,7 @@ def test_bad_source(tmp_path):
 
 WORDS = st.text(min_size=1, max_size=12).filter(
     lambda word: (
-        not set(word) & set(',;')
+        not set(word) & set(',;|')
         and not word.strip().startswith(('#', '['))
         and any(mark.isprintable() and not mark.isspace() for mark in clean(word))
     )
@@ -218,10 +218,48 @@ def test_ten_thousand_classes():
     assert Vocabulary.load(names).names == tuple(names)
 
 
-def test_words_of_a_command_line(tmp_path):
+def test_what_a_text_means(tmp_path):
     assert split_words('cat,  traffic light ') == ['cat', 'traffic light']
+    assert split_words('cat') == ['cat']
     assert split_words('voc21') == 'voc21'
     with pytest.raises(ValueError, match=r"no vocabulary 'lists/clases\.TXT': it is neither"):
-        Vocabulary.load(split_words('lists/clases.TXT'))
-    (tmp_path / 'mine.txt').write_text('cat')
+        Vocabulary.of_words('lists/clases.TXT')
+    (tmp_path / 'mine.txt').write_text('cat, kitten')
     assert split_words(str(tmp_path / 'mine.txt')) == str(tmp_path / 'mine.txt')
+    for source in (tmp_path / 'mine.txt', str(tmp_path / 'mine.txt'), 'cat|kitten'):
+        assert Vocabulary.of_words(source).classes == (('cat', 'kitten'),)
+    assert Vocabulary.of_words('voc21') == Vocabulary.load('voc21')
+    with pytest.raises(ValueError, match="class 1: empty name in ' '|class 1: empty name in ''"):
+        Vocabulary.of_words('cat, ')
+
+
+@pytest.mark.parametrize('text', ['voc22', 'VOC21', 'ade_20k', 'coco_stuffs', 'context_59'])
+def test_a_vocabulary_misspelt_is_no_word(text):
+    with pytest.raises(ValueError, match=f"no vocabulary '{text}'; did you mean '[a-z_0-9]+'"):
+        Vocabulary.of_words(text)
+    assert Vocabulary.of_words([text]).names == (text,)
+
+
+@pytest.mark.parametrize('text', ['shape', 'boeing 747', 'f16', 'stop_sign', '東京', 'vdd station'])
+def test_words_that_are_like_no_vocabulary(text):
+    assert Vocabulary.of_words(text).classes == ((text,),)
+
+
+def test_synonyms_in_a_text_and_in_a_list(tmp_path):
+    expected = (('car', 'automobile'), ('dog',))
+    assert Vocabulary.of_words(' car | automobile, dog').classes == expected
+    assert Vocabulary.load(['car|automobile', 'dog']).classes == expected
+    assert Vocabulary.load(['car, automobile', 'dog']).classes == expected
+    assert Vocabulary.load(write(tmp_path, 'car|automobile\ndog')).classes == expected
+    marked = Vocabulary.of_words('[background] sky|wall, dog')
+    assert marked.classes == (('sky', 'wall'), ('dog',)) and marked.background_index == 0
+    with pytest.raises(ValueError, match="class 0: empty name in 'car||bus'".replace('|', '[|]')):
+        Vocabulary.of_words('car||bus')
+
+
+@pytest.mark.parametrize('source', [5, None, b'cat', {'cat': 'dog'}, {'cat'}, 0.5])
+def test_what_are_no_words(source):
+    with pytest.raises(
+        ValueError, match=r"words: expected a list such as .*, found (5|None|b'|{|0)"
+    ):
+        Vocabulary.of_words(source)

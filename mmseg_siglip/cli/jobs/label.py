@@ -162,10 +162,16 @@ def keep_labels(
         return Failure.of(entry.place, error)
 
 
+def words_of(args: argparse.Namespace) -> Vocabulary:
+    if args.vocabulary is not None:
+        return Vocabulary.load(args.vocabulary)
+    return Vocabulary.of_words(args.words)
+
+
 def label_all(args: argparse.Namespace) -> None:
     """The whole run, in each of its processes."""
     rank, size = get_dist_info()
-    vocabulary = Vocabulary.load(args.vocabulary or args.words.split(','))
+    vocabulary = words_of(args)
     source = first(lambda: ImageSource.open(args.images))
     refuse_inside(args.out, args.images)
     if rank == 0 and source.others:
