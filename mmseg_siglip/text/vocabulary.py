@@ -9,8 +9,9 @@ File format, one class a line::
     traffic light
 
 The first word of a line is the class's name, the others are its synonyms; ``|`` may stand between
-them in the place of a comma. ``[background]`` marks the one class that stands for everything else.
-``#! duplicates:`` lists the only words that may occur twice; published lists that do so carry it.
+them in the place of a comma. ``[background]`` marks the one class that stands for everything else,
+which is called "background" whatever its words are. ``#! duplicates:`` lists the only words that
+may occur twice; published lists that do so carry it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mmseg_siglip.nearest import did_you_mean
 
 BUNDLED = Path(__file__).parent / 'vocabularies'
 BACKGROUND = '[background]'
+BACKGROUND_NAME = 'background'
 DUPLICATES = '#! duplicates:'
 
 
@@ -69,7 +71,7 @@ class Vocabulary:
     """Classes in the order of their indices.
 
     Attributes:
-        classes: The query words of each class; the first is its name.
+        classes: The query words of each class.
         background_index: Index of the class that stands for everything else.
     """
 
@@ -85,7 +87,11 @@ class Vocabulary:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(words[0] for words in self.classes)
+        """What each class is called for people: its first word, and the background so: (C,)."""
+        names = [words[0] for words in self.classes]
+        if self.background_index is not None:
+            names[self.background_index] = BACKGROUND_NAME
+        return tuple(names)
 
     @property
     def queries(self) -> tuple[str, ...]:
@@ -194,4 +200,10 @@ def _parse(
         classes.append(words)
     if not classes:
         raise ValueError(f'the vocabulary is empty: {where} names no class')
+    for index, words in enumerate(classes):
+        if background not in (None, index) and same(words[0]) == BACKGROUND_NAME:
+            raise ValueError(
+                f'{where}: class {index} is {words[0]!r}, the name of class {background}, which is '
+                f'marked {BACKGROUND}'
+            )
     return Vocabulary(tuple(classes), background)

@@ -77,6 +77,16 @@ def test_a_text_is_words(segmenter, photo):
     torch.testing.assert_close(one, segmenter.compute_dense_similarity(photo, ['cat', 'dog']))
 
 
+def test_a_background_has_one_name_in_what_is_found(segmenter, photo):
+    marked = segmenter(photo, ['road', '[background] sky, cat, kitten'])
+    assert marked.classes == ('road', 'background')
+    plain = segmenter(photo, ['road', 'sky, cat, kitten'])
+    np.testing.assert_array_equal(marked.labels, plain.labels)
+    np.testing.assert_array_equal(marked.scores, plain.scores)
+    assert {entry['category'] for entry in marked.to_coco_rle()} <= {'road', 'background'}
+    assert segmenter(photo, 'voc21').classes[0] == 'background'
+
+
 @pytest.mark.parametrize('words', [5, None, {'cat': 1}])
 def test_what_are_no_words(segmenter, photo, words):
     with pytest.raises(ValueError, match="words: expected a list such as .'cat', 'dog'., or the"):

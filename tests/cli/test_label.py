@@ -77,7 +77,7 @@ def test_labels_are_those_of_the_api(command, photos, tmp_path, openai_file, cap
 
 def test_words_are_those_of_segment(command, photos, tmp_path):
     extra = ['--format', 'coco']
-    for out, words in (('a', 'cat|kitten, dog'), ('b', 'voc20')):
+    for out, words in (('a', 'cat|kitten, dog'), ('b', 'voc21')):
         assert command(photos / '0.png', words=words, out=out, extra=extra) == 0
     names = [
         [
@@ -86,7 +86,8 @@ def test_words_are_those_of_segment(command, photos, tmp_path):
         ]
         for out in ('a', 'b')
     ]
-    assert names[0] == ['cat', 'dog'] and len(names[1]) == 20
+    assert names[0] == ['cat', 'dog']
+    assert names[1][0] == 'background' and len(names[1]) == 21
 
 
 def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):

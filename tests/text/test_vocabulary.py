@@ -116,6 +116,27 @@ def test_query_to_class():
     assert Vocabulary.load(vocabulary) is vocabulary
 
 
+@pytest.mark.parametrize(
+    ('name', 'words'), [('voc21', 26), ('coco_object', 25), ('voc20b_catseg', 39), ('context60', 1)]
+)
+def test_the_background_has_one_name_whatever_its_words(name, words):
+    vocabulary = Vocabulary.load(name)
+    place = vocabulary.background_index
+    assert vocabulary.names[place] == 'background' and len(vocabulary.classes[place]) == words
+    assert vocabulary.names.count('background') == 1
+    assert name == 'context60' or 'background' not in vocabulary.queries
+    assert vocabulary.query_to_class.count(place) == words
+
+
+def test_no_other_class_has_its_name(tmp_path):
+    assert Vocabulary.load(['[background] sky, background', 'cat']).names == ('background', 'cat')
+    assert Vocabulary.load(['background', 'cat']).names == ('background', 'cat')
+    with pytest.raises(ValueError, match="the list: class 1 is 'Background', the name of class 0"):
+        Vocabulary.load(['[background] sky', 'Background, wall'])
+    with pytest.raises(ValueError, match="classes.txt: class 0 is 'background', the name of class"):
+        Vocabulary.load(write(tmp_path, 'background\n[background] sky'))
+
+
 @pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
 @pytest.mark.parametrize('bom', [b'', b'\xef\xbb\xbf'])
 def test_line_ends_and_byte_order_mark(tmp_path, end, bom):
