@@ -6,18 +6,11 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 ROW = 22
 SIZE = 14
 NARROWEST = 240  # pixels that lines of text get, however narrow the picture is
-
-
-def class_colours(count: int) -> np.ndarray:
-    """`count` colours, neighbours far apart: (count, 3) uint8, RGB."""
-    golden = (np.arange(count) * 0.6180339887498949) % 1
-    return (colormaps['hsv'](golden)[:, :3] * 255).round().astype(np.uint8)
 
 
 def _below(picture: Image.Image, height: int, width: int = 0) -> tuple[Image.Image, ImageDraw.Draw]:

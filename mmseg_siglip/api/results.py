@@ -16,9 +16,10 @@ from matplotlib import colormaps
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mmseg_siglip.api.drawing import add_bar, add_legend, add_text, class_colours
+from mmseg_siglip.api.drawing import add_bar, add_legend, add_text
 from mmseg_siglip.io.files import write_array, write_atomically, write_image
 from mmseg_siglip.io.normal_colours import normal_colours
+from mmseg_siglip.text.class_colours import class_colours
 
 ALPHA = 0.55
 COLOUR = (255, 40, 200)
@@ -68,8 +69,8 @@ class Segmentation:
 
     @property
     def palette(self) -> np.ndarray:
-        """A colour for each class: (C, 3) uint8, RGB."""
-        return class_colours(len(self.classes))
+        """A colour for each class, see `class_colours`: (C, 3) uint8, RGB."""
+        return class_colours(self.classes)
 
     @property
     def found(self) -> list[int]:
