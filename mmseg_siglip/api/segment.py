@@ -41,6 +41,7 @@ METHODS = tuple(method_names())
 RESIZE = 1.5  # short side over the encoder's image size: 336 over 224, as SCLIP has it
 
 Words = str | Path | Sequence[str] | Vocabulary
+Background = str | Sequence[str] | bool | None
 
 
 class OpenVocabSegmenter(System):
@@ -65,6 +66,7 @@ class OpenVocabSegmenter(System):
         self.model = model.eval()
         self.short_side = short_side
         self.background_index = background_index
+        self._prob_thd = model.prob_thd
 
     @classmethod
     def from_pretrained(
@@ -148,13 +150,50 @@ class OpenVocabSegmenter(System):
         """Words between commas, each a class, synonyms after ``|``; or a list, one class an item,
         synonyms after commas, too; or a vocabulary, its name or its file: see `split_words`."""
         vocabulary = Vocabulary.of_words(prompt)
-        self.use(vocabulary)
+        if vocabulary != self.model.vocabulary:
+            self.use(vocabulary)
         return vocabulary
 
+    def __call__(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompt: Words | None = None,
+        *,
+        background: Background = None,
+        threshold: float | None = None,
+    ) -> Segmentation | list[Segmentation]:
+        """Label each pixel of images with one of the words.
+
+        Args:
+            images: See `System.__call__`.
+            prompt: Words, see `check_prompt`.
+            background: Words that mean everything else, for pixels that no other word fits: a
+                list, or a text with commas or ``|`` between them; True is the word "background".
+                They are class 0, "background".
+            threshold: Pixels whose label has a lower probability, 0 to 1, become background. By
+                default the model's ``prob_thd``.
+
+        Returns:
+            One for one image, a list for a list.
+
+        Raises:
+            ValueError: As of `System.__call__`; or a threshold without a background, or of a model
+                that sends no doubtful pixels there.
+        """
+        vocabulary = self.use(prompt, background=background, threshold=threshold)
+        return super().__call__(images, vocabulary, threshold=threshold)
+
     @no_grad()
-    def torch(self, images: Tensor | Sequence[Tensor], words: Words) -> list[tuple[Tensor, Tensor]]:
+    def torch(
+        self,
+        images: Tensor | Sequence[Tensor],
+        words: Words,
+        *,
+        background: Background = None,
+        threshold: float | None = None,
+    ) -> list[tuple[Tensor, Tensor]]:
         """Labels (H, W) int64 and scores (H, W) float32 in [0, 1] of each image, on the CPU."""
-        self.use(words)
+        self.use(words, background=background, threshold=threshold)
         images = [check_tensor(image) for image in images]
         inputs = [self._prepare(image) for image in images]
         samples = [SegDataSample(metainfo=dict(ori_shape=image.shape[-2:])) for image in images]
@@ -191,12 +230,36 @@ class OpenVocabSegmenter(System):
         (cosines,) = self.model.whole_cosines([self._prepare(as_tensor(read_image(image)))])
         return merge_words(cosines, self.model.vocabulary.query_to_class).cpu()
 
-    def use(self, words: Words) -> None:
-        """Look for these words from now on."""
-        vocabulary = Vocabulary.of_words(words)
-        if vocabulary == self.model.vocabulary:
-            return
-        self.model.set_vocabulary(vocabulary, self.background_index)
+    def use(
+        self, words: Words, *, background: Background = None, threshold: float | None = None
+    ) -> Vocabulary:
+        """Look for these words from now on, see `__call__`."""
+        vocabulary = Vocabulary.of_words(words, background=background)
+        model, before = self.model, self.model.prob_thd
+        wanted = self._prob_thd if threshold is None else self._check(threshold, vocabulary)
+        if (vocabulary, wanted) != (model.vocabulary, before):
+            model.prob_thd = wanted
+            try:
+                model.set_vocabulary(vocabulary, self.background_index)
+            except ValueError:
+                model.prob_thd = before
+                raise
+        return vocabulary
+
+    def _check(self, threshold: float, vocabulary: Vocabulary) -> float | None:
+        if self._prob_thd is None:
+            raise ValueError(
+                f'threshold: expected none, found {threshold}; a {type(self.model).__name__} sends '
+                'no doubtful pixels to a background'
+            )
+        if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+            raise ValueError(f'threshold: expected a probability, 0 to 1, found {threshold!r}')
+        if threshold and vocabulary.background_index is None and self.background_index is None:
+            raise ValueError(
+                'threshold: expected a background, which gets the pixels below it; name its words '
+                '(background), or mark one of the words [background]'
+            )
+        return threshold
 
     def _prepare(self, rgb: Tensor) -> Tensor:
         """(3, H, W) RGB, uint8 or float in [0, 1], resized and normalised, on the device."""

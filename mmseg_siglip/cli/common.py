@@ -79,6 +79,17 @@ def positive(text: str) -> float:
     return number
 
 
+def probability(text: str) -> float:
+    """An argument's type: a number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f'expected a number from 0 to 1, found {text}')
+    return number
+
+
 def add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'images',

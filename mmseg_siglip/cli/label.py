@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from mmseg_siglip.cli.common import OneOf, add_launcher, at_least
-from mmseg_siglip.cli.segment import add_segmenter
+from mmseg_siglip.cli.segment import add_background, add_segmenter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME',
         help='png, a label map an image; coco, run-length masks in one JSON [%(default)s]',
     )
+    add_background(parser)
     add_segmenter(parser)
     parser.add_argument(
         '--batch-size', type=at_least(1), default=8, help='images at once [%(default)s]'

@@ -131,14 +131,44 @@ class Vocabulary:
         return _parse(((f'class {index}', item) for index, item in enumerate(items)), 'the list')
 
     @classmethod
-    def of_words(cls, words: str | Path | Sequence[str] | Vocabulary) -> Vocabulary:
+    def of_words(
+        cls,
+        words: str | Path | Sequence[str] | Vocabulary,
+        *,
+        background: str | Sequence[str] | bool | None = None,
+    ) -> Vocabulary:
         """Make a vocabulary from what a person gives: `load`, but for a text, which may be words
         between commas, see `split_words`.
 
+        Args:
+            words: What to look for.
+            background: Words that mean everything else: a list, or a text with commas or ``|``
+                between them; True is the word "background". They become class 0, and the indices
+                of the others one more.
+
         Raises:
-            ValueError: As of `load` and `split_words`.
+            ValueError: As of `load` and `split_words`; or there is a background already, or one of
+                its words is another class's.
         """
-        return cls.load(split_words(words) if isinstance(words, str) else words)
+        found = cls.load(split_words(words) if isinstance(words, str) else words)
+        if background is None or background is False:
+            return found
+        if found.background_index is not None:
+            raise ValueError(
+                f'background: expected none, as class {found.background_index} of the words is '
+                f'marked {BACKGROUND}'
+            )
+        text = BACKGROUND_NAME if background is True else background
+        text = text if isinstance(text, str) else ','.join(cls.load(text).queries)
+        (rest,) = _parse([('the background', text)], 'the background').classes
+        shared = {same(word) for word in rest} & {same(word) for word in found.queries}
+        called = {same(name) for name in found.names} & {BACKGROUND_NAME}
+        if shared or called:
+            raise ValueError(
+                f'background: expected other words than those to look for, found '
+                f'{min(shared or called)!r} in both'
+            )
+        return cls((rest, *found.classes), 0)
 
     @classmethod
     def _from_file(cls, source: str | Path) -> Vocabulary:

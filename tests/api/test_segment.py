@@ -112,6 +112,65 @@ def test_thresholds_send_pixels_to_the_background(openai_file, photo, given):
         segmenter(photo, ['boat', 'tree'])
 
 
+@pytest.mark.parametrize(
+    ('background', 'word'), [('ceiling', 'ceiling'), (True, 'background'), (['a', 'b'], 'a, b')]
+)
+def test_a_background_of_a_call_is_a_class_that_is_marked(segmenter, photo, background, word):
+    found = segmenter(photo, WORDS, background=background)
+    assert found.classes == ('background', 'sky', 'cat', 'road')
+    marked = segmenter(photo, [f'[background] {word}', *WORDS])
+    np.testing.assert_array_equal(found.labels, marked.labels)
+    np.testing.assert_array_equal(found.scores, marked.scores)
+    assert segmenter(photo, WORDS).classes == ('sky', 'cat', 'road')
+
+
+def test_a_threshold_of_a_call(openai_file, segmenter, photo):
+    """It does what prob_thd does, for this call alone."""
+    plain = segmenter(photo, WORDS, background=True)
+    middle = float(np.median(plain.scores))
+    found = segmenter(photo, WORDS, background=True, threshold=middle)
+    np.testing.assert_array_equal(found.labels, np.where(plain.scores < middle, 0, plain.labels))
+    assert (found.labels != plain.labels).any()
+    np.testing.assert_array_equal(segmenter(photo, WORDS, background=True).labels, plain.labels)
+    strict = options(openai_file, prob_thd=1.0)
+    assert (strict(photo, WORDS, background=True).labels == 0).all()
+    assert (strict(photo, WORDS, background=True, threshold=0).labels != 0).any()
+    assert len(strict(photo, WORDS, threshold=0).found) > 1
+    assert (strict(photo, WORDS, background='wall').labels == 0).all()
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (dict(threshold=0.5), 'threshold: expected a background, which gets the pixels below it'),
+        (dict(threshold=7, background=True), 'expected a probability, 0 to 1, found 7'),
+        (dict(threshold='half', background=True), "expected a probability, 0 to 1, found 'half'"),
+        (dict(background='cat'), "expected other words than those to look for, found 'cat'"),
+    ],
+)
+def test_background_and_threshold_that_cannot_be(segmenter, photo, given, message):
+    expected = segmenter(photo, WORDS)
+    with pytest.raises(ValueError, match=message):
+        segmenter(photo, WORDS, **given)
+    np.testing.assert_array_equal(segmenter(photo, WORDS).labels, expected.labels)
+
+
+def test_background_and_threshold_of_a_cat_seg(cat_seg_files, photo):
+    segmenter = OpenVocabSegmenter.from_config(*cat_seg_files, precision='fp32')
+    found = segmenter(photo, 'red star, ring', background='ground')
+    marked = segmenter(photo, ['[background] ground', 'red star', 'ring'])
+    np.testing.assert_array_equal(found.labels, marked.labels)
+    assert found.classes == ('background', 'red star', 'ring')
+    sentence = 'threshold: expected none, found 0.5; a CATSegSegmentor sends no doubtful pixels'
+    with pytest.raises(ValueError, match=sentence):
+        segmenter(photo, 'red star', background='ground', threshold=0.5)
+    sentence = "background: expected one word, found 'grass' and 1 more, which a CATSegSegmentor"
+    with pytest.raises(ValueError, match=sentence):
+        segmenter(photo, 'red star', background='grass, sand')
+    segmenter.model.synonyms = 'max'
+    assert segmenter(photo, 'red star', background='grass, sand').classes[0] == 'background'
+
+
 def test_words_are_no_option(openai_file):
     with pytest.raises(ValueError, match="vocabulary: expected words .* call, found 'voc21' here"):
         options(openai_file, vocabulary='voc21')

@@ -284,3 +284,41 @@ def test_what_are_no_words(source):
         ValueError, match=r"words: expected a list such as .*, found (5|None|b'|{|0)"
     ):
         Vocabulary.of_words(source)
+
+
+@pytest.mark.parametrize(
+    ('background', 'words'),
+    [
+        (True, ('background',)),
+        ('sky', ('sky',)),
+        ('sky, wall|tree', ('sky', 'wall', 'tree')),
+        (['sky', 'wall, tree'], ('sky', 'wall', 'tree')),
+    ],
+)
+def test_a_background_is_put_first(background, words):
+    found = Vocabulary.of_words('cat|kitten, dog', background=background)
+    assert found.classes == (words, ('cat', 'kitten'), ('dog',))
+    assert found.background_index == 0 and found.names == ('background', 'cat', 'dog')
+
+
+@pytest.mark.parametrize('background', [None, False])
+def test_without_a_background(background):
+    assert Vocabulary.of_words('cat', background=background) == Vocabulary.load(['cat'])
+
+
+@pytest.mark.parametrize(
+    ('words', 'background', 'message'),
+    [
+        ('voc21', 'sky', 'background: expected none, as class 0 of the words is marked'),
+        ('cat, [background] sky', True, 'background: expected none, as class 1 of the words'),
+        ('cat, kitten', 'Kitten', "background: expected other words .*, found 'kitten' in both"),
+        ('cat, background', 'sky', "background: expected other words .*'background' in both"),
+        ('cat', 'sky,', "the background: empty name in 'sky,'"),
+        ('cat', '', "the background: empty name in ''"),
+        ('cat', [], 'the vocabulary is empty'),
+        ('cat', 5, 'expected a list such as .*, found 5'),
+    ],
+)
+def test_a_background_that_cannot_be(words, background, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary.of_words(words, background=background)
