@@ -20,7 +20,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, no_grad
 
 from mmseg_siglip.api.images import as_tensor
-from mmseg_siglip.api.results import Segmentation
+from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_image

@@ -5,8 +5,8 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmseg_siglip.api.load import load_trained
-from mmseg_siglip.api.results import Segmentation
 from mmseg_siglip.api.segment import METHODS, OpenVocabSegmenter
+from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.io.image import check_tensor, read_image
 from mmseg_siglip.models.dense.guided import Guided
 from mmseg_siglip.models.segmentors import CATSegSegmentor

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mmseg_siglip.api.load import read_config
-from mmseg_siglip.api.results import Segmentation
 from mmseg_siglip.api.segment import OpenVocabSegmenter
+from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.cli.common import refuse_inside
 from mmseg_siglip.cli.outcomes import outcomes, raise_others
 from mmseg_siglip.cli.segment import build_segmenter, words_with_background
