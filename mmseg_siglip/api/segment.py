@@ -33,6 +33,7 @@ from mmseg_siglip.models.segmentors.published_cat_seg import (
     is_cat_seg_folder,
     read_cat_seg,
 )
+from mmseg_siglip.nearest import check_options, did_you_mean
 from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.registry import DENSE_METHODS
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
@@ -98,8 +99,8 @@ class OpenVocabSegmenter(System):
             options: Further arguments of `SCLIPSegmentor`, but for its vocabulary.
 
         Raises:
-            ValueError: No such method, no encoder there, a guide for a method without, or a
-                vocabulary among the options.
+            ValueError: No such method or option, no encoder there, a guide for a method without, or
+                a vocabulary among the options.
         """
         if is_cat_seg_folder(source):
             if method != 'sclip' or guide or options or background_index is not None:
@@ -114,12 +115,20 @@ class OpenVocabSegmenter(System):
         if isinstance(method, str) and method not in method_names():
             raise ValueError(
                 f'unknown method {method!r}; expected one of {", ".join(method_names())}'
+                f'{did_you_mean(method, method_names())}'
             )
         if 'vocabulary' in options:
             raise ValueError(
                 "vocabulary: expected words in the segmenter's call, "
                 f'found {options["vocabulary"]!r} here'
             )
+        check_options(
+            options,
+            cls.from_pretrained,
+            SCLIPSegmentor,
+            but=('source', 'backbone', 'vocabulary', 'attention'),
+            what=f'{cls.__name__}.from_pretrained',
+        )
         if guide is not None:
             method = guided_by(method, guide)
         device = find_device(device)

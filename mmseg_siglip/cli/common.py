@@ -13,6 +13,7 @@ from typing import NoReturn, TypeVar
 from mmseg_siglip.cli.overrides import Overrides
 from mmseg_siglip.ending import Ending, end_children, end_now
 from mmseg_siglip.lazy import resolve
+from mmseg_siglip.nearest import did_you_mean
 
 TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
 
@@ -49,7 +50,9 @@ class OneOf:
             return text
         names = resolve(self.place)
         if text not in names:
-            raise argparse.ArgumentTypeError(f'expected one of {", ".join(names)}, found {text!r}')
+            raise argparse.ArgumentTypeError(
+                f'expected one of {", ".join(names)}, found {text!r}{did_you_mean(text, names)}'
+            )
         return text
 
 

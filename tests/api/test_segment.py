@@ -253,6 +253,27 @@ def test_unknown_method(openai_file):
         OpenVocabSegmenter.from_pretrained(openai_file, 'sam')
 
 
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (dict(method='clear_clip'), "unknown method 'clear_clip'; .*; did you mean 'clearclip'?"),
+        (dict(templates='imagenet_80'), "unknown templates .*; did you mean 'imagenet80'?"),
+        (dict(precision='fp_16'), "precision: .* found 'fp_16'; did you mean 'fp16'?"),
+        (dict(prob_thr=0.4), "from_pretrained: unknown option 'prob_thr'; .* mean 'prob_thd'?"),
+        (dict(shortside=448), "unknown option 'shortside'; .*; did you mean 'short_side'?"),
+        (dict(attention='naclip'), "unknown option 'attention'; expected one of method, guide, "),
+        (dict(method=dict(type='na_clip')), "unknown attention .*; did you mean 'naclip'?"),
+        (
+            dict(method='proxyclip', guide=dict(type='DinoGuide')),
+            "unknown guide 'DinoGuide'; .*; did you mean 'DINOGuide|DINOv[23]Guide'?",
+        ),
+    ],
+)
+def test_what_is_misspelt_gets_the_nearest(openai_file, given, message):
+    with pytest.raises(ValueError, match=message):
+        OpenVocabSegmenter.from_pretrained(openai_file, **given)
+
+
 def test_photographs_are_turned_upright(photo, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -133,6 +133,12 @@ def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):
     assert '--checkpoint: expected --config' in capsys.readouterr().err
 
 
+def test_a_method_misspelt_gets_the_nearest(command, photos, capsys):
+    with pytest.raises(SystemExit):
+        command(photos / 'a.jpg', 'cat', '--method', 'na-clip')
+    assert "found 'na-clip'; did you mean 'naclip'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ('extra', 'given'),
     [
