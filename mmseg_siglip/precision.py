@@ -6,6 +6,8 @@ import platform
 
 import torch
 
+from mmseg_siglip.nearest import did_you_mean
+
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 PRECISIONS = ('auto', *DTYPES)
 MULTIPLY_BF16 = ('AMX', 'AVX512-BF16')
@@ -37,6 +39,7 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision not in PRECISIONS:
         raise ValueError(
             f'unknown precision {precision!r}; expected one of {", ".join(PRECISIONS)}'
+            f'{did_you_mean(precision, PRECISIONS)}'
         )
     if precision != 'auto':
         return DTYPES[precision]

@@ -17,7 +17,7 @@ PACKAGE = 'mmseg_siglip'
 
 LAYERS = (
     ('compat', 'ending', 'lazy'),
-    ('registry',),
+    ('registry', 'nearest'),
     ('device', 'precision', 'io', 'weights', 'text', 'patch_stats'),
     ('models.adapters', 'models.finite', 'models.labelling', 'models.sizes'),
     ('datasets', 'evaluation', 'engine', 'models.data_preprocessor'),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_siglip.api.results import Answer, DepthMap, Segmentation
+from mmseg_siglip.api.results import Answer, DepthMap
+from mmseg_siglip.api.segmentation import Segmentation
 
 WRITERS = {'write_text', 'write_bytes', 'imwrite', 'tofile', 'savefig', 'save_file', 'to_csv'}
 WRITERS |= {'save', 'savez', 'savez_compressed', 'dump', 'save_pretrained', 'copyfile', 'move'}

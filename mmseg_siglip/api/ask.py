@@ -26,6 +26,7 @@ from mmseg_siglip.api.results import Answer
 from mmseg_siglip.api.system import System
 from mmseg_siglip.api.system_folder import SystemFolder, as_dtype
 from mmseg_siglip.io.image import ImageLike, read_image
+from mmseg_siglip.nearest import check_options
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.finite import RefuseNaN
 from mmseg_siglip.vlm.fusion import check_depths, depth_statistics
@@ -65,6 +66,13 @@ class VisionChat(System):
         **options,
     ) -> VisionChat:
         """See `load_pretrained_model`, which takes the options."""
+        check_options(
+            options,
+            cls.from_pretrained,
+            load_pretrained_model,
+            but=('source', 'config_or_path'),
+            what=f'{cls.__name__}.from_pretrained',
+        )
         vlm = load_pretrained_model(source, device=device, precision=precision, **options)
         return cls(vlm)
 

@@ -21,7 +21,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmseg_siglip.api.load import load_trained, read_config
-from mmseg_siglip.api.results import Referred
+from mmseg_siglip.api.segmentation import Referred
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import check_tensor

@@ -3,7 +3,7 @@
     from mmseg_siglip.api import OpenVocabSegmenter
 
     segmenter = OpenVocabSegmenter.from_pretrained('ViT-B/16')
-    segmenter('photo.jpg', ['cat', 'dog', 'grass']).plot().save('photo_segmented.png')
+    segmenter('photo.jpg', 'cat, dog, grass').plot().save('photo_segmented.png')
 
 Shapes: an image is (H, W); C classes; D joint channels; (h, w) the grid of patches.
 """
@@ -21,7 +21,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, no_grad
 
 from mmseg_siglip.api.images import as_tensor
-from mmseg_siglip.api.results import Segmentation
+from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_image
@@ -29,6 +29,7 @@ from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor, SCLIPSegmentor
+from mmseg_siglip.nearest import check_options, did_you_mean
 from mmseg_siglip.registry import DENSE_METHODS, MODELS, SCOPE
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
 
@@ -36,6 +37,7 @@ METHODS = tuple(method_names())
 RESIZE = 1.5  # short side over the encoder's image size: 336 over 224, as SCLIP has it
 
 Words = str | Path | Sequence[str] | Vocabulary
+Background = str | Sequence[str] | bool | None
 
 
 class OpenVocabSegmenter(System):
@@ -60,6 +62,7 @@ class OpenVocabSegmenter(System):
         self.model = model.eval()
         self.short_side = short_side
         self.background_index = background_index
+        self._prob_thd = model.prob_thd
 
     @classmethod
     def from_pretrained(
@@ -91,8 +94,8 @@ class OpenVocabSegmenter(System):
             options: Further arguments of `SCLIPSegmentor`, but for its vocabulary.
 
         Raises:
-            ValueError: No such method, no encoder there, a guide for a method without, or a
-                vocabulary among the options.
+            ValueError: No such method or option, no encoder there, a guide for a method without, or
+                a vocabulary among the options.
         """
         saved = cls.saved(source, revision=options.get('revision'))
         if saved is not None:
@@ -111,12 +114,20 @@ class OpenVocabSegmenter(System):
         if isinstance(method, str) and method not in method_names():
             raise ValueError(
                 f'unknown method {method!r}; expected one of {", ".join(method_names())}'
+                f'{did_you_mean(method, method_names())}'
             )
         if 'vocabulary' in options:
             raise ValueError(
                 "vocabulary: expected words in the segmenter's call, "
                 f'found {options["vocabulary"]!r} here'
             )
+        check_options(
+            options,
+            cls.from_pretrained,
+            SCLIPSegmentor,
+            but=('source', 'backbone', 'vocabulary', 'attention'),
+            what=f'{cls.__name__}.from_pretrained',
+        )
         if guide is not None:
             method = guided_by(method, guide)
         device = find_device(device)
@@ -152,15 +163,53 @@ class OpenVocabSegmenter(System):
         return cls(model, short_side=short_side or short_side_of(config))
 
     def check_prompt(self, prompt: Words | None) -> Vocabulary:
-        """Words: one class an item, synonyms after commas; or a vocabulary's name or file."""
-        vocabulary = Vocabulary.load(super().check_prompt(prompt))
-        self.use(vocabulary)
+        """Words between commas, each a class, synonyms after ``|``; or a list, one class an item,
+        synonyms after commas, too; or a vocabulary, its name or its file: see `split_words`."""
+        vocabulary = Vocabulary.of_words(prompt)
+        if vocabulary != self.model.vocabulary:
+            self.use(vocabulary)
         return vocabulary
 
+    def __call__(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompt: Words | None = None,
+        *,
+        background: Background = None,
+        threshold: float | None = None,
+    ) -> Segmentation | list[Segmentation]:
+        """Label each pixel of images with one of the words.
+
+        Args:
+            images: See `System.__call__`.
+            prompt: Words, see `check_prompt`.
+            background: Words that mean everything else, for pixels that no other word fits: a
+                list, or a text with commas or ``|`` between them; True is the word "background".
+                They are class 0, "background".
+            threshold: Pixels whose label has a lower probability, 0 to 1, become background. By
+                default the model's ``prob_thd``.
+
+        Returns:
+            One for one image, a list for a list.
+
+        Raises:
+            ValueError: As of `System.__call__`; or a threshold without a background, or of a model
+                that sends no doubtful pixels there.
+        """
+        vocabulary = self.use(prompt, background=background, threshold=threshold)
+        return super().__call__(images, vocabulary, threshold=threshold)
+
     @no_grad()
-    def torch(self, images: Tensor | Sequence[Tensor], words: Words) -> list[tuple[Tensor, Tensor]]:
+    def torch(
+        self,
+        images: Tensor | Sequence[Tensor],
+        words: Words,
+        *,
+        background: Background = None,
+        threshold: float | None = None,
+    ) -> list[tuple[Tensor, Tensor]]:
         """Labels (H, W) int64 and scores (H, W) float32 in [0, 1] of each image, on the CPU."""
-        self.use(words)
+        self.use(words, background=background, threshold=threshold)
         images = [check_tensor(image) for image in images]
         inputs = [self._prepare(image) for image in images]
         samples = [SegDataSample(metainfo=dict(ori_shape=image.shape[-2:])) for image in images]
@@ -197,12 +246,36 @@ class OpenVocabSegmenter(System):
         (cosines,) = self.model.whole_cosines([self._prepare(as_tensor(read_image(image)))])
         return merge_words(cosines, self.model.vocabulary.query_to_class).cpu()
 
-    def use(self, words: Words) -> None:
-        """Look for these words from now on."""
-        vocabulary = Vocabulary.load(words)
-        if vocabulary == self.model.vocabulary:
-            return
-        self.model.set_vocabulary(vocabulary, self.background_index)
+    def use(
+        self, words: Words, *, background: Background = None, threshold: float | None = None
+    ) -> Vocabulary:
+        """Look for these words from now on, see `__call__`."""
+        vocabulary = Vocabulary.of_words(words, background=background)
+        model, before = self.model, self.model.prob_thd
+        wanted = self._prob_thd if threshold is None else self._check(threshold, vocabulary)
+        if (vocabulary, wanted) != (model.vocabulary, before):
+            model.prob_thd = wanted
+            try:
+                model.set_vocabulary(vocabulary, self.background_index)
+            except ValueError:
+                model.prob_thd = before
+                raise
+        return vocabulary
+
+    def _check(self, threshold: float, vocabulary: Vocabulary) -> float | None:
+        if self._prob_thd is None:
+            raise ValueError(
+                f'threshold: expected none, found {threshold}; a {type(self.model).__name__} sends '
+                'no doubtful pixels to a background'
+            )
+        if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+            raise ValueError(f'threshold: expected a probability, 0 to 1, found {threshold!r}')
+        if threshold and vocabulary.background_index is None and self.background_index is None:
+            raise ValueError(
+                'threshold: expected a background, which gets the pixels below it; name its words '
+                '(background), or mark one of the words [background]'
+            )
+        return threshold
 
     def _prepare(self, rgb: Tensor) -> Tensor:
         """(3, H, W) RGB, uint8 or float in [0, 1], resized and normalised, on the device."""

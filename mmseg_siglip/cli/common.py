@@ -13,6 +13,7 @@ from typing import NoReturn, TypeVar
 from mmseg_siglip.cli.overrides import Overrides
 from mmseg_siglip.ending import Ending, end_children, end_now
 from mmseg_siglip.lazy import resolve
+from mmseg_siglip.nearest import did_you_mean
 
 TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
 
@@ -49,7 +50,9 @@ class OneOf:
             return text
         names = resolve(self.place)
         if text not in names:
-            raise argparse.ArgumentTypeError(f'expected one of {", ".join(names)}, found {text!r}')
+            raise argparse.ArgumentTypeError(
+                f'expected one of {", ".join(names)}, found {text!r}{did_you_mean(text, names)}'
+            )
         return text
 
 
@@ -76,6 +79,17 @@ def positive(text: str) -> float:
         number = 0.0
     if not 0 < number < float('inf'):
         raise argparse.ArgumentTypeError(f'expected a positive number, found {text}')
+    return number
+
+
+def probability(text: str) -> float:
+    """An argument's type: a number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f'expected a number from 0 to 1, found {text}')
     return number
 
 

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from mmseg_siglip.cli.common import OneOf, add_launcher, at_least
-from mmseg_siglip.cli.segment import add_segmenter
+from mmseg_siglip.cli.segment import add_background, add_segmenter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'pixels and 1 GiB',
     )
     words = parser.add_mutually_exclusive_group(required=True)
-    words.add_argument('--words', help='words between commas')
+    words.add_argument('--words', help='as of segment: words between commas, synonyms after |')
     words.add_argument('--vocabulary', help='name or file of a vocabulary (with synonyms)')
     parser.add_argument('--out', type=Path, required=True, help='folder to fill')
     parser.add_argument(
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME',
         help='png, a label map an image; coco, run-length masks in one JSON [%(default)s]',
     )
+    add_background(parser)
     add_segmenter(parser)
     parser.add_argument(
         '--batch-size', type=at_least(1), default=8, help='images at once [%(default)s]'

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmseg_siglip.cli.common import OneOf, add_device, add_images, add_out, add_trained
+from mmseg_siglip.cli.common import (
+    OneOf,
+    add_device,
+    add_images,
+    add_out,
+    add_trained,
+    probability,
+)
 from mmseg_siglip.cli.photographs import answer, answers_so_far
 
 if TYPE_CHECKING:
     from mmseg_siglip.api import OpenVocabSegmenter
+    from mmseg_siglip.text.vocabulary import Vocabulary
 
 TRAINING_FREE = dict(
     encoder='ViT-B/16', method='sclip', templates='imagenet80', guide=None, regions=None
@@ -19,10 +28,49 @@ TRAINING_FREE = dict(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_images(parser)
     parser.add_argument(
-        'words', help='words between commas, or the name or file of a vocabulary (with synonyms)'
+        'words',
+        help='words between commas, each a class, such as "cat, car|automobile" with a synonym; or '
+        'the name or file of a vocabulary',
     )
     add_out(parser, 'segmented')
+    add_background(parser)
     add_segmenter(parser)
+
+
+def add_background(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `words_with_background` takes, and the threshold."""
+    rest = parser.add_mutually_exclusive_group()
+    rest.add_argument(
+        '--background',
+        metavar='WORDS',
+        help='words between commas that together mean everything else, class 0',
+    )
+    rest.add_argument(
+        '--none-of-these',
+        action='store_true',
+        help='let class 0 be for pixels that none of the words fits: --background background',
+    )
+    parser.add_argument(
+        '--threshold',
+        type=probability,
+        metavar='P',
+        help='pixels whose label has a lower probability, 0 to 1, become background; not with '
+        "CAT-Seg [0, or the config's]",
+    )
+
+
+def words_with_background(
+    args: argparse.Namespace, words: str | Sequence[str] | Vocabulary
+) -> Vocabulary:
+    """Words as a vocabulary, with the background that the arguments ask for.
+
+    Raises:
+        ValueError: They cannot be used.
+    """
+    from mmseg_siglip.text.vocabulary import Vocabulary
+
+    background = args.none_of_these if args.background is None else args.background
+    return Vocabulary.of_words(words, background=background)
 
 
 def add_segmenter(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +168,12 @@ def kept(args: argparse.Namespace) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    from mmseg_siglip.text.vocabulary import Vocabulary, split_words
+    words = words_with_background(args, args.words)
 
-    words = Vocabulary.load(split_words(args.words))
-    answer(args, lambda: build_segmenter(args, args.device), words, done='segmented')
+    def build() -> OpenVocabSegmenter:
+        segmenter = build_segmenter(args, args.device)
+        segmenter.use(words, threshold=args.threshold)
+        return segmenter
+
+    options = dict(threshold=args.threshold)
+    answer(args, build, words, done='segmented', options=lambda paths: options)

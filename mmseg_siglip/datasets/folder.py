@@ -9,6 +9,7 @@ from mmseg.datasets import BaseSegDataset
 
 from mmseg_siglip.datasets.paired_files import PairedFiles
 from mmseg_siglip.registry import DATASETS
+from mmseg_siglip.text.class_colours import class_colours
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 
@@ -17,7 +18,8 @@ class FolderDataset(PairedFiles, BaseSegDataset):
     """MMSeg's base dataset with the classes of a vocabulary.
 
     Args:
-        vocabulary: What ``Vocabulary.load`` takes; the class names are its names.
+        vocabulary: What ``Vocabulary.load`` takes; the class names are its names, the palette is
+            that of `class_colours`.
         label_values: The label files' value for each class; 0 to C - 1 if not given.
         void_values: Further values of the files, whose pixels are ignored.
         kwargs: See `PairedFiles` and MMSeg's ``BaseSegDataset``.
@@ -48,7 +50,8 @@ class FolderDataset(PairedFiles, BaseSegDataset):
             )
         self._file_values = {value: index for index, value in enumerate(values)}
         self._file_values.update(dict.fromkeys(void_values, ignore_index))
-        super().__init__(metainfo=dict(classes=names), ignore_index=ignore_index, **kwargs)
+        metainfo = dict(classes=names, palette=class_colours(names).tolist())
+        super().__init__(metainfo=metainfo, ignore_index=ignore_index, **kwargs)
 
     def get_label_map(self, new_classes: Sequence[str] | None = None) -> dict[int, int]:
         """Class index (or ``ignore_index``) of each value that the files may hold."""

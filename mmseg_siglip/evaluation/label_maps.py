@@ -100,11 +100,12 @@ def check_order(vocabulary: Vocabulary, names: Sequence[str]) -> None:
         ValueError: A class is called as another one of the data set, and not as its own.
     """
     place = {same(name): index for index, name in reversed(list(enumerate(names)))}
-    for index, (words, name) in enumerate(zip(vocabulary.classes, names, strict=False)):
-        other = place.get(same(words[0]), index)
+    ours = zip(vocabulary.names, vocabulary.classes, names, strict=False)
+    for index, (called, words, name) in enumerate(ours):
+        other = place.get(same(called), index)
         if other != index and same(name) not in map(same, words):
             raise ValueError(
-                f"class {index} of the model's vocabulary is {words[0]!r}, which is class {other} "
+                f"class {index} of the model's vocabulary is {called!r}, which is class {other} "
                 f'of the data set, whose class {index} is {name!r}: expected its order'
             )
 

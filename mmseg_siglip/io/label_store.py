@@ -16,7 +16,7 @@ from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.io.journal import Journal, drop_cut_line, read_lines
 
 if TYPE_CHECKING:
-    from mmseg_siglip.api.results import Segmentation
+    from mmseg_siglip.api.segmentation import Segmentation
 
 KEYS = {'file_name', 'height', 'width', 'annotations'}
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
+from mmseg_siglip.nearest import did_you_mean
+
 SLOT = '{}'
 SINGLE = 'a photo of a {}.'
 
@@ -31,7 +33,7 @@ def get_templates(source: str | Sequence[str]) -> tuple[str, ...]:
         if source not in TEMPLATES:
             raise ValueError(
                 f'unknown templates {source!r}; expected one of {", ".join(TEMPLATES)}, '
-                f'or a list of sentences with {SLOT}'
+                f'or a list of sentences with {SLOT}{did_you_mean(source, TEMPLATES)}'
             )
         return TEMPLATES[source]
     if not source:

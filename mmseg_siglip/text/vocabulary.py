@@ -8,9 +8,10 @@ File format, one class a line::
     person, person in shirt
     traffic light
 
-The first word of a line is the class's name, the others are its synonyms. ``[background]`` marks
-the one class that stands for everything else. ``#! duplicates:`` lists the only words that may
-occur twice; published lists that do so carry it.
+The first word of a line is the class's name, the others are its synonyms; ``|`` may stand between
+them in the place of a comma. ``[background]`` marks the one class that stands for everything else,
+which is called "background" whatever its words are. ``#! duplicates:`` lists the only words that
+may occur twice; published lists that do so carry it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmseg_siglip.nearest import did_you_mean
+
 BUNDLED = Path(__file__).parent / 'vocabularies'
 BACKGROUND = '[background]'
+BACKGROUND_NAME = 'background'
 DUPLICATES = '#! duplicates:'
 
 
@@ -33,10 +37,22 @@ def bundled_names() -> tuple[str, ...]:
 
 
 def split_words(text: str) -> str | list[str]:
-    """``"cat, dog"`` as a list; the name or file of a vocabulary as it is, a file that is not
-    there included."""
+    """What a person's text means, for `Vocabulary.load`.
+
+    The name of a bundled vocabulary, the path of a file, and anything that ends in ``.txt`` are a
+    vocabulary's, and stay as they are. Everything else is words between commas, each a class:
+    ``'cat, dog'`` two, ``'cat'`` one, ``'car|automobile, dog'`` two, the first with a synonym.
+
+    Raises:
+        ValueError: The text looks like the misspelt name of a vocabulary: no word of a language,
+            as it holds a digit or an underscore, but near to such a name.
+    """
     if text in bundled_names() or os.path.isfile(text) or text.lower().endswith('.txt'):
         return text
+    if re.fullmatch(r'\w*[\d_]\w*', text):
+        meant = did_you_mean(text.lower(), bundled_names(), likeness=0.75)
+        if meant:
+            raise ValueError(f'no vocabulary {text!r}{meant}')
     return [word.strip() for word in text.split(',')]
 
 
@@ -55,7 +71,7 @@ class Vocabulary:
     """Classes in the order of their indices.
 
     Attributes:
-        classes: The query words of each class; the first is its name.
+        classes: The query words of each class.
         background_index: Index of the class that stands for everything else.
     """
 
@@ -71,7 +87,11 @@ class Vocabulary:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(words[0] for words in self.classes)
+        """What each class is called for people: its first word, and the background so: (C,)."""
+        names = [words[0] for words in self.classes]
+        if self.background_index is not None:
+            names[self.background_index] = BACKGROUND_NAME
+        return tuple(names)
 
     @property
     def lines(self) -> list[str]:
@@ -95,21 +115,66 @@ class Vocabulary:
 
         Args:
             source: A bundled name such as ``'voc21'``, the path of a file, or a list with one
-                class an item, which may hold synonyms after commas and the background mark.
+                class an item, which may hold synonyms and the background mark as a line of a file.
 
         Raises:
-            ValueError: If nothing has that name, or the list is empty or holds an empty or
-                repeated word; the message gives the word and its line.
+            ValueError: If nothing has that name, or the list is none, is empty, or holds an empty
+                or repeated word; the message gives the word and its line.
         """
         if isinstance(source, Vocabulary):
             return source
         if isinstance(source, (str, Path)):
             return cls._from_file(source)
+        if not isinstance(source, Iterable) or isinstance(source, (bytes, Mapping, Set)):
+            raise ValueError(
+                "words: expected a list such as ['cat', 'dog'], or the name or file of a "
+                f'vocabulary, found {source!r}'
+            )
         items = list(source)
         for index, item in enumerate(items):
             if not isinstance(item, str):
                 raise ValueError(f'class {index} is {item!r}, expected a string')
         return _parse(((f'class {index}', item) for index, item in enumerate(items)), 'the list')
+
+    @classmethod
+    def of_words(
+        cls,
+        words: str | Path | Sequence[str] | Vocabulary,
+        *,
+        background: str | Sequence[str] | bool | None = None,
+    ) -> Vocabulary:
+        """Make a vocabulary from what a person gives: `load`, but for a text, which may be words
+        between commas, see `split_words`.
+
+        Args:
+            words: What to look for.
+            background: Words that mean everything else: a list, or a text with commas or ``|``
+                between them; True is the word "background". They become class 0, and the indices
+                of the others one more.
+
+        Raises:
+            ValueError: As of `load` and `split_words`; or there is a background already, or one of
+                its words is another class's.
+        """
+        found = cls.load(split_words(words) if isinstance(words, str) else words)
+        if background is None or background is False:
+            return found
+        if found.background_index is not None:
+            raise ValueError(
+                f'background: expected none, as class {found.background_index} of the words is '
+                f'marked {BACKGROUND}'
+            )
+        text = BACKGROUND_NAME if background is True else background
+        text = text if isinstance(text, str) else ','.join(cls.load(text).queries)
+        (rest,) = _parse([('the background', text)], 'the background').classes
+        shared = {same(word) for word in rest} & {same(word) for word in found.queries}
+        called = {same(name) for name in found.names} & {BACKGROUND_NAME}
+        if shared or called:
+            raise ValueError(
+                f'background: expected other words than those to look for, found '
+                f'{min(shared or called)!r} in both'
+            )
+        return cls((rest, *found.classes), 0)
 
     @classmethod
     def _from_file(cls, source: str | Path) -> Vocabulary:
@@ -118,7 +183,7 @@ class Vocabulary:
         if not os.path.isfile(path):  # Path.is_file raises on a list that is too long for a name
             raise ValueError(
                 f"no vocabulary '{source}': it is neither a file nor one of the bundled "
-                f'{", ".join(bundled_names())}'
+                f'{", ".join(bundled_names())}{did_you_mean(source, bundled_names())}'
             )
         try:
             text = path.read_bytes().decode('utf-8-sig')
@@ -160,7 +225,7 @@ def _parse(
             text = text[len(BACKGROUND) :]
         if ';' in text:
             raise ValueError(f"{place}: ';' in '{text}', synonyms are separated by commas")
-        words = tuple(clean(word) for word in text.split(','))
+        words = tuple(clean(word) for word in re.split('[,|]', text))
         for word in words:
             if not any(mark.isprintable() and not mark.isspace() for mark in word):
                 raise ValueError(f"{place}: empty name in '{text}'")
@@ -171,4 +236,10 @@ def _parse(
         classes.append(words)
     if not classes:
         raise ValueError(f'the vocabulary is empty: {where} names no class')
+    for index, words in enumerate(classes):
+        if background not in (None, index) and same(words[0]) == BACKGROUND_NAME:
+            raise ValueError(
+                f'{where}: class {index} is {words[0]!r}, the name of class {background}, which is '
+                f'marked {BACKGROUND}'
+            )
     return Vocabulary(tuple(classes), background)

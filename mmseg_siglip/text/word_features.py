@@ -51,7 +51,9 @@ def word_features(
     Returns:
         (T, P, D) float32 with T classes, or words under ``max``.
     """
-    words = vocabulary.names if synonyms == 'first' else vocabulary.queries
+    words = vocabulary.queries
+    if synonyms == 'first':
+        words = [words[0] for words in vocabulary.classes]
     if frozen:
         banks = [text_bank(backbone, words, [t], precision=precision) for t in templates]
         features = torch.stack(banks, dim=1)

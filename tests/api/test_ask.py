@@ -67,6 +67,11 @@ def test_bad_input(chat, pictures):
         chat('nowhere.jpg', 'what?')
 
 
+def test_an_option_misspelt_gets_the_nearest():
+    with pytest.raises(ValueError, match="unknown option 'encoder_tpye'; .* mean 'encoder_type'?"):
+        VisionChat.from_pretrained('my_llava', encoder_tpye='siglip')
+
+
 def test_an_answer_that_goes_by_what_is_no_number_is_refused(llava_folder, pictures):
     chat = VisionChat.from_pretrained(llava_folder)
     with torch.no_grad():

@@ -2,15 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_siglip.api.drawing import ROW, add_bar, add_legend, add_text, class_colours
+from mmseg_siglip.api.drawing import ROW, add_bar, add_legend, add_text, borders, inmost
 
 PICTURE = Image.new('RGB', (120, 10), (9, 9, 9))
-
-
-def test_colours_differ():
-    colours = class_colours(200)
-    assert len({tuple(colour) for colour in colours}) > 150
-    assert np.abs(np.diff(class_colours(20).astype(int), axis=0)).sum(1).min() > 60
 
 
 @pytest.mark.parametrize(
@@ -51,3 +45,17 @@ def test_text_is_broken_into_lines_and_gets_room():
     short, long = add_text(narrow, ['yes']), add_text(narrow, ['because of it ' * 20])
     assert long.height > short.height and long.width == short.width > narrow.width
     assert add_text(narrow, ['yes', '', 'no']).height == short.height + 2 * ROW
+
+
+def test_borders_by_hand():
+    labels = np.array([[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
+    expected = [[0, 0, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert borders(labels).astype(int).tolist() == expected
+    assert not borders(np.ones((1, 1), int)).any()
+
+
+def test_the_inmost_pixel_is_away_from_the_edge_of_the_picture():
+    mask = np.zeros((9, 20), bool)
+    mask[:, :9] = True
+    mask[4] = True
+    assert inmost(mask) == (4, 4)

@@ -5,8 +5,8 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmseg_siglip.api.load import load_trained
-from mmseg_siglip.api.results import Segmentation
 from mmseg_siglip.api.segment import METHODS, OpenVocabSegmenter
+from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.io.image import check_tensor, read_image
 from mmseg_siglip.models.dense.guided import Guided
 from mmseg_siglip.models.segmentors import CATSegSegmentor
@@ -64,8 +64,33 @@ def test_words_may_change_from_call_to_call(segmenter, photo):
 def test_fifty_words(segmenter, photo):
     fifty = [f'word number {i}' for i in range(50)]
     assert segmenter(photo, fifty).classes == tuple(fifty)
-    with pytest.raises(ValueError, match="no vocabulary 'word number 0, .*it is neither a file"):
-        segmenter(photo, ', '.join(fifty))
+    assert segmenter(photo, ', '.join(fifty)).classes == tuple(fifty)
+
+
+def test_a_text_is_words(segmenter, photo):
+    found = segmenter(photo, 'sky, cat|kitten, road')
+    assert found.classes == ('sky', 'cat', 'road')
+    np.testing.assert_array_equal(found.labels, segmenter(photo, WORDS).labels)
+    np.testing.assert_array_equal(found.scores, segmenter(photo, WORDS).scores)
+    assert segmenter(photo, 'cat').classes == ('cat',)
+    one = segmenter.compute_dense_similarity(photo, 'cat, dog')
+    torch.testing.assert_close(one, segmenter.compute_dense_similarity(photo, ['cat', 'dog']))
+
+
+def test_a_background_has_one_name_in_what_is_found(segmenter, photo):
+    marked = segmenter(photo, ['road', '[background] sky, cat, kitten'])
+    assert marked.classes == ('road', 'background')
+    plain = segmenter(photo, ['road', 'sky, cat, kitten'])
+    np.testing.assert_array_equal(marked.labels, plain.labels)
+    np.testing.assert_array_equal(marked.scores, plain.scores)
+    assert {entry['category'] for entry in marked.to_coco_rle()} <= {'road', 'background'}
+    assert segmenter(photo, 'voc21').classes[0] == 'background'
+
+
+@pytest.mark.parametrize('words', [5, None, {'cat': 1}])
+def test_what_are_no_words(segmenter, photo, words):
+    with pytest.raises(ValueError, match="words: expected a list such as .'cat', 'dog'., or the"):
+        segmenter(photo, words)
 
 
 def options(openai_file, **given):
@@ -85,6 +110,65 @@ def test_thresholds_send_pixels_to_the_background(openai_file, photo, given):
     assert (segmenter(photo, ['boat', 'tree', 'sea', 'sand']).labels == 2).all()
     with pytest.raises(ValueError, match='background_index: expected 0 to 1, found 2'):
         segmenter(photo, ['boat', 'tree'])
+
+
+@pytest.mark.parametrize(
+    ('background', 'word'), [('ceiling', 'ceiling'), (True, 'background'), (['a', 'b'], 'a, b')]
+)
+def test_a_background_of_a_call_is_a_class_that_is_marked(segmenter, photo, background, word):
+    found = segmenter(photo, WORDS, background=background)
+    assert found.classes == ('background', 'sky', 'cat', 'road')
+    marked = segmenter(photo, [f'[background] {word}', *WORDS])
+    np.testing.assert_array_equal(found.labels, marked.labels)
+    np.testing.assert_array_equal(found.scores, marked.scores)
+    assert segmenter(photo, WORDS).classes == ('sky', 'cat', 'road')
+
+
+def test_a_threshold_of_a_call(openai_file, segmenter, photo):
+    """It does what prob_thd does, for this call alone."""
+    plain = segmenter(photo, WORDS, background=True)
+    middle = float(np.median(plain.scores))
+    found = segmenter(photo, WORDS, background=True, threshold=middle)
+    np.testing.assert_array_equal(found.labels, np.where(plain.scores < middle, 0, plain.labels))
+    assert (found.labels != plain.labels).any()
+    np.testing.assert_array_equal(segmenter(photo, WORDS, background=True).labels, plain.labels)
+    strict = options(openai_file, prob_thd=1.0)
+    assert (strict(photo, WORDS, background=True).labels == 0).all()
+    assert (strict(photo, WORDS, background=True, threshold=0).labels != 0).any()
+    assert len(strict(photo, WORDS, threshold=0).found) > 1
+    assert (strict(photo, WORDS, background='wall').labels == 0).all()
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (dict(threshold=0.5), 'threshold: expected a background, which gets the pixels below it'),
+        (dict(threshold=7, background=True), 'expected a probability, 0 to 1, found 7'),
+        (dict(threshold='half', background=True), "expected a probability, 0 to 1, found 'half'"),
+        (dict(background='cat'), "expected other words than those to look for, found 'cat'"),
+    ],
+)
+def test_background_and_threshold_that_cannot_be(segmenter, photo, given, message):
+    expected = segmenter(photo, WORDS)
+    with pytest.raises(ValueError, match=message):
+        segmenter(photo, WORDS, **given)
+    np.testing.assert_array_equal(segmenter(photo, WORDS).labels, expected.labels)
+
+
+def test_background_and_threshold_of_a_cat_seg(cat_seg_files, photo):
+    segmenter = OpenVocabSegmenter.from_config(*cat_seg_files, precision='fp32')
+    found = segmenter(photo, 'red star, ring', background='ground')
+    marked = segmenter(photo, ['[background] ground', 'red star', 'ring'])
+    np.testing.assert_array_equal(found.labels, marked.labels)
+    assert found.classes == ('background', 'red star', 'ring')
+    sentence = 'threshold: expected none, found 0.5; a CATSegSegmentor sends no doubtful pixels'
+    with pytest.raises(ValueError, match=sentence):
+        segmenter(photo, 'red star', background='ground', threshold=0.5)
+    sentence = "background: expected one word, found 'grass' and 1 more, which a CATSegSegmentor"
+    with pytest.raises(ValueError, match=sentence):
+        segmenter(photo, 'red star', background='grass, sand')
+    segmenter.model.synonyms = 'max'
+    assert segmenter(photo, 'red star', background='grass, sand').classes[0] == 'background'
 
 
 def test_words_are_no_option(openai_file):
@@ -167,6 +251,27 @@ def test_a_config_of_a_training_free_model(siglip_folder, photo, repository):
 def test_unknown_method(openai_file):
     with pytest.raises(ValueError, match="unknown method 'sam'; expected one of .*sclip, .*naclip"):
         OpenVocabSegmenter.from_pretrained(openai_file, 'sam')
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (dict(method='clear_clip'), "unknown method 'clear_clip'; .*; did you mean 'clearclip'?"),
+        (dict(templates='imagenet_80'), "unknown templates .*; did you mean 'imagenet80'?"),
+        (dict(precision='fp_16'), "precision: .* found 'fp_16'; did you mean 'fp16'?"),
+        (dict(prob_thr=0.4), "from_pretrained: unknown option 'prob_thr'; .* mean 'prob_thd'?"),
+        (dict(shortside=448), "unknown option 'shortside'; .*; did you mean 'short_side'?"),
+        (dict(attention='naclip'), "unknown option 'attention'; expected one of method, guide, "),
+        (dict(method=dict(type='na_clip')), "unknown attention .*; did you mean 'naclip'?"),
+        (
+            dict(method='proxyclip', guide=dict(type='DinoGuide')),
+            "unknown guide 'DinoGuide'; .*; did you mean 'DINOGuide|DINOv[23]Guide'?",
+        ),
+    ],
+)
+def test_what_is_misspelt_gets_the_nearest(openai_file, given, message):
+    with pytest.raises(ValueError, match=message):
+        OpenVocabSegmenter.from_pretrained(openai_file, **given)
 
 
 def test_photographs_are_turned_upright(photo, tmp_path):

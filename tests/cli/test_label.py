@@ -75,6 +75,35 @@ def test_labels_are_those_of_the_api(command, photos, tmp_path, openai_file, cap
         np.testing.assert_array_equal(labels, expected.labels)
 
 
+def test_words_are_those_of_segment(command, photos, tmp_path):
+    extra = ['--format', 'coco']
+    for out, words in (('a', 'cat|kitten, dog'), ('b', 'voc21')):
+        assert command(photos / '0.png', words=words, out=out, extra=extra) == 0
+    names = [
+        [
+            entry['name']
+            for entry in json.loads((tmp_path / out / 'labels.json').read_text())['categories']
+        ]
+        for out in ('a', 'b')
+    ]
+    assert names[0] == ['cat', 'dog']
+    assert names[1][0] == 'background' and len(names[1]) == 21
+
+
+def test_a_background_and_a_threshold(command, photos, tmp_path, openai_file, capsys):
+    extra = ['--background', 'sky, wall', '--threshold', '0.4']
+    line = failure(capsys, lambda: command(photos, extra=extra[2:]))
+    assert 'threshold: expected a background' in line and not (tmp_path / 'out').exists()
+    assert command(photos / '0.png', extra=extra) == 0
+    segmenter = OpenVocabSegmenter.from_pretrained(openai_file, templates='plain')
+    given = dict(background='sky, wall', threshold=0.4)
+    expected = segmenter(photos / '0.png', WORDS, **given).labels
+    (labels,) = labels_in(tmp_path / 'out').values()
+    np.testing.assert_array_equal(labels, expected)
+    line = failure(capsys, lambda: command(photos / '0.png', extra=extra[:2]))
+    assert 'was filled with other settings (threshold 0.4, now None)' in line
+
+
 def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):
     config, checkpoint = map(str, cat_seg_files)
     argv = [str(photos), '--words', 'red star, ground', '--out', str(tmp_path / 'out')]
@@ -153,6 +182,8 @@ def test_other_settings_on_the_same_folder_are_refused(
     kept = labels_in(tmp_path / 'out')
     refused = [
         (dict(words='cat, dog'), 'words cat, dog, grass, now cat, dog'),
+        (dict(extra=['--none-of-these']), 'background None, now 0'),
+        (dict(words='[background] cat, dog, grass'), 'background None, now 0'),
         (dict(extra=['--method', 'naclip']), 'method sclip, now naclip'),
         (dict(extra=['--encoder', siglip_folder]), 'weights'),
         (dict(extra=['--format', 'coco']), 'format png, now coco'),

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import re
 
@@ -89,6 +90,10 @@ def test_results_are_no_photographs(command, photos, monkeypatch, capsys, out):
         ('.', 'cat', (), 'no images in this folder; looked for AVIF'),
         ('photos', 'cat,,dog', (), 'empty name'),
         ('photos', 'cat, cat', (), "'cat' is there already"),
+        ('photos', 'cat', ('--threshold', '0.5'), 'threshold: expected a background, which gets'),
+        ('photos', 'cat', ('--background', ''), "the background: empty name in ''"),
+        ('photos', 'cat', ('--background', 'cat'), "found 'cat' in both"),
+        ('photos', 'voc22', (), "no vocabulary 'voc22'; did you mean 'voc21'?"),
         ('photos', 'cat', ('--encoder', 'absent.pt'), 'absent.pt: no such file'),
     ],
 )
@@ -126,6 +131,44 @@ def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):
     assert '--encoder, --method: expected nothing of the kind' in capsys.readouterr().err
     assert segment([*argv, '--checkpoint', checkpoint]) == 1
     assert '--checkpoint: expected --config' in capsys.readouterr().err
+
+
+def test_a_method_misspelt_gets_the_nearest(command, photos, capsys):
+    with pytest.raises(SystemExit):
+        command(photos / 'a.jpg', 'cat', '--method', 'na-clip')
+    assert "found 'na-clip'; did you mean 'naclip'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('extra', 'given'),
+    [
+        (['--background', 'sky, wall'], dict(background='sky, wall')),
+        (['--none-of-these', '--threshold', '0.4'], dict(background=True, threshold=0.4)),
+    ],
+)
+def test_a_background_is_that_of_the_api(command, photos, tmp_path, openai_file, extra, given):
+    assert command(photos / 'a.jpg', 'cat, car|automobile', *extra, '--precision', 'fp32') == 0
+    segmenter = OpenVocabSegmenter.from_pretrained(openai_file, templates='plain', precision='fp32')
+    wanted = segmenter(photos / 'a.jpg', 'cat, car|automobile', **given)
+    labels = np.array(Image.open(tmp_path / 'out' / 'a.jpg.labels.png'))
+    np.testing.assert_array_equal(labels, wanted.labels)
+    written = json.loads((tmp_path / 'out' / 'a.jpg.json').read_text())
+    assert written['classes'] == ['background', 'cat', 'car']
+
+
+def test_no_threshold_for_a_cat_seg(cat_seg_files, photos, tmp_path, capsys):
+    config, checkpoint = map(str, cat_seg_files)
+    argv = [str(photos / 'a.jpg'), 'star', '--none-of-these', '--threshold', '0.5']
+    argv += ['--out', str(tmp_path / 'out'), '--config', config, '--checkpoint', checkpoint]
+    assert segment(argv) == 1
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith('error: threshold: expected none, found 0.5; a CATSegSegmentor sends')
+    with pytest.raises(SystemExit):
+        segment([*argv[:3], '--background', 'wall'])
+    assert 'not allowed with argument --none-of-these' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        segment([*argv[:3], '--threshold', '40'])
+    assert 'expected a number from 0 to 1, found 40' in capsys.readouterr().err
 
 
 def test_a_guide_by_its_folder(command, photos, tmp_path, dino_folder, openai_file):

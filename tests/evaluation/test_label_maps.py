@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from mmseg_siglip.evaluation import BoundaryIoUMetric, DepthMetric, IoUMetric, RefSegMetric
+from mmseg_siglip.evaluation.label_maps import check_order
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 METRICS = (IoUMetric, BoundaryIoUMetric)
+VOC = ('background', *Vocabulary.load('voc20').names)
 
 
 def evaluate(kind, maps, names, **options):
@@ -90,6 +92,15 @@ def test_a_truth_that_was_not_loaded_is_missed(kind, key, loader):
         metric.process({}, [dict(maps, img_path='a.jpg')])
 
 
+def test_a_background_elsewhere_is_noticed():
+    """VOC's classes with the background first, and last."""
+    check_order(Vocabulary.load('voc21'), VOC)
+    check_order(Vocabulary.load('voc20b_catseg'), (*VOC[1:], VOC[0]))
+    sentence = "class 0 of .* is 'background', which is class 20 of .* class 0 is 'aeroplane'"
+    with pytest.raises(ValueError, match=sentence):
+        check_order(Vocabulary.load('voc21'), (*VOC[1:], VOC[0]))
+
+
 @pytest.mark.parametrize('kind', METRICS)
 @pytest.mark.parametrize(
     ('words', 'sentence'),
@@ -102,6 +113,8 @@ def test_a_truth_that_was_not_loaded_is_missed(kind, key, loader):
             ['tree', 'Sky', 'road'],
             "class 1 of .* is 'Sky', which is class 2 of",
         ),
+        (['cat', 'dog', '[background] wall'], None),
+        (['[background] sky', 'dog', 'cat'], "class 2 of .* is 'cat', which is class 0 of"),
     ],
 )
 def test_classes_in_another_order_are_noticed(kind, words, sentence):

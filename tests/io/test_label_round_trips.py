@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmseg_siglip.api.results import Segmentation
+from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.datasets.referring_masks import decode_rle
 from mmseg_siglip.datasets.transforms import LoadAnnotations
 from mmseg_siglip.io.image import decode_labels

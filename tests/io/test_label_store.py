@@ -6,7 +6,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mmseg_siglip.api.results import Segmentation
+from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.io.label_store import COCOStore, PNGStore
 
 CLASSES = ('cat', 'dog', 'grass')

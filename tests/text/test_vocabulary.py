@@ -116,6 +116,27 @@ def test_query_to_class():
     assert Vocabulary.load(vocabulary) is vocabulary
 
 
+@pytest.mark.parametrize(
+    ('name', 'words'), [('voc21', 26), ('coco_object', 25), ('voc20b_catseg', 39), ('context60', 1)]
+)
+def test_the_background_has_one_name_whatever_its_words(name, words):
+    vocabulary = Vocabulary.load(name)
+    place = vocabulary.background_index
+    assert vocabulary.names[place] == 'background' and len(vocabulary.classes[place]) == words
+    assert vocabulary.names.count('background') == 1
+    assert name == 'context60' or 'background' not in vocabulary.queries
+    assert vocabulary.query_to_class.count(place) == words
+
+
+def test_no_other_class_has_its_name(tmp_path):
+    assert Vocabulary.load(['[background] sky, background', 'cat']).names == ('background', 'cat')
+    assert Vocabulary.load(['background', 'cat']).names == ('background', 'cat')
+    with pytest.raises(ValueError, match="the list: class 1 is 'Background', the name of class 0"):
+        Vocabulary.load(['[background] sky', 'Background, wall'])
+    with pytest.raises(ValueError, match="classes.txt: class 0 is 'background', the name of class"):
+        Vocabulary.load(write(tmp_path, 'background\n[background] sky'))
+
+
 @pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
 @pytest.mark.parametrize('bom', [b'', b'\xef\xbb\xbf'])
 def test_line_ends_and_byte_order_mark(tmp_path, end, bom):
@@ -186,7 +207,7 @@ def test_bad_source(tmp_path):
 
 WORDS = st.text(min_size=1, max_size=12).filter(
     lambda word: (
-        not set(word) & set(',;')
+        not set(word) & set(',;|')
         and not word.strip().startswith(('#', '['))
         and any(mark.isprintable() and not mark.isspace() for mark in clean(word))
     )
@@ -218,10 +239,86 @@ def test_ten_thousand_classes():
     assert Vocabulary.load(names).names == tuple(names)
 
 
-def test_words_of_a_command_line(tmp_path):
+def test_what_a_text_means(tmp_path):
     assert split_words('cat,  traffic light ') == ['cat', 'traffic light']
+    assert split_words('cat') == ['cat']
     assert split_words('voc21') == 'voc21'
     with pytest.raises(ValueError, match=r"no vocabulary 'lists/clases\.TXT': it is neither"):
-        Vocabulary.load(split_words('lists/clases.TXT'))
-    (tmp_path / 'mine.txt').write_text('cat')
+        Vocabulary.of_words('lists/clases.TXT')
+    (tmp_path / 'mine.txt').write_text('cat, kitten')
     assert split_words(str(tmp_path / 'mine.txt')) == str(tmp_path / 'mine.txt')
+    for source in (tmp_path / 'mine.txt', str(tmp_path / 'mine.txt'), 'cat|kitten'):
+        assert Vocabulary.of_words(source).classes == (('cat', 'kitten'),)
+    assert Vocabulary.of_words('voc21') == Vocabulary.load('voc21')
+    with pytest.raises(ValueError, match="class 1: empty name in ' '|class 1: empty name in ''"):
+        Vocabulary.of_words('cat, ')
+
+
+@pytest.mark.parametrize('text', ['voc22', 'VOC21', 'ade_20k', 'coco_stuffs', 'context_59'])
+def test_a_vocabulary_misspelt_is_no_word(text):
+    with pytest.raises(ValueError, match=f"no vocabulary '{text}'; did you mean '[a-z_0-9]+'"):
+        Vocabulary.of_words(text)
+    assert Vocabulary.of_words([text]).names == (text,)
+
+
+@pytest.mark.parametrize('text', ['shape', 'boeing 747', 'f16', 'stop_sign', '東京', 'vdd station'])
+def test_words_that_are_like_no_vocabulary(text):
+    assert Vocabulary.of_words(text).classes == ((text,),)
+
+
+def test_synonyms_in_a_text_and_in_a_list(tmp_path):
+    expected = (('car', 'automobile'), ('dog',))
+    assert Vocabulary.of_words(' car | automobile, dog').classes == expected
+    assert Vocabulary.load(['car|automobile', 'dog']).classes == expected
+    assert Vocabulary.load(['car, automobile', 'dog']).classes == expected
+    assert Vocabulary.load(write(tmp_path, 'car|automobile\ndog')).classes == expected
+    marked = Vocabulary.of_words('[background] sky|wall, dog')
+    assert marked.classes == (('sky', 'wall'), ('dog',)) and marked.background_index == 0
+    with pytest.raises(ValueError, match="class 0: empty name in 'car||bus'".replace('|', '[|]')):
+        Vocabulary.of_words('car||bus')
+
+
+@pytest.mark.parametrize('source', [5, None, b'cat', {'cat': 'dog'}, {'cat'}, 0.5])
+def test_what_are_no_words(source):
+    with pytest.raises(
+        ValueError, match=r"words: expected a list such as .*, found (5|None|b'|{|0)"
+    ):
+        Vocabulary.of_words(source)
+
+
+@pytest.mark.parametrize(
+    ('background', 'words'),
+    [
+        (True, ('background',)),
+        ('sky', ('sky',)),
+        ('sky, wall|tree', ('sky', 'wall', 'tree')),
+        (['sky', 'wall, tree'], ('sky', 'wall', 'tree')),
+    ],
+)
+def test_a_background_is_put_first(background, words):
+    found = Vocabulary.of_words('cat|kitten, dog', background=background)
+    assert found.classes == (words, ('cat', 'kitten'), ('dog',))
+    assert found.background_index == 0 and found.names == ('background', 'cat', 'dog')
+
+
+@pytest.mark.parametrize('background', [None, False])
+def test_without_a_background(background):
+    assert Vocabulary.of_words('cat', background=background) == Vocabulary.load(['cat'])
+
+
+@pytest.mark.parametrize(
+    ('words', 'background', 'message'),
+    [
+        ('voc21', 'sky', 'background: expected none, as class 0 of the words is marked'),
+        ('cat, [background] sky', True, 'background: expected none, as class 1 of the words'),
+        ('cat, kitten', 'Kitten', "background: expected other words .*, found 'kitten' in both"),
+        ('cat, background', 'sky', "background: expected other words .*'background' in both"),
+        ('cat', 'sky,', "the background: empty name in 'sky,'"),
+        ('cat', '', "the background: empty name in ''"),
+        ('cat', [], 'the vocabulary is empty'),
+        ('cat', 5, 'expected a list such as .*, found 5'),
+    ],
+)
+def test_a_background_that_cannot_be(words, background, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary.of_words(words, background=background)

@@ -10,7 +10,9 @@ from mmseg_siglip.text.vocabulary import BACKGROUND, DUPLICATES, Vocabulary, cle
 ENDS = ('\n', '\r\n', '\r')
 NOTHING = ('', '   ', '# a comment', '#')
 WORDS = st.text(
-    st.characters(exclude_categories=['Cs', 'Cc'], exclude_characters=',;'), min_size=1, max_size=12
+    st.characters(exclude_categories=['Cs', 'Cc'], exclude_characters=',;|'),
+    min_size=1,
+    max_size=12,
 ).filter(
     lambda word: (
         not word.strip().startswith(('#', '[', '\ufeff'))

@@ -36,6 +36,15 @@ def test_each_prompt_is_the_unit_vector_of_its_sentence(clip, frozen):
     torch.testing.assert_close(mean[[0, 2]], first[[0, 2]], atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_a_background_is_encoded_by_its_words(clip):
+    """Not by the name that it has for people."""
+    marked = Vocabulary.load(['cat', '[background] dog, hound', 'sky'])
+    for synonyms in ('first', 'mean', 'max'):
+        found = word_features(clip, marked, TEMPLATES, synonyms=synonyms)
+        torch.testing.assert_close(found, word_features(clip, WORDS, TEMPLATES, synonyms=synonyms))
+
+
 @pytest.mark.parametrize('with_cp', [False, True])
 def test_gradients_reach_the_encoder(clip, with_cp):
     clip.with_cp = with_cp

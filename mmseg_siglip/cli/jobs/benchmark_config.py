@@ -24,6 +24,7 @@ from mmseg_siglip.cli.jobs.protocol import (
 )
 from mmseg_siglip.cli.jobs.test import place_checkpoint
 from mmseg_siglip.models.backbones.build import find_encoder_type
+from mmseg_siglip.nearest import did_you_mean
 from mmseg_siglip.registry import MODELS
 
 
@@ -40,8 +41,9 @@ def find_config(name: str) -> Path:
     folder = config_folder() / 'sclip'
     path = folder / f'{name.replace("-", "_")}.py'
     if not path.is_file():
-        known = ', '.join(sorted(file.stem.replace('_', '-') for file in folder.glob('*.py')))
-        raise ValueError(f'unknown dataset {name!r}; expected one of {known}')
+        known = sorted(file.stem.replace('_', '-') for file in folder.glob('*.py'))
+        meant = did_you_mean(name, known)
+        raise ValueError(f'unknown dataset {name!r}; expected one of {", ".join(known)}{meant}')
     return path
 
 

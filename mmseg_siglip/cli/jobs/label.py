@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mmseg_siglip.api.load import read_config
-from mmseg_siglip.api.results import Segmentation
 from mmseg_siglip.api.segment import OpenVocabSegmenter
+from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.cli.common import refuse_inside
 from mmseg_siglip.cli.outcomes import outcomes, raise_others
-from mmseg_siglip.cli.segment import build_segmenter
+from mmseg_siglip.cli.segment import build_segmenter, words_with_background
 from mmseg_siglip.device import find_device
 from mmseg_siglip.engine.processes import first, start_gloo
 from mmseg_siglip.engine.workers import guarded
@@ -97,6 +97,8 @@ def settings_of(
     """What must not change while a folder is filled, as plain values."""
     return dict(
         words=[', '.join(words) for words in vocabulary.classes],
+        background=vocabulary.background_index,
+        threshold=args.threshold,
         encoder=args.encoder,
         weights=weights_digest(segmenter.model),
         config=args.config and read_config(args.config).pretty_text,
@@ -127,7 +129,10 @@ def label(
     )
 
     def predict(images: Sequence[tuple[ImageEntry, np.ndarray]]) -> list[Segmentation]:
-        return segmenter([rgb for _, rgb in images], segmenter.model.vocabulary) if images else []
+        if not images:
+            return []
+        words, pixels = segmenter.model.vocabulary, [rgb for _, rgb in images]
+        return segmenter(pixels, words, threshold=args.threshold)
 
     failures: list[Failure] = []
     of = f' of process 0 of {size}' if size > 1 else ''
@@ -162,10 +167,15 @@ def keep_labels(
         return Failure.of(entry.place, error)
 
 
+def words_of(args: argparse.Namespace) -> Vocabulary:
+    given = args.words if args.vocabulary is None else Vocabulary.load(args.vocabulary)
+    return words_with_background(args, given)
+
+
 def label_all(args: argparse.Namespace) -> None:
     """The whole run, in each of its processes."""
     rank, size = get_dist_info()
-    vocabulary = Vocabulary.load(args.vocabulary or args.words.split(','))
+    vocabulary = words_of(args)
     source = first(lambda: ImageSource.open(args.images))
     refuse_inside(args.out, args.images)
     if rank == 0 and source.others:
@@ -174,6 +184,7 @@ def label_all(args: argparse.Namespace) -> None:
     if not entries:
         raise ValueError(f'no image can be read: {"; ".join(map(str, failures[:NAMED]))}')
     segmenter = build_segmenter(args, device_for(args.device))
+    segmenter.use(vocabulary, threshold=args.threshold)
     folder, store = OutputFolder(args.out), STORES[args.format](args.out, rank)
     settings = settings_of(args, source, vocabulary, segmenter) if rank == 0 else {}
 
@@ -187,7 +198,6 @@ def label_all(args: argparse.Namespace) -> None:
         missing = first(open_folder)
         folder.share()
         if missing:
-            segmenter.use(vocabulary)
             first(lambda: len(segmenter.model.text))  # the others find it in the cache
         mine = [entries[index] for index in share_of(missing, rank, size)]
         parts = gather_object(label(mine, segmenter, store, args), dst=0)

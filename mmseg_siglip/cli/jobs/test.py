@@ -10,7 +10,6 @@ import mmseg.evaluation
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from mmseg_siglip.api.drawing import class_colours
 from mmseg_siglip.cli.jobs.config import build_runner, load_config, require, require_data
 from mmseg_siglip.cli.jobs.label import weights_digest
 from mmseg_siglip.engine import Runner, SegVisualizationHook
@@ -19,6 +18,7 @@ from mmseg_siglip.engine.runner import unwrapped
 from mmseg_siglip.evaluation import DepthMetric, RefSegMetric
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.text.class_colours import class_colours
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
 from mmseg_siglip.weights.checkpoint import is_mmengine_file
 from mmseg_siglip.weights.fetch import fetch
@@ -107,7 +107,7 @@ def leave_unscored(runner: Runner, *, saved: bool) -> None:
         metric.format_only = True
     for hook in runner.hooks:
         if isinstance(hook, SegVisualizationHook):
-            hook.other_classes = dict(classes=words, palette=class_colours(len(words)).tolist())
+            hook.other_classes = dict(classes=words, palette=class_colours(words).tolist())
 
 
 def require_weights(cfg: Config) -> None:

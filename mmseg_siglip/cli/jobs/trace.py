@@ -129,7 +129,7 @@ def follow(trace: Trace, model: CATSegSegmentor, packed: dict) -> None:
     trace.add('dense features', features, 'in the image-text space')
 
     vocabulary, text = model.train_vocabulary, model.train_text
-    first = model.templates[0].replace(SLOT, vocabulary.names[0])
+    first = model.templates[0].replace(SLOT, vocabulary.queries[0])
     trace.add('prompts', f'{len(vocabulary)} classes, {len(model.templates)} each', repr(first))
     trace.add('text features', text)
     trace.add('cost volume', cost_volume(features, text), 'cosines')

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from mmseg_siglip.models.backbones.block import Block, Residual, run_block
 from mmseg_siglip.models.backbones.planes import Dense
 from mmseg_siglip.models.backbones.tokens import Tokens
+from mmseg_siglip.nearest import did_you_mean
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
@@ -75,6 +76,7 @@ def build_method(spec: str | dict | Method) -> Method:
     if config.get('type') not in method_names():
         raise ValueError(
             f'unknown attention {config.get("type")!r}; expected one of {", ".join(method_names())}'
+            f'{did_you_mean(config.get("type"), method_names())}'
         )
     return DENSE_METHODS.build(config)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmseg_siglip.models.backbones.build import found_in
 from mmseg_siglip.models.depth_models.published import PublishedDepth
+from mmseg_siglip.nearest import did_you_mean
 from mmseg_siglip.registry import DEPTH_MODELS
 from mmseg_siglip.weights.checkpoint import is_mmengine_file
 from mmseg_siglip.weights.source import CONFIG_NAME, Source
@@ -39,7 +40,7 @@ def build_depth_model(
     if unknown:
         raise ValueError(
             f'{source}: {", ".join(unknown)} means nothing for {kind.__name__}, which takes '
-            f'{", ".join(kind.options) or "no options"}'
+            f'{", ".join(kind.options) or "no options"}{did_you_mean(unknown[0], kind.options)}'
         )
     return kind(source, **options)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmseg_siglip.models.guides.find import find_guide
 from mmseg_siglip.models.guides.frozen import Frozen
+from mmseg_siglip.nearest import did_you_mean
 from mmseg_siglip.registry import GUIDES
 
 
@@ -48,7 +49,10 @@ def build_guide(spec: str | Mapping | nn.Module, *, site: str = 'tokens') -> Gui
     if config.get('type') not in GUIDES.module_dict:
         names = ', '.join(GUIDES.module_dict)
         if not isinstance(spec, str):
-            raise ValueError(f'unknown guide {config.get("type")!r}; expected one of {names}')
+            meant = did_you_mean(config.get('type'), GUIDES.module_dict)
+            raise ValueError(
+                f'unknown guide {config.get("type")!r}; expected one of {names}{meant}'
+            )
         try:
             config = find_guide(spec, site=site)
         except ValueError as error:

@@ -63,7 +63,11 @@ class TemplateExperts(ScoreStep):
         known = trunk.surroundings
         if known.bank is None or known.vocabulary is None:
             raise ValueError('TemplateExperts: expected words, which a segmentor has')
-        bank, names = known.bank(), known.vocabulary.names
+        bank, vocabulary = known.bank(), known.vocabulary
+        names = [  # the background of an older ranking has its first word's
+            name if name in self.ranking else words[0]
+            for name, words in zip(vocabulary.names, vocabulary.classes, strict=True)
+        ]
         experts = experts_of(self.ranking, names, bank.shape[1], self.top_n)
         scale = trunk.logit_scale if self.logit_scale is None else self.logit_scale
         owner = torch.tensor(trunk.query_to_class, device=cosines.device)

@@ -142,7 +142,15 @@ class CATSegSegmentor(OpenVocabularySegmentor):
                 f'background_index: expected None, found {background_index}; a CATSegSegmentor '
                 'sends no doubtful pixels to a background'
             )
-        self.vocabulary = check_distinct(Vocabulary.load(words), self.backbone)
+        vocabulary = Vocabulary.load(words)
+        place = vocabulary.background_index
+        if self.synonyms == 'first' and place is not None and len(vocabulary.classes[place]) > 1:
+            first, *others = vocabulary.classes[place]
+            raise ValueError(
+                f'background: expected one word, found {first!r} and {len(others)} more, which a '
+                "CATSegSegmentor with synonyms='first' leaves out; use 'mean' or 'max'"
+            )
+        self.vocabulary = check_distinct(vocabulary, self.backbone)
         self._text = None
 
     set_classes = set_vocabulary

@@ -42,11 +42,14 @@ class OpenVocabularySegmentor(BaseSegmentor):
         training_free: Whether an encoder's weights are all that it needs.
         words_option: The argument that holds the words of prediction, in a configuration.
         vocabulary: What is looked for.
+        prob_thd: Pixels whose best probability is lower become background; None where a model
+            sends none there.
     """
 
     training_free = False
     words_option = 'vocabulary'
     vocabulary: Vocabulary
+    prob_thd: float | None = None
 
     def __init__(
         self,

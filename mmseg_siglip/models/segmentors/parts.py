@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import build_encoder
 from mmseg_siglip.models.backbones.trunk import Method, method_name
+from mmseg_siglip.nearest import did_you_mean
 from mmseg_siglip.precision import PRECISIONS
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -126,7 +127,10 @@ def check_precision(precision: str) -> str:
         ValueError: It is none.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f'precision: expected one of {", ".join(PRECISIONS)}, found {precision!r}')
+        raise ValueError(
+            f'precision: expected one of {", ".join(PRECISIONS)}, found {precision!r}'
+            f'{did_you_mean(precision, PRECISIONS)}'
+        )
     return precision
 
 

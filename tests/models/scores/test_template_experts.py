@@ -117,6 +117,17 @@ def test_in_a_segmentor(make, tmp_path):
         model.predict([image])
 
 
+def test_a_background_is_ranked_by_its_name_or_its_first_word(make):
+    image = torch.randn(3, 40, 32, generator=torch.Generator().manual_seed(0))
+    found = []
+    for name in ('background', 'sky'):
+        model = make(dict(type='TemplateExperts', ranking={name: [1], 'dog': [0]}))
+        model.set_vocabulary(['[background] sky, wall', 'dog'])
+        with torch.inference_mode():
+            found.append(model.predict([image])[0].seg_logits.data)
+    torch.testing.assert_close(*found)
+
+
 def test_bad_input(openai_file, make):
     with pytest.raises(ValueError, match='top_n of at least 1, found 0'):
         MODELS.build(dict(type='TemplateExperts', ranking=RANKING, top_n=0))
