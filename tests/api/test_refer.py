@@ -103,5 +103,5 @@ def test_any_prompter_between_them(siglip_folder, sam_folder):
         ReferringSegmenter.from_pretrained(
             siglip_folder, sam_folder, prompt_mode='query', target_spatial_dim=7
         )
-    with pytest.raises(ValueError, match=r'from_pretrained\(siglip, sam\), or a folder of save_pre'):
+    with pytest.raises(ValueError, match=r'from_pretrained\(siglip, sam\), or a folder of save'):
         ReferringSegmenter.from_pretrained(siglip_folder)
