@@ -107,8 +107,8 @@ def check_data(settings: Mapping, where: object) -> None:
     """
     if type(settings) is not dict:
         raise ValueError(f'{where}: expected an object, found a {type(settings).__name__}')
-    check_model_fields(settings, where)
     _check(settings, str(where), '', 0)
+    check_model_fields(settings, where)
 
 
 def own_names(registry: Registry) -> dict[str, type]:
@@ -120,6 +120,11 @@ def own_names(registry: Registry) -> dict[str, type]:
         for name, kind in registry.module_dict.items()
         if inspect.isclass(kind) and kind.__module__.startswith(package)
     }
+
+
+def takes(settings: Mapping, argument: str) -> bool:
+    """Whether a description, of a class or of what its place decides, may have that argument."""
+    return 'type' not in settings or argument in _arguments(_class_of(settings['type'], 'type'))
 
 
 def _check(value: Any, where: str, name: str, depth: int) -> None:

@@ -88,7 +88,7 @@ def test_what_is_refused(change, message):
 
 def test_depth_and_shape():
     nested: list = []
-    for _ in range(100):
+    for _ in range(5000):
         nested = [nested]
     with pytest.raises(ValueError, match='at most 32 levels'):
         check_data(changed(postprocessor=nested), 'x')
