@@ -197,22 +197,35 @@ class System(ABC):
 
         Returns:
             The address of the commit.
+
+        Raises:
+            ValueError: See `save_pretrained`; or the repository has no such name.
+            OSError: The Hub does not take it, or cannot be reached.
         """
         from dataclasses import replace
 
         from huggingface_hub import HfApi
 
         from mmseg_siglip.api.model_card import CardFacts
+        from mmseg_siglip.api.origins import FOLDER
 
         facts = options.pop('facts', None) or CardFacts()
         with TemporaryDirectory() as folder:
             named = replace(facts, name=facts.name or repository)
             self.save_pretrained(folder, facts=named, **options)
             hub = HfApi(token=token)
-            hub.create_repo(repository, private=private, exist_ok=True)
-            commit = hub.upload_folder(
-                repo_id=repository, folder_path=folder, commit_message=message
-            )
+            try:
+                hub.create_repo(repository, private=private, exist_ok=True)
+                commit = hub.upload_folder(
+                    repo_id=repository,
+                    folder_path=folder,
+                    commit_message=message,
+                    delete_patterns=f'{FOLDER}/*',
+                )
+            except (ValueError, OSError):
+                raise
+            except Exception as error:
+                raise OSError(f'{repository}: the Hub cannot be reached ({error})') from error
         return commit.commit_url
 
     @classmethod
