@@ -74,6 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if line['key'] == 'file':
                     content = base64.b64decode(line['value']['content'])
                     self.server.files[found[1]][line['value']['path']] = content
+                elif line['key'] == 'deletedFile':
+                    del self.server.files[found[1]][line['value']['path']]
             address = f'{self.server.endpoint}/{found[1]}/commit/{COMMIT}'
             self.tell(dict(success=True, commitOid=COMMIT, commitUrl=address))
         else:
@@ -84,14 +86,14 @@ class _Handler(BaseHTTPRequestHandler):
         info = re.fullmatch(r'/api/models/([^/]+/[^/]+)/(revision|tree)/\w+', path)
         file = re.fullmatch(r'/([^/]+/[^/]+)/resolve/\w+/(.+)', path)
         files = self.server.files.get((info or file or {1: ''})[1], {})
-        if info and files and info[2] == 'tree':
+        if info and info[2] == 'tree' and info[1] in self.server.files:
             self.tell(
                 [
                     dict(type='file', path=name, size=len(content), oid=COMMIT)
                     for name, content in files.items()
                 ]
             )
-        elif info and files:
+        elif info and info[2] == 'revision' and files:
             siblings = [dict(rfilename=name) for name in files]
             self.tell(dict(id=info[1], modelId=info[1], sha=COMMIT, siblings=siblings))
         elif file and file[2] in files:

@@ -34,6 +34,7 @@ from mmseg_siglip.vlm.generation import ends_of, greedy
 from mmseg_siglip.vlm.loader import load_pretrained_model, place
 from mmseg_siglip.vlm.processing import check_question, prompt_of
 from mmseg_siglip.vlm.trainer import LlavaTrainer
+from mmseg_siglip.weights.finite import refuse_not_finite
 
 SIZES = ('image_sizes', 'spatial_shapes')
 READ = ('input_ids', 'attention_mask', 'pixel_values', 'pixel_attention_mask', 'batch_num_images')
@@ -50,6 +51,7 @@ class VisionChat(System):
     """
 
     task, asks, kind = 'ask', 'question', LlavaTrainer
+    own_folders = False
 
     def __init__(self, vlm: PretrainedVLM) -> None:
         self.vlm = vlm
@@ -87,11 +89,12 @@ class VisionChat(System):
             facts: What the card says of data, results, limits and licence.
 
         Raises:
-            ValueError: There is no such number format.
+            ValueError: There is no such number format, or a weight is too large for it.
         """
         wanted, vlm = as_dtype(dtype), self.vlm
         if self.model.dtype != wanted:
             vlm = PretrainedVLM.of(deepcopy(self.model).to(wanted), vlm.processor)
+        refuse_not_finite(vlm.model.state_dict(), f'the model as {dtype}')
         vlm.save_pretrained(folder)
         described = dict(type=type(self.model).__name__)
         saved = SystemFolder(Path(folder), self.task, described, {}, '', {})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,11 +81,14 @@ def build_from_data(
             f'{where}: expected a {registry.name} of this package as type, found '
             f'{settings.get("type")!r}'
         )
+    completed = dict(complete(settings))
     try:
         with DefaultScope.overwrite_default_scope(SCOPE):
-            return registry.build(dict(complete(settings)))
-    except (ValueError, OSError):
+            return registry.build(completed)
+    except OSError:
         raise
+    except ValueError as error:
+        raise ValueError(f'{where}: {error}') from error
     except Exception as error:
         raise ValueError(f'{where}: no {settings["type"]} can be built ({error})') from error
 
@@ -107,8 +111,8 @@ def check_data(settings: Mapping, where: object) -> None:
     """
     if type(settings) is not dict:
         raise ValueError(f'{where}: expected an object, found a {type(settings).__name__}')
-    check_model_fields(settings, where)
     _check(settings, str(where), '', 0)
+    check_model_fields(settings, where)
 
 
 def own_names(registry: Registry) -> dict[str, type]:
@@ -120,6 +124,11 @@ def own_names(registry: Registry) -> dict[str, type]:
         for name, kind in registry.module_dict.items()
         if inspect.isclass(kind) and kind.__module__.startswith(package)
     }
+
+
+def takes(settings: Mapping, argument: str) -> bool:
+    """Whether a description, of a class or of what its place decides, may have that argument."""
+    return 'type' not in settings or argument in _arguments(_class_of(settings['type'], 'type'))
 
 
 def _check(value: Any, where: str, name: str, depth: int) -> None:
@@ -134,6 +143,10 @@ def _check(value: Any, where: str, name: str, depth: int) -> None:
                 _check(item, where, name, depth + 1)
     elif type(value) is str:
         _check_string(value, place, name)
+    elif name in ELSEWHERE and value is not None:
+        raise ValueError(
+            f'{place}: expected nothing that lies elsewhere, found {reprlib.repr(value)}'
+        )
     elif type(value) is float and not math.isfinite(value):
         raise ValueError(f'{place}: expected a finite number, found {value}')
     elif type(value) not in (int, float, bool, type(None)):

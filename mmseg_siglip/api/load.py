@@ -8,7 +8,7 @@ from textwrap import shorten
 from typing import TypeVar
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from torch import nn
@@ -64,14 +64,7 @@ def load_trained(
         ValueError: There are no weights, they do not fit, or the config is of another model.
     """
     config, device = read_config(config), find_device(device)
-    checkpoint, described = checkpoint or config.get('load_from'), deepcopy(config.model)
-    is_file = checkpoint is not None and Path(checkpoint).is_file()
-    free = getattr(MODELS.get(described.type), 'training_free', False)
-    trained = not free or (is_file and is_mmengine_file(checkpoint))
-    if trained and not is_file:
-        raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
-    if not trained and checkpoint is not None:
-        described.backbone.pretrained = str(checkpoint)
+    described, checkpoint = describe_trained(config, checkpoint)
     with DefaultScope.overwrite_default_scope(SCOPE):
         model = MODELS.build(described)
     if not isinstance(model, kind):
@@ -79,7 +72,7 @@ def load_trained(
         raise ValueError(
             f'{config.filename}: expected {article} {kind.__name__}, found {type(model).__name__}'
         )
-    if not trained:
+    if checkpoint is None:
         return model.to(device).eval()
     try:
         load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
@@ -88,3 +81,23 @@ def load_trained(
         hint = advice(load_checkpoint_file(checkpoint))
         raise ValueError(f'{checkpoint} does not fit {config.filename}: {reason}{hint}') from error
     return model.to(device).eval()
+
+
+def describe_trained(
+    config: Config, checkpoint: str | Path | None = None
+) -> tuple[ConfigDict, str | Path | None]:
+    """What `load_trained` builds, and the weights of training that it loads then, if any do.
+
+    Raises:
+        ValueError: There are none, and the model is not training-free.
+    """
+    checkpoint, described = checkpoint or config.get('load_from'), deepcopy(config.model)
+    is_file = checkpoint is not None and Path(checkpoint).is_file()
+    free = getattr(MODELS.get(described.type), 'training_free', False)
+    if not free or (is_file and is_mmengine_file(checkpoint)):
+        if not is_file:
+            raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
+        return described, checkpoint
+    if checkpoint is not None:
+        described.backbone.pretrained = str(checkpoint)
+    return described, None

@@ -10,6 +10,7 @@ Shapes: an image is (H, W); C classes; D joint channels; (h, w) the grid of patc
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,8 +33,10 @@ from mmseg_siglip.models.segmentors import OpenVocabularySegmentor, SCLIPSegment
 from mmseg_siglip.nearest import check_options, did_you_mean
 from mmseg_siglip.registry import DENSE_METHODS, MODELS, SCOPE
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
+from mmseg_siglip.weights.json_file import MOST_LABELS
 
 METHODS = tuple(method_names())
+MOST_SIDE = 4096
 RESIZE = 1.5  # short side over the encoder's image size: 336 over 224, as SCLIP has it
 
 Words = str | Path | Sequence[str] | Vocabulary
@@ -48,9 +51,13 @@ class OpenVocabSegmenter(System):
         short_side: Pixels to which the short side of an image is resized first; None leaves it.
         background_index: The class that stands for everything else, whatever the words are. By
             default, the one that they mark.
+
+    Raises:
+        ValueError: One of the two is out of range.
     """
 
     task, asks, kind = 'segment', 'words', OpenVocabularySegmentor
+    told = 'short_side', 'background_index'
 
     def __init__(
         self,
@@ -59,9 +66,9 @@ class OpenVocabSegmenter(System):
         short_side: int | None,
         background_index: int | None = None,
     ) -> None:
+        self.short_side = check_whole(short_side, 'short_side', 1, MOST_SIDE)
+        self.background_index = check_whole(background_index, 'background_index', 0, MOST_LABELS)
         self.model = model.eval()
-        self.short_side = short_side
-        self.background_index = background_index
         self._prob_thd = model.prob_thd
 
     @classmethod
@@ -75,6 +82,7 @@ class OpenVocabSegmenter(System):
         precision: str = 'auto',
         short_side: int | None = None,
         background_index: int | None = None,
+        revision: str | None = None,
         **options,
     ) -> OpenVocabSegmenter:
         """Build a segmenter on an encoder's weights.
@@ -91,15 +99,16 @@ class OpenVocabSegmenter(System):
             precision: See `mmseg_siglip.precision`.
             short_side: By default 1.5 times the encoder's image size.
             background_index: See `OpenVocabSegmenter`.
+            revision: Commit of a Hub id.
             options: Further arguments of `SCLIPSegmentor`, but for its vocabulary.
 
         Raises:
             ValueError: No such method or option, no encoder there, a guide for a method without, or
                 a vocabulary among the options.
         """
-        saved = cls.saved(source, revision=options.get('revision'))
+        saved = cls.saved(source, revision=revision)
         if saved is not None:
-            if method != 'sclip' or guide or options.keys() - {'revision'}:
+            if method != 'sclip' or guide or options:
                 raise ValueError(
                     f'{source}: expected neither method nor other options for a saved system'
                 )
@@ -109,7 +118,6 @@ class OpenVocabSegmenter(System):
                 precision=precision,
                 short_side=short_side,
                 background_index=background_index,
-                **options,
             )
         if isinstance(method, str) and method not in method_names():
             raise ValueError(
@@ -133,7 +141,7 @@ class OpenVocabSegmenter(System):
         device = find_device(device)
         description = dict(
             type='SCLIPSegmentor',
-            backbone=dict(pretrained=str(source)),
+            backbone=dict(pretrained=str(source), revision=revision),
             vocabulary=[f'{BACKGROUND} object'],
             attention=method,
             **options,
@@ -144,10 +152,6 @@ class OpenVocabSegmenter(System):
         system = cls(model.to(device), short_side=side, background_index=background_index)
         system.description = description
         return system
-
-    @property
-    def settings(self) -> dict[str, int | None]:
-        return dict(short_side=self.short_side, background_index=self.background_index)
 
     @classmethod
     def _of_trained(
@@ -281,6 +285,17 @@ class OpenVocabSegmenter(System):
         """(3, H, W) RGB, uint8 or float in [0, 1], resized and normalised, on the device."""
         check_sides(*rgb.shape[-2:], 'an image')
         return normalise(rgb, self.model.data_preprocessor, short_side=self.short_side)
+
+
+def check_whole(value: int | None, name: str, least: int, most: int) -> int | None:
+    """A whole number of that range, or None.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if value is not None and not (type(value) is int and least <= value <= most):
+        raise ValueError(f'{name}: expected {least} to {most} or none, found {reprlib.repr(value)}')
+    return value
 
 
 def guided_by(method: str | Mapping, guide: str | Mapping) -> dict:

@@ -5,6 +5,7 @@ Importing this is quick: systems, and what they are made of, come when they are 
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,8 @@ class System(ABC):
         asks: What it wants to be told beside images: ``words``, ``phrases``, a ``question``, or
             None.
         kind: The class of the models that are trained for it.
+        told: Names of its `settings`.
+        own_folders: Whether `save_pretrained` writes what `system_folder` describes.
         model: The model.
         description: Configuration of the model, where it was built by one.
     """
@@ -49,6 +52,8 @@ class System(ABC):
     task: ClassVar[str]
     asks: ClassVar[str | None]
     kind: ClassVar[type]
+    told: ClassVar[tuple[str, ...]] = ()
+    own_folders: ClassVar[bool] = True
     model: nn.Module
     description: Mapping[str, Any] | None = None
 
@@ -109,37 +114,37 @@ class System(ABC):
                 f'{saved.folder}: expected a system of the task '
                 f'{" or ".join(SYSTEMS) if cls is System else cls.task}, found {saved.task!r}'
             )
+        if not system.own_folders:
+            raise ValueError(
+                f'{saved.folder}: expected a {system.__name__} in the layout of transformers, '
+                'found one in that of mmseg_siglip'
+            )
         device = find_device(device)
         compute_dtype(precision, device)
         settings = saved.settings | {k: v for k, v in options.items() if v is not None}
+        if strange := settings.keys() ^ set(system.told):
+            raise ValueError(
+                f'{saved.folder}: expected as settings of a {system.__name__} '
+                f'{" and ".join(system.told) or "none"}, found a difference in '
+                f'{reprlib.repr(min(strange))}'
+            )
         if not issubclass(saved.kind, system.kind):
             raise ValueError(
                 f'{saved.folder}: expected a {system.kind.__name__}, found a {saved.kind.__name__}'
             )
         model = saved.build()
         model.precision = precision
-        return system._restored(model.to(device), saved.model, settings, saved.folder)
-
-    @classmethod
-    def _restored(
-        cls, model: nn.Module, description: Mapping, settings: Mapping, where: object
-    ) -> System:
-        """The system of a saved model.
-
-        Raises:
-            ValueError: It has no such settings.
-        """
         try:
-            system = cls(model, **settings)
-        except TypeError as error:
-            raise ValueError(f'{where}: no {cls.__name__} has these settings ({error})') from error
-        system.description = description
-        return system
+            found = system(model.to(device), **settings)
+        except ValueError as error:
+            raise ValueError(f'{saved.folder}: {error}') from error
+        found.description = saved.description
+        return found
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the system is told beside its model, as JSON has it; see `save_pretrained`."""
-        return {}
+        return {name: getattr(self, name) for name in self.told}
 
     def save_pretrained(
         self, folder: str | Path, *, dtype: str = 'float32', facts: CardFacts | None = None
@@ -192,22 +197,35 @@ class System(ABC):
 
         Returns:
             The address of the commit.
+
+        Raises:
+            ValueError: See `save_pretrained`; or the repository has no such name.
+            OSError: The Hub does not take it, or cannot be reached.
         """
         from dataclasses import replace
 
         from huggingface_hub import HfApi
 
         from mmseg_siglip.api.model_card import CardFacts
+        from mmseg_siglip.api.origins import FOLDER
 
         facts = options.pop('facts', None) or CardFacts()
         with TemporaryDirectory() as folder:
             named = replace(facts, name=facts.name or repository)
             self.save_pretrained(folder, facts=named, **options)
             hub = HfApi(token=token)
-            hub.create_repo(repository, private=private, exist_ok=True)
-            commit = hub.upload_folder(
-                repo_id=repository, folder_path=folder, commit_message=message
-            )
+            try:
+                hub.create_repo(repository, private=private, exist_ok=True)
+                commit = hub.upload_folder(
+                    repo_id=repository,
+                    folder_path=folder,
+                    commit_message=message,
+                    delete_patterns=f'{FOLDER}/*',
+                )
+            except (ValueError, OSError):
+                raise
+            except Exception as error:
+                raise OSError(f'{repository}: the Hub cannot be reached ({error})') from error
         return commit.commit_url
 
     @classmethod
@@ -232,7 +250,7 @@ class System(ABC):
         Raises:
             ValueError: There are no weights, they do not fit, or the config is of another model.
         """
-        from mmseg_siglip.api.load import load_trained, read_config
+        from mmseg_siglip.api.load import describe_trained, load_trained, read_config
         from mmseg_siglip.device import find_device
         from mmseg_siglip.precision import compute_dtype
 
@@ -240,7 +258,7 @@ class System(ABC):
         compute_dtype(precision, device)
         model = load_trained(cls.kind, config, checkpoint, device=device)
         system = cls._of_trained(model, config, precision, **options)
-        system.description = config.model.to_dict()
+        system.description = describe_trained(config, checkpoint)[0].to_dict()
         return system
 
     @classmethod

@@ -9,9 +9,13 @@ README.md           the card, for people
 from __future__ import annotations
 
 import json
+import os
+import reprlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -66,6 +70,7 @@ class SystemFolder:
         if found.open_clip_name or found.is_file or found.config.get('format') != FORMAT:
             return None
         if found.path is not None:
+            _refuse_links(found.path)
             return cls.read(found.path)
         folder = snapshot_download(
             found.repository,
@@ -80,7 +85,8 @@ class SystemFolder:
         data = read_object(path)
         if data.get('version') != VERSION:
             raise ValueError(
-                f'{path}: expected version {VERSION} of the format, found {data.get("version")!r}'
+                f'{path}: expected version {VERSION} of the format, found '
+                f'{reprlib.repr(data.get("version"))}'
             )
         if strange := [*data.keys() - set(FIELDS), *set(FIELDS) - data.keys()]:
             raise ValueError(
@@ -96,6 +102,15 @@ class SystemFolder:
         }
         model, settings = data['model'], data['settings']
         return cls(folder, data['task'], model, origins, data['digest'], settings)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """That of its model, with the sources of its weights.
+
+        Raises:
+            ValueError: A place is not free for weights, or a copy is missing.
+        """
+        return put_back(self.model, self.origins, self.folder)
 
     @property
     def kind(self) -> type[nn.Module]:
@@ -115,7 +130,7 @@ class SystemFolder:
             MODELS,
             self.model,
             self.folder / CONFIG_NAME,
-            complete=lambda found: put_back(found, self.origins, self.folder),
+            complete=lambda _: self.description,
         )
         _load(model, state, path)
         whole = model.state_dict()
@@ -141,7 +156,7 @@ def write_system(
 ) -> SystemFolder:
     """Write all but the card.
 
-    Until it is complete, the folder is none of a saved system.
+    What was in the folder stays there until all is written elsewhere.
 
     Args:
         folder: A new one, an empty one, or that of a saved system.
@@ -156,18 +171,33 @@ def write_system(
     """
     folder = Path(folder)
     path = folder / CONFIG_NAME
-    wanted = as_dtype(dtype)
+    as_dtype(dtype)
     if path.exists() and read_object(path).get('format') != FORMAT:
         raise ValueError(f'{folder}: expected a folder to fill, found another model in it')
     plain, sources = as_description(description)
     check_data(plain, f'{task} cannot be saved')
-    path.unlink(missing_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as draft:
+        _write(Path(draft), task, model, plain, sources, dict(settings), dtype)
+        _move(Path(draft), folder)
+    return SystemFolder.read(folder)
+
+
+def _write(
+    folder: Path,
+    task: str,
+    model: nn.Module,
+    plain: dict[str, Any],
+    sources: Mapping[str, tuple[str, str | None]],
+    settings: dict[str, Any],
+    dtype: str,
+) -> None:
     origins = settle(sources, folder)
-    saved = SystemFolder(folder, task, plain, origins, '', dict(settings))
     state = model.state_dict()
-    changed = differing(state, _untrained(saved))
+    changed = differing(state, _untrained(SystemFolder(folder, task, plain, origins, '', settings)))
     rest = {name: value for name, value in state.items() if name not in changed}
-    narrowed = {name: _narrowed(value, wanted) for name, value in changed.items()}
+    narrowed = {name: _narrowed(value, as_dtype(dtype)) for name, value in changed.items()}
+    refuse_not_finite(narrowed, f'the model as {dtype}')
     with whole_file(folder / WEIGHTS_NAME) as draft:
         save_file(narrowed, draft, metadata=dict(format='pt'))
     data = dict(
@@ -177,21 +207,44 @@ def write_system(
         model=plain,
         origins={place: origin.to_dict() for place, origin in origins.items()},
         digest=tensors_digest(rest),
-        settings=saved.settings,
+        settings=settings,
     )
-    write_atomically(json.dumps(data, indent=2, ensure_ascii=False) + '\n', path)
-    return SystemFolder.read(folder)
+    write_atomically(json.dumps(data, indent=2, ensure_ascii=False) + '\n', folder / CONFIG_NAME)
+
+
+def _move(draft: Path, folder: Path) -> None:
+    """Put a complete system into the place of another: in between, the folder holds none."""
+    folder.mkdir(exist_ok=True)
+    (folder / CONFIG_NAME).unlink(missing_ok=True)
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    for name in (FOLDER, WEIGHTS_NAME, CONFIG_NAME):
+        if (draft / name).exists():
+            os.replace(draft / name, folder / name)
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse links to what lies outside a folder: a copy of the system would hold that.
+
+    Raises:
+        ValueError: There is one.
+    """
+    own = folder.resolve()
+    inside = [own, own.parents[1] / 'blobs'] if own.parent.name == 'snapshots' else [own]
+    for path in (folder / CONFIG_NAME, folder / WEIGHTS_NAME, *folder.glob(f'{FOLDER}/**/*')):
+        target = Path(os.path.realpath(path))
+        if not any(target.is_relative_to(place) for place in inside):
+            raise ValueError(f'{path}: expected a file of the folder, found a link to {target}')
 
 
 def _untrained(saved: SystemFolder) -> dict[str, Tensor]:
     """The tensors of the same model as it is built, random ones by no seed of the caller's."""
     with torch.random.fork_rng(devices=[]):
-        torch.seed()
+        torch.default_generator.seed()
         model = build_from_data(
             MODELS,
             saved.model,
             saved.folder,
-            complete=lambda found: put_back(found, saved.origins, saved.folder),
+            complete=lambda _: saved.description,
         )
     return model.state_dict()
 

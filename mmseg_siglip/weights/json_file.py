@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmseg_siglip.io.regular_file import read_regular
+
 MOST_LAYERS = 1000
 MOST_LABELS = 100_000
 ELSEWHERE = ('quantization_config', 'transformers_weights', 'fusion_config')
@@ -23,7 +25,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
         ValueError: It is no JSON, or holds something else than an object.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding='utf-8-sig'))
+        found = json.loads(read_regular(path).decode('utf-8-sig'))
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: expected a JSON object, found no JSON ({error})') from error
     if not isinstance(found, dict):

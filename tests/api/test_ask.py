@@ -35,6 +35,14 @@ def test_stream_is_the_answer_in_pieces(chat, pictures):
         assert len(pieces) > 1
 
 
+def test_weights_too_large_for_a_format_are_not_saved(llava_folder, tmp_path):
+    chat = VisionChat.from_pretrained(llava_folder, precision='fp32')
+    next(chat.model.parameters()).data.view(-1)[0] = 1e6
+    with pytest.raises(ValueError, match='the model as float16: expected finite weights, found 1'):
+        chat.save_pretrained(tmp_path / 'x', dtype='float16')
+    assert not (tmp_path / 'x').exists()
+
+
 def test_files(chat, pictures, tmp_path):
     Image.fromarray(pictures[0]).save(tmp_path / 'a.png')
     assert chat(tmp_path / 'a.png', 'what?', max_new_tokens=4) == chat(

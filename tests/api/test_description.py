@@ -68,6 +68,9 @@ def test_what_is_refused_would_run(tmp_path):
         (dict(vocabulary='../words'), 'nothing that lies elsewhere'),
         (dict(backbone=dict(pretrained='google/siglip-base-patch16-224')), 'lies elsewhere'),
         (dict(backbone=dict(type='SigLIPBackbone', config='/etc')), 'lies elsewhere'),
+        (dict(backbone=dict(pretrained=5)), 'pretrained: .*lies elsewhere, found 5'),
+        (dict(vocabulary=['a', 5]), 'vocabulary: .*lies elsewhere, found 5'),
+        (dict(templates='of_none'), 'of_none'),
         (dict(templates='/etc/passwd'), 'a bare name, no path'),
         (dict(templates='http://x'), 'a bare name, no path'),
         (dict(templates='..'), 'a bare name, no path'),
@@ -88,7 +91,7 @@ def test_what_is_refused(change, message):
 
 def test_depth_and_shape():
     nested: list = []
-    for _ in range(100):
+    for _ in range(5000):
         nested = [nested]
     with pytest.raises(ValueError, match='at most 32 levels'):
         check_data(changed(postprocessor=nested), 'x')

@@ -12,6 +12,7 @@ from fake_hub import COMMIT, FakeHub
 THERE = """
 import sys
 import numpy as np
+from huggingface_hub import constants
 from mmseg_siglip.api import SYSTEMS
 from mmseg_siglip.api.model_card import CardFacts, Measured
 from mmseg_siglip.api.system import System
@@ -29,11 +30,17 @@ for options in ({}, dict(revision='REVISION')):
     back = System.from_pretrained('someone/depth', device='cpu', precision='fp32', **options)
     assert np.array_equal(back(photo).depth, system(photo).depth)
     print(back.description['type'])
+constants.ENDPOINT = 'http://127.0.0.1:9'
+try:
+    system.push_to_hub('someone/depth', token='hf_x')
+except OSError as error:
+    print(error)
 """
 
 
 def test_there_and_back(depth_files, tmp_path):
     with FakeHub() as hub:
+        hub.files['someone/depth'] = {'weights/of_before.pth': b''}
         environment = os.environ | dict(
             HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path), HF_HUB_OFFLINE='0'
         )
@@ -46,7 +53,8 @@ def test_there_and_back(depth_files, tmp_path):
             timeout=300,
         )
     assert ran.returncode == 0, ran.stderr
-    *_, address, first, second = ran.stdout.splitlines()
+    *_, address, first, second, refusal = ran.stdout.splitlines()
+    assert refusal.startswith('someone/depth: the Hub cannot be reached (')
     assert address == f'{hub.endpoint}/someone/depth/commit/{COMMIT}'
     assert first == second == 'SigLIPDepthEstimator'
     files = hub.files['someone/depth']

@@ -109,6 +109,85 @@ def test_without_training(photo, openai_file, tmp_path):
     assert other.short_side == 32
 
 
+def test_saved_over_the_folder_that_it_was_made_of(photo, siglip_folder, tmp_path):
+    """Which holds the weights that it adds to; words asked meanwhile are none of the system's."""
+    folder = tmp_path / 'saved'
+    system = OpenVocabSegmenter.from_pretrained(siglip_folder, templates='plain', device='cpu')
+    system.save_pretrained(folder)
+    (folder / 'weights/stale').write_text('of an older one')
+    made = System.from_pretrained(folder, device='cpu')
+    expected = made(photo, ['cat', 'dog'])
+    made.save_pretrained(folder)
+    assert not (folder / 'weights/stale').exists()
+    for source in (folder, tmp_path / 'elsewhere'):
+        made.save_pretrained(source)
+        made = System.from_pretrained(source, device='cpu')
+        assert np.array_equal(made(photo, ['cat', 'dog']).scores, expected.scores)
+
+
+def test_what_cannot_be_saved_leaves_the_folder(saved, copied, monkeypatch):
+    before = {path.name: path.read_bytes() for path in copied.iterdir()}
+    made = System.from_pretrained(copied, device='cpu')
+    weight = next(made.model.decode_head.parameters())
+    weight.data.view(-1)[0] = 1e6
+    with pytest.raises(ValueError, match='the model as float16: expected finite weights, found 1'):
+        made.save_pretrained(copied, dtype='float16')
+    weight.data.view(-1)[0] = torch.nan
+    with pytest.raises(ValueError, match='the model as float32: expected finite weights, found 1'):
+        made.save_pretrained(copied)
+    weight.data.view(-1)[0] = 0
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('mmseg_siglip.api.system_folder.save_file', killed)
+    with pytest.raises(KeyboardInterrupt):
+        made.save_pretrained(copied)
+    assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+    assert list(copied.parent.iterdir()) == [copied]
+
+
+def test_no_random_numbers_of_the_callers_are_drawn(saved, tmp_path, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, 'manual_seed_all', seeded.append)
+    state = torch.get_rng_state()
+    saved['depth'][0].save_pretrained(tmp_path / 'x')
+    assert torch.equal(torch.get_rng_state(), state) and not seeded
+
+
+def test_another_encoder_than_the_configs(siglip_folder, photo, tmp_path):
+    config = tmp_path / 'config.py'
+    model = dict(
+        type='SCLIPSegmentor', backbone=dict(pretrained='tiny_siglip_shapes'), vocabulary=['a', 'b']
+    )
+    config.write_text(f'model = {model!r}\ntest_dataloader = dict(dataset=dict(pipeline=[]))\n')
+    system = OpenVocabSegmenter.from_config(config, siglip_folder, device='cpu')
+    system.save_pretrained(tmp_path / 'saved')
+    made = System.from_pretrained(tmp_path / 'saved', device='cpu')
+    expected, found = (each(photo, ['cat', 'dog']) for each in (system, made))
+    assert np.array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'weights/notes.txt', 'weights/a'])
+def test_a_link_out_of_the_folder(copied, tmp_path, name):
+    """Saved or uploaded once more, the copy would hold what the link leads to."""
+    (tmp_path / 'private').mkdir()
+    (copied / 'weights').mkdir()
+    (copied / name).unlink(missing_ok=True)
+    (copied / name).symlink_to(tmp_path / 'private')
+    with pytest.raises(ValueError, match=rf'{name}: expected a file of the folder, found a link'):
+        System.from_pretrained(copied)
+
+
+def test_links_of_the_hubs_cache(saved, photo, tmp_path):
+    snapshot = shutil.copytree(saved['depth'][1], tmp_path / 'models--a--b/snapshots/abc')
+    (tmp_path / 'models--a--b/blobs').mkdir()
+    for path in list(snapshot.iterdir()):
+        shutil.move(path, tmp_path / 'models--a--b/blobs')
+        path.symlink_to(f'../../blobs/{path.name}')
+    assert System.from_pretrained(snapshot, device='cpu').task == 'depth'
+
+
 def test_what_is_no_system_to_save(saved, tmp_path):
     model = SCLIPSegmentor(dict(type='CLIPBackbone', arch=CLIP_CONFIG), ['a', 'b'])
     with pytest.raises(ValueError, match='expected a system of from_pretrained or from_config'):
@@ -151,7 +230,11 @@ def test_other_weights_than_it_was_saved_with(copied):
             dict(model=dict(type='PAMRPostProcessor')),
             'expected a OpenVocabularySegmentor, found a PAMRPost',
         ),
-        (dict(settings=dict(mode='x')), 'no OpenVocabSegmenter has these settings'),
+        (dict(settings=dict(mode='x')), 'as settings of a OpenVocabSegmenter short_side and back'),
+        (dict(settings=dict(short_side=0, background_index=None)), 'short_side: .* 1 to 4096 or n'),
+        (dict(settings=dict(short_side='9' * 9999, background_index=None)), "none, found '999"),
+        (dict(settings=dict(short_side=8, background_index=True)), 'background_index: .* found Tr'),
+        (dict(task='ask', model=dict(type='LlavaTrainer')), 'a VisionChat in the layout of tran'),
         (dict(origins={'backbone.pretrained': dict(hub='../x/y')}), 'expected a Hub id'),
         (dict(origins={'backbone.pretrained': dict(hub='/etc/passwd')}), 'expected a Hub id'),
         (dict(origins={'backbone.pretrained': dict(folder='../../x')}), 'expected a Hub id'),
@@ -163,7 +246,7 @@ def test_a_strangers_config(copied, change, message):
     again(copied, **change)
     with pytest.raises(ValueError, match=message) as caught:
         System.from_pretrained(copied)
-    assert '\n' not in str(caught.value)
+    assert '\n' not in str(caught.value) and len(str(caught.value)) < 1000
 
 
 def test_other_folders_are_none(siglip_folder, openai_file):

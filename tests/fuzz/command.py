@@ -20,6 +20,7 @@ MODULES = (
     'options',
     'encoders',
     'folders',
+    'systems',
     'chats',
     'hub',
 )

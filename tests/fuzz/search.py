@@ -122,5 +122,10 @@ def _fresh(folder: Path) -> Path:
 
 
 def _keep(source: Path, target: Path) -> None:
+    """A copy, but for pipes, which cannot be copied."""
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, symlinks=True)
+
+    def pipes(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(folder, name).is_fifo()]
+
+    shutil.copytree(source, target, symlinks=True, ignore=pipes)

@@ -165,3 +165,18 @@ def test_a_case_is_its_number(tmp_path):
     assert line.startswith('- text: escaped, 2 times at fuzz/test_search.py:')
     assert "`KeyError: 'health'` (case 0: a number)" in line and line.count('\n') == 0
     assert len(other.faults) == 2
+
+
+def test_what_is_kept_of_a_folder_with_a_pipe(tmp_path):
+    def pipe(path: Path, draw: random.Random) -> str:
+        os.mkfifo(path.with_name('pipe'))
+        return 'a pipe'
+
+    def escape(path: Path) -> None:
+        if path.with_name('pipe').exists():
+            raise TypeError
+
+    kind = Kind('text', 1, write, pipe, escape)
+    row = search(kind, tmp_path, number=1, show=tmp_path / 'show')
+    assert row.verdicts['escaped'] == 1
+    assert (tmp_path / 'show/text/0/a.txt').read_text() == 'healthy'

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from mmseg_siglip.weights.json_file import check_folder, check_model_fields, read_object
@@ -23,6 +25,12 @@ def test_what_is_no_object(tmp_path, content, found):
         read_object(path)
     with pytest.raises(ValueError, match=r'config\.json: expected a JSON object'):
         check_folder(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'config.json')
+    with pytest.raises(ValueError, match=r'config\.json: expected .* \(is a named pipe, expected'):
+        read_object(tmp_path / 'config.json')
 
 
 def test_an_object_is_read(tmp_path):
