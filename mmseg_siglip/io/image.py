@@ -171,7 +171,7 @@ def decode_labels(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np
         if image.mode not in ('1', 'L', 'P', 'I', *SIXTEEN_BIT):
             raise Refused(
                 f'{name} is a label map with mode {image.mode}; expected one channel of class '
-                'indices (grey or palette)'
+                'indices (grey or palette), or label_colours of a FolderDataset'
             )
         return _values(image, np.int32)
 
