@@ -12,7 +12,7 @@ from mmseg import datasets as mmseg
 from mmseg_siglip.datasets.listing import check_indices, pair_files
 from mmseg_siglip.datasets.name_lists import check_files, named_pairs, numbered_lines
 from mmseg_siglip.datasets.paired_files import PairedFiles
-from mmseg_siglip.datasets.parts import check_part, part_of
+from mmseg_siglip.datasets.parts import check_part, pairs_of_part
 from mmseg_siglip.registry import DATASETS
 
 
@@ -58,7 +58,7 @@ class RGBDDataset(DepthDataset):
         depth_map_suffix: What replaces it in the depth map's name.
         img_prefix: How image names begin.
         depth_map_prefix: What replaces it in the depth map's name.
-        part: ``train`` or ``val``, see `part_of`.
+        part: ``train`` or ``val``, see `pairs_of_part`.
         held_out: Share of the images that is ``val``.
         kwargs: See `DepthDataset` and MMEngine's `BaseDataset`; ``indices`` selects samples in the
             order of their names. ``ann_file`` lists names of images, each on a line.
@@ -99,7 +99,7 @@ class RGBDDataset(DepthDataset):
             pairs = named_pairs(self.ann_file, folder, self.image, depths, self.depth)
         else:
             pairs = pair_files(folder, self.image, depths, self.depth)
-        pairs = part_of(pairs, self.part, self.held_out, folder)
+        pairs = pairs_of_part(pairs, self.part, self.held_out, folder)
         check_indices(self.chosen, len(pairs), folder)
         return [self.pair(image, depth) for image, depth in pairs]
 

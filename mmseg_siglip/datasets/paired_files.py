@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmseg_siglip.datasets.first_value import contradiction
 from mmseg_siglip.datasets.listing import check_indices, is_local, pair_files
 from mmseg_siglip.datasets.name_lists import named_pairs, read_names
-from mmseg_siglip.datasets.parts import check_part, part_of
+from mmseg_siglip.datasets.parts import check_part, pairs_of_part
 
 
 class PairedFiles:
@@ -29,7 +29,7 @@ class PairedFiles:
     Args:
         data_prefix: Folders of ``img_path`` and of the label maps, None for the latter where there
             are none.
-        part: ``train`` or ``val``, where no lists tell these apart; see `part_of`.
+        part: ``train`` or ``val``, where no lists tell these apart; see `pairs_of_part`.
         held_out: Share of the images that is ``val``.
 
     Raises:
@@ -57,7 +57,7 @@ class PairedFiles:
 
     def load_data_list(self) -> list[dict]:
         root = self.data_prefix.get('img_path') or self.data_root
-        pairs = part_of(self.pairs(), self.part, self.held_out, root)
+        pairs = pairs_of_part(self.pairs(), self.part, self.held_out, root)
         check_indices(self.chosen, len(pairs), type(self).__name__)
         truths, first = [truth for _, truth in pairs if truth is not None], self.first_class
         if truths and first is not None:

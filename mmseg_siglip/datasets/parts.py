@@ -11,7 +11,7 @@ Pair = tuple[str, str | None]
 
 
 def check_part(part: str | None, held_out: float | None) -> None:
-    """Refuse what `part_of` cannot choose by.
+    """Refuse what `pairs_of_part` cannot choose by.
 
     Raises:
         ValueError: There is no such part or share, or one of the two is missing.
@@ -28,7 +28,7 @@ def check_part(part: str | None, held_out: float | None) -> None:
         raise ValueError(f'held_out: expected a share between 0 and 1, found {held_out!r}')
 
 
-def part_of(
+def pairs_of_part(
     pairs: Sequence[Pair], part: str | None, held_out: float | None, folder: str
 ) -> list[Pair]:
     """The images of one part, each with its truth, in their order.

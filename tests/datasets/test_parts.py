@@ -7,7 +7,7 @@ import random
 import pytest
 
 from mmseg_siglip.datasets import FolderDataset, RGBDDataset
-from mmseg_siglip.datasets.parts import part_of
+from mmseg_siglip.datasets.parts import pairs_of_part
 
 
 def images(count, folder='photos', suffix='.jpg'):
@@ -20,23 +20,25 @@ def names(pairs):
 
 @pytest.mark.parametrize(('held_out', 'count', 'held'), [(0.2, 50, 10), (0.5, 2, 1), (0.05, 30, 2)])
 def test_each_image_is_in_one_part(held_out, count, held):
-    train, val = (part_of(images(count), part, held_out, 'photos') for part in ('train', 'val'))
+    train, val = (
+        pairs_of_part(images(count), part, held_out, 'photos') for part in ('train', 'val')
+    )
     assert len(val) == held and sorted(train + val) == images(count)
-    assert part_of(images(count), None, None, 'photos') == images(count)
+    assert pairs_of_part(images(count), None, None, 'photos') == every
 
 
 def test_parts_depend_on_names_alone():
-    val = names(part_of(images(40), 'val', 0.25, 'photos'))
+    val = names(pairs_of_part(images(40), 'val', 0.25, 'photos'))
     moved = images(40, '/elsewhere/photos', '.PNG')
     random.Random(0).shuffle(moved)
-    assert sorted(names(part_of(moved, 'val', 0.25, '/elsewhere/photos'))) == val
+    assert sorted(names(pairs_of_part(moved, 'val', 0.25, '/elsewhere/photos'))) == val
     by_sha256sum = '002 003 004 005 010 012 019 020 026 027'
     assert val == by_sha256sum.split()
 
 
 def test_too_few_images():
     with pytest.raises(ValueError, match=r'photos: held_out=0\.1 of 4 images leaves 0 to validate'):
-        part_of(images(4), 'train', 0.1, 'photos')
+        pairs_of_part(images(4), 'train', 0.1, 'photos')
 
 
 @pytest.mark.parametrize(
