@@ -20,11 +20,10 @@ def names(pairs):
 
 @pytest.mark.parametrize(('held_out', 'count', 'held'), [(0.2, 50, 10), (0.5, 2, 1), (0.05, 30, 2)])
 def test_each_image_is_in_one_part(held_out, count, held):
-    train, val = (
-        pairs_of_part(images(count), part, held_out, 'photos') for part in ('train', 'val')
-    )
-    assert len(val) == held and sorted(train + val) == images(count)
-    assert pairs_of_part(images(count), None, None, 'photos') == every
+    every = images(count)
+    train, val = (pairs_of_part(every, part, held_out, 'photos') for part in ('train', 'val'))
+    assert len(val) == held and sorted(train + val) == every
+    assert pairs_of_part(every, None, None, 'photos') == every
 
 
 def test_parts_depend_on_names_alone():
