@@ -6,7 +6,7 @@ import platform
 
 import torch
 
-from mmseg_siglip.nearest import did_you_mean
+from mmseg_siglip.misspelt import did_you_mean
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 PRECISIONS = ('auto', *DTYPES)

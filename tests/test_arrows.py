@@ -17,7 +17,7 @@ PACKAGE = 'mmseg_siglip'
 
 LAYERS = (
     ('compat', 'ending', 'lazy'),
-    ('registry', 'nearest'),
+    ('registry', 'misspelt'),
     ('device', 'precision', 'io', 'weights', 'text', 'patch_stats'),
     ('models.adapters', 'models.finite', 'models.labelling', 'models.sizes'),
     ('datasets', 'evaluation', 'engine', 'models.data_preprocessor'),

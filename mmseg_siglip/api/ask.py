@@ -26,7 +26,7 @@ from mmseg_siglip.api.results import Answer
 from mmseg_siglip.api.system import System
 from mmseg_siglip.api.system_folder import SystemFolder, as_dtype
 from mmseg_siglip.io.image import ImageLike, read_image
-from mmseg_siglip.nearest import check_options
+from mmseg_siglip.misspelt import check_options
 from mmseg_siglip.vlm.assemble import PretrainedVLM
 from mmseg_siglip.vlm.finite import RefuseNaN
 from mmseg_siglip.vlm.fusion import check_depths, depth_statistics

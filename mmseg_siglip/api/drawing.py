@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from mmseg_siglip.nearest import did_you_mean
+from mmseg_siglip.misspelt import did_you_mean
 from mmseg_siglip.text.class_colours import class_colours
 from mmseg_siglip.text.vocabulary import same
 

@@ -14,6 +14,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmseg_siglip.device import find_device
+from mmseg_siglip.misspelt import did_you_mean, explain_settings
 from mmseg_siglip.models.adapters.converters import advice
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.weights.checkpoint import is_mmengine_file, load_checkpoint_file
@@ -33,8 +34,13 @@ def read_config(config: str | Path | Config) -> Config:
     if isinstance(config, Config):
         return config
     path = Path(config)
+    if path.is_dir():
+        inside = sorted(path.glob('*.py'))
+        example = f' such as {inside[0]}' if inside else ''
+        raise ValueError(f'{path} is a folder, expected a config: a .py file{example}')
     if not path.is_file():
-        raise ValueError(f'config not found: there is no file {path}.')
+        near = did_you_mean(path.name, (file.name for file in path.parent.glob('*.py')))
+        raise ValueError(f'config not found: there is no file {path}{near or "."}')
     if path.suffix != '.py':
         raise ValueError(f'{path} is a {path.suffix or "nameless"} config, expected a .py file.')
     try:
@@ -66,7 +72,13 @@ def load_trained(
     config, device = read_config(config), find_device(device)
     described, checkpoint = describe_trained(config, checkpoint)
     with DefaultScope.overwrite_default_scope(SCOPE):
-        model = MODELS.build(described)
+        try:
+            model = MODELS.build(described)
+        except (KeyError, TypeError) as error:
+            unfit = explain_settings(error)
+            if unfit is None:
+                raise
+            raise ValueError(f'{config.filename}: {unfit}') from error
     if not isinstance(model, kind):
         article = 'an' if kind.__name__[0] in 'AEIO' else 'a'
         raise ValueError(

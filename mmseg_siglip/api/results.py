@@ -17,7 +17,7 @@ from mmseg_siglip.api.drawing import add_bar, add_legend, add_text
 from mmseg_siglip.io.depth_unit import write_depth
 from mmseg_siglip.io.files import write_array, write_atomically, write_image
 from mmseg_siglip.io.normal_colours import normal_colours
-from mmseg_siglip.nearest import did_you_mean
+from mmseg_siglip.misspelt import did_you_mean
 
 LARGEST = 65535  # of 16 bits
 

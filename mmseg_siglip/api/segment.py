@@ -26,11 +26,11 @@ from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_image
+from mmseg_siglip.misspelt import check_options, did_you_mean
 from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor, SCLIPSegmentor
-from mmseg_siglip.nearest import check_options, did_you_mean
 from mmseg_siglip.registry import DENSE_METHODS, MODELS, SCOPE
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
 from mmseg_siglip.weights.json_file import MOST_LABELS

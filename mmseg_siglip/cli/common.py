@@ -13,7 +13,7 @@ from typing import NoReturn, TypeVar
 from mmseg_siglip.cli.overrides import Overrides
 from mmseg_siglip.ending import Ending, end_children, end_now
 from mmseg_siglip.lazy import resolve
-from mmseg_siglip.nearest import did_you_mean
+from mmseg_siglip.misspelt import UNFIT, did_you_mean, explain_settings
 
 TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
 
@@ -198,6 +198,8 @@ def refuse_inside(out: Path, images: Sequence[str | Path]) -> None:
 
 def one_line(error: BaseException) -> str:
     """The message of an error, without line breaks or a worker process's traceback."""
+    if isinstance(error, Exception) and (unfit := explain_settings(error)):
+        return unfit
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if 'Original Traceback' in text:
         text = text.strip().splitlines()[-1].partition(': ')[2]
@@ -207,7 +209,7 @@ def one_line(error: BaseException) -> str:
 def is_users(error: Exception) -> bool:
     """Bad input, as against a bug; a ``TypeError`` where a config's arguments fit no class."""
     if isinstance(error, TypeError):
-        return re.search(r'__init__\(\) (got an unexpected|missing)', str(error)) is not None
+        return UNFIT.search(str(error)) is not None
     return isinstance(error, (ValueError, OSError, KeyError, ImportError))
 
 

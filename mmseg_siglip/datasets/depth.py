@@ -17,6 +17,7 @@ from mmseg_siglip.datasets.name_lists import (
     say_repeated,
 )
 from mmseg_siglip.datasets.paired_files import PairedFiles
+from mmseg_siglip.datasets.parts import check_part, pairs_of_part
 from mmseg_siglip.registry import DATASETS
 
 
@@ -62,6 +63,8 @@ class RGBDDataset(DepthDataset):
         depth_map_suffix: What replaces it in the depth map's name.
         img_prefix: How image names begin.
         depth_map_prefix: What replaces it in the depth map's name.
+        part: ``train`` or ``val``, see `pairs_of_part`.
+        held_out: Share of the images that is ``val``.
         kwargs: See `DepthDataset` and MMEngine's `BaseDataset`; ``indices`` selects samples in the
             order of their names. ``ann_file`` lists names of images, each on a line.
 
@@ -79,9 +82,13 @@ class RGBDDataset(DepthDataset):
         depth_map_suffix: str = '.png',
         img_prefix: str = '',
         depth_map_prefix: str = '',
+        part: str | None = None,
+        held_out: float | None = None,
         depth_scale: float = 1000.0,
         **kwargs,
     ) -> None:
+        check_part(part, held_out)
+        self.part, self.held_out = part, held_out
         self.image = img_prefix, img_suffix
         self.depth = depth_map_prefix, depth_map_suffix
         super().__init__(
@@ -97,6 +104,7 @@ class RGBDDataset(DepthDataset):
             pairs = named_pairs(self.ann_file, folder, self.image, depths, self.depth)
         else:
             pairs = pair_files(folder, self.image, depths, self.depth)
+        pairs = pairs_of_part(pairs, self.part, self.held_out, folder)
         check_indices(self.chosen, len(pairs), folder)
         return [self.pair(image, depth) for image, depth in pairs]
 

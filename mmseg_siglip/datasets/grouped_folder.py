@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from mmseg_siglip.datasets.folder import FolderDataset
-from mmseg_siglip.datasets.listing import first_few, pair_files, stem_of
+from mmseg_siglip.datasets.listing import first_few, list_files, lying, pair_files, stem_of
 from mmseg_siglip.datasets.name_lists import check_files, read_names
 from mmseg_siglip.registry import DATASETS
 
@@ -43,7 +43,7 @@ class GroupedFolderDataset(FolderDataset):
         if not groups:
             raise ValueError(
                 f'{root}: expected images <group>/{self.image_folder}/*{self.img_suffix}, '
-                'found none'
+                f'found none; {lying(list_files(root, self.backend_args))}'
             )
         if self.ann_file:
             return self._listed(groups)

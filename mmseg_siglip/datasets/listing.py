@@ -28,6 +28,11 @@ def first_few(names: Sequence[str]) -> str:
     return ', '.join(names[:SHOWN]) + (f' and {more} more' if more > 0 else '')
 
 
+def lying(names: Sequence[str]) -> str:
+    """What lies in a folder in which something else was looked for."""
+    return f'in it lie {first_few(names)}' if names else 'it is empty'
+
+
 def check_indices(indices: int | Sequence[int] | None, count: int, where: str) -> None:
     """Refuse a choice of samples that are not there; MMEngine takes the fewer that are.
 
@@ -135,10 +140,18 @@ def pair_files(
     files = outside(list_files(folder, backend_args), folder, truths, truth)
     images = by_stem(files, image, folder, any_kind=True)
     if not images:
-        raise ValueError(f'{folder}: expected images named {"*".join(image)}, found none')
+        raise ValueError(
+            f'{folder}: expected images named {"*".join(image)}, found none; {lying(files)}'
+        )
     if truths is None:
         return sorted((os.path.join(folder, name), None) for name in images.values())
-    maps = by_stem(outside(list_files(truths, backend_args), truths, folder), truth, truths)
+    beside = outside(list_files(truths, backend_args), truths, folder)
+    maps = by_stem(beside, truth, truths)
+    if not maps:
+        raise ValueError(
+            f'{truths}: expected label or depth maps named {"*".join(truth)}, found none; '
+            f'{lying(beside)}'
+        )
     bare = [stem for stem in images if stem not in maps]
     if bare:
         raise ValueError(

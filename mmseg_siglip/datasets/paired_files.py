@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmseg_siglip.datasets.first_value import contradiction
 from mmseg_siglip.datasets.listing import check_indices, is_local, pair_files
 from mmseg_siglip.datasets.name_lists import named_pairs, read_names
+from mmseg_siglip.datasets.parts import check_part, pairs_of_part
 
 
 class PairedFiles:
@@ -28,6 +29,8 @@ class PairedFiles:
     Args:
         data_prefix: Folders of ``img_path`` and of the label maps, None for the latter where there
             are none.
+        part: ``train`` or ``val``, where no lists tell these apart; see `pairs_of_part`.
+        held_out: Share of the images that is ``val``.
 
     Raises:
         ValueError: A folder or list is not there, or an image or a label map has no counterpart.
@@ -36,7 +39,16 @@ class PairedFiles:
     TRUTH = 'seg_map_path'
     outlines = False
 
-    def __init__(self, *, data_prefix: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        *,
+        data_prefix: dict | None = None,
+        part: str | None = None,
+        held_out: float | None = None,
+        **kwargs,
+    ) -> None:
+        check_part(part, held_out)
+        self.part, self.held_out = part, held_out
         if data_prefix is not None:
             given = {key: folder for key, folder in data_prefix.items() if folder is not None}
             kwargs['data_prefix'] = given
@@ -44,7 +56,8 @@ class PairedFiles:
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        pairs = self.pairs()
+        root = self.data_prefix.get('img_path') or self.data_root
+        pairs = pairs_of_part(self.pairs(), self.part, self.held_out, root)
         check_indices(self.chosen, len(pairs), type(self).__name__)
         truths, first = [truth for _, truth in pairs if truth is not None], self.first_class
         if truths and first is not None:

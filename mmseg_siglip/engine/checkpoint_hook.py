@@ -16,6 +16,7 @@ from torch import Tensor
 from mmseg_siglip.engine.finite_loss_hook import what_is_lost
 from mmseg_siglip.engine.progress import believe_own
 from mmseg_siglip.io.files import write_atomically
+from mmseg_siglip.misspelt import refuse_strange_settings
 from mmseg_siglip.registry import HOOKS
 from mmseg_siglip.weights.publish import publish
 
@@ -97,6 +98,7 @@ class CheckpointHook(BaseCheckpointHook):
     training = False
 
     def before_train(self, runner: Runner) -> None:
+        refuse_strange_settings(type(self), self.args, further=('meta',))
         require_local(self.out_dir, self.backend_args, self.file_client_args)
         self.backend_args = self.file_client_args = None
         folder, info = checkpoint_folder(self, runner), runner.message_hub.runtime_info

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as torch_dist
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, get_dist_info, is_main_process
 from mmengine.hooks import CheckpointHook as BaseCheckpointHook
@@ -30,6 +31,7 @@ from torch.utils.data import DataLoader
 from mmseg_siglip.engine.checkpoint_hook import checkpoint_folder, require_local
 from mmseg_siglip.engine.data_order import order_of, restore_order
 from mmseg_siglip.engine.finite_loss_hook import FiniteLossHook
+from mmseg_siglip.engine.parts_of_config import require_parts, samples_found
 from mmseg_siglip.engine.peers import PATIENCE
 from mmseg_siglip.engine.processes import start_gloo, watch_peers
 from mmseg_siglip.engine.progress import (
@@ -125,6 +127,11 @@ class Runner(BaseRunner):
     _run = _resumed = ''
     _training: BaseLoop | None = None
 
+    @classmethod
+    def from_cfg(cls, cfg: dict | Config) -> Runner:
+        require_parts(cfg)
+        return super().from_cfg(cfg)
+
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
         """As MMEngine's, through page-locked memory where that speeds up the way to a GPU.
@@ -133,7 +140,8 @@ class Runner(BaseRunner):
         """
         if isinstance(dataloader, dict):
             dataloader = {'pin_memory': torch.cuda.is_available(), **dataloader}
-        return guarded(BaseRunner.build_dataloader(dataloader, *args, **kwargs))
+        with samples_found(dataloader):
+            return guarded(BaseRunner.build_dataloader(dataloader, *args, **kwargs))
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict | None] | None = None) -> None:
         """MMEngine's, and ``finite_loss``, which None leaves out as well."""

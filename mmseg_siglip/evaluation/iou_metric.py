@@ -21,6 +21,7 @@ from mmseg_siglip.evaluation.label_maps import (
 )
 from mmseg_siglip.io.files import write_image
 from mmseg_siglip.io.image_names import ImageNames
+from mmseg_siglip.misspelt import refuse_strange_settings
 from mmseg_siglip.registry import METRICS
 from mmseg_siglip.text.vocabulary import Vocabulary
 
@@ -65,6 +66,7 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         class_groups: Mapping[str, str | Sequence[str]] | None = None,
         **kwargs,
     ) -> None:
+        refuse_strange_settings(IoUMetric, kwargs)  # MMSeg's takes any
         super().__init__(**kwargs)
         if absent not in ABSENT:
             raise ValueError(f'IoUMetric: expected absent {" or ".join(ABSENT)}, found {absent!r}')

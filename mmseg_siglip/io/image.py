@@ -172,7 +172,7 @@ def decode_labels(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np
         if image.mode not in ('1', 'L', 'P', 'I', *SIXTEEN_BIT):
             raise Refused(
                 f'{name} is a label map with mode {image.mode}; expected one channel of class '
-                'indices (grey or palette)'
+                'indices (grey or palette), or label_colours of a FolderDataset'
             )
         return _values(image, np.int32)
 
@@ -265,6 +265,10 @@ def read_image(image: ImageLike) -> np.ndarray:
             data = read_regular(image)
         except FileNotFoundError:
             raise ValueError(f'{image}: no such image file') from None
+        except IsADirectoryError:
+            raise ValueError(
+                f'{image} is a folder: expected an image file, or a list of them'
+            ) from None
         except OSError as error:
             raise ValueError(f'{image}: {error.strerror or error}') from None
         except ValueError as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
-from mmseg_siglip.nearest import did_you_mean
+from mmseg_siglip.misspelt import did_you_mean
 
 SLOT = '{}'
 SINGLE = 'a photo of a {}.'

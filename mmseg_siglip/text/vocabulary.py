@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmseg_siglip.nearest import did_you_mean
+from mmseg_siglip.misspelt import did_you_mean
 
 BUNDLED = Path(__file__).parent / 'vocabularies'
 BACKGROUND = '[background]'

@@ -77,5 +77,9 @@ def test_what_is_no_program(tmp_path):
         read_config(path)
     assert '\n' not in str(caught.value)
     path.write_text('a = 1')
+    with pytest.raises(ValueError, match=r"no file .*confg\.py; did you mean 'config\.py'\?"):
+        read_config(tmp_path / 'confg.py')
+    with pytest.raises(ValueError, match=rf'{tmp_path} is a folder, .* such as {path}$'):
+        read_config(tmp_path)
     assert read_config(str(path)).a == 1
     assert read_config(found := read_config(path)) is found

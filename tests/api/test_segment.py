@@ -303,6 +303,7 @@ def test_a_pil_image_is_its_file(photo, tmp_path, mode):
     ('image', 'message'),
     [
         ('absent.jpg', 'absent.jpg: no such image file'),
+        ('/', '/ is a folder: expected an image file, or a list of them'),
         (np.zeros((4, 4), np.uint8), r'expected an RGB array .* found \(4, 4\) of uint8'),
         (np.zeros((4, 4, 3)), 'of float64'),
         (Image.new('F', (4, 4)), 'the image has 32-bit grey values, whose range is unknown'),

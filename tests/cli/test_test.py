@@ -189,7 +189,7 @@ def test_bad_input_is_one_line(tiny_config, weights, tmp_path, capsys):
     options = ('--cfg-options', 'model.type=NoSuchModel')
     assert 'no model type NoSuchModel' in failure(capsys, tiny_config, weights, *options)
     options = ('--cfg-options', 'model.backbone.depht=3')
-    assert "unexpected keyword argument 'depht'" in failure(capsys, tiny_config, weights, *options)
+    assert 'UNet has no setting depht' in failure(capsys, tiny_config, weights, *options)
     (tmp_path / 'junk.pth').write_text('<html>')
     assert 'junk.pth is not a checkpoint' in failure(capsys, tiny_config, tmp_path / 'junk.pth')
 

@@ -39,7 +39,7 @@ def load(name, encoder=None):
 
 
 def test_every_encoder_meets_every_benchmark():
-    assert {path.stem for path in CONFIGS.glob('*.py')} == {*CLASSES, 'shapes', 'coco_mini'}
+    assert {path.stem for path in CONFIGS.glob('*.py')} == {*CLASSES, 'shapes', 'coco_mini', 'own'}
     models = yaml.safe_load((CONFIGS / 'metafile.yml').read_text())['Models']
     listed = {Path(model['Config']).stem: model['Metadata']['Encoders'] for model in models}
     assert all(listed[data] == ENCODERS for data in CLASSES)

@@ -85,7 +85,15 @@ def test_without_truths(tmp_path, make):
     ('names', 'sentence'),
     [
         (['m/a.png'], r'i: expected a folder, found no such one'),
-        (['i/a.txt', 'm/a.png'], r'i: expected images named \*\.jpg, found none'),
+        (
+            ['i/a.txt', 'i/b.txt', 'm/a.png'],
+            r'i: expected images named \*\.jpg, found none; in it lie a\.txt, b\.txt$',
+        ),
+        (
+            ['i/a.jpg', 'm/a.tif', 'm/b.tif', 'm/c.tif', 'm/d.tif'],
+            r'm: expected label or depth maps named \*\.png, found none; in it lie a\.tif, b\.tif, '
+            r'c\.tif and 1 more$',
+        ),
         (
             ['i/a.jpg', 'i/b.jpg', 'i/c.JPG', 'i/d.jpg', 'i/e.jpg', 'm/a.png'],
             r'i: 4 of 5 images have no label .*: b\.jpg, c\.JPG, d\.jpg and 1 more; expected for '
@@ -136,3 +144,9 @@ def test_indices_of_what_is_there(indices):
 def test_indices_of_what_is_not_there(indices):
     with pytest.raises(ValueError, match='val: indices: expected some of its 3 samples, found'):
         check_indices(indices, 3, 'val')
+
+
+def test_an_empty_folder_is_called_so(tmp_path):
+    (tmp_path / 'i').mkdir()
+    with pytest.raises(ValueError, match=r'i: expected images named \*\.jpg, found none; it is em'):
+        pairs(tmp_path)

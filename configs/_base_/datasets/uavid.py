@@ -2,21 +2,6 @@
 
 _base_ = '../pipelines/short_side.py'
 _base_.test_pipeline[1].scale = _base_.tta_pipeline[1].transforms[0][0].scale = (2048, 448)
-colours = dict(
-    type='LoadColouredLabels',
-    colours=[
-        [0, 0, 0],
-        [128, 0, 0],
-        [128, 64, 128],
-        [192, 0, 192],
-        [0, 128, 0],
-        [128, 128, 0],
-        [64, 64, 0],
-        [64, 0, 128],
-    ],
-    void_colours=[[255, 255, 255]],
-)
-_base_.test_pipeline[2] = _base_.tta_pipeline[1].transforms[2][0] = colours
 test_dataloader = dict(
     dataset=dict(
         type='GroupedFolderDataset',
@@ -25,6 +10,17 @@ test_dataloader = dict(
         image_folder='Images',
         label_folder='Labels',
         vocabulary='uavid',
+        label_colours=[
+            [0, 0, 0],
+            [128, 0, 0],
+            [128, 64, 128],
+            [192, 0, 192],
+            [0, 128, 0],
+            [128, 128, 0],
+            [64, 64, 0],
+            [64, 0, 128],
+        ],
+        void_colours=[[255, 255, 255]],
         img_suffix='.png',
         seg_map_suffix='.png',
         pipeline=_base_.test_pipeline,

@@ -23,8 +23,8 @@ from mmseg_siglip.cli.jobs.protocol import (
     set_fields,
 )
 from mmseg_siglip.cli.jobs.test import place_checkpoint
+from mmseg_siglip.misspelt import did_you_mean
 from mmseg_siglip.models.backbones.build import find_encoder_type
-from mmseg_siglip.nearest import did_you_mean
 from mmseg_siglip.registry import MODELS
 
 

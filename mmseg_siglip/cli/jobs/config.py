@@ -6,7 +6,6 @@ import argparse
 import inspect
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 from mmengine.config import Config
@@ -17,6 +16,7 @@ from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import one_line
 from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.engine import Runner
+from mmseg_siglip.misspelt import did_you_mean
 
 READ = (
     *inspect.signature(BaseRunner.__init__).parameters.keys() - {'self', 'cfg'},
@@ -72,10 +72,9 @@ def override(cfg: Config, options: Mapping | None) -> None:
     unread = [key for key in options or {} if key.split('.')[0] not in READ]
     if unread and 'runner_type' not in cfg:
         name = unread[0].split('.')[0]
-        close = get_close_matches(name, READ, n=1)
         raise ValueError(
             f'--cfg-options {unread[0]}: nothing reads {name} of {cfg.filename}'
-            + (f'; is it {close[0]}?' if close else '; expected what its value went into')
+            + (did_you_mean(name, READ) or '; expected what its value went into')
         )
     unfit = KeyError, TypeError, IndexError, AssertionError, AttributeError, RecursionError
     try:

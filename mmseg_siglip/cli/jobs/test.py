@@ -16,6 +16,7 @@ from mmseg_siglip.engine import Runner, SegVisualizationHook
 from mmseg_siglip.engine.kept_results import KeepResultsHook
 from mmseg_siglip.engine.runner import unwrapped
 from mmseg_siglip.evaluation import DepthMetric, RefSegMetric
+from mmseg_siglip.misspelt import did_you_mean
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.class_colours import class_colours
@@ -38,7 +39,8 @@ def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     """
     model = MODELS.get(cfg.model.type)
     if model is None:
-        raise ValueError(f'{cfg.filename}: there is no model type {cfg.model.type}.')
+        near = did_you_mean(cfg.model.type, MODELS.module_dict)
+        raise ValueError(f'{cfg.filename}: there is no model type {cfg.model.type}{near or "."}')
     training_free = getattr(model, 'training_free', False)
     if checkpoint is None:
         if not training_free:

@@ -2,7 +2,6 @@
 
 from mmseg_siglip.datasets.transforms.albumentations import Albu
 from mmseg_siglip.datasets.transforms.classes import SelectClasses
-from mmseg_siglip.datasets.transforms.coloured import LoadColouredLabels
 from mmseg_siglip.datasets.transforms.depth import KBCrop, LoadDepthAnnotation, LoadShapesDepth
 from mmseg_siglip.datasets.transforms.filling import (
     GenerateEdge,
@@ -30,7 +29,6 @@ __all__ = [
     'GenerateEdge',
     'KBCrop',
     'LoadAnnotations',
-    'LoadColouredLabels',
     'LoadDepthAnnotation',
     'LoadImageFromFile',
     'LoadNormals',

@@ -13,6 +13,7 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from PIL import Image
 
+from mmseg_siglip.datasets.transforms.label_colours import labels_of_colours
 from mmseg_siglip.io.exact_labels import refuse_inexact
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 from mmseg_siglip.io.regular_file import read_regular
@@ -142,7 +143,8 @@ class LoadAnnotations(BaseTransform):
     Adds ``ignore_index`` and ``gt_seg_map``, int32 (H, W), which MMSeg's resizing, cropping,
     flipping, padding and rotation keep exact; ``PackSegInputs`` makes it int64.
     ``results['reduce_zero_label']`` and ``results['label_map']`` act as in MMSegmentation, in this
-    order.
+    order; where there are ``results['label_colours']``, a label for each colour, the file is a
+    picture in these colours.
 
     Args:
         ignore_index: Label of pixels that count nowhere, in the file and after loading. Must be
@@ -169,7 +171,19 @@ class LoadAnnotations(BaseTransform):
         path = path_in(results, 'seg_map_path', type(self).__name__)
         data = read_bytes(path, self.backend_args)
         refuse_inexact(data, path)
-        labels = decode_labels(data, path, max_pixels=self.max_pixels)
+        colours = results.get('label_colours')
+        if colours is None:
+            labels = self._indices(decode_labels(data, path, max_pixels=self.max_pixels), results)
+        else:
+            picture = decode_image(data, path, max_pixels=self.max_pixels)[..., ::-1]
+            self._check_size(picture, results)
+            labels = labels_of_colours(picture, colours, path)
+        results['gt_seg_map'], results['ignore_index'] = labels, self.ignore_index
+        results.setdefault('seg_fields', []).append('gt_seg_map')
+        return results
+
+    def _indices(self, labels: np.ndarray, results: dict) -> np.ndarray:
+        path = results['seg_map_path']
         self._check_size(labels, results)
         if self._reduces(results):
             labels = self._without_zero(labels)
@@ -181,13 +195,11 @@ class LoadAnnotations(BaseTransform):
                 'with more than 255 classes set ignore_index=65535 in the pipeline and the metric; '
                 "a value that means none is named in FolderDataset's void_values"
             )
-        results['gt_seg_map'], results['ignore_index'] = labels, self.ignore_index
-        results.setdefault('seg_fields', []).append('gt_seg_map')
-        return results
+        return labels
 
     def _check_size(self, labels: np.ndarray, results: dict) -> None:
-        expected = tuple(results.get('ori_shape', labels.shape))
-        if labels.shape != expected:
+        expected = tuple(results.get('ori_shape', labels.shape[:2]))
+        if labels.shape[:2] != expected:
             raise ValueError(
                 f'{results["seg_map_path"]} is {labels.shape[0]} x {labels.shape[1]} (height x '
                 f'width), but its image {results.get("img_path")} is {expected[0]} x {expected[1]}'

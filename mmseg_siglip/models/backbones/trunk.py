@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
+from mmseg_siglip.misspelt import did_you_mean
 from mmseg_siglip.models.backbones.block import Block, Residual, run_block
 from mmseg_siglip.models.backbones.planes import Dense
 from mmseg_siglip.models.backbones.tokens import Tokens
-from mmseg_siglip.nearest import did_you_mean
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmseg_siglip.misspelt import did_you_mean
 from mmseg_siglip.models.backbones.build import found_in
 from mmseg_siglip.models.depth_models.published import PublishedDepth
-from mmseg_siglip.nearest import did_you_mean
 from mmseg_siglip.registry import DEPTH_MODELS
 from mmseg_siglip.weights.checkpoint import is_mmengine_file
 from mmseg_siglip.weights.source import CONFIG_NAME, Source

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from mmseg_siglip.misspelt import did_you_mean
 from mmseg_siglip.models.guides.find import find_guide
 from mmseg_siglip.models.guides.frozen import Frozen
-from mmseg_siglip.nearest import did_you_mean
 from mmseg_siglip.registry import GUIDES
 
 

@@ -9,10 +9,10 @@ from mmengine.structures import BaseDataElement
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from mmseg_siglip.misspelt import did_you_mean
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import build_encoder
 from mmseg_siglip.models.backbones.trunk import Method, method_name
-from mmseg_siglip.nearest import did_you_mean
 from mmseg_siglip.precision import PRECISIONS
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import Vocabulary

@@ -10,7 +10,6 @@ from PIL import Image
 
 from mmseg_siglip.datasets.transforms import (
     LoadAnnotations,
-    LoadColouredLabels,
     LoadDepthAnnotation,
     LoadImageFromFile,
 )
@@ -219,7 +218,6 @@ def test_training_pipeline_moves_image_and_labels_together(files, tmp_path):
     ('loader', 'key'),
     [
         (LoadAnnotations(), 'seg_map_path'),
-        (LoadColouredLabels(colours=[[0, 0, 0]]), 'seg_map_path'),
         (LoadDepthAnnotation(), 'depth_map_path'),
     ],
 )
@@ -231,12 +229,12 @@ def test_an_annotation_that_the_data_set_lacks(loader, key):
             loader.transform(results)
 
 
-@pytest.mark.parametrize('loader', [LoadAnnotations(), LoadColouredLabels(colours=[[0, 0, 0]])])
-def test_labels_in_a_jpeg_are_refused(tmp_path, loader):
+@pytest.mark.parametrize('told', [{}, dict(label_colours={(0, 0, 0): 0})])
+def test_labels_in_a_jpeg_are_refused(tmp_path, told):
     path = str(tmp_path / 'a.png')
     Image.new('L', (8, 8)).save(path, 'JPEG')
     with pytest.raises(ValueError, match='a.png is a JPEG, whose compression changes labels'):
-        loader.transform(dict(seg_map_path=path))
+        LoadAnnotations().transform(dict(seg_map_path=path, **told))
 
 
 @pytest.mark.parametrize('key', ['seg_map_path', 'depth_map_path', 'mask_sources', None])
