@@ -109,10 +109,10 @@ def test_settings_are_looked_for_no_further_than_they_are_passed_on():
 
 def test_what_a_class_would_pass_over_is_refused():
     """MMSeg's metric and MMEngine's hook take any setting."""
-    with pytest.raises(ValueError, match='IoUMetric has no setting iou_metric; .* iou_metrics?'):
+    with pytest.raises(ValueError, match='IoUMetric has no setting iou_metric; .* .iou_metrics'):
         METRICS.build(dict(type='IoUMetric', iou_metric=['mIoU']))
     METRICS.build(dict(type='IoUMetric', iou_metrics=['mIoU'], prefix='a', output_dir='b'))
-    with pytest.raises(ValueError, match='CheckpointHook has no setting intervall; .* interval?'):
+    with pytest.raises(ValueError, match='CheckpointHook has no setting intervall; .* .interval'):
         refuse_strange_settings(CheckpointHook, CheckpointHook(intervall=3).args)
     refuse_strange_settings(Base, ['height', 'x'], further=['x'])
 

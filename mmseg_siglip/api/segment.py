@@ -66,8 +66,8 @@ class OpenVocabSegmenter(System):
         short_side: int | None,
         background_index: int | None = None,
     ) -> None:
-        self.short_side = check_whole(short_side, 'short_side', 1, MOST_SIDE)
-        self.background_index = check_whole(background_index, 'background_index', 0, MOST_LABELS)
+        self.short_side = whole_or_none(short_side, 'short_side', 1, MOST_SIDE)
+        self.background_index = whole_or_none(background_index, 'background_index', 0, MOST_LABELS)
         self.model = model.eval()
         self._prob_thd = model.prob_thd
 
@@ -287,7 +287,7 @@ class OpenVocabSegmenter(System):
         return normalise(rgb, self.model.data_preprocessor, short_side=self.short_side)
 
 
-def check_whole(value: int | None, name: str, least: int, most: int) -> int | None:
+def whole_or_none(value: int | None, name: str, least: int, most: int) -> int | None:
     """A whole number of that range, or None.
 
     Raises:
