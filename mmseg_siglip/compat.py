@@ -79,6 +79,54 @@ def find_packages_without_pkg_resources(package_utils: ModuleType) -> None:
                 setattr(module, function.__name__, function)
 
 
+def find_own_configs(config_utils: ModuleType) -> None:
+    """Let ``_base_ = 'mmseg_siglip::sclip/voc21.py'`` and ``get_config`` find our configs.
+
+    Why: MMEngine 0.10.7 knows the packages of a closed list, and looks for their configs only where
+    a wheel has them, in ``.mim``, which a checkout has not.
+    Can go: when MMEngine takes any package, and finds the configs of a checkout.
+    """
+    from mmseg_siglip.configs import PACKAGE, config_folder
+
+    find = config_utils._get_cfg_metainfo
+
+    def find_or_own(package_path: str, cfg_path: str) -> dict[str, Any]:
+        if Path(package_path) != PACKAGE:
+            return find(package_path, cfg_path)
+        path = config_folder() / f'{cfg_path.removesuffix(".py")}.py'
+        if not path.is_file():
+            raise FileNotFoundError(f'{PACKAGE.name}::{cfg_path}: there is no file {path}')
+        return dict(Config=str(path))
+
+    config_utils.MODULE2PACKAGE[PACKAGE.name] = PACKAGE.name
+    for module in (config_utils, sys.modules.get('mmengine.hub.hub')):
+        if module is not None:
+            module._get_cfg_metainfo = find_or_own
+
+
+def take_unset_options(inference: ModuleType) -> None:
+    """Let MMSegmentation's `init_model` build our models.
+
+    Why: mmseg 1.2.2 gives every model ``pretrained=None`` and ``train_cfg=None``, which ours do not
+    take.
+    Can go: when it gives them only to models that do.
+    """
+    from inspect import Parameter, signature
+
+    registry = inference.MODELS
+
+    def build(config: Any) -> Any:
+        with registry.switch_scope_and_registry(None) as scoped:
+            kind = scoped.get(config['type'])
+        taken = signature(kind).parameters if kind is not None else {}
+        if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.values()):
+            unset = {key for key in ('pretrained', 'train_cfg') if config.get(key) is None}
+            config = {key: config[key] for key in config if key in taken or key not in unset}
+        return registry.build(config)
+
+    inference.MODELS = SimpleNamespace(build=build)
+
+
 def read_yaml_as_data(yaml_handler: ModuleType) -> None:
     """Keep YAML files from running Python.
 
@@ -106,8 +154,10 @@ def read_checkpoints_as_data(checkpoint: ModuleType) -> None:
 MENDS: dict[str, Callable[[ModuleType], None]] = {
     'mmcv.utils.ext_loader': supply_compiled_ops,
     'mmengine.utils.package_utils': find_packages_without_pkg_resources,
+    'mmengine.config.utils': find_own_configs,
     'mmengine.fileio.handlers.yaml_handler': read_yaml_as_data,
     'mmengine.runner.checkpoint': read_checkpoints_as_data,
+    'mmseg.apis.inference': take_unset_options,
 }
 
 

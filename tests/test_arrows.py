@@ -16,7 +16,7 @@ import pytest
 PACKAGE = 'mmseg_siglip'
 
 LAYERS = (
-    ('compat', 'ending', 'lazy'),
+    ('compat', 'configs', 'ending', 'lazy'),
     ('registry', 'misspelt'),
     ('device', 'precision', 'io', 'weights', 'text', 'patch_stats'),
     ('models.adapters', 'models.finite', 'models.labelling', 'models.sizes'),

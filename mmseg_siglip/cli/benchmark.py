@@ -58,9 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--datasets',
         nargs='+',
         metavar='NAME',
-        help='names of configs/sclip, with - or _; for SigLIP weights their twins are taken',
+        help='names of configs/sclip, with - or _, or .py configs; for SigLIP weights their twins '
+        'are taken',
     )
-    what.add_argument('--referring', nargs='+', metavar='NAME', help='names of configs/refer_sam')
+    what.add_argument(
+        '--referring', nargs='+', metavar='NAME', help='names of configs/refer_sam, or .py configs'
+    )
     parser.add_argument(
         '--num-samples', type=at_least(1), metavar='N', help='the first N images of each'
     )

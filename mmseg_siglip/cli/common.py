@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from mmseg_siglip.cli.overrides import Overrides
+from mmseg_siglip.configs import config_folder as config_folder
 from mmseg_siglip.ending import Ending, end_children, end_now
 from mmseg_siglip.lazy import resolve
 from mmseg_siglip.misspelt import UNFIT, did_you_mean, explain_settings
@@ -20,14 +21,6 @@ TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
 T = TypeVar('T')
 
 WORKER = re.compile(r'DataLoader worker .*(killed by signal|exited unexpectedly)')
-
-PACKAGE = Path(__file__).parents[1]
-
-
-def config_folder() -> Path:
-    """The configs of this checkout, or those inside an installed package."""
-    checkout = PACKAGE.parent / 'configs'
-    return checkout if checkout.is_dir() else PACKAGE / '.mim' / 'configs'
 
 
 class UsageError(Exception):

@@ -10,7 +10,7 @@ import pytest
 from commands import command
 from mmengine.config import Config
 
-from mmseg_siglip.cli import common
+from mmseg_siglip import configs
 from mmseg_siglip.cli.common import add_config
 from mmseg_siglip.cli.jobs.config import load_config
 from mmseg_siglip.cli.jobs.encoders import apply_encoder, find_encoder_config
@@ -41,7 +41,7 @@ def test_an_unknown_name_lists_the_known(name):
 def test_of_an_installed_package(repository, tmp_path, monkeypatch):
     inside = tmp_path / 'mmseg_siglip/.mim/configs'
     shutil.copytree(repository / 'configs', inside)
-    monkeypatch.setattr(common, 'PACKAGE', tmp_path / 'mmseg_siglip')
+    monkeypatch.setattr(configs, 'PACKAGE', tmp_path / 'mmseg_siglip')
     config = Config.fromfile(inside / 'dpt/nyu_lora.py')
     apply_encoder(config, 'siglip_b16_512')
     assert config.model.backbone.pretrained == 'google/siglip-base-patch16-512'

@@ -13,3 +13,4 @@ test_dataloader = dict(
 )
 test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_cfg = dict(type='TestLoop')
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]  # of other pictures

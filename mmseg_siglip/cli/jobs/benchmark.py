@@ -19,9 +19,10 @@ from mmengine.dist import is_main_process
 from tqdm import tqdm
 
 from mmseg_siglip.api.load import read_config
-from mmseg_siglip.cli.common import is_users, one_line
+from mmseg_siglip.cli.common import config_folder, is_users, one_line
 from mmseg_siglip.cli.jobs.benchmark_config import (
     OtherKind,
+    check_distinct_configs,
     compose,
     composed_for,
     encoder_label,
@@ -73,7 +74,8 @@ def settings(cfg: Config) -> dict[str, Any]:
 
 def published(cfg: Config) -> tuple[float, str] | tuple[None, None]:
     """The published mIoU and its source, if `cfg` has the settings that it was published for."""
-    if cfg.get('load_from') or 'backbone' not in cfg.model:
+    ours = Path(cfg.filename).resolve().is_relative_to(config_folder().resolve())
+    if not ours or cfg.get('load_from') or 'backbone' not in cfg.model:
         return None, None
     encoder, attention = cfg.model.backbone.pretrained, cfg.model.get('attention', 'csa')
     name = attention if isinstance(attention, str) else attention['type']
@@ -147,7 +149,7 @@ def failed_row(
     encoder = args.encoder or args.checkpoint or ''
     row = dict(
         BLANK,
-        dataset=name.replace('-', '_').removesuffix(TWIN),
+        dataset=find_config(name).stem.removesuffix(TWIN),
         attention=method_label(method),
         encoder=encoder if isinstance(composed, OtherKind) else encoder_label(composed, args),
         protocol=args.protocol or 'config',
@@ -177,6 +179,7 @@ def benchmark(args: argparse.Namespace) -> None:
     """
     for method in args.attention:
         method_fields(method)
+    check_distinct_configs(args.datasets)
     encoders = encoders_of(args)
     configs = [(name, own, composed_for(name, own)) for name in args.datasets for own in encoders]
     rows, done = FinishedRows(args.work_dir / 'rows'), []

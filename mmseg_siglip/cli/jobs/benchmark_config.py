@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import time
+from collections.abc import Sequence
 from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mmengine.config import Config
 
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import config_folder
-from mmseg_siglip.cli.jobs.config import override, require_data, set_launcher
+from mmseg_siglip.cli.jobs.config import override, require, require_data, set_launcher
 from mmseg_siglip.cli.jobs.encoders import apply_encoder, find_encoder_config, stands_on_an_encoder
 from mmseg_siglip.cli.jobs.protocol import (
     PROTOCOLS,
@@ -33,18 +34,46 @@ class OtherKind(ValueError):
 
 
 def find_config(name: str) -> Path:
-    """The config of a dataset.
+    """The config of a dataset, or the .py file that is one.
 
     Raises:
         ValueError: There is none of that name.
     """
+    if name.endswith('.py'):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ValueError(f'config not found: there is no file {name}')
+        return path
     folder = config_folder() / 'sclip'
     path = folder / f'{name.replace("-", "_")}.py'
     if not path.is_file():
         known = sorted(file.stem.replace('_', '-') for file in folder.glob('*.py'))
-        meant = did_you_mean(name, known)
-        raise ValueError(f'unknown dataset {name!r}; expected one of {", ".join(known)}{meant}')
+        raise ValueError(
+            f'unknown dataset {name!r}; expected a .py config, or one of '
+            f'{", ".join(known)}{did_you_mean(name, known)}'
+        )
     return path
+
+
+def check_distinct_configs(names: Sequence[str]) -> None:
+    """Refuse two configs of one name, by which rows and pictures are told apart.
+
+    Raises:
+        ValueError: There are two, or none of some name.
+    """
+    paths: dict[str, Path] = {}
+    for path in map(find_config, names):
+        other = paths.setdefault(path.stem, path)
+        if other.resolve() != path.resolve():
+            raise ValueError(
+                f'--datasets: expected configs of different names, found {other} and {path}'
+            )
+
+
+def encoder_kind(cfg: Config) -> str:
+    """The type of a config's encoder, named or found from its weights."""
+    backbone = cfg.model.backbone
+    return backbone.get('type') or find_encoder_type(backbone.get('pretrained'))
 
 
 def place_encoder(cfg: Config, args: argparse.Namespace) -> str:
@@ -53,7 +82,7 @@ def place_encoder(cfg: Config, args: argparse.Namespace) -> str:
         apply_encoder(cfg, args.encoder)
     place_checkpoint(cfg, args.checkpoint)
     if args.checkpoint is None or cfg.get('load_from') is not None:
-        return cfg.model.backbone.type
+        return encoder_kind(cfg)
     return find_encoder_type(cfg.model.backbone.pretrained)
 
 
@@ -66,11 +95,14 @@ def compose(name: str, args: argparse.Namespace) -> Config:
     """
     path = find_config(name)
     cfg = read_config(path)
-    own, kind = cfg.model.backbone.type, place_encoder(cfg, args)
+    require(cfg, 'model', 'test_dataloader', 'test_evaluator', 'test_cfg')
+    if 'backbone' not in cfg.model:
+        raise ValueError(f'{path}: expected a model with a backbone, found {cfg.model.get("type")}')
+    own, kind = encoder_kind(cfg), place_encoder(cfg, args)
     twin = path.with_stem(path.stem + TWIN)
     if kind != own and twin.is_file():
         cfg = read_config(twin)
-        own = cfg.model.backbone.type
+        own = encoder_kind(cfg)
         place_encoder(cfg, args)
     if kind != own:
         raise OtherKind(f'{path} is for a {own}, {args.encoder or args.checkpoint} is a {kind}')

@@ -25,16 +25,20 @@ COLUMNS = ('config', 'SigLIP sees', 'images', *SCORES, 'images/s')
 
 
 def compose(name: str, args: argparse.Namespace) -> Config:
-    """The config of that name with the checkpoint in its place.
+    """The config of that name, or .py file, with the checkpoint in its place.
 
     Raises:
         ValueError: There is none, or no such encoder, or its data are not there.
     """
     folder = config_folder() / 'refer_sam'
     path = folder / f'{name.replace("-", "_")}.py'
+    if name.endswith('.py'):
+        path = Path(name).expanduser()
     if not path.is_file():
         known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
-        raise ValueError(f'unknown referring config {name!r}; expected one of {known}')
+        raise ValueError(
+            f'unknown referring config {name!r}; expected a .py config, or one of {known}'
+        )
     cfg = read_config(path)
     if args.encoder is not None:
         apply_encoder(cfg, args.encoder)

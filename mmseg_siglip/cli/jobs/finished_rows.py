@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mmseg_siglip.cli.common import PACKAGE
 from mmseg_siglip.cli.jobs.stopwatch import machine
+from mmseg_siglip.configs import PACKAGE
 from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.io.output_folder import digest_of
 

@@ -9,11 +9,12 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from mmengine.structures import PixelData
 from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmseg_siglip.models.labelling import Labels
 from mmseg_siglip.models.segmentors.parts import (
@@ -44,6 +45,8 @@ class OpenVocabularySegmentor(BaseSegmentor):
         vocabulary: What is looked for.
         prob_thd: Pixels whose best probability is lower become background; None where a model
             sends none there.
+        dataset_meta: Its classes, and colours for them as MMSeg finds them for a data set that has
+            none; what MMSeg's inferencers put there, the classes of a training, is not taken.
     """
 
     training_free = False
@@ -66,7 +69,18 @@ class OpenVocabularySegmentor(BaseSegmentor):
         self.precision = check_precision(precision)
         self.register_buffer('_text', None, persistent=False)
         self.register_buffer('_bank', None, persistent=False)
+        self.register_load_state_dict_pre_hook(refuse_others)
         self.register_load_state_dict_post_hook(lambda *_: self.forget_text())
+
+    @property
+    def dataset_meta(self) -> dict[str, list]:
+        names = list(self.vocabulary.names)
+        palette = np.random.RandomState(42).randint(0, 255, (len(names), 3)).tolist()
+        return dict(classes=names, palette=palette)
+
+    @dataset_meta.setter
+    def dataset_meta(self, given: Mapping) -> None:
+        """Nothing: words may change, and a checkpoint knows only those of its training."""
 
     @abstractmethod
     def set_vocabulary(
@@ -192,6 +206,20 @@ class OpenVocabularySegmentor(BaseSegmentor):
     def encode_decode(self, inputs: Sequence[Tensor], batch_img_metas: list[dict]) -> list[Tensor]:
         """MMSeg's name for `_forward`."""
         return self._forward(inputs)
+
+
+def refuse_others(model: nn.Module, weights: Mapping[str, Tensor], prefix: str, *_) -> None:
+    """Refuse weights none of which are the model's, which MMEngine passes over.
+
+    Raises:
+        ValueError: They are an encoder's, or another model's.
+    """
+    if weights and not prefix and not weights.keys() & model.state_dict().keys():
+        raise ValueError(
+            f'expected weights of a {type(model).__name__}, found {len(weights)} tensors such as '
+            f"{next(iter(weights))}, none of them its own; an encoder's are "
+            'model.backbone.pretrained of a config'
+        )
 
 
 @contextmanager
