@@ -7,13 +7,12 @@ that ships along segments coloured shapes.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from mmseg_siglip.api.system import SYSTEMS
 from mmseg_siglip.cli.common import OneOf, add_device, at_least
 
-SHIPPED = 'shapes=tiny_siglip_shapes'
 METHOD = 'sclip'
-METHOD_OF_SHIPPED = 'vanilla'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,14 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument(
         '--method',
-        type=OneOf('mmseg_siglip.api.segment:METHODS'),
+        type=OneOf('mmseg_siglip.api.segment:METHODS', METHOD),
+        default=METHOD,
         metavar='NAME',
-        help=f'how encoders of --segment attend until a visitor chooses another [{METHOD}]',
+        help='how encoders of --segment attend until a visitor chooses another [%(default)s]',
     )
     parser.add_argument(
         '--host', default='127.0.0.1', help='address to listen at [%(default)s, this machine alone]'
     )
     parser.add_argument('--port', type=at_least(1), default=7860, help='[%(default)s]')
+    parser.add_argument(
+        '--label-studio-images',
+        type=Path,
+        metavar='FOLDER',
+        help="where Label Studio's tasks find their images [none: only those that they hold]",
+    )
     add_device(parser)
 
 
@@ -53,18 +59,21 @@ def run(args: argparse.Namespace) -> None:
         ) from error
     from mmseg_siglip.device import find_device
     from mmseg_siglip.web.limits import Limits
-    from mmseg_siglip.web.menu import Menu, build_offer
+    from mmseg_siglip.web.menu import Menu, build_offer, shipped_offer
 
     named = {task: getattr(args, task) for task in SYSTEMS}
-    method = args.method or METHOD
-    if not any(named.values()):
-        named['segment'] = [SHIPPED]
-        method = args.method or METHOD_OF_SHIPPED
-    device = find_device(args.device)
-    menu = Menu(
-        build_offer(task, text, device=device, precision=args.precision, method=method)
+    common = dict(device=find_device(args.device), precision=args.precision)
+    offers = [
+        build_offer(task, text, method=args.method, **common)
         for task, texts in named.items()
         for text in texts
-    )
+    ]
+    menu = Menu(offers or [shipped_offer(method=args.method, **common)])
     print(f'http://{args.host}:{args.port}', flush=True)
-    serve(menu, Limits.on(device.type), host=args.host, port=args.port)
+    serve(
+        menu,
+        Limits.on(common['device'].type),
+        host=args.host,
+        port=args.port,
+        folder=args.label_studio_images,
+    )

@@ -45,7 +45,7 @@ POLICY = (
     "form-action 'self'",
     "frame-ancestors 'none'",
 )
-"""By which a browser asks no other host for anything. Gradio's own scripts need the two `unsafe`."""
+"""By which a browser asks no other host for anything; Gradio's own scripts need both `unsafe`."""
 HEADERS = {
     'Content-Security-Policy': '; '.join(POLICY),
     'Referrer-Policy': 'no-referrer',

@@ -18,6 +18,8 @@ from mmseg_siglip.web.controls import METHOD, controls_of, read_controls
 from mmseg_siglip.web.limits import Refusal
 
 CONFIG = '.py'
+SHIPPED = 'tiny_siglip_shapes'
+SHIPPED_SIDE = 192  # pixels, where it labels the most of ShapesWorld's val split
 
 
 class Offer:
@@ -140,3 +142,13 @@ def build_offer(
         options = {METHOD: method} if taken and not is_cat_seg_folder(source) else {}
         system = kind.from_pretrained(source, **common, **options)
     return Offer(name, system)
+
+
+def shipped_offer(
+    *, device: str | torch.device | None = None, precision: str = 'auto', method: str = 'sclip'
+) -> Offer:
+    """The small SigLIP that ships along: it knows coloured shapes only."""
+    system = SYSTEMS['segment'].from_pretrained(
+        SHIPPED, method, device=device, precision=precision, short_side=SHIPPED_SIDE
+    )
+    return Offer('shapes', system)

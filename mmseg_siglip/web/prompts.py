@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from mmseg_siglip.web.limits import Limits, Refusal
 
@@ -10,34 +11,33 @@ SEPARATORS = {'words': r'[,\n]', 'phrases': r'[;\n]'}
 """What stands between several, by what a system asks for."""
 
 
-def prompt_of(asks: str | None, text: str, limits: Limits) -> str | list[str] | None:
+def prompt_of(
+    asks: str | None, given: str | Sequence[str], limits: Limits
+) -> str | list[str] | None:
     """A system's prompt.
 
     Args:
         asks: See `System`.
-        text: Words between commas, phrases between semicolons, or either in lines; a question.
+        given: Words between commas, phrases between semicolons, or either in lines; a list of
+            either; a question.
         limits: How many, and how long.
 
     Raises:
         Refusal: There is nothing, too much, or something where nothing is asked for.
     """
-    text = text.strip()
+    several = SEPARATORS.get(asks)
+    parts = re.split(several, given) if several and isinstance(given, str) else given
+    parts = [part.strip() for part in ([parts] if isinstance(parts, str) else parts)]
+    parts = [part for part in parts if part]
     if asks is None:
-        if text:
+        if parts:
             raise Refusal('expected an image alone, found words beside it')
         return None
-    if not text:
-        raise Refusal(f'expected {asks} beside the image, found nothing')
-    if len(text) > limits.letters:
-        raise Refusal(
-            f'{asks}: expected at most {limits.letters} characters, found {len(text)}', 413
-        )
-    if asks not in SEPARATORS:
-        return text
-    parts = [part.strip() for part in re.split(SEPARATORS[asks], text)]
-    parts = [part for part in parts if part]
     if not parts:
-        raise Refusal(f'expected {asks} beside the image, found {text!r}')
+        raise Refusal(f'expected {asks} beside the image, found nothing')
+    letters = sum(map(len, parts))
+    if letters > limits.letters:
+        raise Refusal(f'{asks}: expected at most {limits.letters} characters, found {letters}', 413)
     if len(parts) > limits.words:
         raise Refusal(f'{asks}: expected at most {limits.words}, found {len(parts)}', 413)
-    return parts
+    return parts if several else parts[0]

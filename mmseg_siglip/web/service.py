@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,13 +32,13 @@ class Question:
 
     Attributes:
         task: A key of `SYSTEMS`.
-        text: Words, phrases or a question; see `prompt_of`.
+        given: Words, phrases or a question; see `prompt_of`.
         model: A name on the menu; the first of the task if empty.
         settings: See `Control`.
     """
 
     task: str
-    text: str = ''
+    given: str | Sequence[str] = ''
     model: str = ''
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -117,7 +117,7 @@ class Service:
 
     def _answer(self, question: Question, data: bytes, name: str) -> Answered:
         offer = self.menu.find(question.task, question.model)
-        prompt = prompt_of(offer.system.asks, question.text, self.limits)
+        prompt = prompt_of(offer.system.asks, question.given, self.limits)
         start = time.perf_counter()
         rgb = decode_upload(data, name, self.limits)
         results = offer(rgb, prompt, question.settings)
