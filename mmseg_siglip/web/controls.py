@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mmseg_siglip.api.segment import METHODS
-from mmseg_siglip.api.system import System
+from mmseg_siglip.api import METHODS, System
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.registry import DENSE_METHODS
 from mmseg_siglip.web.limits import Refusal
@@ -21,7 +20,8 @@ class Control:
     Attributes:
         name: Of the field, and of the argument.
         label: For people.
-        default: A name for a choice, a number in [0, 1], or a boolean for a switch.
+        default: What counts if nothing is given: a name for a choice, a number in [0, 1], a
+            boolean for a switch, or an empty text for words.
         choices: The names of a choice.
     """
 
@@ -42,6 +42,8 @@ class Control:
             raise Refusal(
                 f'{self.name}: expected one of {", ".join(self.choices)}, found {value!r}'
             )
+        if isinstance(self.default, str):
+            return str(value).strip()
         if isinstance(self.default, bool):
             known = {'true': True, 'false': False}
             if (text := str(value).lower()) in known:
@@ -58,8 +60,8 @@ class Control:
 
 METHOD = 'method'
 ARGUMENTS = (
-    Control('threshold', 'Threshold: a pixel whose best word is less likely is none of these', 0.0),
-    Control('background', 'None of these: pixels that are no word rather than the nearest', False),
+    Control('background', 'None of these: words for everything else, such as wall, floor', ''),
+    Control('threshold', 'Threshold: less likely pixels are none of these', 0.0),
     Control('normals', 'Surface normals', False),
 )
 """Arguments of systems' calls that visitors may set, where a system takes them."""
@@ -98,7 +100,7 @@ def methods_of(system: System) -> tuple[str, ...]:
 
 
 def read_controls(controls: Mapping[str, Control], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name.
+    """Settings by name, without those that are as if nothing was given.
 
     Raises:
         Refusal: One is unknown, or its value is.
@@ -107,4 +109,5 @@ def read_controls(controls: Mapping[str, Control], given: Mapping[str, Any]) -> 
         if name not in controls:
             known = ', '.join(controls) or 'none'
             raise Refusal(f'{name}: expected settings of this model ({known}), found {name!r}')
-    return {name: controls[name].read(value) for name, value in given.items()}
+    read = {name: controls[name].read(value) for name, value in given.items()}
+    return {name: value for name, value in read.items() if value != controls[name].default}

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 import mmseg_siglip
-from mmseg_siglip.api.results import Referred, Result, Segmentation
+from mmseg_siglip.api import Referred, Result, Segmentation
 from mmseg_siglip.web.brush import encode_brush
 from mmseg_siglip.web.label_config import LabelTag, read_label_config
 from mmseg_siglip.web.limits import Refusal

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmseg_siglip.api import SYSTEMS
-from mmseg_siglip.api.results import Result
-from mmseg_siglip.api.system import System
-from mmseg_siglip.models.segmentors.published_cat_seg import is_cat_seg_folder
+from mmseg_siglip.api import SYSTEMS, Result, System
 from mmseg_siglip.web.controls import METHOD, controls_of, read_controls
 from mmseg_siglip.web.limits import Refusal
 
 CONFIG = '.py'
+OWN_METHOD = 'sclip'
+KINDS = {str: 'words', float: 'a number from 0 to 1', bool: 'true or false'}
 SHIPPED = 'tiny_siglip_shapes'
 SHIPPED_SIDE = 192  # pixels, where it labels the most of ShapesWorld's val split
 
@@ -47,9 +46,7 @@ class Offer:
         """
         options = read_controls(self.controls, given)
         if METHOD in self.controls:
-            name = options.pop(METHOD, self.controls[METHOD].default)
-            own = name == self.controls[METHOD].default
-            self.system.model.method = self.own_method if own else name
+            self.system.model.method = options.pop(METHOD, self.own_method)
         found = self.system(rgb, prompt, **options)
         return found if isinstance(found, list) else [found]
 
@@ -96,7 +93,7 @@ class Menu:
                 asks=SYSTEMS[task].asks,
                 models={
                     offer.name: {
-                        control.name: list(control.choices) or type(control.default).__name__
+                        control.name: list(control.choices) or KINDS[type(control.default)]
                         for control in offer.controls.values()
                     }
                     for offer in named.values()
@@ -112,7 +109,7 @@ def build_offer(
     *,
     device: str | torch.device | None = None,
     precision: str = 'auto',
-    method: str = 'sclip',
+    method: str = OWN_METHOD,
 ) -> Offer:
     """A model by what the owner wrote: ``NAME=SOURCE``, or ``SOURCE`` alone.
 
@@ -122,7 +119,8 @@ def build_offer(
             name, a file or folder is called by its own.
         device: By default the GPU, if there is one.
         precision: See `mmseg_siglip.precision`.
-        method: Of an encoder's dense features, where the system takes one.
+        method: Of an encoder's dense features; another than `OWN_METHOD` only where the source
+            takes one.
 
     Raises:
         ValueError: There are no such weights.
@@ -139,13 +137,13 @@ def build_offer(
     else:
         kind = SYSTEMS[task]
         taken = METHOD in inspect.signature(kind.from_pretrained).parameters
-        options = {METHOD: method} if taken and not is_cat_seg_folder(source) else {}
+        options = {METHOD: method} if taken and method != OWN_METHOD else {}
         system = kind.from_pretrained(source, **common, **options)
     return Offer(name, system)
 
 
 def shipped_offer(
-    *, device: str | torch.device | None = None, precision: str = 'auto', method: str = 'sclip'
+    *, device: str | torch.device | None = None, precision: str = 'auto', method: str = OWN_METHOD
 ) -> Offer:
     """The small SigLIP that ships along: it knows coloured shapes only."""
     system = SYSTEMS['segment'].from_pretrained(

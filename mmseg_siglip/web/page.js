@@ -118,6 +118,8 @@ document.addEventListener('change', (event) => {
 });
 
 document.addEventListener('click', (event) => {
+  const view = event.target.closest('.view');
+  if (view) view.href = view.closest('figure').querySelector('canvas').toDataURL('image/png');
   const example = event.target.closest('.example');
   if (!example) return;
   const { task, name, prompt } = example.dataset;

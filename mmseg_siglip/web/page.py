@@ -89,9 +89,11 @@ def _prompt(task: str, asks: str | None) -> gr.Textbox:
     )
 
 
-def _setting(control: Control) -> gr.Dropdown | gr.Checkbox | gr.Slider:
+def _setting(control: Control) -> gr.Dropdown | gr.Textbox | gr.Checkbox | gr.Slider:
     if control.choices:
         return gr.Dropdown(list(control.choices), value=control.default, label=control.label)
+    if isinstance(control.default, str):
+        return gr.Textbox(control.default, label=control.label)
     if isinstance(control.default, bool):
         return gr.Checkbox(control.default, label=control.label)
     return gr.Slider(0, 1, value=control.default, step=0.01, label=control.label)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmseg_siglip.api.results import Result, Segmentation
+from mmseg_siglip.api import Result, Segmentation
 
 PICTURE, DATA, SEEN, INDICES = 'picture.png', 'result.json', 'image.jpg', 'indices.png'
 

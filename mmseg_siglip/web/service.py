@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mmseg_siglip.api.results import Result
+from mmseg_siglip.api import Result
 from mmseg_siglip.io.cache import cache_folder
 from mmseg_siglip.web.examples import Example, draw_examples
 from mmseg_siglip.web.limits import WRONG, Limits, Refusal

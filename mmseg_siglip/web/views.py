@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from mmseg_siglip.web.results import INDICES, PICTURE, SEEN, ResultFiles
 from mmseg_siglip.web.service import Answered
 
+VIEW = '<p><a class="view" href="#" download="view.png">Download this view</a></p>'
 EMPTY = '<p class="empty">The result will be here.</p>'
 
 
@@ -32,6 +33,8 @@ def _result(place: str, files: ResultFiles) -> str:
     else:
         shown = f'<img class="picture" src="{place}{PICTURE}" alt="the result">'
     names = [name for name in files.files if name not in (SEEN, INDICES)]
+    if files.legend:
+        shown += VIEW
     links = ' '.join(f'<a href="{place}{name}" download="{name}">{name}</a>' for name in names)
     return f'<figure>{shown}<figcaption class="downloads">Download {links}</figcaption></figure>'
 
@@ -41,7 +44,7 @@ def _overlay(place: str, files: ResultFiles) -> str:
     colours = html.escape(json.dumps({entry['index']: entry['colour'] for entry in files.legend}))
     entries = ''.join(
         f'<li><button type="button" data-index="{entry["index"]}" aria-pressed="false">'
-        f'<i style="background:{entry["colour"]}"></i>{html.escape(entry["name"])} '
+        f'<i style="background:{entry["colour"]}"></i><b>{html.escape(entry["name"])}</b> '
         f'<small>{100 * entry["share"]:.1f} %</small></button></li>'
         for entry in files.legend
     )
