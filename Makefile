@@ -7,10 +7,13 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all fuzz kill-test lint audit bench
+.PHONY: demo app test test-all fuzz kill-test lint audit bench
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m mmseg_siglip.demo
+
+app: $(INSTALLED)
+	$(VENV)/bin/mmseg-siglip serve
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n 2 -q -m 'not slow'

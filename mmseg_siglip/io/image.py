@@ -243,13 +243,13 @@ def check_sides(height: int, width: int, name: str) -> None:
         )
 
 
-def decode_rgb(data: bytes, name: str) -> np.ndarray:
+def decode_rgb(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """An encoded image as RGB, (H, W, 3) uint8, upright by its EXIF orientation.
 
     Raises:
         ValueError: See `decode_image` and `check_sides`.
     """
-    bgr = decode_image(data, name, apply_exif=True)
+    bgr = decode_image(data, name, apply_exif=True, max_pixels=max_pixels)
     check_sides(*bgr.shape[:2], name)
     return np.ascontiguousarray(bgr[..., ::-1])
 

@@ -1,0 +1,1 @@
+"""A page and an HTTP API over `mmseg_siglip.api.SYSTEMS`, for visitors whom nobody vouches for."""

@@ -1,0 +1,43 @@
+"""What visitors type, as systems take it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mmseg_siglip.web.limits import Limits, Refusal
+
+SEPARATORS = {'words': r'[,\n]', 'phrases': r'[;\n]'}
+"""What stands between several, by what a system asks for."""
+
+
+def prompt_of(
+    asks: str | None, given: str | Sequence[str], limits: Limits
+) -> str | list[str] | None:
+    """A system's prompt.
+
+    Args:
+        asks: See `System`.
+        given: Words between commas, phrases between semicolons, or either in lines; a list of
+            either; a question.
+        limits: How many, and how long.
+
+    Raises:
+        Refusal: There is nothing, too much, or something where nothing is asked for.
+    """
+    several = SEPARATORS.get(asks)
+    parts = re.split(several, given) if several and isinstance(given, str) else given
+    parts = [part.strip() for part in ([parts] if isinstance(parts, str) else parts)]
+    parts = [part for part in parts if part]
+    if asks is None:
+        if parts:
+            raise Refusal('expected an image alone, found words beside it')
+        return None
+    if not parts:
+        raise Refusal(f'expected {asks} beside the image, found nothing')
+    letters = sum(map(len, parts))
+    if letters > limits.letters:
+        raise Refusal(f'{asks}: expected at most {limits.letters} characters, found {letters}', 413)
+    if len(parts) > limits.words:
+        raise Refusal(f'{asks}: expected at most {limits.words}, found {len(parts)}', 413)
+    return parts if several else parts[0]
