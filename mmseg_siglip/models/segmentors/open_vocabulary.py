@@ -9,7 +9,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from mmengine.structures import PixelData
 from mmseg.models import BaseSegmentor
@@ -24,6 +23,7 @@ from mmseg_siglip.models.segmentors.parts import (
     check_precision,
     flipped_axes,
 )
+from mmseg_siglip.text.class_colours import class_colours
 from mmseg_siglip.text.templates import get_templates
 from mmseg_siglip.text.text_bank import text_bank
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -45,8 +45,8 @@ class OpenVocabularySegmentor(BaseSegmentor):
         vocabulary: What is looked for.
         prob_thd: Pixels whose best probability is lower become background; None where a model
             sends none there.
-        dataset_meta: Its classes, and colours for them as MMSeg finds them for a data set that has
-            none; what MMSeg's inferencers put there, the classes of a training, is not taken.
+        dataset_meta: Its classes and their colours; what MMSeg's inferencers put there, the classes
+            of a training, is not taken.
     """
 
     training_free = False
@@ -75,8 +75,7 @@ class OpenVocabularySegmentor(BaseSegmentor):
     @property
     def dataset_meta(self) -> dict[str, list]:
         names = list(self.vocabulary.names)
-        palette = np.random.RandomState(42).randint(0, 255, (len(names), 3)).tolist()
-        return dict(classes=names, palette=palette)
+        return dict(classes=names, palette=class_colours(names).tolist())
 
     @dataset_meta.setter
     def dataset_meta(self, given: Mapping) -> None:
