@@ -36,7 +36,7 @@ from mmseg_siglip.weights.source import CONFIG_NAME, Source
 
 FORMAT, VERSION = 'mmseg_siglip', 1
 WEIGHTS_NAME = 'model.safetensors'
-BUNDLED, LARGEST, COPIES = 2**24, 2**33, 4
+SHIPPED_MOST, HUB_MOST, PER_BYTE = 2**24, 2**33, 4
 """Most weights of what ships along and of a model on the Hub, and of a system for each byte of its
 files."""
 DTYPES = ('float32', 'float16', 'bfloat16')
@@ -151,7 +151,7 @@ class SystemFolder:
         files = [self.folder / WEIGHTS_NAME, *(self.folder / FOLDER).rglob('*')]
         held = sum(path.stat().st_size for path in files if path.is_file())
         elsewhere = any(origin.kind != 'folder' for origin in self.origins.values())
-        return COPIES * held + (LARGEST if elsewhere else BUNDLED)
+        return PER_BYTE * held + (HUB_MOST if elsewhere else SHIPPED_MOST)
 
 
 def write_system(
