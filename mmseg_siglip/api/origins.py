@@ -39,7 +39,7 @@ FILE = re.compile(r'\w[\w.-]*(/\w[\w.-]*)?')
 KEPT = ('.safetensors', '.json', '.txt', '.model')
 ELSE = ('.bin', '.pt', '.pth', '.npz')
 """Weights that nobody reads beside ``.safetensors``."""
-BESIDE = re.compile(
+LIES_BESIDE = re.compile(
     r'(open_clip_|(pre)?processor_|image_processor_)?config\.json'
     r'|(tokenizer|special_tokens_map|added_tokens|vocab|merges|spiece)[\w.-]*\.(json|txt|model)'
 )
@@ -177,7 +177,7 @@ def copy_weights(source: Path, target: Path) -> None:
         ValueError: A folder holds adapters of weights that lie on this machine.
     """
     if source.is_file():
-        beside = [path for path in source.parent.iterdir() if BESIDE.fullmatch(path.name)]
+        beside = [path for path in source.parent.iterdir() if LIES_BESIDE.fullmatch(path.name)]
         files = {path: target / path.name for path in beside if path.is_file()}
         files[source] = target / plain_name(source)
     else:

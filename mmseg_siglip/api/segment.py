@@ -36,7 +36,7 @@ from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
 from mmseg_siglip.weights.json_file import MOST_LABELS
 
 METHODS = tuple(method_names())
-MOST_SIDE = 4096
+MOST_SHORT_SIDE = 4096
 RESIZE = 1.5  # short side over the encoder's image size: 336 over 224, as SCLIP has it
 
 Words = str | Path | Sequence[str] | Vocabulary
@@ -66,7 +66,7 @@ class OpenVocabSegmenter(System):
         short_side: int | None,
         background_index: int | None = None,
     ) -> None:
-        self.short_side = whole_or_none(short_side, 'short_side', 1, MOST_SIDE)
+        self.short_side = whole_or_none(short_side, 'short_side', 1, MOST_SHORT_SIDE)
         self.background_index = whole_or_none(background_index, 'background_index', 0, MOST_LABELS)
         self.model = model.eval()
         self._prob_thd = model.prob_thd

@@ -28,6 +28,7 @@ from mmseg_siglip.api.origins import FOLDER, Origin, as_description, put_back, s
 from mmseg_siglip.io.files import whole_file, write_atomically
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
+from mmseg_siglip.weights.claims import room_for
 from mmseg_siglip.weights.differences import differing, tensors_digest
 from mmseg_siglip.weights.finite import refuse_not_finite
 from mmseg_siglip.weights.json_file import read_object
@@ -35,6 +36,9 @@ from mmseg_siglip.weights.source import CONFIG_NAME, Source
 
 FORMAT, VERSION = 'mmseg_siglip', 1
 WEIGHTS_NAME = 'model.safetensors'
+SHIPPED_MOST, HUB_MOST, PER_BYTE = 2**24, 2**33, 4
+"""Most weights of what ships along and of a model on the Hub, and of a system for each byte of its
+files."""
 DTYPES = ('float32', 'float16', 'bfloat16')
 FIELDS = ('format', 'version', 'task', 'model', 'origins', 'digest', 'settings')
 
@@ -126,12 +130,10 @@ class SystemFolder:
         path = self.folder / WEIGHTS_NAME
         state = load_checkpoint_file(path)
         refuse_not_finite(state, path)
-        model = build_from_data(
-            MODELS,
-            self.model,
-            self.folder / CONFIG_NAME,
-            complete=lambda _: self.description,
-        )
+        with room_for(self._most_weights(), self.folder):
+            model = build_from_data(
+                MODELS, self.model, self.folder / CONFIG_NAME, complete=lambda _: self.description
+            )
         _load(model, state, path)
         whole = model.state_dict()
         rest = {name: value for name, value in whole.items() if name not in state}
@@ -143,6 +145,13 @@ class SystemFolder:
                 f'others ({digest[:12]})'
             )
         return model.eval()
+
+    def _most_weights(self) -> int:
+        """As many as its files may have, and those that come from elsewhere."""
+        files = [self.folder / WEIGHTS_NAME, *(self.folder / FOLDER).rglob('*')]
+        held = sum(path.stat().st_size for path in files if path.is_file())
+        elsewhere = any(origin.kind != 'folder' for origin in self.origins.values())
+        return PER_BYTE * held + (HUB_MOST if elsewhere else SHIPPED_MOST)
 
 
 def write_system(

@@ -9,12 +9,17 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickletools import code2op, genops
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 SLACK = 2**20
 """Bytes that may be claimed by any file."""
@@ -163,3 +168,42 @@ def check_size(build: Callable[[], nn.Module], held: int, source: object) -> Non
             f'{source}: expected the configuration of a model that {held} bytes of weights can '
             f'fill, found one of {wanted} weights'
         )
+
+
+@contextmanager
+def room_for(most: int, source: object) -> Iterator[None]:
+    """Build modules of so many weights at most.
+
+    They are counted when a module takes them, before values are drawn: until then the system gives
+    no memory.
+
+    Args:
+        most: Number of weights, buffers included.
+        source: What messages call that which asks for them.
+
+    Raises:
+        ValueError: There are more.
+    """
+    seen, count = set(), 0
+
+    def check(module: nn.Module, name: str, value: Tensor | None) -> None:
+        nonlocal count
+        if value is None or value.device.type == 'meta' or value.data_ptr() in seen:
+            return
+        seen.add(value.data_ptr())
+        count += value.numel()
+        if count > most:
+            raise ValueError(
+                f'{source}: expected a model of at most {most} weights, as many as its files can '
+                f'fill, found more ({name} {tuple(value.shape)})'
+            )
+
+    hooks = (
+        register_module_parameter_registration_hook(check),
+        register_module_buffer_registration_hook(check),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -168,6 +168,15 @@ def test_another_encoder_than_the_configs(siglip_folder, photo, tmp_path):
     assert np.array_equal(found.scores, expected.scores)
 
 
+def test_a_small_folder_gets_little_memory(saved, tmp_path):
+    folder = shutil.copytree(saved['depth'][1], tmp_path / 'wide')
+    model = json.loads((folder / 'config.json').read_text())['model']
+    model['decode_head']['channels'] = 8192
+    again(folder, model=model)
+    with pytest.raises(ValueError, match='as many as its files can fill, found more'):
+        System.from_pretrained(folder, device='cpu')
+
+
 @pytest.mark.parametrize('name', ['model.safetensors', 'weights/notes.txt', 'weights/a'])
 def test_a_link_out_of_the_folder(copied, tmp_path, name):
     """Saved or uploaded once more, the copy would hold what the link leads to."""

@@ -16,7 +16,7 @@ from peak_memory import refusal
 from torch import nn
 
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
-from mmseg_siglip.weights.claims import check_pickle, check_size, globals_of, tensors_of
+from mmseg_siglip.weights.claims import check_pickle, check_size, globals_of, room_for, tensors_of
 
 MEGABYTES = 64
 
@@ -188,3 +188,17 @@ def test_a_pickle_of_python_2_may_hold_any_bytes():
         check_pickle(b'\x80\x02\xff')
     with pytest.raises(ValueError, match='found no end'):
         check_pickle(b'')
+
+
+def test_no_more_weights_than_there_is_room_for():
+    with room_for(45, 'x'):
+        tied = nn.Linear(4, 4)
+        nn.Linear(4, 4, bias=False).weight = tied.weight
+        nn.BatchNorm1d(1)
+    with pytest.raises(ValueError, match=r'^x: .* at most 39 weights.* found more \(weight \(5, 5'):
+        with room_for(39, 'x'):
+            nn.Linear(4, 4)
+            nn.Linear(5, 5)
+    with pytest.raises(ValueError, match='at most 30'), room_for(30, 'x'):
+        nn.Module().register_buffer('a', torch.zeros(31))
+    nn.Linear(40, 40)
