@@ -135,10 +135,9 @@ def build_offer(
     if config.endswith(CONFIG):
         system = SYSTEMS[task].from_config(config, checkpoint or None, **common)
     else:
-        kind = SYSTEMS[task]
-        taken = METHOD in inspect.signature(kind.from_pretrained).parameters
+        taken = METHOD in inspect.signature(SYSTEMS[task].from_pretrained).parameters
         options = {METHOD: method} if taken and method != OWN_METHOD else {}
-        system = kind.from_pretrained(source, **common, **options)
+        system = SYSTEMS[task].from_pretrained(source, **common, **options)
     return Offer(name, system)
 
 

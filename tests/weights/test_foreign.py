@@ -141,7 +141,8 @@ def test_every_call_that_loads_says_that_no_code_runs(repository):
             for node in nodes:
                 if not isinstance(node, ast.Attribute) or node.attr not in LOADING:
                     continue
-                if ast.unparse(node.value).split('.')[-1] in ours:
+                whose = ast.unparse(node.value)
+                if whose.split('.')[-1] in ours or whose.startswith('SYSTEMS['):
                     continue
                 found += 1
                 if id(node) not in called:

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.api.model_card import CardFacts, Measured
-from mmseg_siglip.api.system import SYSTEMS, System
+from mmseg_siglip.api.system import SYSTEMS
 from mmseg_siglip.cli.jobs.config import build_runner, require
 from mmseg_siglip.cli.jobs.test import place_checkpoint
 from mmseg_siglip.registry import MODELS
@@ -34,27 +34,26 @@ def convert(
         ValueError: No system takes models of this config, or they cannot be told as data.
     """
     cfg = read_config(config)
-    kind = system_of(cfg)
-    system = kind.from_config(cfg, checkpoint, device='cpu', precision='fp32')
+    system = SYSTEMS[task_of(cfg)].from_config(cfg, checkpoint, device='cpu', precision='fp32')
     results = [measured_by(cfg, config, checkpoint)] if evaluate else []
     facts = CardFacts(name=name, licence=licence, data=data, results=results, limits=limit)
     system.save_pretrained(out, dtype=dtype, facts=facts)
-    said = f'{out}: a {kind.__name__}'
+    said = f'{out}: a {type(system).__name__}'
     if push is not None:
         said += f', at {system.push_to_hub(push, dtype=dtype, facts=facts)}'
     return said
 
 
-def system_of(config: Config) -> type[System]:
-    """The system that takes models of a config.
+def task_of(config: Config) -> str:
+    """The task whose system takes models of a config.
 
     Raises:
         ValueError: None does.
     """
     model = MODELS.get(config.model.type)
-    for system in SYSTEMS.values():
+    for task, system in SYSTEMS.items():
         if isinstance(model, type) and issubclass(model, system.kind):
-            return system
+            return task
     kinds = ', '.join(system.kind.__name__ for system in SYSTEMS.values())
     raise ValueError(
         f'{config.filename}: expected a model of one of {kinds}, found {config.model.type}'
