@@ -51,6 +51,13 @@ def kept(args: argparse.Namespace) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
+    from mmseg_siglip.web.temporary import temporary_files
+
+    with temporary_files():
+        serve_until_ended(args)
+
+
+def serve_until_ended(args: argparse.Namespace) -> None:
     try:
         from mmseg_siglip.web.server import serve
     except ModuleNotFoundError as error:

@@ -57,10 +57,11 @@ def _add_tab(service: Service, task: str) -> None:
         with gr.Column(scale=3, min_width=320):
             shown = gr.HTML(EMPTY, elem_classes=['shown', task], apply_default_css=False)
 
-    def adjust(name: str) -> list[Any]:
-        """The settings that the chosen model has."""
+    def adjust(name: str) -> Any:
+        """The settings that the chosen model has; Gradio takes a list for several alone."""
         own = service.menu.find(task, name).controls
-        return [_adjusted(own.get(control_name)) for control_name in controls]
+        changes = [_adjusted(own.get(control_name)) for control_name in controls]
+        return changes if len(changes) > 1 else changes[0]
 
     if settings:
         model.change(adjust, model, settings, **QUIET)

@@ -34,7 +34,8 @@ def prompt_of(
             raise Refusal('expected an image alone, found words beside it')
         return None
     if not parts:
-        raise Refusal(f'expected {asks} beside the image, found nothing')
+        wanted = f'a {asks}' if asks == 'question' else asks
+        raise Refusal(f'expected {wanted} beside the image, found nothing')
     letters = sum(map(len, parts))
     if letters > limits.letters:
         raise Refusal(f'{asks}: expected at most {limits.letters} characters, found {letters}', 413)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from mmseg_siglip.io.cache import VARIABLE
 from mmseg_siglip.web.guard import LOOPBACK, Guard
 from mmseg_siglip.web.label_studio import build_label_studio
 from mmseg_siglip.web.limits import Limits, Refusal
@@ -78,8 +76,6 @@ async def _refused(request: Request, refusal: Refusal) -> JSONResponse:
 def serve(menu: Menu, limits: Limits, *, host: str, port: int, folder: Path | None = None) -> None:
     """Serve until the process is told to end.
 
-    Words of visitors are embedded into a cache of this process alone, which goes with it.
-
     Args:
         menu: The models.
         limits: The most of everything.
@@ -89,7 +85,5 @@ def serve(menu: Menu, limits: Limits, *, host: str, port: int, folder: Path | No
         folder: See `create_app`.
     """
     hosts = LOOPBACK if host in LOOPBACK else ()
-    with tempfile.TemporaryDirectory(prefix='mmseg_siglip-serve-') as cache:
-        os.environ[VARIABLE] = cache
-        app = create_app(menu, limits, hosts=hosts, folder=folder)
-        uvicorn.run(app, host=host, port=port, log_level='warning', limit_concurrency=CONNECTIONS)
+    app = create_app(menu, limits, hosts=hosts, folder=folder)
+    uvicorn.run(app, host=host, port=port, log_level='warning', limit_concurrency=CONNECTIONS)

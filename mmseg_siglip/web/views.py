@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from mmseg_siglip.web.results import INDICES, PICTURE, SEEN, ResultFiles
 from mmseg_siglip.web.service import Answered
 
-VIEW = '<p><a class="view" href="#" download="view.png">Download this view</a></p>'
+VIEW = ' <a class="view" href="#" download="view.png">view.png</a>'
+"""What the overlay shows at the moment."""
 EMPTY = '<p class="empty">The result will be here.</p>'
 
 
@@ -33,9 +34,8 @@ def _result(place: str, files: ResultFiles) -> str:
     else:
         shown = f'<img class="picture" src="{place}{PICTURE}" alt="the result">'
     names = [name for name in files.files if name not in (SEEN, INDICES)]
-    if files.legend:
-        shown += VIEW
     links = ' '.join(f'<a href="{place}{name}" download="{name}">{name}</a>' for name in names)
+    links += VIEW if files.legend else ''
     return f'<figure>{shown}<figcaption class="downloads">Download {links}</figcaption></figure>'
 
 

@@ -145,6 +145,16 @@ def test_an_example_fills_in_its_words(page):
     assert ' s, shapes' in page.inner_text('.seconds')
 
 
+def test_another_model_can_be_chosen(page):
+    page.click('.example >> nth=0')
+    page.click('input[aria-label=Model]')
+    page.click('[role=option]:has-text("again")')
+    page.wait_for_timeout(1000)
+    page.click('button.go')
+    page.wait_for_selector('.seconds')
+    assert ' s, again' in page.inner_text('.seconds')
+
+
 def test_words_are_text(page, scene):
     choose(page, scene, 'scene.png')
     page.wait_for_selector('.chosen:not([hidden])')

@@ -27,7 +27,7 @@ def test_text_as_systems_take_it(asks, given, prompt):
     ('asks', 'given', 'reason'),
     [
         ('words', ' , ,', 'expected words beside the image, found nothing'),
-        ('question', '', 'expected question beside the image'),
+        ('question', '', 'expected a question beside the image'),
         ('words', 'a,b,c,d', 'words: expected at most 3, found 4'),
         ('phrases', 'a;b;c;d', 'phrases: expected at most 3, found 4'),
         ('question', 'x' * 41, 'at most 40 characters, found 41'),

@@ -1,0 +1,244 @@
+"""A server under fifty visitors, good and hostile: what they got, and what it cost in memory.
+
+    python benchmarks/serve.py --seconds 120
+
+Starts ``mmseg-siglip serve`` on what ships along. After a warm-up, each visitor asks again and
+again, one thing after the other: a scene of ShapesWorld with words, or something that is to be
+refused. An answer counts as polite if it is a result, or one sentence as JSON with a status below
+500 or 503.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import io
+import json
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import psutil
+from PIL import Image
+
+from mmseg_siglip.datasets.shapes_world.scene import CLASSES, generate, scene_seed
+
+WARM_UP = 8
+CONFIG = """<View><Image name="image" value="$image"/><BrushLabels name="tag" toName="image">
+<Label value="ring"/><Label value="grass"/></BrushLabels></View>"""
+FETCH = dict(path='http://127.0.0.1:9/', meta=dict(_type='gradio.FileData'))
+
+Request = tuple[str, str, dict]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, 'PNG')
+    return buffer.getvalue()
+
+
+def scenes() -> list[bytes]:
+    return [png(generate(scene_seed('val', i), size=(128, 192)).image) for i in range(8)]
+
+
+def form(data: bytes, name: str = 'a.png', **fields: str) -> dict:
+    return dict(files=dict(image=(name, data)), data=fields)
+
+
+def good(rng: random.Random, images: list[bytes]) -> dict[str, Callable[[], Request]]:
+    def words() -> str:
+        return ', '.join(CLASSES[rng.randrange(8) :: 4])
+
+    def predict() -> Request:
+        address = 'data:image/png;base64,' + base64.b64encode(rng.choice(images)).decode()
+        tasks = [dict(id=1, data=dict(image=address))]
+        return 'POST', '/predict', dict(json=dict(tasks=tasks, label_config=CONFIG))
+
+    return {
+        'segment': lambda: ('POST', '/api/segment', form(rng.choice(images), words=words())),
+        'page': lambda: ('GET', '/', {}),
+        'upload': lambda: ('POST', '/uploads', form(rng.choice(images))),
+        'predict': predict,
+        'event': lambda: event(rng, ['example-0', words(), 'shapes', 'csa']),
+    }
+
+
+def event(rng: random.Random, data: list) -> Request:
+    body = dict(data=data, fn_index=1, session_hash=f'{rng.getrandbits(40):x}')
+    return 'POST', '/gradio_api/queue/join', dict(json=body)
+
+
+def hostile(rng: random.Random, images: list[bytes]) -> dict[str, Callable[[], Request]]:
+    bomb = png(np.zeros((9000, 9000), np.uint8))
+
+    def broken() -> bytes:
+        data = bytearray(rng.choice(images))
+        for _ in range(20):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        return bytes(data[: rng.randrange(len(data))])
+
+    def path(*paths: str) -> Callable[[], Request]:
+        return lambda: (rng.choice(['GET', 'POST']), rng.choice(paths), {})
+
+    return {
+        'a bomb of 81 megapixels': lambda: ('POST', '/api/segment', form(bomb, words='a')),
+        'a broken image': lambda: ('POST', '/uploads', form(broken())),
+        'no image': lambda: ('POST', '/uploads', form(rng.randbytes(5000))),
+        '14 MB': lambda: ('POST', '/uploads', form(bytes(14_000_000))),
+        '30 MB': lambda: ('POST', '/uploads', form(bytes(30_000_000))),
+        'too many words': lambda: (
+            'POST',
+            '/api/segment',
+            form(images[0], words=','.join(map(str, range(500)))),
+        ),
+        'words as markup': lambda: event(rng, ['example-0', '<script>', 'shapes', 'csa']),
+        'a file in an event': lambda: event(rng, [FETCH, 'a', 'shapes', 'csa']),
+        'another model': lambda: (
+            'POST',
+            '/api/segment',
+            form(images[0], words='a', model='/etc/passwd', method='../x'),
+        ),
+        'an address to fetch': lambda: (
+            'POST',
+            '/predict',
+            dict(json=dict(tasks=[dict(data=dict(image=FETCH['path']))], label_config=CONFIG)),
+        ),
+        'nested JSON': lambda: ('POST', '/predict', dict(content=b'[' * 100_000)),
+        'no form': lambda: (
+            'POST',
+            '/api/segment',
+            dict(content=rng.randbytes(2000), headers={'content-type': 'multipart/form-data'}),
+        ),
+        'closed paths': path(
+            '/gradio_api/file=/etc/passwd', '/gradio_api/upload', '/gradio_api/proxy=http://a/'
+        ),
+        'another host': lambda: ('GET', '/', dict(headers=dict(host='example.com'))),
+        'another page': lambda: (
+            'POST',
+            '/uploads',
+            form(images[0]) | dict(headers=dict(origin='http://example.com')),
+        ),
+    }
+
+
+def judge(response: httpx.Response) -> str:
+    """``answered``, ``refused``, ``busy``, or what was wrong with it."""
+    if response.status_code < 400:
+        return 'answered'
+    try:
+        sentence = response.json().get('error') or response.json()['detail']
+    except (ValueError, KeyError, AttributeError):
+        return f'{response.status_code} without a sentence'
+    if response.status_code == 503:
+        return 'busy'
+    plain = isinstance(sentence, str) and '\n' not in sentence
+    return 'refused' if response.status_code < 500 and plain else f'{response.status_code}'
+
+
+async def visit(
+    address: str, seed: int, until: float, images: list[bytes], seen: Counter, times: list[float]
+) -> None:
+    rng = random.Random(seed)  # noqa: S311
+    friendly, nasty = good(rng, images), hostile(rng, images)
+    async with httpx.AsyncClient(base_url=address, timeout=120) as client:
+        while time.monotonic() < until:
+            kinds, of = (friendly, 'good') if rng.random() < 0.5 else (nasty, 'hostile')
+            name = rng.choice([*kinds])
+            method, path, options = kinds[name]()
+            start = time.monotonic()
+            try:
+                outcome = judge(await client.request(method, path, **options))
+            except httpx.TransportError as error:
+                outcome = f'connection: {type(error).__name__}'
+            seen[of, name, outcome] += 1
+            if (name, outcome) == ('segment', 'answered'):
+                times.append(time.monotonic() - start)
+            await asyncio.sleep(rng.random())
+
+
+async def crowd(address: str, visitors: int, seconds: float, images: list[bytes]):
+    seen, times, until = Counter(), [], time.monotonic() + seconds
+    visits = [visit(address, seed, until, images, seen, times) for seed in range(visitors)]
+    await asyncio.gather(*visits)
+    return seen, times
+
+
+def wait_for(address: str, process: subprocess.Popen) -> None:
+    for _ in range(600):
+        try:
+            httpx.get(address, timeout=60)
+            return
+        except httpx.TransportError:
+            assert process.poll() is None, 'the server has ended'
+            time.sleep(0.5)
+    raise SystemExit('the server does not answer')
+
+
+def warm_up(address: str, images: list[bytes]) -> None:
+    """As much of everything as is kept, so that what grows afterwards is a leak."""
+    with httpx.Client(base_url=address, timeout=300) as client:
+        for number in range(WARM_UP):
+            words = ', '.join(CLASSES[number % 8 :: 4])
+            client.post('/api/segment', **form(images[number % 8], words=words))
+            client.post('/uploads', **form(bytes(9_000_000)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--visitors', type=int, default=50, help='at once [%(default)s]')
+    parser.add_argument('--seconds', type=float, default=120, help='[%(default)s]')
+    args = parser.parse_args()
+
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    address, images = f'http://127.0.0.1:{port}', scenes()
+    command = [sys.executable, '-m', 'mmseg_siglip', 'serve', '--port', str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        wait_for(address, process)
+        memory = psutil.Process(process.pid).memory_info
+        warm_up(address, images)
+        before = memory().rss
+        half, first = asyncio.run(crowd(address, args.visitors, args.seconds / 2, images))
+        middle = memory().rss
+        other, second = asyncio.run(crowd(address, args.visitors, args.seconds / 2, images))
+        after = memory().rss
+        assert process.poll() is None, 'the server has ended'
+        alive = httpx.get(f'{address}/health', timeout=60).json()['status']
+    finally:
+        process.terminate()
+        process.wait(60)
+
+    seen, times = half + other, first + second
+    for (of, name, outcome), count in sorted(seen.items()):
+        print(f'{of:<8} {name:<24} {outcome:<28} {count}')
+    rude = sum(
+        count
+        for (_, _, outcome), count in seen.items()
+        if outcome not in ('answered', 'refused', 'busy')
+    )
+    report = dict(
+        visitors=args.visitors,
+        seconds=args.seconds,
+        requests=seen.total(),
+        impolite=rude,
+        segmented=len(times),
+        median_seconds=round(float(np.median(times)), 2) if times else None,
+        rss_before_mb=before // 10**6,
+        rss_middle_mb=middle // 10**6,
+        rss_after_mb=after // 10**6,
+        afterwards=alive,
+    )
+    print(json.dumps(report))
+
+
+if __name__ == '__main__':
+    main()
