@@ -13,16 +13,18 @@ import re
 from pathlib import Path
 
 from mmseg_siglip.cli.common import (
+    PAMR_STEPS,
+    PICTURES,
     OneOf,
     UsageError,
     add_encoder,
     add_launcher,
     add_overrides,
+    add_slides,
     at_least,
 )
 
 SAM = 'facebook/sam-vit-base'
-PAMR_STEPS = 10
 REFERRING = dict(sizes=[None])
 DENSE = dict(
     attention=['csa'],
@@ -40,6 +42,7 @@ DENSE = dict(
     logit_scale=None,
     slide_crop=None,
     slide_stride=None,
+    slide_inference=False,
     save_vis=None,
 )
 """Options that go with the one or the other, and their defaults."""
@@ -119,6 +122,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f'the same as --pamr-steps {PAMR_STEPS}',
     )
     dense.add_argument(
+        '--no-use-pamr',
+        dest='pamr_steps',
+        action='store_const',
+        const=0,
+        help='the same as --pamr-steps 0',
+    )
+    dense.add_argument(
         '--use-sam',
         nargs='?',
         const=SAM,
@@ -151,7 +161,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dense.add_argument('--logit-scale', type=float, help='factor on cosines')
     dense.add_argument('--slide-crop', type=int, metavar='PIXELS', help='side of a window')
     dense.add_argument('--slide-stride', type=int, metavar='PIXELS', help='between windows')
-    dense.add_argument('--save-vis', type=Path, metavar='DIR', help='painted predictions')
+    add_slides(dense)
+    dense.add_argument(
+        '--save-vis',
+        nargs='?',
+        type=Path,
+        const=PICTURES,
+        metavar='DIR',
+        help='painted predictions [vis in --work-dir]',
+    )
     parser.set_defaults(**DENSE, **REFERRING)
 
 
@@ -181,6 +199,8 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f'--plot: expected a file such as table.png, found {args.plot}')
     if args.referring and args.checkpoint is None:
         raise UsageError('--referring needs a CHECKPOINT')
+    if args.save_vis is PICTURES:
+        args.save_vis = args.work_dir / 'vis'
     if args.use_sam and args.pamr_steps:
         raise UsageError('--use-sam and --pamr-steps: expected one of them')
     if args.referring:

@@ -16,6 +16,8 @@ from mmseg_siglip.ending import Ending, end_children, end_now
 from mmseg_siglip.lazy import resolve
 from mmseg_siglip.misspelt import UNFIT, did_you_mean, explain_settings
 
+PAMR_STEPS = 10  # SCLIP's
+PICTURES = object()  # --save-vis without a folder: vis in the work folder
 TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
 
 T = TypeVar('T')
@@ -141,6 +143,14 @@ def add_encoder(parser: argparse.ArgumentParser) -> None:
         '--encoder',
         metavar='NAME',
         help="another encoder than the config's: a name of configs/_base_/encoders, or such a file",
+    )
+
+
+def add_slides(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        '--slide-inference',
+        action='store_true',
+        help='predict by windows: test_cfg.mode=slide, which training-free configs have anyway',
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmseg_siglip.cli.common import UsageError, add_config
+from mmseg_siglip.cli.common import PAMR_STEPS, PICTURES, UsageError, add_config, add_slides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--show', action='store_true', help='show each prediction in a window')
     parser.add_argument('--show-dir', help='folder to save painted predictions in')
+    parser.add_argument(
+        '--save-vis',
+        dest='show_dir',
+        nargs='?',
+        const=PICTURES,
+        metavar='DIR',
+        help='the same as --show-dir [vis in the work folder]',
+    )
+    parser.add_argument(
+        '--use-pamr',
+        action=argparse.BooleanOptionalAction,
+        help=f'refine scores by PAMR, {PAMR_STEPS} steps, or do not, whatever the config says',
+    )
+    add_slides(parser)
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
     parser.add_argument(
         '--classes',

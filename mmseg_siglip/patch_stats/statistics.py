@@ -171,6 +171,25 @@ def check_names(names: Sequence[str]) -> None:
         )
 
 
+def depth_to_patch_stats(
+    depth: Tensor,
+    patch_size: int | None = None,
+    *,
+    stats: Sequence[str] | None = None,
+    **options,
+) -> PatchStatistics:
+    """`patch_statistics`, whose ``names`` may be called ``stats``.
+
+    Raises:
+        ValueError: Both are given; or see there.
+    """
+    if stats is not None:
+        if 'names' in options:
+            raise ValueError('stats and names are the same: expected one, found both')
+        options['names'] = stats
+    return patch_statistics(depth, patch_size=patch_size, **options)
+
+
 def _as_maps(maps: Tensor, name: str) -> Tensor:
     if maps.dim() == 4 and maps.shape[1] == 1:
         maps = maps[:, 0]

@@ -13,7 +13,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
-from mmseg_siglip.cli.jobs.test import place_checkpoint, use_classes
+from mmseg_siglip.cli.jobs.test import place_checkpoint, use_classes, use_pamr, use_windows
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights import checkpoint, state
 
@@ -318,3 +318,29 @@ def test_other_classes_than_the_datas_are_found_without_a_score(
     assert len(maps) == 2 and {*np.unique(maps)} <= {0, 1}
     log = max((tmp_path / 'run').glob('*/*.log')).read_text()
     assert 'they are looked for without a score' in log and 'mIoU' not in log.split('without a')[-1]
+
+
+def test_what_others_call_their_options(repository, tmp_path):
+    """``--use-pamr``, ``--slide-inference`` and ``--save-vis`` without a folder."""
+    shapes = Config.fromfile(repository / 'configs/sclip/shapes.py')
+    pamr, denoising = dict(type='PAMRPostProcessor', num_iter=3), dict(type='PromptDenoising')
+    use_pamr(shapes, wanted=True)
+    assert shapes.model.postprocessor == [dict(type='PAMRPostProcessor', num_iter=10)]
+    shapes.model.postprocessor = [denoising, pamr]
+    use_pamr(shapes, wanted=True)
+    assert shapes.model.postprocessor == [denoising, pamr]
+    use_pamr(shapes, wanted=False)
+    assert shapes.model.postprocessor == [denoising]
+    shapes.model.test_cfg = dict(mode='whole')
+    use_windows(shapes)
+    assert shapes.model.test_cfg.mode == 'slide'
+    argv = [str(repository / 'configs/sclip/shapes.py'), '--save-vis', '--no-use-pamr']
+    options = ['test_dataloader.dataset.num_scenes=1', 'test_dataloader.num_workers=0']
+    options += ['test_dataloader.persistent_workers=False', 'model.templates=plain']
+    assert main([*argv, '--slide-inference', '--cfg-options', *options]) == 0
+    assert len(list(Path('work_dirs/shapes/vis').rglob('*.png'))) == 1
+
+
+def test_options_about_what_a_model_has_not_are_refused(tiny_config, weights, capsys):
+    line = failure(capsys, tiny_config, weights, '--use-pamr')
+    assert line.endswith('--use-pamr: expected a model with postprocessor, found EncoderDecoder')

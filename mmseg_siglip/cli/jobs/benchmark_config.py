@@ -23,7 +23,7 @@ from mmseg_siglip.cli.jobs.protocol import (
     method_label,
     set_fields,
 )
-from mmseg_siglip.cli.jobs.test import place_checkpoint
+from mmseg_siglip.cli.jobs.test import place_checkpoint, use_windows
 from mmseg_siglip.misspelt import did_you_mean
 from mmseg_siglip.models.backbones.build import find_encoder_type
 from mmseg_siglip.registry import MODELS
@@ -131,6 +131,8 @@ def set_options(
         model.postprocessor = pamr if args.pamr_steps else None
     if args.use_sam:
         model.postprocessor = sam_postprocessor(args)
+    if args.slide_inference:
+        use_windows(cfg)
     for key, side in (('crop_size', args.slide_crop), ('stride', args.slide_stride)):
         if side is not None and 'test_cfg' in model:
             model.test_cfg[key] = (side, side)

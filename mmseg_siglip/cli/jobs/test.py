@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import inspect
 from pathlib import Path
 
 import mmseg.evaluation
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmseg_siglip.cli.common import PAMR_STEPS, PICTURES
 from mmseg_siglip.cli.jobs.config import build_runner, load_config, require, require_data
 from mmseg_siglip.cli.jobs.label import weights_digest
 from mmseg_siglip.engine import Runner, SegVisualizationHook
@@ -24,6 +26,7 @@ from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
 from mmseg_siglip.weights.checkpoint import is_mmengine_file
 from mmseg_siglip.weights.fetch import fetch
 
+PAMR = 'PAMRPostProcessor'
 _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
 
 
@@ -112,6 +115,35 @@ def leave_unscored(runner: Runner, *, saved: bool) -> None:
             hook.other_classes = dict(classes=words, palette=class_colours(words).tolist())
 
 
+def takes(cfg: Config, argument: str, flag: str) -> None:
+    """Refuse a flag about what the model of a config has not.
+
+    Raises:
+        ValueError: It takes no such argument.
+    """
+    if argument not in inspect.signature(MODELS.get(cfg.model.type)).parameters:
+        raise ValueError(f'{flag}: expected a model with {argument}, found {cfg.model.type}')
+
+
+def use_windows(cfg: Config) -> None:
+    """Predict by windows."""
+    takes(cfg, 'test_cfg', '--slide-inference')
+    cfg.model.setdefault('test_cfg', {})
+    cfg.model.test_cfg.mode = 'slide'
+
+
+def use_pamr(cfg: Config, *, wanted: bool) -> None:
+    """Have PAMR last among the postprocessors, once, or not at all."""
+    takes(cfg, 'postprocessor', '--use-pamr')
+    given = cfg.model.get('postprocessor') or []
+    given = list(given) if isinstance(given, (list, tuple)) else [given]
+    others = [each for each in given if each['type'] != PAMR]
+    if not wanted:
+        cfg.model.postprocessor = others
+    elif others == given:
+        cfg.model.postprocessor = [*given, dict(type=PAMR, num_iter=PAMR_STEPS)]
+
+
 def require_weights(cfg: Config) -> None:
     if cfg.get('load_from') is None:
         raise ValueError(
@@ -180,6 +212,12 @@ def test(args: argparse.Namespace) -> None:
     require_data(cfg.test_dataloader.dataset)
     if args.classes is not None:
         use_classes(cfg, args.classes)
+    if args.slide_inference:
+        use_windows(cfg)
+    if args.use_pamr is not None:
+        use_pamr(cfg, wanted=args.use_pamr)
+    if args.show_dir is PICTURES:
+        args.show_dir = str(Path(cfg.work_dir, 'vis'))
     if args.show or args.show_dir:
         show_predictions(cfg, args)
     if args.tta:
