@@ -259,9 +259,11 @@ def test_the_commands(page, checkout):
     encoders = checkout / 'configs/_base_/encoders'
     for name in ('clip_b16_224', 'clip_b16_384', 'siglip2_b16_512'):
         shutil.copy(encoders / 'tiny_siglip_shapes.py', encoders / f'{name}.py')
-    for name in ('cat_seg/own', 'dpt/own_frozen'):
+    for name in ('cat_seg/own', 'dpt/own_frozen', 'dpt/own_finetune'):
         path = checkout / f'configs/{name}.py'
-        path.write_text(re.sub(r'\b(10000|4000)\b', '2', path.read_text()))
+        text = re.sub(r'\b200\b', '1', path.read_text())
+        path.write_text(re.sub(r'(?<!\d)(10000|4000)\b', '2', text))
+    page = page.partition('## What you have')[0]
     lines = [line for block in blocks(page, 'sh') for line in block.splitlines()]
     lines = [re.sub(r'iter_\d+', 'iter_2', line) for line in lines]
     assert len(lines) == 7
