@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,10 @@ from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import one_line
 from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.engine import Runner
+from mmseg_siglip.misspelt import meant
+
+FURTHER = ('custom_imports', 'find_unused_parameters', 'runner_type', 'tta_model', 'tta_pipeline')
+"""Settings that a config may have, besides those of the Runner."""
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -50,6 +55,12 @@ def override(cfg: Config, options: Mapping | None) -> None:
     Raises:
         ValueError: It does not fit.
     """
+    known = {*cfg, *inspect.signature(Runner.__init__).parameters, *FURTHER}
+    for key in options or {}:
+        first = key.partition('.')[0]
+        near = '' if first in known else meant(first, known, likeness=0.8)
+        if near:
+            raise ValueError(f'--cfg-options {key}: {cfg.filename} has no setting {first}{near}')
     unfit = KeyError, TypeError, IndexError, AssertionError, AttributeError, RecursionError
     try:
         cfg.merge_from_dict(options or {})

@@ -60,6 +60,20 @@ def test_an_override_that_does_not_fit(tiny_config):
 
 
 @pytest.mark.parametrize(
+    ('option', 'near'),
+    [
+        ('modle.type=x', 'modle; did you mean model'),
+        ('trian_cfg.max_iters=1', 'trian_cfg; did you mean train_cfg'),
+        ('randomnes.seed=1', 'randomnes; did you mean randomness'),
+    ],
+)
+def test_an_override_that_nothing_would_heed(tiny_config, option, near):
+    with pytest.raises(ValueError, match=rf'--cfg-options .* has no setting {near}\?'):
+        load(tiny_config, '--cfg-options', option)
+    assert load(tiny_config, '--cfg-options', 'tta_pipeline=[]', 'own=1').own == 1
+
+
+@pytest.mark.parametrize(
     'options', [['model=x', 'model.a.b=1'], ['default_scope.' + 'a.' * 3000 + 'a=1']]
 )
 def test_overrides_at_odds_or_without_end(tiny_config, options):
