@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=OneOf('mmseg_siglip.io.label_store:STORES', 'png'),
         default='png',
         metavar='NAME',
-        help='png, a label map an image; coco, run-length masks in one JSON [%(default)s]',
+        help='png, a label map an image; coco or coco-polygons, masks in one JSON; yolo, polygons '
+        'in a text file an image [%(default)s]',
     )
     add_background(parser)
     add_segmenter(parser)

@@ -152,8 +152,21 @@ def test_coco_holds_the_same_masks(command, photos, tmp_path):
     for image in coco.dataset['images']:
         found = np.zeros((image['height'], image['width']), int)
         for annotation in coco.loadAnns(coco.getAnnIds(image['id'])):
-            found += (annotation['category_id'] + 1) * coco.annToMask(annotation).astype(int)
+            found += annotation['category_id'] * coco.annToMask(annotation).astype(int)
         np.testing.assert_array_equal(found - 1, labels[f'{image["file_name"]}.png'])
+
+
+@pytest.mark.parametrize('form', ['coco-polygons', 'yolo'])
+def test_polygons(command, photos, tmp_path, form):
+    assert command(photos, extra=['--format', form]) == 0
+    if form == 'yolo':
+        wanted = {path.stem for path in photos.rglob('*.png')}
+        assert {path.stem for path in (tmp_path / 'out/labels').rglob('*.txt')} == wanted
+        return
+    coco = COCO(str(tmp_path / 'out/labels.json'))
+    coco.loadRes(str(tmp_path / 'out/results.json'))
+    assert {image['id'] for image in coco.dataset['images']} == set(range(7))
+    assert all(isinstance(a['segmentation'], list) for a in coco.dataset['annotations'])
 
 
 @pytest.mark.parametrize('form', ['png', 'coco'])

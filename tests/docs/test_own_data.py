@@ -259,9 +259,13 @@ def test_the_commands(page, checkout):
     encoders = checkout / 'configs/_base_/encoders'
     for name in ('clip_b16_224', 'clip_b16_384', 'siglip2_b16_512'):
         shutil.copy(encoders / 'tiny_siglip_shapes.py', encoders / f'{name}.py')
-    for name in ('cat_seg/own', 'dpt/own_frozen'):
+    depth = checkout / 'configs/_base_/datasets/own_depth.py'
+    depth.write_text(depth.read_text().replace('(640, 480)', '(96, 64)'))
+    for name in ('cat_seg/own', 'dpt/own_frozen', 'dpt/own_finetune'):
         path = checkout / f'configs/{name}.py'
-        path.write_text(re.sub(r'\b(10000|4000)\b', '2', path.read_text()))
+        text = re.sub(r'\b200\b', '1', path.read_text())
+        path.write_text(re.sub(r'(?<!\d)(10000|4000)\b', '2', text))
+    page = page.partition('## What you have')[0]
     lines = [line for block in blocks(page, 'sh') for line in block.splitlines()]
     lines = [re.sub(r'iter_\d+', 'iter_2', line) for line in lines]
     assert len(lines) == 7
@@ -284,4 +288,4 @@ def test_the_commands(page, checkout):
     texts = [path.read_text() for path in checkout.glob('work_dirs/own*/*/*.json')]
     scores = [json.loads(text.splitlines()[-1]) for text in texts]
     assert max(found.get('mIoU', 0) for found in scores) > 20  # of the encoder as it is
-    assert any('abs_rel' in found for found in scores)
+    assert any('depth/abs_rel' in found for found in scores)

@@ -69,5 +69,5 @@ def test_run_lengths(folder, found):
             if entry['image_id'] == image['id']:
                 mask = decode_rle(entry['segmentation'], labels.shape, image['file_name'])
                 assert not (labels[mask == 1] + 1).any()
-                labels[mask == 1] = entry['category_id']
+                labels[mask == 1] = entry['category_id'] - 1
         np.testing.assert_array_equal(labels, result.labels)

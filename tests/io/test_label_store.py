@@ -1,5 +1,6 @@
 import json
 
+import label_maps
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +8,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mmseg_siglip.api.segmentation import Segmentation
-from mmseg_siglip.io.label_store import COCOStore, PNGStore
+from mmseg_siglip.io.label_store import COCOPolygonStore, COCOStore, PNGStore, YOLOStore
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 CLASSES = ('cat', 'dog', 'grass')
 
@@ -59,7 +61,7 @@ def test_journals_are_merged_into_what_pycocotools_reads(tmp_path):
     coco = COCO(str(tmp_path / 'labels.json'))
     assert coco.dataset['info'] == dict(settings='abc')
     assert [image['file_name'] for image in coco.dataset['images']] == sorted(names)
-    assert coco.dataset['categories'][2] == dict(id=2, name='grass')
+    assert coco.dataset['categories'][2] == dict(id=3, name='grass')
     ids = [annotation['id'] for annotation in coco.dataset['annotations']]
     assert ids == list(range(1, len(ids) + 1))
     for image in coco.dataset['images']:
@@ -68,7 +70,7 @@ def test_journals_are_merged_into_what_pycocotools_reads(tmp_path):
         for annotation in coco.loadAnns(coco.getAnnIds(image['id'])):
             mask = coco_mask.decode(annotation['segmentation']).astype(bool)
             assert mask.sum() == annotation['area'] and annotation['iscrowd'] == 0
-            labels[mask] = annotation['category_id']
+            labels[mask] = annotation['category_id'] - 1
         np.testing.assert_array_equal(labels, expected.labels)
 
 
@@ -92,3 +94,60 @@ def test_a_line_cut_anywhere_is_an_image_not_done(tmp_path):
         assert journal.read_bytes() == whole
     journal.write_bytes(whole[:5])
     assert COCOStore(tmp_path, 0).done() == set() and journal.read_bytes() == b''
+
+
+def filled(kind, folder, names):
+    for index, name in enumerate(names):
+        kind(folder, index % 2).write(name, result(index, (12, 10 + index)))
+    kind(folder, 0).finish(CLASSES, {})
+    return {name: result(index, (12, 10 + index)) for index, name in enumerate(names)}
+
+
+@pytest.mark.parametrize('kind', [COCOStore, COCOPolygonStore])
+@pytest.mark.parametrize(
+    ('names', 'ids'),
+    [
+        (['b/000000000139.jpg', '000000000007.jpg'], {'000000000007.jpg': 7}),
+        (['b/7.jpg', '7.jpg', 'c.jpg'], {'7.jpg': 1, 'b/7.jpg': 2, 'c.jpg': 3}),
+    ],
+)
+def test_what_pycocotools_takes_as_results(kind, tmp_path, names, ids):
+    results = filled(kind, tmp_path, names)
+    coco = COCO(str(tmp_path / 'labels.json'))
+    found = coco.loadRes(str(tmp_path / 'results.json'))
+    assert [category['id'] for category in coco.dataset['categories']] == [1, 2, 3]
+    assert ids.items() <= {i['file_name']: i['id'] for i in coco.dataset['images']}.items()
+    for image in coco.dataset['images']:
+        expected = results[image['file_name']]
+        for data in (coco, found):
+            entries = data.loadAnns(data.getAnnIds(image['id']))
+            assert len(entries) == len(expected.found)
+            for entry in entries:
+                mask = expected.labels == entry['category_id'] - 1
+                assert (data.annToMask(entry) == mask).all() and entry['area'] == mask.sum()
+                assert entry['score'] == pytest.approx(expected.scores[mask].mean())
+    shapes = {type(a['segmentation']) for a in coco.dataset['annotations']}
+    assert shapes == {dict if kind is COCOStore else list}
+
+
+def test_yolo_is_read_by_the_converter_of_yolo(tmp_path):
+    results = filled(YOLOStore, tmp_path, ['a.jpg', 'b/ü.png'])
+    for name, expected in results.items():
+        path = tmp_path / 'images' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(expected.image).save(path)
+    names, drawings = label_maps.yolo(tmp_path)
+    assert tuple(names) == CLASSES
+    drawn = {drawing.stem: drawing.draw() for drawing in drawings}
+    assert (drawn['a'] == results['a.jpg'].labels).all()
+    assert (drawn['b/ü'] == results['b/ü.png'].labels).all()
+
+
+def test_two_images_of_one_text_file_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r'labels/a\.txt is of two images, a\.jpg and a\.png'):
+        filled(YOLOStore, tmp_path, ['a.jpg', 'a.png'])
+
+
+def test_class_names_lie_beside_label_maps(tmp_path):
+    filled(PNGStore, tmp_path, ['a.jpg'])
+    assert Vocabulary.load(tmp_path / 'classes.txt').names == CLASSES
