@@ -254,6 +254,10 @@ def read_image(image: ImageLike) -> np.ndarray:
             data = read_regular(image)
         except FileNotFoundError:
             raise ValueError(f'{image}: no such image file') from None
+        except IsADirectoryError:
+            raise ValueError(
+                f'{image}: expected an image, found a folder; give a list of its files'
+            ) from None
         except OSError as error:
             raise ValueError(f'{image}: {error.strerror or error}') from None
         except ValueError as error:
