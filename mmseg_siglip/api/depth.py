@@ -9,6 +9,7 @@ predictor('photo.jpg').depth  # metres
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def create_depth_model(
     readout_type: str = 'ignore',
     **options,
 ) -> SigLIPDepthEstimator:
-    """An estimator on an encoder's weights, its decoder untrained.
+    """An estimator on an encoder's weights, its decoder untrained, of which a warning tells.
 
     Args:
         model_name: What `build_encoder` takes, such as
@@ -148,6 +149,11 @@ def create_depth_model(
     )
     model = SigLIPDepthEstimator(
         {key: model_name}, head, tap_layers=tap_layers, image_size=image_size, **options
+    )
+    encoder = 'a new encoder' if key == 'config' else model_name
+    warnings.warn(
+        f'create_depth_model: the decoder on {encoder} is untrained: its depths mean nothing yet',
+        stacklevel=2,
     )
     return model.eval()
 

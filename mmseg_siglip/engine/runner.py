@@ -19,7 +19,7 @@ from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, get_dist_info, is_main_process
 from mmengine.hooks import CheckpointHook as BaseCheckpointHook
 from mmengine.hooks import Hook
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.model import BaseTTAModel, MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, CheckpointLoader, load_state_dict
@@ -44,6 +44,7 @@ from mmseg_siglip.engine.progress import (
     require_dict,
 )
 from mmseg_siglip.engine.rates import ends_apart, kept_rates, rules_of_nothing
+from mmseg_siglip.engine.screen import quieten
 from mmseg_siglip.engine.training_words import check_training_words
 from mmseg_siglip.engine.whole_evaluation import require_whole
 from mmseg_siglip.engine.workers import guarded
@@ -117,7 +118,8 @@ class Runner(BaseRunner):
     ``resume='auto'`` begins with `load_from` where there is none. What a checkpoint says of the
     training is checked before it is used (see `check_progress`). A test or validation refuses
     weights that leave a part of the model as it was initialised. A training whose loss is not
-    finite stops (see `FiniteLossHook`). Without a GPU, processes talk over gloo.
+    finite stops (see `FiniteLossHook`). The screen shows less than the log file (see `quieten`).
+    Without a GPU, processes talk over gloo.
 
     Refused, where MMEngine's goes on: a checkpoint without its optimizer, or beyond the end of the
     training, to resume from; weights none of which fit; storage that is not a local disk.
@@ -142,6 +144,13 @@ class Runner(BaseRunner):
             dataloader = {'pin_memory': torch.cuda.is_available(), **dataloader}
         with samples_found(dataloader):
             return guarded(BaseRunner.build_dataloader(dataloader, *args, **kwargs))
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """MMEngine's; on the screen, without what is only worth a file, and from the config's
+        ``screen_level`` on."""
+        logger = super().build_logger(*args, **kwargs)
+        quieten(logger, self.cfg.get('screen_level'))
+        return logger
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict | None] | None = None) -> None:
         """MMEngine's, and ``finite_loss``, which None leaves out as well."""

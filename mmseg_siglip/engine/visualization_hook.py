@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,11 @@ class SegVisualizationHook(BaseSegVisualizationHook):
 
     other_classes: dict | None = None
     image_names = cached_property(lambda self: ImageNames())
+
+    def __init__(self, *args, **kwargs) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'The draw is False')  # the default, and meant so
+            super().__init__(*args, **kwargs)
 
     def before_val(self, runner: Runner) -> None:
         self.image_names = ImageNames(runner.val_dataloader.dataset)

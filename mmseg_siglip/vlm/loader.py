@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -136,12 +137,21 @@ def _assembled(fields: Mapping, tower: str, encoder_type: str, options: dict) ->
     projector, saved = fields.get('mm_projector_type'), fields.get('pretrain_mm_mlp_adapter')
     if not projector and saved:
         projector = type_of(saved).name
-    return build_llava(
+    projector = projector or 'mlp2x_gelu'
+    vlm = build_llava(
         tower,
         fields['model_name_or_path'],
-        projector=projector or 'mlp2x_gelu',
+        projector=projector,
         **options,
     )
+    if not saved and ProjectorType.parse(projector).num_layers:
+        warnings.warn(
+            f'the projector between {tower} and {fields["model_name_or_path"]} is untrained: '
+            'answers have nothing to do with the images yet; pretrain_mm_mlp_adapter names a '
+            'trained one',
+            stacklevel=3,
+        )
+    return vlm
 
 
 def _check_width(fields: Mapping, width: int, tower: str) -> None:

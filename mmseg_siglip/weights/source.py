@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 
 from mmseg_siglip.weights.json_file import read_object
 from mmseg_siglip.weights.peft_folder import Adapters
-from mmseg_siglip.weights.state import read_state_dict, refuse_missing_path
+from mmseg_siglip.weights.state import read_state_dict, refuse_images, refuse_missing_path
 
 ASSETS = Path(__file__).parents[1] / 'assets'
 CONFIG_NAME = 'config.json'
@@ -74,13 +74,14 @@ class Source:
         """Tell the form of a source.
 
         Raises:
-            ValueError: It can only be a path, and nothing is there.
+            ValueError: It can only be a path, and nothing is there; or a folder of images.
         """
         if isinstance(source, Source):
             return source
         source = str(bundled(source))
         path = Path(source)
         if path.exists():
+            refuse_images(path)
             return cls(source, path=path, revision=revision)
         name, tag = split_name(source)
         if tag:

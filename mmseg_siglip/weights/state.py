@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from mmseg_siglip.io import image_kinds
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
 from mmseg_siglip.weights.finite import refuse_not_finite
 
@@ -25,6 +26,23 @@ def refuse_missing_path(source: str) -> None:
     is_path = source.startswith(('/', '.', '~')) or source.endswith(SUFFIXES)
     if (is_path or source.count('/') > 1) and not Path(source).exists():
         raise ValueError(f'{source}: no such file or folder')
+
+
+def refuse_images(folder: Path) -> None:
+    """Tell a folder of photographs from one of weights.
+
+    Raises:
+        ValueError: It holds images and neither a configuration nor weights.
+    """
+    if not folder.is_dir():
+        return
+    files = [file for file in folder.iterdir() if not file.name.startswith('.')]
+    images = [file for file in files if file.suffix.lower() in image_kinds.SUFFIXES]
+    if images and not any(file.suffix in ('.json', *SUFFIXES) for file in files):
+        raise ValueError(
+            f'{folder}: expected weights, found a folder of images ({images[0].name}); these go to '
+            'the call of what is built'
+        )
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig
+from transformers.utils import logging as transformers_logging
 
 from mmseg_siglip.weights.checkpoint import check_weights_file, load_checkpoint_file
 from mmseg_siglip.weights.claims import check_size, size_of
@@ -19,10 +24,30 @@ from mmseg_siglip.weights.finite import refuse_not_finite
 from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.json_file import check_folder, check_model_fields
 from mmseg_siglip.weights.shards import weight_files
-from mmseg_siglip.weights.state import refuse_missing_path
+from mmseg_siglip.weights.state import refuse_images, refuse_missing_path
 
 ADAPTERS = 'adapter_config.json'
 NO_CONFIG = 'no configuration of a model that transformers can build'
+
+DEFAULT_TOKENS = re.compile(r'Model config: [be]os_token_id must be .* got 4940[67]\.')
+"""What transformers warns of whenever it compares a SigLIP's configuration with the defaults of its
+own class, which name tokens of CLIP's beyond its vocabulary; SigLIP reads neither."""
+
+logging.getLogger('transformers.configuration_utils').addFilter(
+    lambda record: not DEFAULT_TOKENS.match(record.getMessage())
+)
+
+
+@contextmanager
+def without_bar() -> Iterator[None]:
+    """While open, transformers shows no bar for weights, which are read in moments."""
+    shown = transformers_logging.is_progress_bar_enabled() and not are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def load_model(
@@ -63,7 +88,7 @@ def load_model(
         options = dict(pretrained_model_name_or_path=None, state_dict=state)
     if held:
         check_model_size(config, held, source, kind=kind, **parts)
-    with as_data(source, 'weights do not load'):
+    with as_data(source, 'weights do not load'), without_bar():
         model, report = load(
             config=config,
             revision=revision,
@@ -167,6 +192,7 @@ def load_model_config(
     """
     refuse_missing_path(source)
     if Path(source).is_dir():
+        refuse_images(Path(source))
         check_folder(source)
     with as_data(source, missing):
         fields = PretrainedConfig.get_config_dict(source, revision=revision)[0]

@@ -36,7 +36,9 @@ def model():
 def test_the_factory(model):
     assert model.taps.layers == (6, 12, 18, 22)
     assert model.decode_head.channels == 16 and not model.training
-    assert create_depth_model('tiny_siglip_shapes').image_size == 896
+    untrained = 'decoder on tiny_siglip_shapes is untrained: its depths mean nothing yet'
+    with pytest.warns(UserWarning, match=untrained):
+        assert create_depth_model('tiny_siglip_shapes').image_size == 896
     with pytest.raises(ValueError, match='expected blocks from -6 to 5, found -18'):
         create_depth_model('tiny_siglip_shapes', tap_layers=TAPS)
 

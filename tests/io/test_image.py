@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmseg_siglip.io.image import decode_depth, decode_image, decode_labels
+from mmseg_siglip.io.image import decode_depth, decode_image, decode_labels, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (11, 17, 3), dtype=np.uint8)
 
@@ -212,3 +212,8 @@ def test_eight_bit_depth_is_refused():
     Image.fromarray(np.zeros((2, 2), np.uint8)).save(file, 'png')
     with pytest.raises(ValueError, match='d: expected a depth map .* 16-bit .* found mode L'):
         decode_depth(file.getvalue(), 'd')
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(ValueError, match='is a folder: expected an image file, or a list of them'):
+        read_image(tmp_path)

@@ -124,6 +124,19 @@ def test_missing_processor(hub, model_config, llava_folder, tmp_path):
         load_pretrained_model(tmp_path / 'llava')
 
 
+def test_an_untrained_projector_is_told(model_config, tmp_path, recwarn):
+    with pytest.warns(UserWarning, match='projector between google/.* is untrained: answers have'):
+        vlm = load_pretrained_model(model_config)
+    state = vlm.model.model.multi_modal_projector.state_dict()
+    names = {f'multi_modal_projector.{name}': value for name, value in state.items()}
+    torch.save(names, tmp_path / 'mm_projector.bin')
+    recwarn.clear()
+    load_pretrained_model(
+        model_config | dict(pretrain_mm_mlp_adapter=str(tmp_path / 'mm_projector.bin'))
+    )
+    assert not [one for one in recwarn if 'untrained' in str(one.message)]
+
+
 def test_text_only(model_config):
     with pytest.raises(
         ValueError, match='expected a LLaVA checkpoint, found a language model without vision'

@@ -2,7 +2,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict, read_state_dict, refuse_missing_path
+from mmseg_siglip.weights.transformers_model import load_model_config
 
 WEIGHTS = {'weight': torch.randn(2, 3), 'bias': torch.randn(2)}
 
@@ -98,3 +100,12 @@ def test_two_names_that_would_be_one_are_refused(tmp_path):
     torch.save({'a': torch.ones(1), '_orig_mod.a': torch.ones(1)}, tmp_path / 'a.pth')
     with pytest.raises(ValueError, match='expected one tensor of the name a, found one with'):
         read_state_dict(tmp_path / 'a.pth')
+
+
+def test_a_folder_of_images_is_no_folder_of_weights(tmp_path):
+    (tmp_path / 'dog.JPG').touch()
+    for read in (Source.open, load_model_config):
+        with pytest.raises(ValueError, match=r'expected weights, found a folder of images \(dog'):
+            read(str(tmp_path))
+    (tmp_path / 'model.safetensors').touch()
+    Source.open(str(tmp_path))

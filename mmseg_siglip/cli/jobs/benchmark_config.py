@@ -144,7 +144,7 @@ def set_options(
     label = f'{Path(cfg.filename).stem}-{method_label(method)}'
     cfg.experiment_name = f'{label}-{time.time_ns()}'
     cfg.work_dir = str(args.work_dir / label)
-    cfg.log_level = 'WARNING'
+    cfg.screen_level = 'WARNING'
     set_launcher(cfg, args)
     if args.save_vis is not None:
         cfg.default_hooks.visualization.update(draw=True, interval=1)

@@ -66,7 +66,7 @@ def measure(cfg: Config, sees: tuple[int, int] | None, args: argparse.Namespace)
     cfg.experiment_name = f'{label}-{time.time_ns()}'
     cfg.work_dir = str(args.work_dir / label)
     set_launcher(cfg, args)
-    cfg.log_level = 'WARNING'
+    cfg.screen_level = 'WARNING'
     runner = build_runner(cfg)
     stopwatch = Stopwatch(f'{name} {shown}')
     runner.register_hook(stopwatch)
