@@ -145,7 +145,7 @@ def judge(response: httpx.Response) -> str:
 async def visit(
     address: str, seed: int, until: float, images: list[bytes], seen: Counter, times: list[float]
 ) -> None:
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311  # nosec B311
     friendly, nasty = good(rng, images), hostile(rng, images)
     async with httpx.AsyncClient(base_url=address, timeout=120) as client:
         while time.monotonic() < until:

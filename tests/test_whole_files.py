@@ -30,6 +30,7 @@ FINE = {
     'mmseg_siglip/vlm/assemble.py': FOLDERS,
     'mmseg_siglip/vlm/trainer.py': FOLDERS,
     'mmseg_siglip/vlm/with_depth.py': FOLDERS,
+    'mmseg_siglip/web/results.py': 'a Result, into a folder that goes at once',
     'tools/model_converters/export_encoder.py': FOLDERS,
     'tools/model_converters/export_vlm.py': FOLDERS,
     'tools/model_converters/init_encoder.py': FOLDERS,
