@@ -5,6 +5,9 @@ import pytest
 from rle_pack import unpack
 
 from mmseg_siglip.api import Referred, Segmentation
+
+pytest.importorskip('gradio')
+
 from mmseg_siglip.web.label_config import LabelTag
 from mmseg_siglip.web.label_studio import label_regions
 
