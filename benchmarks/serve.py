@@ -22,6 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
@@ -30,12 +31,21 @@ from PIL import Image
 
 from mmseg_siglip.datasets.shapes_world.scene import CLASSES, generate, scene_seed
 
-WARM_UP = 8
+WARM_UP = 4
 CONFIG = """<View><Image name="image" value="$image"/><BrushLabels name="tag" toName="image">
 <Label value="ring"/><Label value="grass"/></BrushLabels></View>"""
 FETCH = dict(path='http://127.0.0.1:9/', meta=dict(_type='gradio.FileData'))
 
 Request = tuple[str, str, dict]
+
+
+@dataclass
+class Seen:
+    """What visitors saw: outcomes, seconds of segmentations, bytes of the server each second."""
+
+    counts: Counter = field(default_factory=Counter)
+    times: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -75,9 +85,9 @@ def event(rng: random.Random, data: list) -> Request:
     return 'POST', '/gradio_api/queue/join', dict(json=body)
 
 
-def hostile(rng: random.Random, images: list[bytes]) -> dict[str, Callable[[], Request]]:
-    bomb = png(np.zeros((9000, 9000), np.uint8))
-
+def hostile(
+    rng: random.Random, images: list[bytes], bomb: bytes
+) -> dict[str, Callable[[], Request]]:
     def broken() -> bytes:
         data = bytearray(rng.choice(images))
         for _ in range(20):
@@ -143,31 +153,43 @@ def judge(response: httpx.Response) -> str:
 
 
 async def visit(
-    address: str, seed: int, until: float, images: list[bytes], seen: Counter, times: list[float]
+    client: httpx.AsyncClient, kinds: dict[str, dict], rng: random.Random, until: float, seen: Seen
 ) -> None:
-    rng = random.Random(seed)  # noqa: S311
-    friendly, nasty = good(rng, images), hostile(rng, images)
-    async with httpx.AsyncClient(base_url=address, timeout=120) as client:
-        while time.monotonic() < until:
-            kinds, of = (friendly, 'good') if rng.random() < 0.5 else (nasty, 'hostile')
-            name = rng.choice([*kinds])
-            method, path, options = kinds[name]()
-            start = time.monotonic()
-            try:
-                outcome = judge(await client.request(method, path, **options))
-            except httpx.TransportError as error:
-                outcome = f'connection: {type(error).__name__}'
-            seen[of, name, outcome] += 1
-            if (name, outcome) == ('segment', 'answered'):
-                times.append(time.monotonic() - start)
-            await asyncio.sleep(rng.random())
+    while time.monotonic() < until:
+        of = rng.choice([*kinds])
+        name = rng.choice([*kinds[of]])
+        method, path, options = kinds[of][name]()
+        start = time.monotonic()
+        try:
+            outcome = judge(await client.request(method, path, **options))
+        except httpx.TransportError as error:
+            outcome = f'connection: {type(error).__name__}'
+        seen.counts[of, name, outcome] += 1
+        if (name, outcome) == ('segment', 'answered'):
+            seen.times.append(time.monotonic() - start)
+        await asyncio.sleep(rng.random())
 
 
-async def crowd(address: str, visitors: int, seconds: float, images: list[bytes]):
-    seen, times, until = Counter(), [], time.monotonic() + seconds
-    visits = [visit(address, seed, until, images, seen, times) for seed in range(visitors)]
-    await asyncio.gather(*visits)
-    return seen, times
+async def watch(memory: Callable[[], int], until: float, seen: Seen) -> None:
+    while time.monotonic() < until:
+        seen.memory.append(memory())
+        await asyncio.sleep(1)
+
+
+async def crowd(
+    address: str, visitors: int, seconds: float, images: list[bytes], memory: Callable[[], int]
+) -> Seen:
+    seen, bomb = Seen(), png(np.zeros((9000, 9000), np.uint8))
+    limits = httpx.Limits(max_connections=visitors)
+    async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as client:
+        until = time.monotonic() + seconds
+        visits = [watch(memory, until, seen)]
+        for seed in range(visitors):
+            rng = random.Random(seed)  # noqa: S311  # nosec B311
+            kinds = dict(good=good(rng, images), hostile=hostile(rng, images, bomb))
+            visits.append(visit(client, kinds, rng, until, seen))
+        await asyncio.gather(*visits)
+    return seen
 
 
 def wait_for(address: str, process: subprocess.Popen) -> None:
@@ -204,37 +226,35 @@ def main() -> None:
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         wait_for(address, process)
-        memory = psutil.Process(process.pid).memory_info
+        server = psutil.Process(process.pid)
         warm_up(address, images)
-        before = memory().rss
-        half, first = asyncio.run(crowd(address, args.visitors, args.seconds / 2, images))
-        middle = memory().rss
-        other, second = asyncio.run(crowd(address, args.visitors, args.seconds / 2, images))
-        after = memory().rss
+
+        def memory() -> int:
+            return server.memory_info().rss
+
+        seen = asyncio.run(crowd(address, args.visitors, args.seconds, images, memory))
+        after = memory()
         assert process.poll() is None, 'the server has ended'
         alive = httpx.get(f'{address}/health', timeout=60).json()['status']
     finally:
         process.terminate()
         process.wait(60)
 
-    seen, times = half + other, first + second
-    for (of, name, outcome), count in sorted(seen.items()):
+    for (of, name, outcome), count in sorted(seen.counts.items()):
         print(f'{of:<8} {name:<24} {outcome:<28} {count}')
-    rude = sum(
-        count
-        for (_, _, outcome), count in seen.items()
-        if outcome not in ('answered', 'refused', 'busy')
-    )
+    polite = ('answered', 'refused', 'busy')
+    rude = sum(count for (_, _, outcome), count in seen.counts.items() if outcome not in polite)
     report = dict(
         visitors=args.visitors,
         seconds=args.seconds,
-        requests=seen.total(),
+        requests=seen.counts.total(),
         impolite=rude,
-        segmented=len(times),
-        median_seconds=round(float(np.median(times)), 2) if times else None,
-        rss_before_mb=before // 10**6,
-        rss_middle_mb=middle // 10**6,
+        segmented=len(seen.times),
+        median_seconds=float(np.median(seen.times or [0]).round(2)),
+        rss_before_mb=seen.memory[0] // 10**6,
+        rss_middle_mb=seen.memory[len(seen.memory) // 2] // 10**6,
         rss_after_mb=after // 10**6,
+        rss_most_mb=max(seen.memory) // 10**6,
         afterwards=alive,
     )
     print(json.dumps(report))

@@ -41,6 +41,7 @@ FINE = {
     'mmseg_siglip/cli/jobs/conversions/new_encoder.py': FOLDERS,
     'mmseg_siglip/cli/jobs/conversions/new_tokenizer.py': FOLDERS,
     'mmseg_siglip/cli/jobs/conversions/llava.py': FOLDERS,
+    'mmseg_siglip/web/results.py': 'a Result, into a folder that goes at once',
 }
 
 

@@ -158,7 +158,7 @@ class Plain:
             values = event.get('data') or []
         except (ValueError, AttributeError, RecursionError):
             raise Refusal('expected an event of this page') from None
-        if not isinstance(values, list) or not all(map(is_plain, values)):
+        if not isinstance(values, list) or not all(map(is_scalar, values)):
             raise Refusal('expected plain values in an event')
         event = dict(event, event_data=None)
         self.message = dict(type='http.request', body=json.dumps(event).encode(), more_body=False)
@@ -169,7 +169,7 @@ class Plain:
         return message or await self.receive()
 
 
-def is_plain(value: Any) -> bool:
+def is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float, bool))
 
 

@@ -39,7 +39,7 @@ def build_label_studio(service: Service, folder: Path | None) -> APIRouter:
     routes = APIRouter()
 
     def version() -> str:
-        return f'mmseg_siglip {mmseg_siglip.__version__} {task_of(service)}'
+        return f'mmseg_siglip {mmseg_siglip.__version__} {masking_task(service)}'
 
     @routes.get('/health')
     async def health() -> JSONResponse:
@@ -62,10 +62,10 @@ def build_label_studio(service: Service, folder: Path | None) -> APIRouter:
             raise Refusal(
                 f'tasks: expected at most {service.limits.tasks}, found {len(tasks)}', 413
             )
-        question = Question(task_of(service), tag.labels)
+        question = Question(masking_task(service), tag.labels)
 
         def regions(answered: Answered) -> list[dict[str, Any]]:
-            return [region for result in answered.results for region in regions_of(result, tag)]
+            return [region for result in answered.results for region in label_regions(result, tag)]
 
         predictions = []
         for task in tasks:
@@ -81,7 +81,7 @@ def build_label_studio(service: Service, folder: Path | None) -> APIRouter:
     return routes
 
 
-def task_of(service: Service) -> str:
+def masking_task(service: Service) -> str:
     """Raises: Refusal: Nothing on the menu makes masks."""
     for task in TASKS:
         if task in service.menu.offers:
@@ -110,7 +110,7 @@ def masks_of(result: Result, labels: tuple[str, ...]) -> Iterator[tuple[np.ndarr
             yield mask, labels[index], float(result.scores[mask].mean())
 
 
-def regions_of(result: Result, tag: LabelTag) -> list[dict[str, Any]]:
+def label_regions(result: Result, tag: LabelTag) -> list[dict[str, Any]]:
     """Regions as Label Studio keeps them."""
     height, width = result.image.shape[:2]
     common = dict(
@@ -124,11 +124,11 @@ def regions_of(result: Result, tag: LabelTag) -> list[dict[str, Any]]:
     return [
         dict(common, value=value | {tag.kind: [label]}, score=score)
         for mask, label, score in masks_of(result, tag.labels)
-        for value in values_of(mask, tag.kind)
+        for value in region_values(mask, tag.kind)
     ]
 
 
-def values_of(mask: np.ndarray, kind: str) -> list[dict[str, Any]]:
+def region_values(mask: np.ndarray, kind: str) -> list[dict[str, Any]]:
     """A mask as one brush, or as a polygon for each of its parts (holes are filled), in percent."""
     if kind == 'brushlabels':
         return [dict(format='rle', rle=encode_brush(mask))]

@@ -11,7 +11,7 @@ SEPARATORS = {'words': r'[,\n]', 'phrases': r'[;\n]'}
 """What stands between several, by what a system asks for."""
 
 
-def prompt_of(
+def typed_prompt(
     asks: str | None, given: str | Sequence[str], limits: Limits
 ) -> str | list[str] | None:
     """A system's prompt.

@@ -14,11 +14,11 @@ from mmseg_siglip.io.cache import cache_folder
 from mmseg_siglip.web.examples import Example, draw_examples
 from mmseg_siglip.web.limits import WRONG, Limits, Refusal
 from mmseg_siglip.web.menu import Menu
-from mmseg_siglip.web.prompts import prompt_of
+from mmseg_siglip.web.prompts import typed_prompt
 from mmseg_siglip.web.results import ResultFiles
 from mmseg_siglip.web.shelf import Shelf
-from mmseg_siglip.web.turns import Turns
 from mmseg_siglip.web.uploads import Upload, decode_upload, take_upload
+from mmseg_siglip.web.waiting_room import WaitingRoom
 
 CACHE_BYTES = 64_000_000
 LOG = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Question:
 
     Attributes:
         task: A key of `SYSTEMS`.
-        given: Words, phrases or a question; see `prompt_of`.
+        given: Words, phrases or a question; see `typed_prompt`.
         model: A name on the menu; the first of the task if empty.
         settings: See `Control`.
     """
@@ -68,7 +68,7 @@ class Service:
 
     def __init__(self, menu: Menu, limits: Limits) -> None:
         self.menu, self.limits = menu, limits
-        self.turns, self.decoding = Turns(limits.waiting), Turns(4 * limits.waiting)
+        self.turns, self.decoding = WaitingRoom(limits.waiting), WaitingRoom(4 * limits.waiting)
         self.uploads: Shelf[Upload] = Shelf(limits)
         self.results: Shelf[ResultFiles] = Shelf(limits)
         self.examples: dict[str, Example] = draw_examples()
@@ -117,7 +117,7 @@ class Service:
 
     def _answer(self, question: Question, data: bytes, name: str) -> Answered:
         offer = self.menu.find(question.task, question.model)
-        prompt = prompt_of(offer.system.asks, question.given, self.limits)
+        prompt = typed_prompt(offer.system.asks, question.given, self.limits)
         start = time.perf_counter()
         rgb = decode_upload(data, name, self.limits)
         results = offer(rgb, prompt, question.settings)

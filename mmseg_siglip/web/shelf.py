@@ -22,7 +22,7 @@ Thing = TypeVar('Thing', bound=Kept)
 
 
 @dataclass(frozen=True)
-class Held(Generic[Thing]):
+class Shelved(Generic[Thing]):
     """A thing and when it was put there."""
 
     thing: Thing
@@ -38,7 +38,7 @@ class Shelf(Generic[Thing]):
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._held: OrderedDict[str, Held[Thing]] = OrderedDict()
+        self._held: OrderedDict[str, Shelved[Thing]] = OrderedDict()
 
     def __len__(self) -> int:
         self._sweep()
@@ -47,7 +47,7 @@ class Shelf(Generic[Thing]):
     def put(self, thing: Thing) -> str:
         """The name under which it can be had again."""
         name = secrets.token_urlsafe(16)
-        self._held[name] = Held(thing, time.monotonic())
+        self._held[name] = Shelved(thing, time.monotonic())
         self._sweep()
         return name
 

@@ -40,7 +40,7 @@ def read_task_image(address: object, folder: Path | None, limits: Limits) -> tup
             return base64.b64decode(text, validate=True), 'the image'
         except (binascii.Error, ValueError):
             raise Refusal('expected an image in base64 after data:') from None
-    path = path_of(address)
+    path = own_path(address)
     if path is None:
         raise Refusal(
             f'expected an image as data:...;base64 or below {LOCAL} or {UPLOADED}, found another '
@@ -51,7 +51,7 @@ def read_task_image(address: object, folder: Path | None, limits: Limits) -> tup
     return read_inside(folder, path, limits), shown_name(path)
 
 
-def path_of(address: str) -> str | None:
+def own_path(address: str) -> str | None:
     """The path that an address of Label Studio's own files names; None of any other."""
     parts = urlsplit(address)
     if parts.scheme or parts.netloc:

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+pytest.importorskip('gradio')
+
 from mmseg_siglip.web.guard import EVENT, Guard
 from mmseg_siglip.web.limits import Limits
 

@@ -5,8 +5,11 @@ import pytest
 from rle_pack import unpack
 
 from mmseg_siglip.api import Referred, Segmentation
+
+pytest.importorskip('gradio')
+
 from mmseg_siglip.web.label_config import LabelTag
-from mmseg_siglip.web.label_studio import regions_of
+from mmseg_siglip.web.label_studio import label_regions
 
 CONFIG = """<View><Image name="img" value="$photo"/><BrushLabels name="tag" toName="img">
 <Label value="ring"/><Label value="grass, meadow"/><Label value="brick"/></BrushLabels></View>"""
@@ -76,7 +79,9 @@ def test_tasks_that_are_none(client, tasks):
 def test_polygons_are_in_percent():
     tag = LabelTag('polygonlabels', 'tag', 'img', 'photo', ('a', 'b'))
     result = Segmentation(LABELS, np.full((40, 60), 0.5), ('a', 'b'), IMAGE)
-    regions = [region for region in regions_of(result, tag) if region['value'][tag.kind] == ['b']]
+    regions = [
+        region for region in label_regions(result, tag) if region['value'][tag.kind] == ['b']
+    ]
     (value,) = [region['value'] for region in regions]
     points = np.array(value['points']) * [0.6, 0.4]
     assert value['closed'] and np.allclose(points.min(0), [20.5, 10.5])
@@ -85,6 +90,6 @@ def test_polygons_are_in_percent():
 
 def test_phrases_are_labels_too():
     tag = LabelTag('brushlabels', 'tag', 'img', 'photo', ('the cup',))
-    (region,) = regions_of(Referred(LABELS > 0, 0.75, 'the cup', IMAGE), tag)
+    (region,) = label_regions(Referred(LABELS > 0, 0.75, 'the cup', IMAGE), tag)
     assert region['value']['brushlabels'] == ['the cup'] and region['score'] == 0.75
-    assert regions_of(Referred(LABELS > 9, 0.75, 'the cup', IMAGE), tag) == []
+    assert label_regions(Referred(LABELS > 9, 0.75, 'the cup', IMAGE), tag) == []

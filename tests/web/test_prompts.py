@@ -1,7 +1,7 @@
 import pytest
 
 from mmseg_siglip.web.limits import Limits, Refusal
-from mmseg_siglip.web.prompts import prompt_of
+from mmseg_siglip.web.prompts import typed_prompt
 
 LIMITS = Limits(words=3, letters=40)
 
@@ -20,7 +20,7 @@ LIMITS = Limits(words=3, letters=40)
     ],
 )
 def test_text_as_systems_take_it(asks, given, prompt):
-    assert prompt_of(asks, given, LIMITS) == prompt
+    assert typed_prompt(asks, given, LIMITS) == prompt
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_text_as_systems_take_it(asks, given, prompt):
 )
 def test_too_little_and_too_much(asks, given, reason):
     with pytest.raises(Refusal, match=reason):
-        prompt_of(asks, given, LIMITS)
+        typed_prompt(asks, given, LIMITS)
 
 
 def test_words_are_never_a_file(tmp_path):
     file = tmp_path / 'words.txt'
     file.write_text('secret\n')
-    assert prompt_of('words', str(file), Limits()) == [str(file)]
+    assert typed_prompt('words', str(file), Limits()) == [str(file)]

@@ -13,7 +13,7 @@ from mmseg_siglip.web.limits import Refusal
 T = TypeVar('T')
 
 
-class Turns:
+class WaitingRoom:
     """Runs functions one after the other, each in a thread.
 
     Args:

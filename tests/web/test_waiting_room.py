@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from mmseg_siglip.web.limits import Refusal
-from mmseg_siglip.web.turns import Turns
+from mmseg_siglip.web.waiting_room import WaitingRoom
 
 
 def test_one_at_a_time_and_few_who_wait():
@@ -18,7 +18,7 @@ def test_one_at_a_time_and_few_who_wait():
         return number
 
     async def visit() -> list:
-        turns = Turns(waiting=2)
+        turns = WaitingRoom(waiting=2)
         asked = [asyncio.create_task(turns(work, number)) for number in range(3)]
         await asyncio.sleep(0.05)
         with pytest.raises(Refusal, match='2 requests are waiting already') as refused:
@@ -36,7 +36,7 @@ def test_what_fails_gives_its_place_back():
         raise KeyError
 
     async def visit() -> int:
-        turns = Turns(waiting=0)
+        turns = WaitingRoom(waiting=0)
         for _ in range(3):
             with pytest.raises(KeyError):
                 await turns(fail)
