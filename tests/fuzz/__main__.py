@@ -34,6 +34,8 @@ os.environ |= dict(
 from fuzz.command import modules_of, search_module  # noqa: E402
 from fuzz.report import faults, table  # noqa: E402
 
+from mmseg_siglip.engine.workers import end_with  # noqa: E402
+
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -58,7 +60,11 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory(prefix='fuzz-') as folder,
         ProcessPoolExecutor(
-            args.jobs, mp_context=get_context('spawn'), max_tasks_per_child=1
+            args.jobs,
+            mp_context=get_context('spawn'),
+            max_tasks_per_child=1,
+            initializer=end_with,
+            initargs=(os.getpid(),),
         ) as pool,
     ):
         parts = [
