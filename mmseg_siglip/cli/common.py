@@ -146,7 +146,7 @@ def add_encoder(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_slides(parser: argparse._ActionsContainer) -> None:
+def add_slides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--slide-inference',
         action='store_true',

@@ -115,7 +115,7 @@ def leave_unscored(runner: Runner, *, saved: bool) -> None:
             hook.other_classes = dict(classes=words, palette=class_colours(words).tolist())
 
 
-def takes(cfg: Config, argument: str, flag: str) -> None:
+def require_argument(cfg: Config, argument: str, flag: str) -> None:
     """Refuse a flag about what the model of a config has not.
 
     Raises:
@@ -127,14 +127,14 @@ def takes(cfg: Config, argument: str, flag: str) -> None:
 
 def use_windows(cfg: Config) -> None:
     """Predict by windows."""
-    takes(cfg, 'test_cfg', '--slide-inference')
+    require_argument(cfg, 'test_cfg', '--slide-inference')
     cfg.model.setdefault('test_cfg', {})
     cfg.model.test_cfg.mode = 'slide'
 
 
 def use_pamr(cfg: Config, *, wanted: bool) -> None:
     """Have PAMR last among the postprocessors, once, or not at all."""
-    takes(cfg, 'postprocessor', '--use-pamr')
+    require_argument(cfg, 'postprocessor', '--use-pamr')
     given = cfg.model.get('postprocessor') or []
     given = list(given) if isinstance(given, (list, tuple)) else [given]
     others = [each for each in given if each['type'] != PAMR]
