@@ -98,13 +98,20 @@ class Service:
         Raises:
             Refusal: Anything that a visitor could do better, or that went wrong here.
         """
-        return await self.turns(self._guarded, question, data, name, make)
+        offer = self.menu.find(question.task, question.model)
+        prompt = typed_prompt(offer.system.asks, question.given, self.limits)
 
-    def _guarded(
-        self, question: Question, data: bytes, name: str, make: Callable[[Answered], T]
-    ) -> T:
+        def answer() -> T:
+            start = time.perf_counter()
+            rgb = decode_upload(data, name, self.limits)
+            results = offer(rgb, prompt, question.settings)
+            return make(Answered(results, offer.name, time.perf_counter() - start))
+
+        return await self.turns(self._guarded, answer)
+
+    def _guarded(self, answer: Callable[[], T]) -> T:
         try:
-            return make(self._answer(question, data, name))
+            return answer()
         except Refusal:
             raise
         except ValueError as error:
@@ -114,14 +121,6 @@ class Service:
             raise Refusal(WRONG, 500) from None
         finally:
             trim(cache_folder('text_bank'), CACHE_BYTES)
-
-    def _answer(self, question: Question, data: bytes, name: str) -> Answered:
-        offer = self.menu.find(question.task, question.model)
-        prompt = typed_prompt(offer.system.asks, question.given, self.limits)
-        start = time.perf_counter()
-        rgb = decode_upload(data, name, self.limits)
-        results = offer(rgb, prompt, question.settings)
-        return Answered(results, offer.name, time.perf_counter() - start)
 
 
 def trim(folder: Path, most: int) -> None:
