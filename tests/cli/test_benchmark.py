@@ -39,7 +39,7 @@ def failure(capsys, *argv):
 
 def arguments(**changes):
     given = 'checkpoint num_samples pamr_steps logit_scale slide_crop slide_stride save_vis'.split()
-    given += ['use_sam', 'encoder']
+    given += ['use_sam', 'encoder', 'slide_inference']
     defaults = dict.fromkeys([*given, 'cfg_options'])
     return SimpleNamespace(**defaults | dict(launcher='none', work_dir=Path('work')) | changes)
 
@@ -186,7 +186,10 @@ def test_synthetic_scenes_have_their_own_count():
 
 def test_bad_input_is_one_line(openai_file, siglip_folder, capsys):
     line = failure(capsys, '--datasets', 'voc21', 'imagenet')
-    assert "unknown dataset 'imagenet'; expected one of" in line and 'coco-stuff,' in line
+    assert (
+        "unknown dataset 'imagenet'; expected a .py config, or one of" in line
+        and 'coco-stuff,' in line
+    )
     line = failure(capsys, '--datasets', 'voc21', '--attention', 'csa', 'sharp')
     assert "unknown attention 'sharp'; expected one of clearclip, " in line
     assert 'data/cityscapes is not there' in failure(capsys, '--datasets', 'voc21', 'cityscapes')

@@ -275,11 +275,11 @@ def test_an_image_that_the_model_fails_on_is_a_failure(
     segment = OpenVocabSegmenter.torch
     errors = {28: RuntimeError('shapes'), 32: torch.OutOfMemoryError('CUDA out of memory')}
 
-    def fail(self, images, words):
+    def fail(self, images, words, **options):
         for image in images:
             if image.shape[1] in errors:
                 raise errors[image.shape[1]]
-        return segment(self, images, words)
+        return segment(self, images, words, **options)
 
     monkeypatch.setattr(OpenVocabSegmenter, 'torch', fail)
     assert '4 files could not be read' in failure(capsys, lambda: command(photos))

@@ -65,8 +65,18 @@ def press(client, *values, index=-1) -> dict:
     raise AssertionError('no answer')
 
 
+NONE = '', 0.0
+"""No background, no threshold."""
+
+
+def test_none_of_these(client):
+    found = press(client, 'example-0', 'ring', 'shapes', 'csa', 'grass, ground', 0.2)
+    folder = found['output']['data'][0].split('data-seen="')[1].split('image.jpg')[0]
+    assert client.get(f'/{folder}result.json').json()['classes'] == ['background', 'ring']
+
+
 def test_an_answer_and_its_files(client):
-    found = press(client, 'example-0', 'ring, <b>grass</b>', 'shapes', 'naclip')
+    found = press(client, 'example-0', 'ring, <b>grass</b>', 'shapes', 'naclip', *NONE)
     (text,) = found['output']['data']
     assert html.escape('<b>grass</b>') in text and '<b>grass' not in text and ' s, shapes' in text
     folder = text.split('data-seen="')[1].split('image.jpg')[0]
@@ -87,7 +97,7 @@ def test_an_answer_and_its_files(client):
     ],
 )
 def test_refusals_are_told(client, values, reason):
-    found = press(client, *values)
+    found = press(client, *values, *NONE)
     assert found['success'] is False
     sentence = found['output']['error']
     assert reason in html.unescape(sentence) and '<' not in sentence

@@ -207,14 +207,18 @@ class OpenVocabularySegmentor(BaseSegmentor):
         return self._forward(inputs)
 
 
+class OtherWeights(RuntimeError, ValueError):
+    """Weights of another model: what torch raises of some that do not fit, and a user's mistake."""
+
+
 def refuse_others(model: nn.Module, weights: Mapping[str, Tensor], prefix: str, *_) -> None:
     """Refuse weights none of which are the model's, which MMEngine passes over.
 
     Raises:
-        ValueError: They are an encoder's, or another model's.
+        OtherWeights: They are an encoder's, or another model's.
     """
     if weights and not prefix and not weights.keys() & model.state_dict().keys():
-        raise ValueError(
+        raise OtherWeights(
             f'expected weights of a {type(model).__name__}, found {len(weights)} tensors such as '
             f"{next(iter(weights))}, none of them its own; an encoder's are "
             'model.backbone.pretrained of a config'

@@ -57,7 +57,7 @@ def test_a_yaml_config_is_refused_before_it_is_read(tmp_path):
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        ('tset_dataloader.batch_size=2', 'nothing reads tset_dataloader .*; mean .test_data'),
+        ('tset_dataloader.batch_size=2', 'nothing reads tset_dataloader .* mean .test_data'),
         ('metainfo.classes=a,b', 'nothing reads metainfo of .*; expected what its value went into'),
         ('seed=3', 'nothing reads seed of'),
     ],
