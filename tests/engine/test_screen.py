@@ -17,7 +17,8 @@ COMMANDS = """
 import sys
 from mmseg_siglip.cli.main import main
 tiny, shapes, folder = sys.argv[1:]
-assert main(['train', tiny, '--work-dir', f'{folder}/train']) == 0
+options = ['--cfg-options', 'default_hooks.logger.interval=50']
+assert main(['train', tiny, '--work-dir', f'{folder}/train', *options]) == 0
 print('TESTED')
 options = ['num_workers=0', 'persistent_workers=False', 'dataset.num_scenes=1']
 options = [f'test_dataloader.{option}' for option in options]
