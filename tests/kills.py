@@ -289,7 +289,7 @@ def training(folder: Path, parts: int) -> Job:
         return {path.name: path for path in out.glob('iter_*.pth')}
 
     def done(out: Path) -> Done:
-        return Counter(files(out))
+        return Counter([*files(out)])
 
     def marks(out: Path) -> dict[str, Any]:
         return {name: stamp(path) for name, path in files(out).items()}
