@@ -18,7 +18,7 @@ CONFIG = '.py'
 OWN_METHOD = 'sclip'
 KINDS = {str: 'words', float: 'a number from 0 to 1', bool: 'true or false'}
 SHIPPED = 'tiny_siglip_shapes'
-SHIPPED_SIDE = 192  # pixels, where it labels the most of ShapesWorld's val split
+SHIPPED_SIDE = 192  # pixels, with the highest mIoU on 40 val scenes of the examples' size
 
 
 class Offer:

@@ -9,6 +9,7 @@ from mmseg_siglip.web.limits import Limits, Refusal
 
 SEPARATORS = {'words': r'[,\n]', 'phrases': r'[;\n]'}
 """What stands between several, by what a system asks for."""
+WORD = re.compile(r'[^,;|\n]+')
 
 
 def typed_prompt(
@@ -36,9 +37,24 @@ def typed_prompt(
     if not parts:
         wanted = f'a {asks}' if asks == 'question' else asks
         raise Refusal(f'expected {wanted} beside the image, found nothing')
-    letters = sum(map(len, parts))
-    if letters > limits.letters:
-        raise Refusal(f'{asks}: expected at most {limits.letters} characters, found {letters}', 413)
-    if len(parts) > limits.words:
-        raise Refusal(f'{asks}: expected at most {limits.words}, found {len(parts)}', 413)
+    check_amount(asks, parts, limits)
     return parts if several else parts[0]
+
+
+def check_amount(name: str, texts: Sequence[str], limits: Limits) -> None:
+    """Refuse more text than one request may have; synonyms are words, too.
+
+    Args:
+        name: What it is, for the error.
+        texts: Words, phrases, or a question.
+        limits: How many, and how long.
+
+    Raises:
+        Refusal: It is more.
+    """
+    letters = sum(map(len, texts))
+    if letters > limits.letters:
+        raise Refusal(f'{name}: expected at most {limits.letters} characters, found {letters}', 413)
+    count = len(texts) if name == 'question' else sum(len(WORD.findall(text)) for text in texts)
+    if count > limits.words:
+        raise Refusal(f'{name}: expected at most {limits.words}, found {count}', 413)

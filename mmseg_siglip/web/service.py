@@ -14,7 +14,7 @@ from mmseg_siglip.io.cache import cache_folder
 from mmseg_siglip.web.examples import Example, draw_examples
 from mmseg_siglip.web.limits import WRONG, Limits, Refusal
 from mmseg_siglip.web.menu import Menu
-from mmseg_siglip.web.prompts import typed_prompt
+from mmseg_siglip.web.prompts import check_amount, typed_prompt
 from mmseg_siglip.web.results import ResultFiles
 from mmseg_siglip.web.shelf import Shelf
 from mmseg_siglip.web.uploads import Upload, decode_upload, take_upload
@@ -100,6 +100,8 @@ class Service:
         """
         offer = self.menu.find(question.task, question.model)
         prompt = typed_prompt(offer.system.asks, question.given, self.limits)
+        for setting, value in question.settings.items():
+            check_amount(setting, [str(value)], self.limits)
 
         def answer() -> T:
             start = time.perf_counter()

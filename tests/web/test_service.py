@@ -42,6 +42,22 @@ def test_the_prompt_is_checked_before_the_image_is_decoded(service, monkeypatch)
         ask(service, b'', given='')
 
 
+@pytest.mark.parametrize(
+    ('given', 'background', 'reason'),
+    [
+        ('ring', ','.join(map(str, range(65))), 'background: expected at most 64, found 65'),
+        ('ring', 'a' * 4001, 'background: expected at most 4000 characters, found 4001'),
+        ('|'.join(map(str, range(65))), '', 'words: expected at most 64, found 65'),
+    ],
+)
+def test_words_of_any_kind_are_counted(service, monkeypatch, given, background, reason):
+    """Each costs as much as a class: those of the background, and synonyms."""
+    monkeypatch.setattr('mmseg_siglip.web.service.decode_upload', lambda *_: pytest.fail('decoded'))
+    with pytest.raises(Refusal, match=reason) as refused:
+        ask(service, b'', given=given, settings=dict(background=background))
+    assert refused.value.status == 413
+
+
 def test_a_cache_is_trimmed_from_its_oldest(tmp_path):
     for age in range(5):
         file = tmp_path / f'{age}'
