@@ -124,6 +124,11 @@ def coco(source: Path) -> tuple[list[str], list[Drawing]]:
     ]
 
 
+def holds(value: Any, **kinds: type) -> bool:
+    """Whether that is an object with fields of these kinds."""
+    return isinstance(value, dict) and all(type(value.get(key)) is kinds[key] for key in kinds)
+
+
 def panoptic(source: Path) -> tuple[list[str], list[Drawing]]:
     found = read_coco(source, IMAGES)
     classes = {key: index for index, key in enumerate(sorted(found['categories']))}
@@ -152,13 +157,13 @@ def panoptic(source: Path) -> tuple[list[str], list[Drawing]]:
 
     drawings = []
     for number, annotation in enumerate(annotations):
-        where, wanted = f'{source}: annotations[{number}]', ('image_id', 'file_name')
-        fits = isinstance(annotation, dict) and {*wanted, 'segments_info'} <= annotation.keys()
-        segments = annotation['segments_info'] if fits else None
-        if not isinstance(segments, list) or not all(
-            isinstance(s, dict) and {'id', 'category_id'} <= s.keys() for s in segments
+        where = f'{source}: annotations[{number}]'
+        if not holds(annotation, image_id=int, file_name=str, segments_info=list) or not all(
+            holds(segment, id=int, category_id=int) for segment in annotation['segments_info']
         ):
-            raise ValueError(f'{where}: expected image_id, file_name and segments_info')
+            raise ValueError(
+                f'{where}: expected image_id, file_name, and segments_info with id and category_id'
+            )
         if annotation['image_id'] not in found['images']:
             raise ValueError(f'{where}: there is no image {annotation["image_id"]}')
         image = found['images'][annotation['image_id']]
@@ -278,7 +283,11 @@ def yolo_names(file: Path) -> list[str]:
 
 def yolo_lines(file: Path, classes: int) -> Iterator[tuple[int, np.ndarray, str]]:
     """Class, outline as parts of the image (x1, y1, x2, y2, ...), and place of each line."""
-    for number, line in enumerate(read_regular(file).decode().splitlines(), 1):
+    try:
+        text = read_regular(file).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{file}: expected UTF-8 text ({error})') from None
+    for number, line in enumerate(text.splitlines(), 1):
         where = f'{file}, line {number}'
         try:
             index, *outline = (float(word) for word in line.split())

@@ -257,6 +257,28 @@ def test_lines_that_are_no_polygons(convert, tmp_path, text, sentence):
     assert set(maps) == {'train/bare.png'}
 
 
+def test_a_text_file_of_other_bytes_is_named(convert, tmp_path):
+    root = yolo(tmp_path, '')
+    (file,) = [path for path in (root / 'labels').rglob('*.txt') if path.name == 'a.txt']
+    file.write_bytes(b'\xff\xfe')
+    assert f'{file}: expected UTF-8 text' in convert('yolo', root)[0]
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [('image_id', [1]), ('file_name', 5), ('segments_info', {}), ('id', [5]), ('category_id', {})],
+)
+def test_panoptic_fields_of_other_kinds(convert, tmp_path, field, value):
+    _, source = panoptic(tmp_path)
+    data = json.loads(source.read_text())
+    annotation = data['annotations'][0]
+    (annotation if field in annotation else annotation['segments_info'][0])[field] = value
+    source.write_text(json.dumps(data))
+    said, maps = convert('panoptic', source)
+    assert re.search(r'panoptic_val\.json: annotations\[0\]: expected image_id', said), said
+    assert not maps
+
+
 def test_a_text_file_without_an_image(convert, tmp_path):
     root = yolo(tmp_path, '')
     (root / 'labels/train/c.txt').touch()
