@@ -18,6 +18,7 @@ from typing import Any
 from mmengine.registry import DefaultScope, Registry
 from torch import nn
 
+from mmseg_siglip.misspelt import settings_of_class
 from mmseg_siglip.registry import DENSE_METHODS, GUIDES, MODELS, SCOPE
 from mmseg_siglip.text.vocabulary import bundled_names
 from mmseg_siglip.weights.json_file import check_model_fields
@@ -128,7 +129,9 @@ def own_names(registry: Registry) -> dict[str, type]:
 
 def takes(settings: Mapping, argument: str) -> bool:
     """Whether a description, of a class or of what its place decides, may have that argument."""
-    return 'type' not in settings or argument in _arguments(_class_of(settings['type'], 'type'))
+    if 'type' not in settings:
+        return True
+    return argument in settings_of_class(_class_of(settings['type'], 'type'))
 
 
 def _check(value: Any, where: str, name: str, depth: int) -> None:
@@ -157,7 +160,7 @@ def _check_dict(settings: dict, where: str, name: str, depth: int) -> None:
     place = f'{where}: {name}' if name else where
     known = None
     if 'type' in settings and name not in MODES:
-        known = _arguments(_class_of(settings['type'], place))
+        known = {'type', *settings_of_class(_class_of(settings['type'], place))}
     for key, value in settings.items():
         if type(key) is not str or key.startswith('_'):
             raise ValueError(f'{place}: expected names of settings, found {key!r}')
@@ -175,25 +178,6 @@ def _class_of(kind: object, place: str) -> type:
         if isinstance(kind, str) and kind in (names := own_names(registry)):
             return names[kind]
     raise ValueError(f'{place}: expected the bare name of a class of this package, found {kind!r}')
-
-
-def _arguments(kind: type) -> set[str]:
-    """What a class's constructor takes, those included that it hands on to the class that it
-    extends."""
-    found = {'type'}
-    for base in kind.__mro__:
-        if '__init__' not in vars(base):
-            continue
-        parameters = inspect.signature(base.__init__).parameters.values()
-        kinds = {parameter.kind for parameter in parameters}
-        found |= {
-            parameter.name
-            for parameter in parameters
-            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        }
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            break
-    return found - {'self'}
 
 
 def _check_string(value: str, place: str, name: str) -> None:

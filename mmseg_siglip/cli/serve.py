@@ -11,8 +11,9 @@ from pathlib import Path
 
 from mmseg_siglip.api.system import SYSTEMS
 from mmseg_siglip.cli.common import OneOf, add_device, at_least
+from mmseg_siglip.cli.segment import TRAINING_FREE
 
-METHOD = 'sclip'
+METHOD = TRAINING_FREE['method']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
