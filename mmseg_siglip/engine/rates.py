@@ -8,7 +8,6 @@ from typing import Any
 
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
 from mmengine.optim.scheduler import ConstantParamScheduler, LinearParamScheduler
-from mmengine.optim.scheduler.param_scheduler import INF
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ RULES = (
     'bypass_duplicate',
 )
 """What MMEngine's constructor reads of ``paramwise_cfg``."""
+FOR_EVER = 10**9  # what MMEngine has where a schedule is given no end
 MOVING = ('last_step', 'best', 'num_bad_epochs', 'cooldown_counter')
 """What schedulers change as they go on."""
 
@@ -77,7 +77,11 @@ def ends_apart(schedulers: Schedulers, loop: BaseLoop) -> list[str]:
             )
         last = getattr(loop, f'max_{unit}s')
         warms_up = isinstance(scheduler, (ConstantParamScheduler, LinearParamScheduler))
-        if scheduler.end == last or scheduler.end >= INF or (warms_up and scheduler.end < last):
+        if (
+            scheduler.end == last
+            or scheduler.end >= FOR_EVER
+            or (warms_up and scheduler.end < last)
+        ):
             continue
         what = 'from there on the rates stand still'
         if scheduler.end > last:

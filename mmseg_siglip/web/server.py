@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
 
@@ -22,6 +25,7 @@ from mmseg_siglip.web.routes import build_routes
 from mmseg_siglip.web.service import Service
 
 CONNECTIONS = 128
+PATIENCE = 3  # seconds that open connections have when the server ends
 FONTS = ['system-ui', 'sans-serif']
 CODE_FONTS = ['ui-monospace', 'monospace']
 HEAD = '<link rel="stylesheet" href="web/page.css"><script defer src="web/page.js"></script>'
@@ -73,6 +77,33 @@ async def _refused(request: Request, refusal: Refusal) -> JSONResponse:
     return JSONResponse(dict(error=str(refusal)), refusal.status, headers)
 
 
+class Server(uvicorn.Server):
+    """uvicorn's, which hands a signal that ended it to the handler that was there before.
+
+    uvicorn raises the signal once more, which a command takes for a second one, by which it is
+    ended where it stands, its temporary files left behind.
+    """
+
+    ended_by: int | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        handler = before.get(self.ended_by)
+        if callable(handler):
+            handler(self.ended_by, None)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.ended_by = self.ended_by or sig
+        super().handle_exit(sig, frame)
+
+
 def serve(menu: Menu, limits: Limits, *, host: str, port: int, folder: Path | None = None) -> None:
     """Serve until the process is told to end.
 
@@ -86,4 +117,12 @@ def serve(menu: Menu, limits: Limits, *, host: str, port: int, folder: Path | No
     """
     hosts = LOOPBACK if host in LOOPBACK else ()
     app = create_app(menu, limits, hosts=hosts, folder=folder)
-    uvicorn.run(app, host=host, port=port, log_level='warning', limit_concurrency=CONNECTIONS)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level='warning',
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=PATIENCE,
+    )
+    Server(config).run()
