@@ -83,6 +83,7 @@ def test_methods_that_we_replace_are_listed():
         if name.startswith('_') and not name.startswith('__')
         for base in kind.__mro__[1:]
         if name in vars(base) and not base.__module__.startswith('mmseg_siglip')
+        if name in inspect.getsource(kind)  # libraries keep notes on subclasses at run time
     }
     assert '_after_iter' in found
     assert found - OF_PYTHON <= LISTED
