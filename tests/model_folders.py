@@ -13,7 +13,8 @@ from mmseg_siglip.models.regions.panoptic import PanopticRegions
 from mmseg_siglip.models.sam.concept_load import load_sam3
 from mmseg_siglip.models.sam.load import load_sam
 from mmseg_siglip.vlm import build_vision_tower, load_pretrained_model
-from mmseg_siglip.vlm.checkpoints import load_language_model, load_tokenizer
+from mmseg_siglip.vlm.checkpoints import load_language_model
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 from mmseg_siglip.weights.transformers_model import build_model, config_of
 
 WEIGHTS = 'model.safetensors'

@@ -16,7 +16,7 @@ from tiny_vlm import LLAMA, NARROW, spread
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mmseg_siglip.vlm.checkpoints import load_tokenizer
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 
 WORDS = 381
 TEXT = {name: value for name, value in LLAMA.items() if name != 'model_type'}

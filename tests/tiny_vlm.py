@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from mmseg_siglip.vlm import build_llava
-from mmseg_siglip.vlm.checkpoints import load_tokenizer
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 
 NARROW = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4)
 LLAMA = dict(

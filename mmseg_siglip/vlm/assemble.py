@@ -23,7 +23,6 @@ from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
 from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.vlm.checkpoints import (
     load_language_model,
-    load_tokenizer,
     load_vision_model,
     read_vision_config,
 )
@@ -46,6 +45,7 @@ from mmseg_siglip.vlm.strategy import (
 )
 from mmseg_siglip.vlm.vision import token_grid
 from mmseg_siglip.weights.source import bundled
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 
 PARTS = {
     'vision': 'model.vision_tower.',

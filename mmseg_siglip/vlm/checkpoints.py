@@ -10,11 +10,9 @@ from contextlib import contextmanager
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     CLIPVisionModel,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     Siglip2VisionModel,
     SiglipVisionModel,
 )
@@ -27,7 +25,6 @@ from mmseg_siglip.weights.transformers_model import (
     config_of,
     load_model,
     load_model_config,
-    load_part,
 )
 
 VISION_MODELS = {
@@ -145,13 +142,3 @@ def load_language_model(source: str | Mapping, *, revision: str | None = None) -
         )
     with quiet():
         return load_model(source, config, kind=AutoModelForCausalLM, revision=revision).eval()
-
-
-def load_tokenizer(source: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, a Hub id, or one that ships with this package.
-
-    Raises:
-        ValueError: There is none.
-    """
-    missing = 'expected tokenizer files, found none that load'
-    return load_part(AutoTokenizer, bundled(source), missing, revision=revision)

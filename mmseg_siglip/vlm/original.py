@@ -20,7 +20,6 @@ from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.vlm.assemble import PretrainedVLM, add_image_token
 from mmseg_siglip.vlm.build import check_encoder_type
 from mmseg_siglip.vlm.checkpoints import (
-    load_tokenizer,
     load_vision_model,
     quiet,
     read_vision_config,
@@ -45,6 +44,7 @@ from mmseg_siglip.vlm.projectors import STOCK_LAYERS
 from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transformers
 from mmseg_siglip.vlm.tiles import VIDEO, make_tiled_processor, tiled_config, tiled_kind
 from mmseg_siglip.vlm.vision import blocks_needed, num_prefix, token_grid
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 from mmseg_siglip.weights.transformers_model import load_model
 
 WORDS = {'select_layer': 'mm_vision_select_layer', 'select_feature': 'mm_vision_select_feature'}

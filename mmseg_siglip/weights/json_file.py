@@ -11,6 +11,7 @@ from mmseg_siglip.io.regular_file import read_regular
 
 MOST_LAYERS = 1000
 MOST_LABELS = 100_000
+MOST_TOKENS = 4_000_000
 ELSEWHERE = ('quantization_config', 'transformers_weights', 'fusion_config')
 """Fields of a configuration by which transformers would read other files, or weights as something
 else than what they are."""
@@ -42,6 +43,29 @@ def check_folder(folder: str | Path) -> None:
     for path in sorted(Path(folder).glob('*.json')):
         if path.name not in LEFT_TO_THEIR_READER:
             read_object(path)
+
+
+def check_token_ids(folder: str | Path) -> None:
+    """Refuse a tokenizer whose ids run far beyond those of any vocabulary.
+
+    The library makes room for each number up to the largest: a minute of work for one id of 2**31.
+
+    Raises:
+        ValueError: An id does, or a file holds no object.
+    """
+    for path in (Path(folder, name) for name in LEFT_TO_THEIR_READER):
+        if not path.is_file():
+            continue
+        fields = read_object(path)
+        model, added = fields.get('model', fields), fields.get('added_tokens', [])
+        words = model.get('vocab', model) if isinstance(model, dict) else ()
+        ids = [*words.values()] if isinstance(words, dict) else []
+        ids += [token.get('id') for token in added if isinstance(token, dict)]
+        largest = max((value for value in ids if type(value) is int), default=0)
+        if largest > MOST_TOKENS:
+            raise ValueError(
+                f'{path}: expected token ids of at most {MOST_TOKENS}, found {largest}'
+            )
 
 
 def check_model_fields(fields: dict[str, Any], where: object) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from mmseg_siglip.vlm import build_llava, build_vision_tower, load_pretrained_model
 from mmseg_siglip.vlm.adapters import load_projector
-from mmseg_siglip.vlm.checkpoints import load_language_model, load_tokenizer
+from mmseg_siglip.vlm.checkpoints import load_language_model
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 
 
 def write_llava(folder: Path) -> None:

@@ -11,8 +11,8 @@ from transformers import AutoProcessor, Gemma2Config, Gemma2ForCausalLM, PhiConf
 
 from mmseg_siglip.vlm import build_llava, load_pretrained_model
 from mmseg_siglip.vlm.assemble import context_length, require_gradients
-from mmseg_siglip.vlm.checkpoints import load_tokenizer
 from mmseg_siglip.vlm.processing import prompt_of
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 
 PICTURE = Image.new('RGB', (50, 30), 'red')
 

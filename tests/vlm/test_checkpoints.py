@@ -14,12 +14,12 @@ from transformers.utils import logging
 from mmseg_siglip.vlm.checkpoints import (
     RELEASED,
     load_language_model,
-    load_tokenizer,
     load_vision_model,
     quiet,
     read_transformers_config,
     read_vision_config,
 )
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 
 
 def test_the_vision_part_of_a_whole_model(siglip_folder, clip_folder):

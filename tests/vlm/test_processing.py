@@ -7,13 +7,14 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import SiglipImageProcessor
 
-from mmseg_siglip.vlm.checkpoints import load_tokenizer, read_vision_config
+from mmseg_siglip.vlm.checkpoints import read_vision_config
 from mmseg_siglip.vlm.processing import (
     get_size,
     load_image_processor,
     make_processor,
     prompt_of,
 )
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 
 PHOTO = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
 

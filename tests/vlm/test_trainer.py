@@ -10,8 +10,8 @@ from mmengine.structures import BaseDataElement
 
 from mmseg_siglip.engine import AmpOptimWrapper, Runner
 from mmseg_siglip.vlm import LlavaTrainer, VisionChat, load_pretrained_model
-from mmseg_siglip.vlm.checkpoints import load_tokenizer
 from mmseg_siglip.vlm.processing import prompt_of
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 
 DEPTH = dict(names=('mean', 'min'), width=4)
 BLOCKS = 'model.vision_tower.encoder.layers'

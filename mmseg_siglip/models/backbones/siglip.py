@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
-from transformers import AutoTokenizer, Siglip2ImageProcessor, SiglipImageProcessor
+from transformers import Siglip2ImageProcessor, SiglipImageProcessor
 
 from mmseg_siglip.models.adapters import big_vision
 from mmseg_siglip.models.adapters.open_clip_siglip import PROBE, siglip_config, to_siglip
@@ -21,17 +21,17 @@ from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.backbones.siglip_checkpoint import read_open_clip_siglip
 from mmseg_siglip.models.backbones.siglip_text import SigLIPText
 from mmseg_siglip.models.backbones.towers import Tower
-from mmseg_siglip.models.backbones.transformers_backbone import NO_PARTS, Described
+from mmseg_siglip.models.backbones.transformers_backbone import Described
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.claims import size_of
 from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import load_strict
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 from mmseg_siglip.weights.transformers_model import (
     build_model,
     check_model_size,
-    load_part,
 )
 
 READOUTS = ('map', 'value', 'raw')
@@ -183,7 +183,7 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         if checkpoint.state is not None:
             load_strict(self.model, self.renamed(checkpoint.state, name), name)
         tokenizer = tokenizer or found.tokenizer
-        self.tokenizer = tokenizer and load_part(AutoTokenizer, tokenizer, NO_PARTS)
+        self.tokenizer = tokenizer and load_tokenizer(tokenizer, padding=True)
         side = described.vision_config.image_size
         mean, std = checkpoint.pixels
         self.image_processor = SiglipImageProcessor(
@@ -198,7 +198,7 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         check_model_size(described, size_of(state), source)
         self.model = build_model(described, source)
         load_strict(self.model, state, source)
-        self.tokenizer = tokenizer and load_part(AutoTokenizer, tokenizer, NO_PARTS)
+        self.tokenizer = tokenizer and load_tokenizer(tokenizer, padding=True)
         vision = described.vision_config
         if described.model_type == 'siglip2':
             self.image_processor = Siglip2ImageProcessor(

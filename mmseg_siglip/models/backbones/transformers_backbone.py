@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, PretrainedConfig
+from transformers import AutoImageProcessor, PretrainedConfig
 
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
@@ -18,6 +18,7 @@ from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.pixels import Statistics, check_statistics
 from mmseg_siglip.weights.source import Source, bundled
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 from mmseg_siglip.weights.transformers_model import (
     build_model,
     config_of,
@@ -105,11 +106,13 @@ class TransformersBackbone(VisionLanguageBackbone):
             if source.adapters is not None:
                 source.adapters.merge(self.model)
         if tokenizer is not None:
-            self.tokenizer = load_part(AutoTokenizer, tokenizer, NO_PARTS)
+            self.tokenizer = load_tokenizer(tokenizer, padding=True)
         if isinstance(config, Mapping):
             return
         if tokenizer is None:
-            self.tokenizer = load_part(AutoTokenizer, config, NO_PARTS, revision=revision)
+            self.tokenizer = load_tokenizer(
+                config, missing=NO_PARTS, revision=revision, padding=True
+            )
         self.image_processor = load_part(
             AutoImageProcessor, config, NO_PARTS, revision=revision, backend='torchvision'
         )

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from transformers import AutoImageProcessor, AutoTokenizer, PretrainedConfig
+from transformers import AutoImageProcessor, PretrainedConfig
 
 from mmseg_siglip.models.backbones.transformers_backbone import NO_PARTS
 from mmseg_siglip.weights.pixels import Statistics, check_statistics
 from mmseg_siglip.weights.source import Source
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 from mmseg_siglip.weights.transformers_model import (
     build_model,
     config_of,
@@ -110,7 +111,7 @@ def tokenizer_of(where: str, settings: PretrainedConfig, *, revision: str | None
     Raises:
         ValueError: There is none, or but a small part of one.
     """
-    tokenizer = load_part(AutoTokenizer, where, NO_PARTS, revision=revision)
+    tokenizer = load_tokenizer(where, missing=NO_PARTS, revision=revision)
     known, wanted = len(tokenizer), settings.text_config.vocab_size
     if known < wanted // 2:  # transformers makes an empty one where its files are lost
         raise ValueError(f'{where}: expected a tokenizer of {wanted} tokens, found {known}')

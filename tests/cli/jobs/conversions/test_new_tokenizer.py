@@ -5,7 +5,7 @@ import json
 from transformers import AutoTokenizer
 
 from mmseg_siglip.cli.main import main
-from mmseg_siglip.vlm.checkpoints import load_tokenizer
+from mmseg_siglip.weights.tokenizers import load_tokenizer
 
 
 def test_shipped_tokenizer_is_reproduced(tmp_path, repository):
