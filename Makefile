@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo app test test-all fuzz kill-test lint audit bench
 
 demo: $(INSTALLED)
-	$(VENV)/bin/python -m mmseg_siglip.demo
+	$(VENV)/bin/mmseg-siglip demo
 
 app: $(INSTALLED)
 	$(VENV)/bin/mmseg-siglip serve

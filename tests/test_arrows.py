@@ -40,7 +40,7 @@ LAYERS = (
     ('models.segmentors', 'models.pretrainers', 'vlm'),
     ('models', 'api'),
     ('apis',),
-    ('cli', 'demo', 'web', '__main__', ''),
+    ('cli', 'web', '__main__', ''),
 )
 """Rooms from the ground up. A module imports from its own layer and those below."""
 

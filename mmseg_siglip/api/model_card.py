@@ -101,13 +101,14 @@ def _results(task: str, results: Sequence[Measured]) -> list[EvalResult]:
 
 
 def _text(saved: SystemFolder, name: str, kind: str, asks: str | None, facts: CardFacts) -> str:
+    folder = saved.folder.resolve().name
     origins = [f'- `{place}`: {origin}' for place, origin in saved.origins.items()]
     parts = [
         f'# {name}',
         f'A `{saved.model["type"]}` of mmseg_siglip, for `{kind}` (task `{saved.task}`).',
         '## Use',
         f'```python\nfrom mmseg_siglip.api import {kind}\n\n'
-        f"system = {kind}.from_pretrained('{name}')  # this folder, or its id on the Hub\n"
+        f"system = {kind}.from_pretrained('{folder}')  # this folder, or its id on the Hub\n"
         f'{USES.get(asks, ALONE)}\n```',
         '## Weights',
         'Here are those that were trained, or differ from what the model is built of; the others '

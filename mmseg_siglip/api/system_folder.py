@@ -127,14 +127,30 @@ class SystemFolder:
         Raises:
             ValueError: A part is missing, does not fit, or is not what it was when it was saved.
         """
-        path = self.folder / WEIGHTS_NAME
-        state = load_checkpoint_file(path)
-        refuse_not_finite(state, path)
+        state = self._state()
         with room_for(self._most_weights(), self.folder):
             model = build_from_data(
                 MODELS, self.model, self.folder / CONFIG_NAME, complete=lambda _: self.description
             )
-        _load(model, state, path)
+        self._fill(model, state)
+        return model.eval()
+
+    def load_into(self, model: nn.Module) -> None:
+        """Put its weights into a model that was built by its `description`.
+
+        Raises:
+            ValueError: See `build`.
+        """
+        self._fill(model, self._state())
+
+    def _state(self) -> dict[str, Tensor]:
+        path = self.folder / WEIGHTS_NAME
+        state = load_checkpoint_file(path)
+        refuse_not_finite(state, path)
+        return state
+
+    def _fill(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        _load(model, state, self.folder / WEIGHTS_NAME)
         whole = model.state_dict()
         rest = {name: value for name, value in whole.items() if name not in state}
         if (digest := tensors_digest(rest)) != self.digest:
@@ -144,7 +160,6 @@ class SystemFolder:
                 f'{origins} to be those that it was saved with (SHA-256 {self.digest[:12]}), found '
                 f'others ({digest[:12]})'
             )
-        return model.eval()
 
     def _most_weights(self) -> int:
         """As many as its files may have, and those that come from elsewhere."""

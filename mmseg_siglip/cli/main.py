@@ -19,6 +19,7 @@ COMMANDS = {
     'refer': 'find what phrases mean in photographs',
     'depth': 'predict the depth of photographs',
     'ask': 'ask a LLaVA model about photographs',
+    'demo': 'a page of what each system does with what ships along',
     'serve': 'a page and an HTTP API over models of your choice',
     'label': 'segment any number of images, by many processes, going on after a kill',
     'train': 'train the model of a config',

@@ -1,7 +1,7 @@
 """Serve a page, an HTTP API and Label Studio's protocol for models of your choice.
 
-Visitors choose among the models named here and name none themselves. Without any, the small SigLIP
-that ships along segments coloured shapes.
+Visitors choose among the models named here and name none themselves. Without any, the small systems
+that ship along answer: they know coloured shapes only.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def serve_until_ended(args: argparse.Namespace) -> None:
         ) from error
     from mmseg_siglip.device import find_device
     from mmseg_siglip.web.limits import Limits
-    from mmseg_siglip.web.menu import Menu, build_offer, shipped_offer
+    from mmseg_siglip.web.menu import Menu, build_offer, shipped_offers
 
     named = {task: getattr(args, task) for task in SYSTEMS}
     common = dict(device=find_device(args.device), precision=args.precision)
@@ -76,7 +76,7 @@ def serve_until_ended(args: argparse.Namespace) -> None:
         for task, texts in named.items()
         for text in texts
     ]
-    menu = Menu(offers or [shipped_offer(method=args.method, **common)])
+    menu = Menu(offers or shipped_offers(method=args.method, **common))
     print(f'http://{args.host}:{args.port}', flush=True)
     serve(
         menu,

@@ -38,6 +38,7 @@ from mmseg_siglip.vlm.strategy import check_strategy, extra_tokens, in_transform
 from mmseg_siglip.vlm.tiles import TiledConfig, load_tiled
 from mmseg_siglip.vlm.vision import num_prefix, token_grid
 from mmseg_siglip.weights.foreign import as_data
+from mmseg_siglip.weights.source import bundled
 from mmseg_siglip.weights.transformers_model import load_model, load_part
 
 TOWER_KEYS = ('mm_vision_tower', 'mm_image_tower')
@@ -96,7 +97,8 @@ def load_pretrained_model(
         )
     options = _options(fields, custom_vision_config)
     tower = next((fields[key] for key in TOWER_KEYS if fields.get(key)), None)
-    path = str(fields['model_name_or_path'])
+    path = str(bundled(fields['model_name_or_path']))
+    fields['model_name_or_path'] = path
     if is_original(path):
         vlm = load_original_llava(path, tower=tower, encoder_type=encoder_type, **options)
         check_projector(fields, ProjectorType.of(vlm.model.config), path)

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 
 from mmseg_siglip.api import SYSTEMS, Result, System
+from mmseg_siglip.api.shipped import SHIPPED, build_shipped
 from mmseg_siglip.web.controls import METHOD, controls_of, read_controls
 from mmseg_siglip.web.limits import Refusal
 
 CONFIG = '.py'
 OWN_METHOD = 'sclip'
 KINDS = {str: 'words', float: 'a number from 0 to 1', bool: 'true or false'}
-SHIPPED = 'tiny_siglip_shapes'
-SHIPPED_SIDE = 192  # pixels, with the highest mIoU on 40 val scenes of the examples' size
 
 
 class Offer:
@@ -141,11 +140,13 @@ def build_offer(
     return Offer(name, system)
 
 
-def shipped_offer(
+def shipped_offers(
     *, device: str | torch.device | None = None, precision: str = 'auto', method: str = OWN_METHOD
-) -> Offer:
-    """The small SigLIP that ships along: it knows coloured shapes only."""
-    system = SYSTEMS['segment'].from_pretrained(
-        SHIPPED, method, device=device, precision=precision, short_side=SHIPPED_SIDE
-    )
-    return Offer('shapes', system)
+) -> list[Offer]:
+    """The small systems that ship along: they know coloured shapes only."""
+    common = dict(device=device, precision=precision)
+    chosen = {} if method == OWN_METHOD else {METHOD: method}
+    return [
+        Offer(name, build_shipped(source, **common, **(chosen if METHOD in options else {})))
+        for source, (_, name, options) in SHIPPED.items()
+    ]

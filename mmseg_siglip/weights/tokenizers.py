@@ -14,7 +14,12 @@ MISSING = 'expected tokenizer files, found none that load'
 
 
 def load_tokenizer(
-    source: str, *, missing: str = MISSING, revision: str | None = None, padding: bool = False
+    source: str,
+    *,
+    missing: str = MISSING,
+    revision: str | None = None,
+    padding: bool = False,
+    tokens: int = 0,
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder, a Hub id, or one that ships with this package; none runs code.
 
@@ -23,15 +28,21 @@ def load_tokenizer(
         missing: What messages say where there is none.
         revision: Of a Hub id.
         padding: Whether it must have a token to pad with.
+        tokens: How many the model knows. transformers makes a tokenizer without any where its files
+            are lost, which takes all words for one.
 
     Raises:
-        ValueError: There is none, its token ids run beyond those of any vocabulary,
-            ``model_max_length`` is no length, or the token to pad with is missing.
+        ValueError: There is none, or a small part of one; its ids run beyond those of any
+            vocabulary, ``model_max_length`` is no length, or the token to pad with is missing.
     """
     source = bundled(source)
     if Path(source).is_dir():
         check_token_ids(source)
     tokenizer = load_part(AutoTokenizer, source, missing, revision=revision)
+    if len(tokenizer) < tokens // 8:
+        raise ValueError(
+            f'{source}: expected a tokenizer of {tokens} tokens, found {len(tokenizer)}'
+        )
     longest = tokenizer.model_max_length
     if type(longest) not in (int, float) or not longest >= 1:
         raise ValueError(

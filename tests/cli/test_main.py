@@ -15,6 +15,7 @@ WORDS = {
     'refer': ['a.jpg', 'b.jpg', 'the cup', '--config', 'c.py'],
     'depth': ['a.jpg', 'b.jpg', '--config', 'c.py', '--device', 'cpu'],
     'ask': ['model', 'a.jpg', 'b.jpg', 'what?'],
+    'demo': ['--out', 'o', '--images', '3'],
     'serve': ['--segment', 'a=b', '--port', '8000'],
     'label': ['photos', '--words', 'cat', '--out', 'o', '--format', 'png'],
     'train': ['c.py', '--launcher', 'none'],

@@ -45,7 +45,10 @@ def served(monkeypatch):
 def test_by_default_what_ships_along_for_this_machine_alone(served, capsys):
     assert main(['serve', '--device', 'cpu']) == 0
     assert {task: [*named] for task, named in served['menu'].offers.items()} == {
-        'segment': ['shapes']
+        'segment': ['SigLIP', 'CAT-Seg'],
+        'refer': ['RSRefSeg'],
+        'depth': ['DPT'],
+        'ask': ['LLaVA'],
     }
     assert (served['host'], served['port'], served['folder']) == ('127.0.0.1', 7860, None)
     assert served['limits'].pixels == 2048 * 2048

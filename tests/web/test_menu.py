@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from mmseg_siglip.api import SYSTEMS
 from mmseg_siglip.web.limits import Refusal
-from mmseg_siglip.web.menu import Menu, build_offer, shipped_offer
+from mmseg_siglip.web.menu import Menu, build_offer, shipped_offers
 
 GREY = np.full((64, 64, 3), 128, np.uint8)
 
@@ -20,10 +21,16 @@ def test_a_name_and_a_source(depth_files, tmp_path):
     config, checkpoint = depth_files
     offer = build_offer('depth', f'rooms={config},{checkpoint}', device='cpu')
     assert (offer.name, offer.task) == ('rooms', 'depth')
-    shipped = shipped_offer(device='cpu')
-    assert (shipped.name, shipped.task, shipped.system.short_side) == ('shapes', 'segment', 192)
     alone = build_offer('segment', 'tiny_siglip_shapes', device='cpu', method='naclip')
     assert alone.name == 'tiny_siglip_shapes' and alone.system.model.attention == 'naclip'
+
+
+def test_what_ships_along_has_a_tab_for_each_task():
+    offers = shipped_offers(device='cpu')
+    assert {offer.task for offer in offers} == {*SYSTEMS}
+    assert offers[0].system.model.attention == 'vanilla'
+    Menu(offers)
+    assert shipped_offers(device='cpu', method='naclip')[0].system.model.attention == 'naclip'
 
 
 @pytest.mark.parametrize('text', ['', '=x', 'a=', 'name=nowhere/at/all.pth'])

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from fuzz.folders import write_tips
 
 from mmseg_siglip.models.backbones.build import build_encoder
 from mmseg_siglip.weights.tokenizers import load_tokenizer
@@ -55,3 +56,12 @@ def test_ids_beyond_any_vocabulary(folder, added):
     path.write_text(json.dumps(fields))
     with pytest.raises(ValueError, match=rf'^{path}: expected token ids of at most 4000000, found'):
         load_tokenizer(str(folder))
+
+
+def test_a_tokenizer_that_lost_its_words(tmp_path):
+    """transformers makes one that takes all words for one."""
+    write_tips(tmp_path)
+    build_encoder(str(tmp_path))
+    (tmp_path / 'tokenizer.json').unlink()
+    with pytest.raises(ValueError, match=rf'^{tmp_path}: expected a tokenizer of'):
+        build_encoder(str(tmp_path))

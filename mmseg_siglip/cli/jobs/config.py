@@ -14,8 +14,10 @@ from mmengine.runner import Runner as BaseRunner
 
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.common import one_line
+from mmseg_siglip.cli.jobs import saved
 from mmseg_siglip.cli.jobs.encoders import apply_encoder
 from mmseg_siglip.engine import Runner
+from mmseg_siglip.engine.runner import unwrapped
 from mmseg_siglip.misspelt import did_you_mean
 
 READ = (
@@ -108,5 +110,12 @@ def require_data(dataset: Mapping) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Our Runner, or the one that the config names as ``runner_type``."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    """Our Runner, or the one that the config names as ``runner_type``.
+
+    Raises:
+        ValueError: The weights of the saved system that the config names do not fit; see `saved`.
+    """
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if saved.FIELD in cfg:
+        saved.load_weights(unwrapped(runner.model), cfg[saved.FIELD])
+    return runner

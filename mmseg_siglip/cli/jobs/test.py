@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmseg_siglip.cli.common import PAMR_STEPS, PICTURES
 from mmseg_siglip.cli.jobs.config import build_runner, load_config, require, require_data
 from mmseg_siglip.cli.jobs.label import weights_digest
+from mmseg_siglip.cli.jobs.saved import place_saved
 from mmseg_siglip.engine import Runner, SegVisualizationHook
 from mmseg_siglip.engine.kept_results import KeepResultsHook
 from mmseg_siglip.engine.runner import unwrapped
@@ -25,6 +26,7 @@ from mmseg_siglip.text.class_colours import class_colours
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
 from mmseg_siglip.weights.checkpoint import is_mmengine_file
 from mmseg_siglip.weights.fetch import fetch
+from mmseg_siglip.weights.source import bundled
 
 PAMR = 'PAMRPostProcessor'
 _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
@@ -33,8 +35,9 @@ _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
 def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     """Put the weights where they belong.
 
-    A checkpoint of MMEngine's Runner goes to ``load_from``. Any other is the encoder's and goes to
-    ``model.backbone.pretrained``, which only a training-free model can work with.
+    A checkpoint of MMEngine's Runner goes to ``load_from``. A saved system brings its model along,
+    see `saved`. Any other is the encoder's and goes to ``model.backbone.pretrained``, which only a
+    training-free model can work with.
 
     Raises:
         ValueError: the file does not exist, or a model that was to be trained gets no checkpoint
@@ -51,15 +54,26 @@ def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
         return
     if '://' in checkpoint:
         checkpoint = str(fetch(checkpoint))
-    path = Path(checkpoint).expanduser()
+    path = Path(bundled(checkpoint)).expanduser()
+    if not training_free and (path.is_dir() or is_hub_id(checkpoint)):
+        if not place_saved(cfg, checkpoint):
+            raise ValueError(
+                f'{checkpoint}: expected a checkpoint file, or the folder or Hub id of a saved '
+                'system, found neither.'
+            )
+        return
     if not path.exists() and (path.suffix in _WEIGHT_SUFFIXES or not training_free):
         raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
     if not training_free or (path.is_file() and is_mmengine_file(path)):
-        if path.is_dir():
-            raise ValueError(f'{checkpoint} is a folder, expected a checkpoint file.')
         cfg.load_from = str(path)
     else:
         cfg.model.backbone.pretrained = str(path) if path.exists() else checkpoint
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name that is no path can be ``owner/model`` of the Hub."""
+    path = Path(name)
+    return len(path.parts) == 2 and not path.suffix and not path.parent.exists()
 
 
 def use_classes(cfg: Config, words: str) -> None:
@@ -137,7 +151,7 @@ def use_pamr(cfg: Config, *, wanted: bool) -> None:
     require_argument(cfg, 'postprocessor', '--use-pamr')
     given = cfg.model.get('postprocessor') or []
     given = list(given) if isinstance(given, (list, tuple)) else [given]
-    others = [each for each in given if each['type'] != PAMR]
+    others = [each for each in given if each.get('type') != PAMR]
     if not wanted:
         cfg.model.postprocessor = others
     elif others == given:
@@ -205,7 +219,8 @@ def settings_of_test(runner: Runner) -> dict[str, str]:
     )
 
 
-def test(args: argparse.Namespace) -> None:
+def test(args: argparse.Namespace) -> dict[str, float]:
+    """What ``mmseg-siglip test`` does with its arguments; the scores."""
     cfg = load_config(args)
     require(cfg, 'model', 'test_dataloader', 'test_evaluator', 'test_cfg')
     place_checkpoint(cfg, args.checkpoint)
@@ -232,4 +247,4 @@ def test(args: argparse.Namespace) -> None:
         keep_results(runner, args)
     if args.classes is not None:
         leave_unscored(runner, saved=bool(args.out or args.show or args.show_dir))
-    runner.test()
+    return runner.test()

@@ -183,7 +183,7 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         if checkpoint.state is not None:
             load_strict(self.model, self.renamed(checkpoint.state, name), name)
         tokenizer = tokenizer or found.tokenizer
-        self.tokenizer = tokenizer and load_tokenizer(tokenizer, padding=True)
+        self.tokenizer = tokenizer and load_tokenizer(tokenizer, padding=True, tokens=self._tokens)
         side = described.vision_config.image_size
         mean, std = checkpoint.pixels
         self.image_processor = SiglipImageProcessor(
@@ -198,7 +198,7 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         check_model_size(described, size_of(state), source)
         self.model = build_model(described, source)
         load_strict(self.model, state, source)
-        self.tokenizer = tokenizer and load_tokenizer(tokenizer, padding=True)
+        self.tokenizer = tokenizer and load_tokenizer(tokenizer, padding=True, tokens=self._tokens)
         vision = described.vision_config
         if described.model_type == 'siglip2':
             self.image_processor = Siglip2ImageProcessor(

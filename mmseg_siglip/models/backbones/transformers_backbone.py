@@ -106,16 +106,22 @@ class TransformersBackbone(VisionLanguageBackbone):
             if source.adapters is not None:
                 source.adapters.merge(self.model)
         if tokenizer is not None:
-            self.tokenizer = load_tokenizer(tokenizer, padding=True)
+            self.tokenizer = load_tokenizer(tokenizer, padding=True, tokens=self._tokens)
         if isinstance(config, Mapping):
             return
         if tokenizer is None:
             self.tokenizer = load_tokenizer(
-                config, missing=NO_PARTS, revision=revision, padding=True
+                config, missing=NO_PARTS, revision=revision, padding=True, tokens=self._tokens
             )
         self.image_processor = load_part(
             AutoImageProcessor, config, NO_PARTS, revision=revision, backend='torchvision'
         )
+
+    @property
+    def _tokens(self) -> int:
+        """How many its text tower knows, 0 if it has none."""
+        text = getattr(self.model.config, 'text_config', None)
+        return 0 if text is None else text.vocab_size
 
     def renamed(self, state: Mapping[str, Tensor], source: object) -> Mapping[str, Tensor]:
         """See `rename`.
@@ -160,6 +166,10 @@ class TransformersBackbone(VisionLanguageBackbone):
             return_attention_mask=True,
             return_tensors='pt',
         )
+        if (largest := int(batch['input_ids'].max())) >= self._tokens:
+            raise ValueError(
+                f'expected token ids below {self._tokens}, those of the text tower, found {largest}'
+            )
         device = next(self.model.parameters()).device
         return batch['input_ids'].to(device), batch['attention_mask'].to(device).bool()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 
 from mmengine.config import Config
@@ -35,9 +37,11 @@ def convert(
     """
     cfg = read_config(config)
     system = SYSTEMS[task_of(cfg)].from_config(cfg, checkpoint, device='cpu', precision='fp32')
-    results = [measured_by(cfg, config, checkpoint)] if evaluate else []
-    facts = CardFacts(name=name, licence=licence, data=data, results=results, limits=limit)
+    facts = CardFacts(name=name, licence=licence, data=data, limits=limit)
     system.save_pretrained(out, dtype=dtype, facts=facts)
+    if evaluate:
+        facts = replace(facts, results=[measured_by(cfg, config, out)])
+        system.save_pretrained(out, dtype=dtype, facts=facts)
     said = f'{out}: a {type(system).__name__}'
     if push is not None:
         said += f', at {system.push_to_hub(push, dtype=dtype, facts=facts)}'
@@ -60,16 +64,16 @@ def task_of(config: Config) -> str:
     )
 
 
-def measured_by(config: Config, path: str | Path, checkpoint: str | Path) -> Measured:
-    """Scores on the config's test set, by the same run as ``mmseg-siglip test``."""
+def measured_by(config: Config, path: str | Path, folder: str | Path) -> Measured:
+    """Scores of a saved system on the config's test set, by what ``mmseg-siglip test`` runs."""
     cfg = config.copy()
     cfg.setdefault('work_dir', str(Path('work_dirs', Path(path).stem)))
     require(cfg, 'test_dataloader', 'test_evaluator', 'test_cfg')
-    place_checkpoint(cfg, str(checkpoint))
+    place_checkpoint(cfg, str(folder))
     metrics = build_runner(cfg).test()
-    numbers = {key: float(value) for key, value in metrics.items() if isinstance(value, float)}
+    numbers = {key: float(value) for key, value in metrics.items() if isinstance(value, Real)}
     return Measured(
         f'{cfg.test_dataloader.dataset.type} test',
         numbers,
-        f'mmseg-siglip test {path} {checkpoint}',
+        f'mmseg-siglip test {path} {Path(folder).resolve().name}',
     )

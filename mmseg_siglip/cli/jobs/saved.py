@@ -1,0 +1,74 @@
+"""Saved systems in the place of checkpoints: the model is theirs, data and metrics the config's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
+
+from mmseg_siglip.api.ask import VisionChat
+from mmseg_siglip.api.system_folder import SystemFolder
+from mmseg_siglip.registry import MODELS
+from mmseg_siglip.vlm.trainer import LlavaTrainer
+from mmseg_siglip.weights.source import bundled
+
+FIELD = 'saved_system'
+"""Of a config: the folder or Hub id of which `load_weights` takes the weights."""
+
+
+def place_saved(cfg: Config, source: str) -> bool:
+    """Put a saved system into a config, if `source` names one.
+
+    Args:
+        cfg: Its model becomes the saved one. Of a `LlavaTrainer` it stays, as it says how images
+            and questions are put to the saved LLaVA, which must have the same parts.
+        source: A folder, a Hub id, or the name of what ships along.
+
+    Returns:
+        Whether it does.
+
+    Raises:
+        ValueError: It is damaged, or holds another kind of model than the config's.
+    """
+    source, kind = bundled(source), MODELS.get(cfg.model.type)
+    if issubclass(kind, LlavaTrainer):
+        if not Path(source).is_dir():
+            return False
+    else:
+        saved = SystemFolder.find(source)
+        if saved is None:
+            return False
+        if saved.kind is not kind:
+            raise ValueError(
+                f'{source}: expected a {kind.__name__}, which {cfg.filename} is about, found a '
+                f'{saved.kind.__name__}'
+            )
+        cfg.model = saved.description
+    cfg[FIELD] = source
+    return True
+
+
+def load_weights(model: nn.Module, source: str) -> None:
+    """Put the weights of a saved system into a model that was built by a config with its name.
+
+    Raises:
+        ValueError: They do not fit.
+    """
+    if not isinstance(model, LlavaTrainer):
+        SystemFolder.find(source).load_into(model)
+        return
+    found = VisionChat.from_pretrained(source, device='cpu', precision='fp32').model.state_dict()
+    own = model.llava.state_dict()
+    unfit = [name for name in own.keys() | found.keys() if _shape(own, name) != _shape(found, name)]
+    if unfit:
+        name = min(unfit)
+        raise ValueError(
+            f'{source}: expected the LLaVA of the config, with {name} of '
+            f'{_shape(own, name)}, found {_shape(found, name)}'
+        )
+    model.llava.load_state_dict(found)
+
+
+def _shape(state: dict, name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None

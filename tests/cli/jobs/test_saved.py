@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmseg_siglip.api.shipped import SHIPPED
+from mmseg_siglip.api.system import System
+from mmseg_siglip.cli.common import config_folder
+from mmseg_siglip.cli.main import main
+from mmseg_siglip.weights.source import bundled
+
+CONFIGS = dict(
+    shapes_cat_seg='cat_seg/shapes.py',
+    shapes_refer='refer_sam/shapes.py',
+    shapes_depth='dpt/shapes_frozen.py',
+    shapes_chat='vlm/shapes.py',
+)
+
+
+def run(source, tmp_path, *options, config=None):
+    config = config_folder() / (config or CONFIGS[source])
+    small = 'num_questions=3' if source == 'shapes_chat' else 'num_scenes=1'
+    fields = [f'test_dataloader.dataset.{small}', 'test_dataloader.num_workers=0']
+    fields += ['test_dataloader.persistent_workers=False', *options]
+    argv = ['test', config, source, '--work-dir', tmp_path / 'work', '--cfg-options', *fields]
+    return main([*map(str, argv)])
+
+
+def test_each_trained_one_that_ships_along_has_a_config():
+    assert CONFIGS.keys() == SHIPPED.keys() - {'tiny_siglip_shapes'}
+
+
+@pytest.mark.parametrize('source', CONFIGS)
+def test_it_is_scored_on_the_data_of_a_config(source, tmp_path, capsys):
+    assert run(source, tmp_path) == 0, capsys.readouterr().err
+    assert 'Iter(test)' in capsys.readouterr().out
+
+
+def test_the_model_is_the_saved_one(tmp_path, capsys):
+    """Other weights in the same folder score otherwise."""
+    folder = tmp_path / 'depth'
+    shutil.copytree(bundled('shapes_depth'), folder)
+
+    def score():
+        assert run('shapes_depth', tmp_path) == 0
+        first = capsys.readouterr().out.split('delta1: ')[-1].split()[0]
+        argv = ['test', str(config_folder() / CONFIGS['shapes_depth']), str(folder)]
+        fields = ['test_dataloader.dataset.num_scenes=1', 'test_dataloader.num_workers=0']
+        fields.append('test_dataloader.persistent_workers=False')
+        work = ['--work-dir', str(tmp_path / 'other')]
+        assert main([*argv, *work, '--cfg-options', *fields]) == 0
+        return first, capsys.readouterr().out.split('delta1: ')[-1].split()[0]
+
+    first, same = score()
+    assert first == same
+    path = folder / 'model.safetensors'
+    state = {name: torch.zeros_like(value) for name, value in load_file(path).items()}
+    save_file(state, path, metadata=dict(format='pt'))
+    first, other = score()
+    assert first != other
+
+
+def test_another_kind_of_model(tmp_path, capsys):
+    assert run('shapes_depth', tmp_path, config=CONFIGS['shapes_refer']) == 1
+    assert 'expected a ReferringSegmentor, which' in capsys.readouterr().err
+
+
+def test_a_llava_of_other_parts(tmp_path, capsys):
+    folder = tmp_path / 'chat'
+    shutil.copytree(bundled('shapes_chat'), folder)
+    options = ['model.llm.num_hidden_layers=3']
+    assert run('shapes_chat', tmp_path, *options) == 1
+    assert 'shapes_chat: expected the LLaVA of the config, with ' in capsys.readouterr().err
+
+
+def test_a_damaged_one(tmp_path, capsys):
+    folder = tmp_path / 'depth'
+    shutil.copytree(bundled('shapes_depth'), folder)
+    fields = json.loads((folder / 'config.json').read_text())
+    (folder / 'config.json').write_text(json.dumps(fields | dict(digest='0' * 64)))
+    argv = ['test', str(config_folder() / CONFIGS['shapes_depth']), str(folder)]
+    assert main([*argv, '--work-dir', str(tmp_path / 'work')]) == 1
+    assert f'error: {folder}: expected the ' in capsys.readouterr().err
+
+
+def test_the_shipped_ones_are_systems():
+    for source in CONFIGS.keys() - {'shapes_chat'}:
+        assert System.from_pretrained(source, device='cpu').task == SHIPPED[source].task
