@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--readouts',
         action='store_true',
-        help='measure attentions, readouts and new colour-shape pairs instead, as in the README',
+        help='measure attentions, readouts and new colour-shape pairs instead',
     )
 
 

@@ -36,7 +36,7 @@ def test_every_row_is_measured(output):
 
 @pytest.mark.slow
 def test_the_default_is_good(output):
-    """On few scenes, well below what the README reports on many."""
+    """On few scenes, well below what docs/shapes_world.md reports on many."""
     backbone = SigLIPBackbone('tiny_siglip_shapes')
     default = dict(
         site=backbone.site_for(backbone.method),
