@@ -117,7 +117,9 @@ def test_every_python_is_named_once(repository):
 
 def test_plain_installation_brings_no_test_tools(repository):
     files = setup_cfg(repository)['options']['install_requires'].removeprefix('file: ')
-    plain = {canonical(one.name) for file in files.split(', ') for one in requirements(repository / file)}
+    plain = {
+        canonical(one.name) for file in files.split(', ') for one in requirements(repository / file)
+    }
     tools = {canonical(one.name) for one in requirements(repository / 'requirements/tests.txt')}
     assert len(plain) > 15 and len(tools) > 5 and not plain & tools
 

@@ -45,7 +45,7 @@ def tab(script, tmp_path):
 
 def test_commands(tab):
     assert tab('seg') == {'segment'}
-    assert set(COMMANDS) < tab('')
+    assert set(COMMANDS) <= tab('')
 
 
 def test_options(tab):
