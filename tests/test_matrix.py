@@ -62,6 +62,22 @@ def test_what_is_not_installed_is_a_row(tmp_path, monkeypatch):
     assert (tmp_path / f'{here.name}.log').read_text().startswith('$ ')
 
 
+@pytest.mark.parametrize(('status', 'good'), [(0, True), (1, False)])
+def test_what_is_installed_is_tested(tmp_path, monkeypatch, status, good):
+    """In an environment that is this one; its pytest is a file that says something and ends."""
+    here = Environment('.'.join(map(str, sys.version_info[:2])), 'newest', 'newest')
+    python = tmp_path / 'python'
+    python.write_text(f'#!/bin/sh\necho "$6 $7 $8"; echo "7 passed in 3.21s"; exit {status}\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(matrix, 'install', lambda *_, **__: python)
+    monkeypatch.setattr(matrix, 'versions', lambda *_, **__: dict(torch='2.6.0'))
+    folder = tmp_path / here.name
+    row = examine(here, folder, uv=matrix.find_uv(), wheel=tmp_path, tests=['a.py', 'b.py'])
+    assert row['torch'] == '2.6.0' and row['good'] is good
+    assert row['result'] == ('7 passed of a.py, b.py' if good else '**failed**: 7 passed')
+    assert 'no:cacheprovider a.py b.py' in (tmp_path / f'{here.name}.log').read_text()
+
+
 def test_a_step_says_its_last_words(tmp_path):
     log = tmp_path / 'log'
     assert step([sys.executable, '-c', 'print(3)'], log) == '3\n'
