@@ -7,7 +7,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo app test test-all fuzz kill-test lint audit bench
+.PHONY: demo app test test-all fuzz kill-test lint audit bench matrix
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mmseg-siglip demo
@@ -30,6 +30,9 @@ kill-test: $(INSTALLED)
 bench: $(INSTALLED)
 	OMP_NUM_THREADS=$$(nproc) $(VENV)/bin/python benchmarks/sclip.py
 	OMP_NUM_THREADS=$$(nproc) $(VENV)/bin/python benchmarks/growth.py
+
+matrix: $(INSTALLED)
+	$(VENV)/bin/python tests/matrix.py $(NAMES)
 
 lint: audit
 	$(VENV)/bin/ruff check .

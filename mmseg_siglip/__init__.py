@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from mmseg_siglip import compat  # noqa: F401  (mends mmcv and mmengine, whenever they come)
+from mmseg_siglip import compat, versions  # noqa: F401  (mends what can work, refuses what cannot)
 from mmseg_siglip.api import OFFERED
 from mmseg_siglip.lazy import lazy
 

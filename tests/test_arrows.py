@@ -16,7 +16,7 @@ import pytest
 PACKAGE = 'mmseg_siglip'
 
 LAYERS = (
-    ('compat', 'configs', 'ending', 'lazy'),
+    ('compat', 'configs', 'ending', 'lazy', 'versions'),
     ('registry', 'misspelt'),
     ('device', 'precision', 'io', 'weights', 'text', 'patch_stats'),
     ('models.adapters', 'models.finite', 'models.labelling', 'models.sizes'),

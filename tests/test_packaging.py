@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import yaml
+from matrix import ENVIRONMENTS
 from packaging.requirements import Requirement
 
 import mmseg_siglip
@@ -76,10 +77,51 @@ def test_files_stay_short(repository):
 
 
 def test_the_metadata_names_the_version_of_the_package(repository):
+    assert setup_cfg(repository)['metadata']['version'] == 'attr: mmseg_siglip.__version__'
+    assert re.fullmatch(r'\d+\.\d+\.\d+', mmseg_siglip.__version__)
+
+
+def test_the_citation(repository):
+    citation = yaml.safe_load((repository / 'CITATION.cff').read_text())
+    assert citation['cff-version'] == '1.2.0' and citation['type'] == 'software'
+    assert citation['message'] and citation['title'] == 'mmseg_siglip'
+    assert citation['version'] == mmseg_siglip.__version__
+    assert citation['license'] == 'Apache-2.0'
+    assert citation['authors'] and all(
+        author.keys() & {'name', 'family-names'} for author in citation['authors']
+    )
+    known = {'abstract', 'authors', 'cff-version', 'keywords', 'license', 'message', 'title'}
+    assert citation.keys() <= known | {'type', 'version', 'date-released', 'repository-code', 'url'}
+
+
+def setup_cfg(repository):
     metadata = configparser.ConfigParser()
     metadata.read(repository / 'setup.cfg')
-    assert metadata['metadata']['version'] == 'attr: mmseg_siglip.__version__'
-    assert re.fullmatch(r'\d+\.\d+\.\d+', mmseg_siglip.__version__)
+    return metadata
+
+
+def test_type_checkers_read_the_package(repository):
+    assert (repository / 'mmseg_siglip' / 'py.typed').read_bytes() == b''
+    setup = setup_cfg(repository)
+    assert 'py.typed' in setup['options.package_data']['mmseg_siglip'].split()
+    assert 'Typing :: Typed' in setup['metadata']['classifiers']
+
+
+def test_every_python_is_named_once(repository):
+    """By classifiers, `python_requires`, and the matrix."""
+    setup = setup_cfg(repository)
+    named = re.findall(r'Python :: (3\.\d+)', setup['metadata']['classifiers'])
+    assert setup['options']['python_requires'] == f'>={named[0]}'
+    assert list(dict.fromkeys(one.python for one in ENVIRONMENTS)) == named
+
+
+def test_plain_installation_brings_no_test_tools(repository):
+    files = setup_cfg(repository)['options']['install_requires'].removeprefix('file: ')
+    plain = {
+        canonical(one.name) for file in files.split(', ') for one in requirements(repository / file)
+    }
+    tools = {canonical(one.name) for one in requirements(repository / 'requirements/tests.txt')}
+    assert len(plain) > 15 and len(tools) > 5 and not plain & tools
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ COMMANDS = {
     'trace': 'follow one image through a model, stage by stage',
     'convert': 'bring checkpoints into another layout, trained models into folders',
     'patch-stats': 'sum up depth under each patch of a vision-language model',
+    'completion': 'print tab completion for bash, zsh or fish',
 }
 
 

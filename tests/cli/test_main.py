@@ -26,6 +26,7 @@ WORDS = {
     'trace': ['c.py', '--index', '3'],
     'convert': ['encoder', 'c.py', 'w.pth', 'o'],
     'patch-stats': ['maps', '--out', 'o', '--patch-size', '14'],
+    'completion': ['bash'],
 }
 HEAVY = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'transformers')
 
