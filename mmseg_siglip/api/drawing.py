@@ -137,6 +137,29 @@ def add_legend(picture: Image.Image, entries: Sequence[tuple[str, tuple]]) -> Im
     return canvas
 
 
+def legend_over(
+    picture: np.ndarray, entries: Sequence[tuple[str, tuple]], *, cut: bool = False
+) -> bool:
+    """Write a legend over the lowest rows of a picture (H, W, 3) uint8, at most a third of them.
+
+    Args:
+        picture: Changed in its place.
+        entries: Names and colours.
+        cut: Whether the rows of the legend that fit are written where not all do.
+
+    Returns:
+        Whether anything was written.
+    """
+    height, width = picture.shape[:2]
+    legend = np.asarray(add_legend(Image.new('RGB', (width, 1)), entries))[1:, :width]
+    most = height // 3 // ROW * ROW
+    if len(legend) > height // 3 and not (cut and most):
+        return False
+    legend = legend[: max(most, ROW)]
+    picture[height - len(legend) :] = legend
+    return True
+
+
 def add_bar(picture: Image.Image, colours: np.ndarray, left: str, right: str) -> Image.Image:
     """A bar of `colours`, (N, 3) uint8, below the picture, and what its ends mean."""
     canvas, draw = _below(picture, 16 + ROW, NARROWEST // 2)
