@@ -77,7 +77,7 @@ def positive(text: str) -> float:
     return number
 
 
-def share(text: str) -> float:
+def below_one(text: str) -> float:
     """An argument's type: a number from 0 to below 1."""
     number = probability(text)
     if number == 1:

@@ -30,10 +30,10 @@ def images_of(arguments: Iterable[str | Path]) -> dict[ImageAt, FoundImages]:
         if is_address(argument):
             found[argument] = FoundImages((argument,))
         elif not is_pattern(argument):
-            found[Path(argument)] = merged([found.get(Path(argument)), find_images(Path(argument))])
+            found[Path(argument)] = united([found.get(Path(argument)), find_images(Path(argument))])
         else:
             root = root_of(argument)
-            found[root] = merged([found.get(root), *map(found_at, matches(argument))])
+            found[root] = united([found.get(root), *map(found_at, matches(argument))])
     return found
 
 
@@ -61,7 +61,7 @@ def found_at(match: Path) -> FoundImages:
     return find_images(match) if match.is_dir() else sorted_out([match])
 
 
-def merged(parts: Sequence[FoundImages | None]) -> FoundImages:
+def united(parts: Sequence[FoundImages | None]) -> FoundImages:
     """Several findings as one, each thing once."""
     given = [part for part in parts if part is not None]
     images, failures, others = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from mmseg_siglip.cli.common import UsageError, at_least, share
+from mmseg_siglip.cli.common import UsageError, at_least, below_one
 from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.io.video import VideoReader, VideoWriter, is_video
 from mmseg_siglip.io.web_image import is_address
@@ -42,7 +42,7 @@ def add_video(parser: argparse.ArgumentParser, *, labels: str) -> None:
     )
     group.add_argument(
         '--smooth',
-        type=share,
+        type=below_one,
         metavar='S',
         help='against flicker: frames before count, the one n frames ago S^n as much; 0 to below 1',
     )

@@ -69,7 +69,8 @@ def _opened(data: bytes, name: str, max_pixels: int, frame: int | None = None):
         kind = image_kind(data[:HEAD])
         raise ValueError(f'{name} {why_unread(kind) or f"cannot be decoded as {kind}"}') from None
     except Exception as error:  # Pillow's readers raise nearly every built-in type on bad bytes
-        raise ValueError(f'{name} cannot be decoded: {error or type(error).__name__}') from None
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise ValueError(f'{name} cannot be decoded: {reason}') from None
 
 
 def decode_image(

@@ -13,6 +13,7 @@ WHOLE_TILE = 2**24  # pixels of a tile that may be larger than its image
 TILE_WIDTH, TILE_LENGTH = 322, 323
 LARGEST_RLE = 2**16  # pixels of a row that a two-byte command may repeat 255 times
 CODESTREAM = b'\xff\x4f\xff\x51'  # of JPEG 2000
+END_OF_CODESTREAM = b'\xff\xd9'
 CODESTREAM_BYTES = 5  # of a pixel and component of a tile: its number, and what becomes of it
 WHOLE_BYTES = 8  # of a pixel: Pillow's and ours
 LARGEST_SHARE = 20  # bytes of a pixel, of any image
@@ -57,6 +58,8 @@ def refuse_codestream(data: bytes, name: str, max_pixels: int) -> None:
     start = 0 if data[:4] == CODESTREAM else data.find(CODESTREAM)
     if start < 0 or not (start == 0 or data[4:8] == b'jP  ') or len(data) < start + 42:
         return
+    if _cut(data, start):
+        raise Refused(f'{name} cannot be decoded: its codestream is cut short')
     siz = struct.unpack_from('>8IH', data, start + 8)
     (right, bottom, left, top, tile_width, tile_height, *_, parts) = siz
     width, height = right - left, bottom - top
@@ -73,6 +76,14 @@ def refuse_codestream(data: bytes, name: str, max_pixels: int) -> None:
             f'{name} has tiles of {min(width, tile_width)} x {min(height, tile_height)} pixels in '
             f'{parts} components, more than are decoded at once'
         )
+
+
+def _cut(data: bytes, start: int) -> bool:
+    """Whether a codestream of JPEG 2000 ends before it should; OpenJPEG leaves the rest black."""
+    length, kind = struct.unpack_from('>I4s', data, start - 8) if start >= 8 else (0, b'')
+    if kind == b'jp2c' and length > 1:
+        return start - 8 + length > len(data)
+    return data[-2:] != END_OF_CODESTREAM
 
 
 def refuse_pixels(width: int, height: int, name: str, max_pixels: int) -> None:

@@ -27,7 +27,7 @@ def is_video(path: Path | str) -> bool:
     return Path(path).suffix.lower() in SUFFIXES
 
 
-def library() -> ModuleType:
+def pyav() -> ModuleType:
     """PyAV.
 
     Raises:
@@ -60,7 +60,7 @@ class VideoReader:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path, self._av = path, library()
+        self.path, self._av = path, pyav()
         if not Path(path).is_file():
             raise ValueError(f'{path}: no such video')
         try:
@@ -148,7 +148,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path | str, *, rate: Fraction, time_base: Fraction) -> None:
-        self._av, self.count = library(), 0
+        self._av, self.count = pyav(), 0
         self._container = self._av.open(str(path), 'w')
         self._rate, self._time_base = rate, time_base
         self._stream: Any = None

@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from bad_images import encode
+from bad_images import encode, gif
 from PIL import Image
 
 from mmseg_siglip.io.frames import MOST_COUNTED, choose_frame, count_frames
@@ -137,8 +137,8 @@ def test_each_page_is_judged_by_its_own_size():
 
 
 def test_many_frames_are_not_counted_to_the_end():
-    one = several('GIF', [Image.new('P', (2, 2), index) for index in (0, 1)])
-    start = one.index(b'\x21\xf9')
+    one = gif((2, 2), (2, 2))
+    start = one.index(b'!\xf9')
     data = one[:start] + one[start:-1] * 100_000 + b';'
     with pytest.raises(ValueError, match=f'^a has more than {MOST_COUNTED} frames'):
         decode_image(data, 'a')

@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.server
 import io
 import threading
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -82,16 +83,16 @@ class Echo:
 
     def __call__(self, paths, prompt):
         read_images(paths)
-        return [path for path in paths]
+        return list(paths)
 
 
 def test_one_bad_address_does_not_stop_the_others(site):
-    from argparse import Namespace
-
     address, _ = site
     told = []
     args = Namespace(images=[f'{address}/{n}.png' for n in ('gone', 'photo')], out=None, frame=None)
-    with pytest.raises(ValueError, match=f'^1 images could not be read: {address}/gone.png: cannot'):
+    with pytest.raises(
+        ValueError, match=f'^1 images could not be read: {address}/gone.png: cannot'
+    ):
         answer(args, Echo, done='read', batch_size=2, tell=lambda path, found: told.append(path))
     assert told == [f'{address}/photo.png']
 
