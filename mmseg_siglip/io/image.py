@@ -3,6 +3,7 @@
 Pillow reads the header first, so that size and format are judged before anything is decoded. On
 8-bit JPEG and PNG its pixels equal OpenCV's. Whatever a file claims, decoding takes at most 20
 bytes for each of ``max_pixels``: 2 GB at `MAX_PIXELS`. WebP comes near that, others to half of it.
+An AVIF whose codestream is larger than its header says takes what libavif allows: 2**28 pixels.
 """
 
 from __future__ import annotations

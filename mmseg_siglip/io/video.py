@@ -17,6 +17,8 @@ from mmseg_siglip.io.image_claims import refuse_pixels
 
 SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi')
 MAX_PIXELS = 8192 * 4320  # of a frame
+OPENED = dict(format_whitelist='mov,matroska,webm,avi', protocol_whitelist='file')
+"""Playlists and the like, which lead FFmpeg to other files and addresses, are no videos here."""
 CODEC = 'libx264'
 LATE = 3  # frames that a whole file may lack at its end
 OTHERWISE = Fraction(25)  # frames a second, where a file does not say
@@ -64,7 +66,7 @@ class VideoReader:
         if not Path(path).is_file():
             raise ValueError(f'{path}: no such video')
         try:
-            self._container = self._av.open(str(path))
+            self._container = self._av.open(str(path), options=dict(OPENED))
         except (self._av.FFmpegError, ValueError) as error:
             raise ValueError(f'{path} cannot be read as a video: {reason(error)}') from None
         if not self._container.streams.video:
@@ -75,6 +77,7 @@ class VideoReader:
         self.time_base = self._stream.time_base or 1 / self.rate
         self.frames = self._stream.frames or None
         self._judge(self._stream.codec_context)
+        self._stream.codec_context.options = dict(max_pixels=str(MAX_PIXELS))
 
     def _judge(self, sized: Any) -> None:
         refuse_pixels(sized.width or 0, sized.height or 0, str(self.path), MAX_PIXELS)

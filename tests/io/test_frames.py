@@ -10,9 +10,15 @@ import pytest
 from bad_images import encode, gif
 from PIL import Image
 
+from mmseg_siglip.cli.jobs.label import Decoding
+from mmseg_siglip.datasets.transforms import LoadImageFromFile
+from mmseg_siglip.io import image, image_kinds
 from mmseg_siglip.io.frames import MOST_COUNTED, choose_frame, count_frames
 from mmseg_siglip.io.image import decode_depth, decode_image, decode_labels, decode_rgb, read_image
 from mmseg_siglip.io.image_kinds import FORMATS
+from mmseg_siglip.io.image_source import ImageEntry
+from mmseg_siglip.web.limits import Limits
+from mmseg_siglip.web.uploads import take_upload
 
 COLOURS = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
 PICTURES = [Image.new('RGB', (16, 12), colour) for colour in COLOURS]
@@ -65,20 +71,20 @@ def test_what_is_no_file_has_no_frame():
 
 
 def test_an_image_of_pillow_counts_as_it_was_sought(tmp_path):
-    with Image.open(io.BytesIO(several('GIF'))) as image:
+    with Image.open(io.BytesIO(several('GIF'))) as opened:
         with pytest.raises(ValueError, match='^the image has 3 frames'):
-            read_image(image)
-        image.seek(2)
-        assert (read_image(image) == COLOURS[2]).all()
-        image.seek(0)
-        assert (read_image(image.copy()) == COLOURS[0]).all()
+            read_image(opened)
+        opened.seek(2)
+        assert (read_image(opened) == COLOURS[2]).all()
+        opened.seek(0)
+        assert (read_image(opened.copy()) == COLOURS[0]).all()
 
 
 def test_the_photograph_of_an_mpo_counts():
     """Phones put a preview or the other eye behind it."""
     data = several('MPO', quality=95)
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.format == 'MPO' and count_frames(image) == 3
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.format == 'MPO' and count_frames(opened) == 3
     assert np.abs(decode_rgb(data, 'a').astype(int) - COLOURS[0]).max() <= 4
     assert np.abs(decode_rgb(data, 'a', frame=1).astype(int) - COLOURS[1]).max() <= 4
 
@@ -158,3 +164,37 @@ class Counted:
 def test_an_animation_of_one_frame_is_a_picture():
     for form in ('GIF', 'WEBP', 'PNG'):
         assert decode_image(several(form, PICTURES[:1]), 'a').shape == (12, 16, 3)
+
+
+def by_the_api(path):
+    read_image(path)
+
+
+def by_label(path):
+    failure = Decoding([ImageEntry(path.name, str(path))])[0]
+    raise ValueError(str(failure))
+
+
+def by_a_visitor(path):
+    take_upload(path.read_bytes(), str(path), Limits())
+
+
+def by_a_data_set(path):
+    LoadImageFromFile().transform(dict(img_path=str(path)))
+
+
+WAYS_IN = (by_the_api, by_label, by_a_visitor, by_a_data_set)
+
+
+@pytest.mark.parametrize('way', WAYS_IN)
+def test_every_way_in_refuses_by_the_same_sentence(way, tmp_path, monkeypatch):
+    path = tmp_path / 'a.gif'
+    path.write_bytes(several('GIF'))
+    with pytest.raises(ValueError, match=f'^{path}:? has 3 frames or pages, expected one picture'):
+        way(path)
+    formats = tuple(kind for kind in FORMATS if kind != 'HEIF')
+    for module in (image, image_kinds):
+        monkeypatch.setattr(module, 'FORMATS', formats)
+    path.write_bytes(b'\0\0\0\x18ftypheic' + bytes(40))
+    with pytest.raises(ValueError, match=f'^{path}:? is a HEIC photograph, .*the extra heif'):
+        way(path)

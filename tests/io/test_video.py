@@ -66,6 +66,21 @@ def test_what_is_no_video(tmp_path):
     assert is_video('A.MP4') and not is_video('a.jpg')
 
 
+def test_a_list_of_videos_is_none(tmp_path):
+    """FFmpeg would open what it names."""
+    write_video(tmp_path / 'b.mp4', 2)
+    (tmp_path / 'a.mp4').write_text('ffconcat version 1.0\nfile b.mp4\n')
+    with pytest.raises(ValueError, match='a.mp4 cannot be read as a video: '):
+        VideoReader(tmp_path / 'a.mp4')
+
+
+@pytest.mark.parametrize('suffix', ['mkv', 'mov', 'avi'])
+def test_other_containers(tmp_path, suffix):
+    path = write_video(tmp_path / f'a.{suffix}', 5)
+    with VideoReader(path) as reader:
+        assert len([*reader]) == 5
+
+
 def test_large_frames_are_refused_before_one_is_decoded(tmp_path, monkeypatch):
     path = write_video(tmp_path / 'a.mp4', 2)
     monkeypatch.setattr(module, 'MAX_PIXELS', 64 * 48 - 1)

@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face Hub, or in its format on this machine; the next lines are yours."""
+"""A data set of the Hugging Face Hub, or in its format here; the next lines are yours."""
 
 _base_ = '../pipelines/short_side.py'
 source = 'data/table'
