@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from mmseg_siglip.io.image_claims import refuse_pixels
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi')
 MAX_PIXELS = 8192 * 4320  # of a frame
@@ -168,6 +169,8 @@ class VideoWriter:
 
     def write(self, rgb: np.ndarray, time: int) -> None:
         """Add a frame to be shown at a time; an odd side is made even by doubling its last row."""
+        import numpy as np  # commands that only parse words have no need of it
+
         height, width = rgb.shape[:2]
         if height % 2 or width % 2:
             rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode='edge')
@@ -184,6 +187,8 @@ class VideoWriter:
 
 def upright(rgb: np.ndarray, degrees: int) -> np.ndarray:
     """A frame turned anticlockwise by quarter turns, as telephones say how they were held."""
+    import numpy as np
+
     turns = round(degrees / 90) % 4
     return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
-from mmseg_siglip.weights.download import download
+from mmseg_siglip.io.download import download
 
 MOST_BYTES = 100_000_000
 SCHEMES = ('http://', 'https://')

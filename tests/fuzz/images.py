@@ -138,11 +138,7 @@ def load(key: str, transform: Callable[[dict], dict]) -> Callable[[Path], object
     return lambda path: transform({key: str(path)})
 
 
-def read_either(path: Path) -> np.ndarray:
-    """An image as it is, or its first frame, depending on the file's length."""
-    return read_image(path, frame=0 if path.stat().st_size % 2 else None)
-
-
+ANIMATED = ('GIF', 'HEIF', 'WEBP')  # some of them, here
 DAMAGES = dict(PNG=damage_png, TIFF=damage_tiff, WEBP=damage_webp)
 
 KINDS = [
@@ -152,7 +148,7 @@ KINDS = [
             2000,
             partial(write_images, kind=name),
             DAMAGES.get(name, damage_bytes),
-            read_either,
+            partial(read_image, frame=0) if name in ANIMATED else read_image,
             batch=100,
             memory=DECODED,
         )

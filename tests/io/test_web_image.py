@@ -11,11 +11,10 @@ from PIL import Image
 
 from mmseg_siglip.api.images import read_images
 from mmseg_siglip.cli.photographs import answer
-from mmseg_siglip.io import web_image
+from mmseg_siglip.io import download, web_image
 from mmseg_siglip.io.image import read_image
 from mmseg_siglip.io.image_source import ImageSource
 from mmseg_siglip.io.web_image import fetch_image, is_address, name_at
-from mmseg_siglip.weights import download
 
 
 @pytest.fixture
