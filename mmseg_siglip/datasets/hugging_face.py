@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dataset.base_dataset import force_full_init
-
 from mmseg_siglip.datasets.folder import FolderDataset
 from mmseg_siglip.datasets.listing import check_indices
 from mmseg_siglip.datasets.parts import pairs_of_part
@@ -94,7 +92,6 @@ class HuggingFaceDataset(FolderDataset):
         check_indices(self.chosen, len(chosen), type(self).__name__)
         return [dict(self.sample(*pair), row=rows[pair[0]]) for pair in chosen]
 
-    @force_full_init
     def prepare_data(self, idx: int) -> Any:
         """A sample as its pipeline makes it, of the bytes in the table."""
         found = self.get_data_info(idx)

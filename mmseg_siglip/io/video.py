@@ -21,7 +21,7 @@ MAX_PIXELS = 8192 * 4320  # of a frame
 OPENED = dict(format_whitelist='mov,matroska,webm,avi', protocol_whitelist='file')
 """Playlists and the like, which lead FFmpeg to other files and addresses, are no videos here."""
 CODEC = 'libx264'
-LATE = 3  # frames that a whole file may lack at its end
+MISSING = 3  # frames that a whole file may lack at its end
 OTHERWISE = Fraction(25)  # frames a second, where a file does not say
 
 
@@ -132,7 +132,7 @@ class VideoReader:
 
     def _refuse_cut(self, packets: int, shown: int) -> None:
         said, duration = self._stream.frames, self._stream.duration
-        if packets < said and duration and shown < duration - LATE * self._step:
+        if packets < said and duration and shown < duration - MISSING * self._step:
             raise ValueError(f'{self.path} is cut short: expected {said} frames, found {packets}')
 
 

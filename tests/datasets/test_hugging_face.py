@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -180,3 +183,20 @@ def test_old_versions_and_none_are_refused(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'datasets', None)
     with pytest.raises(ImportError, match=r"pip install 'mmseg_siglip\[datasets\]'"):
         HuggingFaceDataset(source=tmp_path)
+
+
+def test_the_configs_read_a_table(repository, parquet, tmp_path, monkeypatch):
+    """As docs/own_data.md has it, for evaluation and in a config for training."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(repository / 'configs', 'configs')
+    shutil.copytree(parquet, 'data/table')
+    Path('data/table/classes.txt').write_text('\n'.join(CLASSES))
+    training = Path('configs/cat_seg/own.py')
+    training.write_text(training.read_text().replace('own.py', 'hugging_face.py'))
+    scored = Config.fromfile('configs/sclip/hugging_face.py').test_dataloader.dataset
+    trained = Config.fromfile(training).train_dataloader.dataset
+    for given, split in ((scored, 'validation'), (trained, 'train')):
+        with DefaultScope.overwrite_default_scope(SCOPE):
+            found = DATASETS.build(dict(given, pipeline=PIPELINE))
+        check(found, datasets.load_dataset('parquet', data_dir='data/table', split=split))
+        assert found.metainfo['classes'] == tuple(CLASSES)
