@@ -84,3 +84,21 @@ def scans(count):
     data = encode(Image.new('L', (64, 64), 7), 'JPEG', progressive=True)
     start, end = data.rindex(b'\xff\xda'), data.rindex(b'\xff\xd9')
     return data[:start] + data[start:end] * count + data[end:]
+
+
+def jpeg2000(size, tile, *, said=None):
+    """A JP2 whose codestream claims a size and one of tiles; the box around it may say another."""
+    data = bytearray(encode(Image.new('RGB', (64, 64), 'red'), 'JPEG2000', num_resolutions=2))
+    start, box = data.index(b'\xff\x4f\xff\x51'), data.index(b'ihdr')
+    struct.pack_into('>II', data, start + 8, *size)
+    struct.pack_into('>II', data, start + 24, *tile)
+    struct.pack_into('>II', data, box + 4, *reversed(said or size))
+    return bytes(data)
+
+
+def resized_heif(form, side, said):
+    """A HEIF or AVIF of a square whose property says another size."""
+    data = bytearray(encode(Image.new('RGB', (side, side), 'red'), form))
+    at = data.index(b'ispe')
+    struct.pack_into('>II', data, at + 8, said, said)
+    return bytes(data)

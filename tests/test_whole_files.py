@@ -24,6 +24,8 @@ FINE = {
     'mmseg_siglip/cli/depth.py': 'a Result, which writes whole files',
     'mmseg_siglip/cli/jobs/benchmark.py': 'a folder of rows, each a whole file',
     'mmseg_siglip/cli/photographs.py': 'a Result, which writes whole files',
+    'mmseg_siglip/cli/video.py': 'a Result, which writes whole files',
+    'mmseg_siglip/io/video.py': 'a draft, and a video plays up to where it was written',
     'mmseg_siglip/io/journal.py': 'a journal: a line that was cut short is dropped',
     'mmseg_siglip/io/output_folder.py': 'a lock, which holds nothing',
     'mmseg_siglip/models/backbones/longer_text.py': FOLDERS,

@@ -19,6 +19,7 @@ Palette = Mapping[str, AnyColour] | Sequence[AnyColour] | np.ndarray
 """Colours of some classes by their names, or one for each class."""
 
 ROW = 22
+ABOVE = 4  # pixels above the rows of a legend
 SIZE = 14
 RIM = 2  # pixels around letters on a picture
 NARROWEST = 240  # pixels that lines of text get, however narrow the picture is
@@ -123,7 +124,7 @@ def _below(picture: Image.Image, height: int, width: int = 0) -> tuple[Image.Ima
 def add_legend(picture: Image.Image, entries: Sequence[tuple[str, tuple]]) -> Image.Image:
     """Names beside patches of their colours, in rows below the picture."""
     font = ImageFont.load_default(size=SIZE)
-    places, x, y = [], 6, 4
+    places, x, y = [], 6, ABOVE
     for name, colour in entries:
         width = 20 + round(font.getlength(name)) + 14
         if x > 6 and x + width > picture.width:
@@ -135,6 +136,29 @@ def add_legend(picture: Image.Image, entries: Sequence[tuple[str, tuple]]) -> Im
         draw.rectangle((x, y + 2, x + 14, y + 16), fill=tuple(int(v) for v in colour))
         draw.text((x + 20, y + 1), name, fill='black', font=font)
     return canvas
+
+
+def legend_over(
+    picture: np.ndarray, entries: Sequence[tuple[str, tuple]], *, cut: bool = False
+) -> bool:
+    """Write a legend over the lowest rows of a picture (H, W, 3) uint8, at most a third of them.
+
+    Args:
+        picture: Changed in its place.
+        entries: Names and colours.
+        cut: Whether the rows of the legend that fit are written where not all do.
+
+    Returns:
+        Whether anything was written.
+    """
+    height, width = picture.shape[:2]
+    legend = np.asarray(add_legend(Image.new('RGB', (width, 1)), entries))[1:, :width]
+    rows = (height // 3 - ABOVE) // ROW
+    if len(legend) > height // 3 and not (cut and rows > 0):
+        return False
+    legend = legend[: ABOVE + ROW * rows]
+    picture[height - len(legend) :] = legend
+    return True
 
 
 def add_bar(picture: Image.Image, colours: np.ndarray, left: str, right: str) -> Image.Image:

@@ -21,7 +21,7 @@ from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 from torch import Tensor, no_grad
 
-from mmseg_siglip.api.images import as_tensor
+from mmseg_siglip.api.images import as_tensor, read_images
 from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.api.system import System
 from mmseg_siglip.device import find_device
@@ -223,6 +223,46 @@ class OpenVocabSegmenter(System):
         ]
 
     segment_torch = torch
+
+    @no_grad()
+    def class_scores(
+        self, images: ImageLike | Sequence[ImageLike], words: Words | None = None
+    ) -> list[Tensor]:
+        """The scores of all classes for every pixel, of which the highest is the label.
+
+        Args:
+            images: See `System.__call__`.
+            words: See `check_prompt`; by default, those that are looked for already.
+
+        Returns:
+            (C, H, W) float32 in [0, 1] for each image, on the model's device.
+
+        Raises:
+            ValueError: See `System.__call__`; or the model has label steps, which change labels
+                and no scores.
+        """
+        if getattr(self.model, 'label_steps', ()):
+            raise ValueError('class_scores: expected a model without label_steps')
+        if words is not None:
+            self.use(words)
+        tensors = [as_tensor(rgb) for rgb in read_images(images)]
+        inputs = [self._prepare(image) for image in tensors]
+        samples = [SegDataSample(metainfo=dict(ori_shape=image.shape[-2:])) for image in tensors]
+        settings = self.model.test_cfg
+        before, settings['return_logits'] = settings['return_logits'], True
+        try:
+            self.model.predict(inputs, samples)
+        finally:
+            settings['return_logits'] = before
+        return [sample.seg_logits.data for sample in samples]
+
+    def of_scores(self, rgb: np.ndarray, scores: Tensor) -> Segmentation:
+        """The labels that class scores (C, H, W) give an image (H, W, 3)."""
+        labels = self.model.labels_of(scores)
+        found = scores.gather(0, labels[None])[0]
+        return Segmentation(
+            labels.cpu().numpy(), found.cpu().numpy(), self.model.vocabulary.names, rgb
+        )
 
     def _result(
         self, rgb: np.ndarray, output: tuple[Tensor, Tensor], prompt: Words

@@ -273,9 +273,10 @@ class System(ABC):
         """What the system says about images.
 
         Args:
-            images: One image or a list of them, of any sizes: a path (turned upright by its EXIF
-                orientation), a PIL image, an RGB array (H, W, 3) uint8, or an RGB tensor
-                (3, H, W), uint8 or float in [0, 1].
+            images: One image or a list of them, of any sizes: a path or an ``https://`` address
+                (turned upright by its EXIF orientation), a PIL image, an RGB array (H, W, 3) uint8,
+                or an RGB tensor (3, H, W), uint8 or float in [0, 1]. Of files of several frames or
+                pages, `read_image` reads one.
             prompt: What the system `asks` for.
             options: See `torch`.
 

@@ -21,9 +21,9 @@ from mmseg_siglip.cli.common import (
     add_published_depth,
     at_least,
 )
-from mmseg_siglip.cli.photographs import answer, answers_so_far, inside_of
+from mmseg_siglip.cli.image_arguments import ImageAt, images_of, place_of
+from mmseg_siglip.cli.photographs import answer, answers_so_far
 from mmseg_siglip.io.failures import Failure
-from mmseg_siglip.io.image_folder import find_images
 from mmseg_siglip.io.regular_file import read_regular
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def build_chat(args: argparse.Namespace) -> VisionChat:
     )
 
 
-def depth_reader(args: argparse.Namespace) -> Callable[[Path], np.ndarray] | None:
-    """A function from an image's path to its depth (H, W), metres; None without depth."""
+def depth_reader(args: argparse.Namespace) -> Callable[[ImageAt], np.ndarray] | None:
+    """A function from an image's place to its depth (H, W), metres; None without depth."""
     if args.depth_config or args.depth_model:
         from mmseg_siglip.api.depth import metric_depth
 
@@ -116,7 +116,7 @@ def depth_reader(args: argparse.Namespace) -> Callable[[Path], np.ndarray] | Non
 
     maps = depth_maps(args.depth, args.images) if args.depth.is_dir() else {}
 
-    def read(path: Path) -> np.ndarray:
+    def read(path: ImageAt) -> np.ndarray:
         file = maps.get(path, args.depth)
         try:
             data = read_regular(file)
@@ -130,21 +130,21 @@ def depth_reader(args: argparse.Namespace) -> Callable[[Path], np.ndarray] | Non
     return read
 
 
-def depth_maps(folder: Path, arguments: Sequence[Path]) -> dict[Path, Path]:
+def depth_maps(folder: Path, arguments: Sequence[str | Path]) -> dict[ImageAt, Path]:
     """Image to map: the one at the same place below `folder` as the image below its argument, or
     the one of the image's name in `folder` itself.
 
     Raises:
         ValueError: An argument is not there, or two images have one map.
     """
-    places: dict[Path, list[Path]] = {}
-    for argument in arguments:
-        for image in find_images(argument).images:
-            inside = inside_of(argument, image).with_suffix('.png')
+    places: dict[ImageAt, list[Path]] = {}
+    for argument, found in images_of(arguments).items():
+        for image in found.images:
+            inside = place_of(argument, image).with_suffix('.png')
             places.setdefault(image, []).append(folder / inside)
     maps, owners = {}, {}
     for image, files in places.items():
-        files.append(folder / f'{image.stem}.png')
+        files.append(folder / f'{files[0].stem}.png')
         maps[image] = file = next((file for file in files if file.is_file()), files[0])
         other = owners.setdefault(file, image)
         if other != image and file.is_file():
@@ -160,22 +160,22 @@ def kept(args: argparse.Namespace) -> str:
 
 def run(args: argparse.Namespace) -> None:
     check(args)
-    images = {image for path in args.images for image in find_images(path).images}
+    images = {image for found in images_of(args.images).values() for image in found.images}
     if len(images) > 1 and args.depth and not args.depth.is_dir():
         raise ValueError(f'--depth: expected a folder for {len(images)} images, found {args.depth}')
     read_depth = depth_reader(args)
 
-    def options(paths: Sequence[Path]) -> dict[str, Any]:
+    def options(paths: Sequence[ImageAt]) -> dict[str, Any]:
         depths = [read_depth(path) for path in paths] if read_depth else None
         stream = write if len(images) == 1 else None
         return dict(depths=depths, on_text=stream, max_new_tokens=args.max_new_tokens)
 
-    def tell(path: Path, found: Answer) -> None:
+    def tell(path: ImageAt, found: Answer) -> None:
         write('\n' if len(images) == 1 else f'{path}\t{" ".join(found.split())}\n')
         if not found.complete:
             cut.append(path)
 
-    cut: list[Path] = []
+    cut: list[ImageAt] = []
     try:
         answer(
             args,

@@ -77,6 +77,14 @@ def positive(text: str) -> float:
     return number
 
 
+def below_one(text: str) -> float:
+    """An argument's type: a number from 0 to below 1."""
+    number = probability(text)
+    if number == 1:
+        raise argparse.ArgumentTypeError(f'expected a number from 0 to below 1, found {text}')
+    return number
+
+
 def probability(text: str) -> float:
     """An argument's type: a number from 0 to 1."""
     try:
@@ -88,13 +96,28 @@ def probability(text: str) -> float:
     return number
 
 
+def image_argument(text: str) -> str | Path:
+    """An argument's type: the path of images, or an address as it is."""
+    from mmseg_siglip.io.web_image import is_address
+
+    return text if is_address(text) else Path(text)
+
+
 def add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'images',
         nargs='+',
-        type=Path,
-        help='images of at most 100 million pixels and 1 GiB, or folders (searched through, links '
-        'followed)',
+        type=image_argument,
+        help='images of at most 100 million pixels and 1 GiB, folders (searched through, links '
+        'followed), patterns in quotes such as "photos/**/*.jpg", or https:// addresses of images '
+        'of at most 100 MB',
+    )
+    parser.add_argument(
+        '--frame',
+        type=at_least(0),
+        metavar='N',
+        help='of animations and files of several pages, which picture, counted from 0; without it '
+        'they are refused',
     )
 
 

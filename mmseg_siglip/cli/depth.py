@@ -20,10 +20,12 @@ from mmseg_siglip.cli.common import (
     at_least,
 )
 from mmseg_siglip.cli.photographs import answer, answers_so_far
+from mmseg_siglip.cli.video import add_video, depth_of_frames, paint_depth, paint_video, video_of
 from mmseg_siglip.io.files import write_image
 
 if TYPE_CHECKING:
     from mmseg_siglip.api import DepthMap, DepthPredictor
+    from mmseg_siglip.cli.video import Ask
 
 OPTIONS = ('release', 'max_depth', 'predicts')
 
@@ -61,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument_group('models trained here'), of='of configs/dpt', required=False
     )
     add_device(parser)
+    add_video(parser, labels='depth maps')
 
 
 def kept(args: argparse.Namespace) -> str:
@@ -90,6 +93,15 @@ def build_predictor(args: argparse.Namespace) -> DepthPredictor:
 
 def run(args: argparse.Namespace) -> None:
     check_model(args)
+    video = video_of(args)
+    if video is not None:
+        if args.normals:
+            raise UsageError('--normals: expected images, found a video')
+
+        def ask() -> Ask:
+            return depth_of_frames(build_predictor(args), smooth=args.smooth)
+
+        return paint_video(args, video, ask, paint_depth)
 
     def save(result: DepthMap, path: Path) -> None:
         result.save(path.with_suffix(f'.{args.format}'), scale=args.depth_scale)

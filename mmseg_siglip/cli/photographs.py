@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from mmseg_siglip.cli.common import refuse_inside
+from mmseg_siglip.cli.image_arguments import ImageAt, images_of, output_places, refuse_among
 from mmseg_siglip.cli.outcomes import outcomes, raise_others
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.files import write_atomically, write_image
-from mmseg_siglip.io.image_folder import FoundImages, find_images, passed_over
+from mmseg_siglip.io.image_folder import passed_over
 
 if TYPE_CHECKING:
     from mmseg_siglip.api import Result, System
@@ -30,8 +30,8 @@ def answer(
     *,
     done: str,
     batch_size: int = 1,
-    options: Callable[[Sequence[Path]], dict[str, Any]] = lambda paths: {},
-    tell: Callable[[Path, Answered], None] = lambda path, result: None,
+    options: Callable[[Sequence[ImageAt]], dict[str, Any]] = lambda paths: {},
+    tell: Callable[[ImageAt, Answered], None] = lambda path, result: None,
     save: Callable[[Result, Path], None] = lambda result, path: result.save(path),
 ) -> None:
     """Ask a system about every image; what fails for one image does not stop the others.
@@ -40,7 +40,7 @@ def answer(
     ``NAME.json``; of several results, each has its number.
 
     Args:
-        args: With ``images`` and ``out``, which may be None.
+        args: With ``images``, ``frame`` and ``out``, of which the last two may be None.
         build: Makes the system, once images and output folder are known to be usable.
         prompt: What the system asks for.
         done: A word for what has been done to an image.
@@ -53,13 +53,13 @@ def answer(
         ValueError: Nothing could be done at all; or, after all others were done, some images could
             not be used.
     """
-    found = {given: find_images(given) for given in args.images}
+    found = images_of(args.images)
     images = list(dict.fromkeys(path for each in found.values() for path in each.images))
     failures = [failure for each in found.values() for failure in each.failures]
     others = [path for each in found.values() for path in each.others]
     places = {}
     if args.out is not None:
-        refuse_inside(args.out, args.images)
+        refuse_among(args.out, args.images)
         places = output_places(found)
     if not images:
         raise ValueError('; '.join(map(str, failures)))
@@ -68,8 +68,8 @@ def answer(
     if others:
         print(passed_over(others), file=sys.stderr)
 
-    def ask(paths: Sequence[Path]) -> Sequence[Answered]:
-        return system(paths, prompt, **options(paths))
+    def ask(paths: Sequence[ImageAt]) -> Sequence[Answered]:
+        return system(opened(paths, args.frame), prompt, **options(paths))
 
     broken: list[Failure] = []
     quiet = len(images) == 1 or args.out is None
@@ -98,36 +98,19 @@ def answer(
         raise ValueError(f'{len(failures)} images could not be read: {named}')
 
 
+def opened(paths: Sequence[ImageAt], frame: int | None) -> Sequence[Any]:
+    """What a system takes: the paths, or that frame of each."""
+    if frame is None:
+        return paths
+    from mmseg_siglip.io.image import read_image
+
+    return [read_image(path, frame=frame) for path in paths]
+
+
 def answers_so_far(args: argparse.Namespace) -> str:
     if args.out is None:
         return 'the answers above are all; the same command begins anew'
     return f'what is done is in {args.out}; the same command begins anew'
-
-
-def output_places(found: Mapping[Path, FoundImages]) -> dict[Path, Path]:
-    """Image to where its output belongs: as it lies below its folder, or by its name.
-
-    Args:
-        found: What each argument holds.
-
-    Raises:
-        ValueError: Two images have one place.
-    """
-    places: dict[Path, Path] = {}
-    owners: dict[Path, Path] = {}
-    for argument, each in found.items():
-        for image in each.images:
-            inside = inside_of(argument, image)
-            other = owners.setdefault(inside, image)
-            if other != image:
-                raise ValueError(f'{other} and {image} have one name: {inside}')
-            places.setdefault(image, inside)
-    return places
-
-
-def inside_of(argument: Path, image: Path) -> Path:
-    """Where an image lies below a folder; of an argument that is the image, its name."""
-    return image.relative_to(argument) if argument.is_dir() else Path(image.name)
 
 
 def keep(found: Answered, target: Path, save: Callable[[Result, Path], None]) -> None:

@@ -15,9 +15,11 @@ from mmseg_siglip.cli.common import (
     probability,
 )
 from mmseg_siglip.cli.photographs import answer, answers_so_far
+from mmseg_siglip.cli.video import add_video, paint_video, paint_words, video_of, words_of_frames
 
 if TYPE_CHECKING:
     from mmseg_siglip.api import OpenVocabSegmenter
+    from mmseg_siglip.cli.video import Ask
     from mmseg_siglip.text.vocabulary import Vocabulary
 
 TRAINING_FREE = dict(
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, 'segmented')
     add_background(parser)
     add_segmenter(parser)
+    add_video(parser, labels='label maps')
 
 
 def add_background(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +171,7 @@ def kept(args: argparse.Namespace) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    words = words_with_background(args, args.words)
+    words, video = words_with_background(args, args.words), video_of(args)
 
     def build() -> OpenVocabSegmenter:
         segmenter = build_segmenter(args, args.device)
@@ -176,4 +179,10 @@ def run(args: argparse.Namespace) -> None:
         return segmenter
 
     options = dict(threshold=args.threshold)
+    if video is not None:
+
+        def ask() -> Ask:
+            return words_of_frames(build(), words, smooth=args.smooth, **options)
+
+        return paint_video(args, video, ask, paint_words)
     answer(args, build, words, done='segmented', options=lambda paths: options)

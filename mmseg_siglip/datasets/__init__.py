@@ -7,6 +7,7 @@ from mmseg_siglip.datasets.coco_stuff import COCOStuffDataset
 from mmseg_siglip.datasets.depth import KITTIDepthDataset, NYUDataset, RGBDDataset
 from mmseg_siglip.datasets.folder import FolderDataset
 from mmseg_siglip.datasets.grouped_folder import GroupedFolderDataset
+from mmseg_siglip.datasets.hugging_face import HuggingFaceDataset
 from mmseg_siglip.datasets.large_vocabulary import ADE20K847Dataset, PascalContext459Dataset
 from mmseg_siglip.datasets.mmseg_datasets import (
     BaseSegDataset,
@@ -52,6 +53,7 @@ __all__ = [
     'DarkZurichDataset',
     'FolderDataset',
     'GroupedFolderDataset',
+    'HuggingFaceDataset',
     'HRFDataset',
     'ISPRSDataset',
     'KITTIDepthDataset',

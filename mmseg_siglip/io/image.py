@@ -3,6 +3,7 @@
 Pillow reads the header first, so that size and format are judged before anything is decoded. On
 8-bit JPEG and PNG its pixels equal OpenCV's. Whatever a file claims, decoding takes at most 20
 bytes for each of ``max_pixels``: 2 GB at `MAX_PIXELS`. WebP comes near that, others to half of it.
+An AVIF whose codestream is larger than its header says takes what libavif allows: 2**28 pixels.
 """
 
 from __future__ import annotations
@@ -19,28 +20,32 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mmseg_siglip.io.depth_unit import check_unit
+from mmseg_siglip.io.frames import choose_frame
 from mmseg_siglip.io.grey_bits import FULL, eight_bits, largest_of_ppm, used_bits
 from mmseg_siglip.io.image_claims import (
     Refused,
     refuse_canvas,
+    refuse_codestream,
     refuse_parts,
     refuse_pixels,
     refuse_scans,
 )
 from mmseg_siglip.io.image_kinds import FORMATS, HEAD, image_kind, why_unread
 from mmseg_siglip.io.regular_file import read_regular
+from mmseg_siglip.io.web_image import fetch_image, is_address
 
 MAX_PIXELS = 100_000_000
 BAND = 2**20  # pixels that are converted at a time
 LONGEST = 32  # times the short side, which is enlarged to an encoder's size
+PAGES = ('HEIF', 'MPO', 'TIFF')  # files whose pictures may differ in size
 SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L', 'I;16N')
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
 
 @contextmanager
-def _opened(data: bytes, name: str, max_pixels: int):
-    """Open ``data`` with Pillow; whatever goes wrong inside becomes one ValueError."""
+def _opened(data: bytes, name: str, max_pixels: int, frame: int | None = None):
+    """Open one picture with Pillow; whatever goes wrong inside becomes one ValueError."""
     if not data:
         raise ValueError(f'{name} is an empty file')
     try:
@@ -48,9 +53,14 @@ def _opened(data: bytes, name: str, max_pixels: int):
             warnings.simplefilter('ignore')
             refuse_canvas(data, name, max_pixels)
             refuse_scans(data, name)
+            refuse_codestream(data, name, max_pixels)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 refuse_pixels(*image.size, name, max_pixels)
                 refuse_parts(image, name)
+                choose_frame(image, name, frame, data)
+                if image.format in PAGES:  # each has a size of its own
+                    refuse_pixels(*image.size, name, max_pixels)
+                    refuse_parts(image, name)
                 yield image
     except Refused as error:
         raise ValueError(str(error)) from None
@@ -60,31 +70,39 @@ def _opened(data: bytes, name: str, max_pixels: int):
         kind = image_kind(data[:HEAD])
         raise ValueError(f'{name} {why_unread(kind) or f"cannot be decoded as {kind}"}') from None
     except Exception as error:  # Pillow's readers raise nearly every built-in type on bad bytes
-        raise ValueError(f'{name} cannot be decoded: {error or type(error).__name__}') from None
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise ValueError(f'{name} cannot be decoded: {reason}') from None
 
 
 def decode_image(
-    data: bytes, name: str, *, apply_exif: bool = False, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    name: str,
+    *,
+    apply_exif: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    frame: int | None = None,
 ) -> np.ndarray:
     """Decode to what OpenCV calls a colour image.
 
     Grey, palette and 1-bit pixels are spread to three channels, CMYK is converted, 16-bit values
     are divided by 256, or by less where the file says that it uses fewer bits (see `used_bits`),
-    transparent pixels lie on white, and of an animation the first frame counts.
+    and transparent pixels lie on white.
 
     Args:
         data: The file's bytes.
         name: What to call the file in an error.
         apply_exif: Turn the image upright by its EXIF orientation.
         max_pixels: Largest width x height that is decoded.
+        frame: Of a file of several pictures, which, from 0; see `choose_frame`.
 
     Returns:
         uint8 (H, W, 3), channels blue, green, red.
 
     Raises:
-        ValueError: Empty, corrupt, truncated, too large, or of a format or depth not listed here.
+        ValueError: Empty, corrupt, truncated, too large, of a format or depth not listed here, or
+            of several pictures, of which no frame is asked for.
     """
-    with _opened(data, name, max_pixels) as image:
+    with _opened(data, name, max_pixels, frame) as image:
         bits = used_bits(image, data)
         return to_rgb(image, name, apply_exif=apply_exif, bits=bits, bgr=True)
 
@@ -243,38 +261,40 @@ def check_sides(height: int, width: int, name: str) -> None:
         )
 
 
-def decode_rgb(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_rgb(
+    data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, frame: int | None = None
+) -> np.ndarray:
     """An encoded image as RGB, (H, W, 3) uint8, upright by its EXIF orientation.
 
     Raises:
         ValueError: See `decode_image` and `check_sides`.
     """
-    bgr = decode_image(data, name, apply_exif=True, max_pixels=max_pixels)
+    bgr = decode_image(data, name, apply_exif=True, max_pixels=max_pixels, frame=frame)
     check_sides(*bgr.shape[:2], name)
     return np.ascontiguousarray(bgr[..., ::-1])
 
 
-def read_image(image: ImageLike) -> np.ndarray:
+def read_image(image: ImageLike, *, frame: int | None = None) -> np.ndarray:
     """Any image as RGB, (H, W, 3) uint8.
 
+    Args:
+        image: A file, an address (``https://...``, see `fetch_image`), an image of Pillow's, an
+            array or a tensor.
+        frame: Of a file of several pictures, which, from 0. An image of Pillow's is taken as it is
+            after its ``seek``.
+
     Raises:
-        ValueError: It cannot be read, or has another shape or type.
+        ValueError: It cannot be read, or has another shape or type; it holds several pictures, of
+            which none was chosen; or a frame is asked for of what is no file.
     """
     if isinstance(image, (str, Path)):
-        try:
-            data = read_regular(image)
-        except FileNotFoundError:
-            raise ValueError(f'{image}: no such image file') from None
-        except IsADirectoryError:
-            raise ValueError(
-                f'{image} is a folder: expected an image file, or a list of them'
-            ) from None
-        except OSError as error:
-            raise ValueError(f'{image}: {error.strerror or error}') from None
-        except ValueError as error:
-            raise ValueError(f'{image} {error}') from None
-        return decode_rgb(data, str(image))
+        data = fetch_image(image) if is_address(image) else _read_file(image)
+        return decode_rgb(data, str(image), frame=frame)
+    if frame is not None:
+        raise ValueError(f'frame: expected a file beside it, found a {type(image).__name__}')
     if isinstance(image, Image.Image):
+        if not image.tell():
+            choose_frame(image, 'the image')
         return to_rgb(image, 'the image', bits=used_bits(image))
     if isinstance(image, Tensor):
         image = check_tensor(image).cpu()
@@ -285,3 +305,16 @@ def read_image(image: ImageLike) -> np.ndarray:
             f'expected an RGB array (H, W, 3) of uint8, found {image.shape} of {image.dtype}'
         )
     return np.ascontiguousarray(image)
+
+
+def _read_file(path: str | Path) -> bytes:
+    try:
+        return read_regular(path)
+    except FileNotFoundError:
+        raise ValueError(f'{path}: no such image file') from None
+    except IsADirectoryError:
+        raise ValueError(f'{path} is a folder: expected an image file, or a list of them') from None
+    except OSError as error:
+        raise ValueError(f'{path}: {error.strerror or error}') from None
+    except ValueError as error:
+        raise ValueError(f'{path} {error}') from None

@@ -5,11 +5,19 @@ Pillow spends none on opening but for WebP, and judges no tile of a TIFF.
 
 from __future__ import annotations
 
+import struct
+
 from PIL import Image
 
 WHOLE_TILE = 2**24  # pixels of a tile that may be larger than its image
 TILE_WIDTH, TILE_LENGTH = 322, 323
 LARGEST_RLE = 2**16  # pixels of a row that a two-byte command may repeat 255 times
+CODESTREAM = b'\xff\x4f\xff\x51'  # of JPEG 2000
+END_OF_CODESTREAM = b'\xff\xd9'
+CODESTREAM_BYTES = 5  # of a pixel and component of a tile: its number, and what becomes of it
+WHOLE_BYTES = 8  # of a pixel: Pillow's and ours
+LARGEST_SHARE = 20  # bytes of a pixel, of any image
+MOST_TILES = 2**16
 SCANS = 100  # of a JPEG: a few bytes ask for another, which goes over the whole image
 
 
@@ -36,6 +44,46 @@ def refuse_scans(data: bytes, name: str) -> None:
     """
     if data[:2] == b'\xff\xd8' and (scans := data.count(b'\xff\xda')) > SCANS:
         raise Refused(f'{name} has {scans} scans, expected at most {SCANS}')
+
+
+def refuse_codestream(data: bytes, name: str, max_pixels: int) -> None:
+    """Refuse a JPEG 2000 that needs more memory than an image of `max_pixels` may take.
+
+    OpenJPEG keeps `CODESTREAM_BYTES` for each pixel and component of a tile. What a JP2 file says
+    of its size outside the codestream is not what is decoded.
+
+    Raises:
+        Refused: It does, or the codestream has another size than the file says.
+    """
+    start = 0 if data[:4] == CODESTREAM else data.find(CODESTREAM)
+    if start < 0 or not (start == 0 or data[4:8] == b'jP  ') or len(data) < start + 42:
+        return
+    if _cut(data, start):
+        raise Refused(f'{name} cannot be decoded: its codestream is cut short')
+    siz = struct.unpack_from('>8IH', data, start + 8)
+    (right, bottom, left, top, tile_width, tile_height, *_, parts) = siz
+    width, height = right - left, bottom - top
+    refuse_pixels(width, height, name, max_pixels)
+    if min(width, height, tile_width, tile_height) < 1:
+        raise Refused(f'{name} cannot be decoded: it has no pixels')
+    tiles = -(-width // tile_width) * -(-height // tile_height)
+    if tiles > MOST_TILES:
+        raise Refused(f'{name} has {tiles} tiles, expected at most {MOST_TILES}')
+    pixels = min(width, tile_width) * min(height, tile_height)
+    needed = CODESTREAM_BYTES * parts * pixels + WHOLE_BYTES * width * height
+    if needed > LARGEST_SHARE * max_pixels:
+        raise Refused(
+            f'{name} has tiles of {min(width, tile_width)} x {min(height, tile_height)} pixels in '
+            f'{parts} components, more than are decoded at once'
+        )
+
+
+def _cut(data: bytes, start: int) -> bool:
+    """Whether a codestream of JPEG 2000 ends before it should; OpenJPEG leaves the rest black."""
+    length, kind = struct.unpack_from('>I4s', data, start - 8) if start >= 8 else (0, b'')
+    if kind == b'jp2c' and length > 1:
+        return start - 8 + length > len(data)
+    return data[-2:] != END_OF_CODESTREAM
 
 
 def refuse_pixels(width: int, height: int, name: str, max_pixels: int) -> None:

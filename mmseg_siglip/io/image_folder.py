@@ -20,12 +20,12 @@ class FoundImages:
     """What a path holds.
 
     Attributes:
-        images: Sorted.
+        images: Sorted; paths, or addresses.
         failures: Images that are not read here, and folders that cannot be looked into.
         others: Files that are no images.
     """
 
-    images: tuple[Path, ...] = ()
+    images: tuple[Path | str, ...] = ()
     failures: tuple[Failure, ...] = ()
     others: tuple[Path, ...] = ()
 
@@ -37,17 +37,18 @@ def find_images(path: Path) -> FoundImages:
         ValueError: Nothing is there.
     """
     if path.is_dir():
-        found = _sorted_out(below(path))
+        found = sorted_out(below(path))
         if not found.images and not found.failures:
             raise ValueError(f'{path}: no images in this folder; looked for {", ".join(FORMATS)}')
         return found
     if not path.exists():
         raise ValueError(f'{path}: no such image or folder')
-    found = _sorted_out([path])
+    found = sorted_out([path])
     return found if found.failures else FoundImages((path,))
 
 
-def _sorted_out(files: Iterator[Path | Failure] | Sequence[Path]) -> FoundImages:
+def sorted_out(files: Iterator[Path | Failure] | Sequence[Path]) -> FoundImages:
+    """Files as images, failures and others."""
     images, failures, others = [], [], []
     for file in files:
         if isinstance(file, Failure):

@@ -20,7 +20,9 @@ def _register_heif() -> bool:
 
 FORMATS = (
     *(('AVIF',) if features.check('avif') else ()),
-    *('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP'),
+    *('BMP', 'GIF', 'JPEG'),
+    *(('JPEG2000',) if features.check('jpg_2000') else ()),
+    *('PNG', 'PPM', 'TIFF', 'WEBP'),
     *(('HEIF',) if _register_heif() else ()),
 )
 """What is read here, by Pillow's names."""
@@ -28,7 +30,8 @@ FORMATS = (
 HEIF_SUFFIXES = ('.heic', '.heif', '.hif')
 SUFFIXES = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif'),
-    *('.ppm', '.pgm', '.pbm', '.pnm', '.avif'),
+    *('.ppm', '.pgm', '.pbm', '.pnm', '.avif', '.apng'),
+    *(('.jp2', '.j2k', '.jpf', '.jpx', '.j2c', '.jpc') if 'JPEG2000' in FORMATS else ()),
     *HEIF_SUFFIXES,
 )
 HEAD = 64  # bytes that tell kinds apart
@@ -44,7 +47,7 @@ _HEADS = {
     'AVIF': rb'.{4}ftyp(avi[fs]|mi[fa]1.*avif|msf1.*avis)',
     'HEIF': rb'.{4}ftyp(he[iv][cxms]|mif1|msf1)',
     'JPEG XL': rb'\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n',
-    'JPEG 2000': rb'\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51',
+    'JPEG2000': rb'\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51',
     'Photoshop': rb'8BPS\0[\1\2]',
     'camera raw': rb'.{4}ftypcrx |FUJIFILMCCD-RAW',
 }
@@ -66,6 +69,8 @@ def why_unread(kind: str | None) -> str | None:
         return 'is a HEIC photograph, which needs pillow-heif (the extra heif)'
     if kind == 'AVIF':
         return 'is an AVIF image, which needs a Pillow with AVIF'
+    if kind == 'JPEG2000':
+        return 'is a JPEG 2000 image, which needs a Pillow with OpenJPEG'
     return f'is a {kind} image, expected one of {", ".join(FORMATS)}'
 
 

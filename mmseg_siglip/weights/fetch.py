@@ -16,7 +16,7 @@ from mmengine.runner.checkpoint import (
 )
 
 from mmseg_siglip.io.cache import cache_folder
-from mmseg_siglip.weights.download import download
+from mmseg_siglip.io.download import download
 
 
 def _from_http(address: str) -> Path:

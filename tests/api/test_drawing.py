@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_siglip.api.drawing import ROW, add_bar, add_legend, add_text, borders, inmost
+from mmseg_siglip.api.drawing import (
+    ROW,
+    add_bar,
+    add_legend,
+    add_text,
+    borders,
+    inmost,
+    legend_over,
+)
 
 PICTURE = Image.new('RGB', (120, 10), (9, 9, 9))
 
@@ -59,3 +67,15 @@ def test_the_inmost_pixel_is_away_from_the_edge_of_the_picture():
     mask[:, :9] = True
     mask[4] = True
     assert inmost(mask) == (4, 4)
+
+
+def test_a_legend_over_a_picture_takes_whole_rows_of_at_most_a_third():
+    entries = [(f'class number {index}', (10 * index, 0, 0)) for index in range(20)]
+    picture = np.full((180, 320, 3), 7, np.uint8)
+    assert not legend_over(picture, entries) and (picture == 7).all()
+    assert legend_over(picture, entries[:1]) and (picture[: 180 - 26] == 7).all()
+    assert (picture[180 - 26] == 255).all()
+    assert legend_over(picture, entries, cut=True)
+    assert (picture[: 180 - 48] == 7).all() and (picture[180 - 48] == 255).all()
+    small = np.full((48, 64, 3), 7, np.uint8)
+    assert not legend_over(small, entries[:1], cut=True) and (small == 7).all()

@@ -7,37 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmseg_siglip.cli.photographs import answer, keep, output_places
+from mmseg_siglip.cli.photographs import answer, keep
 from mmseg_siglip.io.image import read_image
-from mmseg_siglip.io.image_folder import find_images
-
-
-@pytest.fixture
-def folders(tmp_path):
-    for name in ('one/a.png', 'one/deep/b.png', 'two/a.png'):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new('RGB', (4, 4)).save(path)
-    return tmp_path
-
-
-def places_of(*arguments):
-    return output_places({argument: find_images(argument) for argument in arguments})
-
-
-def test_places_are_those_below_the_folder(folders):
-    one = folders / 'one'
-    assert places_of(one) == {
-        one / 'a.png': Path('a.png'),
-        one / 'deep/b.png': Path('deep/b.png'),
-    }
-    assert places_of(one / 'deep/b.png') == {one / 'deep/b.png': Path('b.png')}
-    assert len(places_of(one, one / 'a.png')) == 2
-
-
-def test_two_images_of_one_place_are_refused(folders):
-    with pytest.raises(ValueError, match=r'one/a.png and .*two/a.png have one name: a.png'):
-        places_of(folders / 'one', folders / 'two')
 
 
 class Result:
@@ -82,7 +53,7 @@ class Reader:
 
 
 def ask_about(folder, out, batch_size=3):
-    args = Namespace(images=[folder], out=out)
+    args = Namespace(images=[folder], out=out, frame=None)
     save = lambda result, path: path.write_text(result.text)  # noqa: E731
     answer(args, Reader, done='read', batch_size=batch_size, save=save)
 

@@ -195,3 +195,22 @@ def test_what_a_method_has_no_use_for(command, photos, capsys, extra, message):
     assert command(photos, 'cat', *extra) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert re.search(message, line)
+
+
+def test_a_frame_of_an_animation(command, tmp_path, capsys):
+    frames = [Image.new('RGB', (50, 40), colour) for colour in ('red', 'lime')]
+    clip = tmp_path / 'clip.gif'
+    frames[0].save(clip, save_all=True, append_images=frames[1:])
+    assert command(clip) == 1
+    assert 'clip.gif: has 2 frames or pages, expected one picture' in capsys.readouterr().err
+    assert command(clip, 'cat, dog, grass', '--frame', '1') == 0
+    with Image.open(tmp_path / 'out/clip.gif.picture.png') as picture:
+        red, green, _ = np.asarray(picture.convert('RGB'))[0, 0].astype(int)
+    assert green > red
+
+
+def test_a_pattern(command, photos, tmp_path):
+    assert command(photos / '**/*.[jJ]*') == 0
+    out = tmp_path / 'out'
+    written = {str(path.relative_to(out)) for path in out.rglob('*.labels.png')}
+    assert written == {'a.jpg.labels.png', 'more/c.JPG.labels.png'}

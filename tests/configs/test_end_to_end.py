@@ -21,7 +21,7 @@ ON_DISK = [
     path
     for path in CONFIGS
     if 'data_root' in Config.fromfile(path).test_dataloader.dataset
-    and path.stem not in ('camvid', 'coco_mini', 'own')
+    and path.stem not in ('camvid', 'coco_mini', 'hugging_face', 'own')
 ]
 BENCHMARKS = (
     'voc20 voc21 context59 context60 coco_object coco_stuff coco_stuff10k cityscapes ade20k'

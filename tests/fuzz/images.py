@@ -18,7 +18,7 @@ from mmseg_siglip.datasets.transforms import LoadAnnotations, LoadDepthAnnotatio
 from mmseg_siglip.io.image import FORMATS, read_image
 from mmseg_siglip.io.regions_file import encode_regions
 
-SUFFIXES = dict(JPEG='jpg', TIFF='tif')
+SUFFIXES = dict(HEIF='heic', JPEG='jpg', JPEG2000='jp2', TIFF='tif')
 DECODED = 1536 * MIB  # the largest image that is decoded has 100 million pixels
 
 
@@ -32,8 +32,11 @@ def write_images(folder: Path, *, kind: str) -> list[Path]:
     colour = Image.fromarray(pixels(24, 31, 3).astype(np.uint8))
     frames = dict(save_all=True, append_images=[colour.rotate(9)])
     ways = {
+        'AVIF': [(colour, dict(speed=10)), (colour.convert('RGBA'), dict(speed=10))],
         'BMP': [(colour, {}), (colour.convert('P'), {})],
         'GIF': [(colour, {}), (colour, frames)],
+        'HEIF': [(colour, {}), (colour.convert('RGBA'), {}), (colour, frames)],
+        'JPEG2000': [(colour, {}), (colour, dict(no_jp2=True)), (colour, dict(tile_size=(16, 16)))],
         'JPEG': [(colour, {}), (colour.convert('CMYK'), {}), (colour, dict(progressive=True))],
         'PNG': [(colour, {}), (colour.convert('P'), {}), (colour.convert('RGBA'), {})],
         'PPM': [(colour, {}), (colour.convert('1'), {})],
@@ -135,6 +138,7 @@ def load(key: str, transform: Callable[[dict], dict]) -> Callable[[Path], object
     return lambda path: transform({key: str(path)})
 
 
+ANIMATED = ('GIF', 'HEIF', 'WEBP')  # some of them, here
 DAMAGES = dict(PNG=damage_png, TIFF=damage_tiff, WEBP=damage_webp)
 
 KINDS = [
@@ -144,7 +148,7 @@ KINDS = [
             2000,
             partial(write_images, kind=name),
             DAMAGES.get(name, damage_bytes),
-            read_image,
+            partial(read_image, frame=0) if name in ANIMATED else read_image,
             batch=100,
             memory=DECODED,
         )

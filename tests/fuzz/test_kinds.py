@@ -15,6 +15,7 @@ SOUND = dict(
         'image BMP',
         'image GIF',
         'image JPEG',
+        'image JPEG2000',
         'image PNG',
         'image PPM',
         'label map',

@@ -9,10 +9,22 @@ import sys
 import zlib
 
 import pytest
-from bad_images import bmp, encode, gif, png, scans, tiff, tiled, webp
+from bad_images import (
+    bmp,
+    encode,
+    gif,
+    jpeg2000,
+    png,
+    resized_heif,
+    scans,
+    tiff,
+    tiled,
+    webp,
+)
 from PIL import Image
 
 from mmseg_siglip.io.image import decode_depth, decode_image, decode_labels
+from mmseg_siglip.io.image_kinds import FORMATS
 
 MEASURE = """
 import os, pickle, resource, sys
@@ -55,8 +67,14 @@ HUGE = {
     'PNG': (png(b'', (10_000, 10_001)), 'a has 10000 x 10001 pixels, more than max_pixels'),
     'BMP': (bmp(100_000_000, 1), 'a has run-length rows of 100000000 pixels, expected at most'),
     'PPM': (b'P6 10000 10000 255\n' + bytes(100), 'a cannot be decoded: image file is trunc'),
+    'JPEG 2000': (jpeg2000((9990, 9990), (9990, 9990)), 'a has tiles of 9990 x 9990 pixels in 3'),
+    'JPEG 2000 tiles': (jpeg2000((9900, 9900), (1, 1)), 'a has 98010000 tiles, expected at most'),
+    'JPEG 2000 box': (jpeg2000((20000, 20000), (64, 64), said=(64, 64)), 'a has 20000 x 20000'),
     'plain PPM': (b'P3 10000 10000 255\n' + b'1 ' * 100, 'a cannot be decoded: not enough'),
 }
+if 'HEIF' in FORMATS:
+    HUGE['HEIF'] = (resized_heif('HEIF', 1500, 16), 'a cannot be decoded: Memory allocation')
+    HUGE['HEIF that is small'] = (resized_heif('HEIF', 64, 9990), 'a cannot be decoded: Invalid')
 
 
 SIDE = 2000
@@ -75,6 +93,8 @@ def ordinary():
         'TIFF': encode(clear, 'TIFF', compression='tiff_lzw'),
         'grey': encode(Image.new('I;16', (SIDE, SIDE), 70), 'PNG', compress_level=1),
         'WebP': webp(SIDE, SIDE),
+        'JPEG 2000': encode(colour, 'JPEG2000', tile_size=(512, 512), num_resolutions=2),
+        **({'HEIF': encode(colour, 'HEIF')} if 'HEIF' in FORMATS else {}),
     }
 
 
@@ -104,7 +124,7 @@ def test_a_small_file_takes_little_memory(measured, name):
 
 def test_no_image_takes_more_than_twenty_bytes_a_pixel(measured):
     found = {name: value for name, value in measured.items() if name.startswith('ordinary')}
-    assert len(found) == 9
+    assert len(found) == 10 + ('HEIF' in FORMATS)
     for name, (megabytes, said) in found.items():
         assert said == 'decoded' and megabytes < 20 * SIDE**2 / 2**20 + 20, name
 
@@ -126,3 +146,19 @@ def test_a_jpeg_of_many_scans_is_refused():
     assert decode_image(scans(50), 'a').shape == (64, 64, 3)
     with pytest.raises(ValueError, match='^a has [0-9]+ scans, expected at most 100$'):
         decode_image(scans(150), 'a')
+
+
+def test_a_jpeg_2000_of_one_tile_takes_no_more_than_others():
+    """OpenJPEG holds a whole tile in 32 bits a component."""
+    whole = encode(Image.new('RGB', (400, 300)), 'JPEG2000', num_resolutions=2)
+    with pytest.raises(ValueError, match='^a has tiles of 400 x 300 pixels in 3 components'):
+        decode_image(whole, 'a', max_pixels=400 * 300)
+    assert decode_image(whole, 'a', max_pixels=400 * 300 * 6 // 5).shape == (300, 400, 3)
+
+
+def test_a_jpeg_2000_that_is_cut_short_is_not_read():
+    for options in ({}, dict(no_jp2=True)):
+        data = encode(Image.effect_noise((200, 200), 80).convert('RGB'), 'JPEG2000', **options)
+        assert decode_image(data, 'a', max_pixels=10**6).shape == (200, 200, 3)
+        with pytest.raises(ValueError, match='^a cannot be decoded'):
+            decode_image(data[: len(data) * 2 // 3], 'a', max_pixels=10**6)

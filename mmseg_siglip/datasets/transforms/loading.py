@@ -43,6 +43,12 @@ def read_bytes(path: str, backend_args: dict | None) -> bytes:
         raise ValueError(f'{path} {error}') from None
 
 
+def bytes_in(results: Mapping, key: str, backend_args: dict | None) -> bytes:
+    """The file of ``results[key]``: what a data set brought along (``encoded``), or read."""
+    brought = results.get('encoded', {}).get(key)
+    return read_bytes(results[key], backend_args) if brought is None else brought
+
+
 def path_in(results: Mapping, key: str, loader: str) -> str:
     """The path of an annotation.
 
@@ -120,7 +126,7 @@ class LoadImageFromFile(BaseTransform):
                 f'apply_exif=True would turn {path} away from its label map '
                 f'{results["seg_map_path"]}; leave it off for annotated images'
             )
-        data = read_bytes(path, self.backend_args)
+        data = bytes_in(results, 'img_path', self.backend_args)
         img = decode_image(data, path, apply_exif=self.apply_exif, max_pixels=self.max_pixels)
         if any(results.get(key) is not None for key in ANNOTATIONS):
             warn_if_turned(data, path)
@@ -169,7 +175,7 @@ class LoadAnnotations(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = path_in(results, 'seg_map_path', type(self).__name__)
-        data = read_bytes(path, self.backend_args)
+        data = bytes_in(results, 'seg_map_path', self.backend_args)
         refuse_inexact(data, path)
         colours = results.get('label_colours')
         if colours is None:

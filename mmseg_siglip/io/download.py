@@ -42,19 +42,24 @@ def digest_in(address: str) -> str | None:
     return match[1] if match and not DATE.fullmatch(match[1]) else None
 
 
-def download(address: str, target: Path) -> None:
+def download(address: str, target: Path, *, most: int | None = None) -> None:
     """Bring the file of an address to `target`, its length and digest checked where they are known.
 
     What fails on the way is tried again; what a server refuses is not.
 
+    Args:
+        address: ``http(s)://``, see `digest_in`.
+        target: The file.
+        most: Bytes that it may have.
+
     Raises:
         OSError: It does not come, or comes cut short.
-        ValueError: It has another digest.
+        ValueError: It has another digest, or more bytes.
     """
     for pause in (*PAUSES, None):
         try:
             with whole_file(target) as draft, draft.open('wb') as file:
-                _copy(address, file)
+                _copy(address, file, most)
             return
         except (OSError, HTTPException) as error:
             refused = isinstance(error, HTTPError) and error.code < 500
@@ -63,15 +68,19 @@ def download(address: str, target: Path) -> None:
             time.sleep(pause)
 
 
-def _copy(address: str, file: BinaryIO) -> None:
+def _copy(address: str, file: BinaryIO, most: int | None) -> None:
     request = Request(urldefrag(address).url, headers={'User-Agent': 'mmseg_siglip'})
     found, size = hashlib.sha256(), 0
     with urlopen(request, timeout=PATIENCE) as response:
         length = response.headers.get('Content-Length')
+        if most is not None and length is not None and int(length) > most:
+            raise ValueError(f'has {int(length)} bytes, expected at most {most}')
         while chunk := response.read(CHUNK):
             file.write(chunk)
             found.update(chunk)
             size += len(chunk)
+            if most is not None and size > most:
+                raise ValueError(f'has more than {most} bytes')
     if length is not None and size != int(length):
         raise OSError(f'only {size} of {length} bytes came')
     wanted = digest_in(address)

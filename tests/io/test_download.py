@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from mmseg_siglip.io import download as module
 from mmseg_siglip.io.cache import cache_folder
-from mmseg_siglip.weights import download as module
-from mmseg_siglip.weights.download import digest_in
+from mmseg_siglip.io.download import digest_in
 from mmseg_siglip.weights.fetch import fetch
 
 BODY = bytes(range(256)) * 8000
