@@ -1,6 +1,6 @@
 """A dense method of your own: a patch listens to keys that resemble its own, within some steps.
 
-    PYTHONPATH=examples mmseg-siglip test examples/local_attention_shapes.py
+PYTHONPATH=examples mmseg-siglip test examples/local_attention_shapes.py
 """
 
 import torch
