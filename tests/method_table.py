@@ -18,10 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / 'docs' / 'methods.md'
 HEAD = """# All dense methods
 
-Made by `python tests/method_table.py` out of the registry and the docstrings, so that no method is
-missing. A name is what `attention`, `--method` and `--methods` take, and leads to the file. q, k and v
-are those of the last attention, d the channels of a head, W_o its output projection. What to pick and
-what is measured: [family.md](family.md). A method of your own: [adding/method.md](adding/method.md).
+Made by `python tests/method_table.py` out of the registry and the docstrings, so that no method
+is missing. A name is what `attention`, `--method` and `--methods` take, and leads to its file. q, k
+and v are those of the last attention, d the channels of a head, W_o its output projection. What to
+pick and what is measured: [family.md](family.md). A method of your own:
+[adding/method.md](adding/method.md).
 
 - *Needs*: a **guide**, a second frozen model (`--guide`; the method's own by default); **regions**
   (`--regions`), masks of whatever is there.

@@ -10,10 +10,12 @@
 # # Words on a picture
 #
 # A picture and some words; each pixel gets the word that its patch resembles most. The picture is a
-# drawn scene and the model a small SigLIP that ships along, so that this runs anywhere in seconds. For
-# a photograph, put its path in the place of `image` and `'ViT-B/16'` in the place of the model.
+# drawn scene and the model a small SigLIP that ships along, so that this runs anywhere. For a
+# photograph, put its path in the place of `image` and `'ViT-B/16'` in the place of the model.
 
 # %%
+import matplotlib.pyplot as plt
+
 from mmseg_siglip.api import OpenVocabSegmenter
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 
@@ -46,8 +48,6 @@ unsure.plot(palette={'background': '#404040'})
 # The cosine of each patch with each word, which all of the above is made of.
 
 # %%
-import matplotlib.pyplot as plt
-
 words = ['heart', 'ring', 'grass']
 cosines = segmenter.compute_dense_similarity(image, words)
 figure, axes = plt.subplots(1, len(words), figsize=(9, 2.5))
