@@ -16,7 +16,11 @@ from mmseg_siglip.registry import DENSE_METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / 'docs' / 'methods.md'
-HEAD = """# All dense methods
+HEAD = """---
+hide: [toc]
+---
+
+# All dense methods
 
 Made by `python tests/method_table.py` out of the registry and the docstrings, so that no method
 is missing. A name is what `attention`, `--method` and `--methods` take, and leads to its file. q, k
@@ -29,13 +33,13 @@ pick and what is measured: [family.md](family.md). A method of your own:
 - *Sees*: a window at a time, all windows of an image, or the image in one piece.
 - *Site*: where it works on an encoder with a pooling head (SigLIP, PE-Core): the **trunk**'s last
   block, or the **head**; the default comes first.
-- *Options* are keyword arguments, `dict(type=NAME, ...)`.
+- *Options* are keyword arguments: `dict(type=NAME, ...)`.
 
-| names | paper | what it does | needs | sees | site | options |
-|---|---|---|---|---|---|---|
+| names | what it does | needs | sees | site | paper |
+|---|---|---|---|---|---|
 """
 ADDRESS = re.compile(r'https://(?:arxiv\.org/abs/|github\.com/)[\w./-]*\w')
-OURS = {'guide', 'self'}
+APART = {'guide', 'options'}
 
 
 def methods() -> dict[type[DenseMethod], list[str]]:
@@ -50,7 +54,8 @@ def paper(kind: type[DenseMethod]) -> str:
     """The first address of the class's docstring, or of its file's."""
     for text in (kind.__doc__, sys.modules[kind.__module__].__doc__):
         if address := ADDRESS.search(text):
-            return f'[{address[0].removeprefix("https://")}]({address[0]})'
+            name = address[0].removeprefix('https://arxiv.org/abs/').removeprefix('https://')
+            return f'[{name}]({address[0]})'
     return ''
 
 
@@ -67,16 +72,15 @@ def row(kind: type[DenseMethod], names: list[str]) -> str:
     sees = 'window' if kind.scope == 'window' else 'windows' if kind.windows else 'image'
     first = 'trunk' if kind.residual else 'head'
     sites = sorted(kind.sites, key=lambda site: site != first)
-    options = [f'`{name}`' for name in inspect.signature(kind).parameters if name not in OURS]
+    options = [f'`{name}`' for name in inspect.signature(kind).parameters if name not in APART]
     place = Path(inspect.getfile(kind)).relative_to(ROOT).as_posix()
     cells = (
         ', '.join(f'[`{name}`](../{place})' for name in names),
-        paper(kind),
-        summary(kind),
+        ' '.join([summary(kind), *(['*Options:*', ', '.join(options)] if options else [])]),
         ', '.join(needs),
         sees,
         ', '.join(sites),
-        ', '.join(options),
+        paper(kind),
     )
     return f'| {" | ".join(cells)} |\n'
 

@@ -49,7 +49,7 @@ class VisionChat(System):
     Args:
         vlm: What `load_pretrained_model` or `build_llava` gave.
 
-    Example:
+    Examples:
         >>> from mmseg_siglip.vlm import VisionChat, build_llava
         >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
         >>> image = generate(scene_seed('test', 0), size=(64, 96)).image  # or 'photo.jpg'

@@ -37,7 +37,7 @@ class DepthPredictor(System):
     Args:
         model: The estimator.
 
-    Example:
+    Examples:
         >>> from mmseg_siglip.api import DepthPredictor, create_depth_model
         >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
         >>> image = generate(scene_seed('test', 0), size=(64, 96)).image  # or 'photo.jpg'
@@ -152,7 +152,7 @@ def create_depth_model(
     Raises:
         ValueError: There is no such encoder, or a value is out of range.
 
-    Example:
+    Examples:
         >>> from mmseg_siglip.api import create_depth_model
         >>> model = create_depth_model('tiny_siglip_shapes', tap_layers=(0, 1, 2, 3), max_depth=80)
         >>> model.predicts
@@ -178,7 +178,7 @@ def load_depth_model(
 ) -> DepthModel:
     """`DepthPredictor.from_config`'s model, at the precision of the config.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mmseg_siglip.api import load_depth_model
         >>> from mmseg_siglip.registry import MODELS
@@ -199,7 +199,7 @@ def predict_depth(
 ) -> np.ndarray | list[np.ndarray]:
     """`DepthPredictor`'s call, reduced to depth (H, W) float32.
 
-    Example:
+    Examples:
         >>> from mmseg_siglip.api import create_depth_model, predict_depth
         >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
         >>> image = generate(scene_seed('test', 0), size=(64, 96)).image  # or 'photo.jpg'

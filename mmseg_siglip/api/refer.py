@@ -46,7 +46,7 @@ class ReferringSegmenter(System):
     Raises:
         ValueError: There are no weights, they do not fit, or the config is of another model.
 
-    Example:
+    Examples:
         >>> from mmseg_siglip.api import ReferringSegmenter
         >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
         >>> image = generate(scene_seed('test', 0), size=(64, 96)).image  # or 'photo.jpg'

@@ -30,7 +30,7 @@ class Result(Protocol):
         image: (H, W, 3) uint8, RGB, as the system saw it.
         suffix: What a file that `save` writes is called after the image's name.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mmseg_siglip.api import Answer, Result
         >>> isinstance(Answer('yes', 'Is it?', np.zeros((2, 3, 3), np.uint8)), Result)
@@ -58,7 +58,7 @@ class NormalMap:
         normals: (H, W, 3) float32, of length 1: x to the right, y upwards, z towards the viewer.
         image: (H, W, 3) uint8, RGB.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mmseg_siglip.api import NormalMap
         >>> normals = np.zeros((2, 3, 3), np.float32) + np.float32([0, 0, 1])
@@ -112,7 +112,7 @@ class DepthMap:
         image: (H, W, 3) uint8, RGB.
         normals: Surface normals, where they were asked for.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mmseg_siglip.api import DepthMap
         >>> depth = np.float32([[1, 2, 3], [2, 3, 4]])
@@ -213,7 +213,7 @@ class Answer(str):
         image: (H, W, 3) uint8, RGB.
         complete: Whether it came to its end, or was cut where it had as many tokens as it may.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mmseg_siglip.api import Answer
         >>> answer = Answer('a cup', 'What is nearest?', np.zeros((2, 3, 3), np.uint8))

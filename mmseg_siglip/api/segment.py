@@ -55,7 +55,7 @@ class OpenVocabSegmenter(System):
     Raises:
         ValueError: One of the two is out of range.
 
-    Example:
+    Examples:
         >>> from mmseg_siglip.api import OpenVocabSegmenter
         >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
         >>> image = generate(scene_seed('test', 0), size=(64, 96)).image  # or 'photo.jpg'

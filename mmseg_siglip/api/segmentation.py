@@ -42,7 +42,7 @@ class Segmentation:
         classes: C names.
         image: (H, W, 3) uint8, RGB.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mmseg_siglip.api import Segmentation
         >>> image = np.zeros((2, 3, 3), np.uint8)
@@ -190,7 +190,7 @@ class Referred:
         text: The phrase.
         image: (H, W, 3) uint8, RGB.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mmseg_siglip.api import Referred
         >>> mask, image = np.eye(4, dtype=bool), np.zeros((4, 4, 3), np.uint8)

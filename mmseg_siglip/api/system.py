@@ -48,7 +48,7 @@ class System(ABC):
         model: The model.
         description: Configuration of the model, where it was built by one.
 
-    Example:
+    Examples:
         >>> from mmseg_siglip.api import SYSTEMS, System
         >>> {task: system.asks for task, system in SYSTEMS.items()}
         {'segment': 'words', 'refer': 'phrases', 'depth': None, 'ask': 'question'}

@@ -26,7 +26,7 @@ class PatchStatisticsFusion(nn.Module):
     Raises:
         ValueError: `mean` or `std` has another length, or a std is not positive.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mmseg_siglip.patch_stats import PatchStatisticsFusion
         >>> fusion = PatchStatisticsFusion(3, 32)

@@ -133,7 +133,7 @@ def patch_statistics(
     Raises:
         ValueError: A value is unknown, or the grid does not fit the maps.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mmseg_siglip.patch_stats import patch_statistics
         >>> depth = torch.tensor([[[1.0, 1.0, 2.0, 4.0], [1.0, 1.0, 2.0, 4.0]]])
@@ -191,7 +191,7 @@ def depth_to_patch_stats(
     Raises:
         ValueError: Both are given; or see there.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mmseg_siglip.patch_stats import depth_to_patch_stats
         >>> depth = torch.ones(1, 32, 48)

@@ -142,7 +142,7 @@ def build_llava(
     Raises:
         ValueError: A part is missing or of the wrong kind, or the parts do not fit LLaVA.
 
-    Example:
+    Examples:
         >>> from mmseg_siglip.vlm import build_llava
         >>> llm = dict(  # or a folder or Hub id
         ...     model_type='llama', vocab_size=381, hidden_size=32, intermediate_size=48,

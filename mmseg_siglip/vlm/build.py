@@ -113,7 +113,7 @@ def build_vision_tower(
     Raises:
         ValueError: There is no such encoder, or it is of another kind, or a value does not fit it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mmseg_siglip.vlm import build_vision_tower
         >>> tower = build_vision_tower('tiny_siglip_shapes', select_layer=-2)

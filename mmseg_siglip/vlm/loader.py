@@ -84,7 +84,7 @@ def load_pretrained_model(
         ValueError: A checkpoint is missing, of another kind or incomplete, or a value contradicts
             it.
 
-    Example:
+    Examples:
         >>> from mmseg_siglip.vlm import build_llava, load_pretrained_model
         >>> llm = dict(  # or a folder or Hub id
         ...     model_type='llama', vocab_size=381, hidden_size=32, intermediate_size=48,
