@@ -85,8 +85,10 @@ def linked_files(file: File) -> Iterator[Path]:
 def page_of(target: Path, files: Files) -> str | None:
     """The page, or picture, of a path of the repository."""
     name = name_of(target)
-    names = (name.removeprefix('docs/'), f'{name}/README.md', f'{source_of(target)}.md')
-    names += (name.removeprefix('docs/').removesuffix('.py') + '.md',)
+    within = name.removeprefix('docs/')
+    if target.suffix == '.py':
+        within = within.removesuffix('.py') + '.md'
+    names = (within, f'{name}/README.md', f'{source_of(target)}.md')
     return next((uri for uri in names if files.get_file_from_path(uri)), None)
 
 
