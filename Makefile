@@ -7,13 +7,18 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo app test test-all fuzz kill-test lint audit bench matrix
+.PHONY: demo app docs test test-all fuzz kill-test lint audit bench matrix
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mmseg-siglip demo
 
 app: $(INSTALLED)
 	$(VENV)/bin/mmseg-siglip serve
+
+docs: $(INSTALLED)
+	$(VENV)/bin/python -m pip install -q -c requirements/constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo work_dirs/site/index.html
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -n 2 -q -m 'not slow'

@@ -11,10 +11,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
     path.relative_to(ROOT).as_posix()
-    for pattern in ('*.md', 'docs/*.md', 'benchmarks/*.md', 'configs/**/*.md')
+    for pattern in ('*.md', 'docs/**/*.md', 'benchmarks/*.md', 'configs/**/*.md')
     for path in sorted(ROOT.glob(pattern))
 ]
-FOLDERS = 'benchmarks|configs|docs|mmseg_siglip|requirements|tests|tools'
+FOLDERS = 'benchmarks|configs|docs|examples|mmseg_siglip|requirements|tests|tools'
 
 
 def resolves(dotted: str) -> bool:

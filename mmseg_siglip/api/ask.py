@@ -48,6 +48,19 @@ class VisionChat(System):
 
     Args:
         vlm: What `load_pretrained_model` or `build_llava` gave.
+
+    Examples:
+        >>> from mmseg_siglip.vlm import VisionChat, build_llava
+        >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
+        >>> image = generate(scene_seed('test', 0), size=(64, 96)).image  # or 'photo.jpg'
+        >>> llm = dict(  # or a folder or Hub id
+        ...     model_type='llama', vocab_size=381, hidden_size=32, intermediate_size=48,
+        ...     num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=512,
+        ... )
+        >>> vlm = build_llava('tiny_siglip_shapes', llm, tokenizer='shapes_questions')  # untrained
+        >>> answer = VisionChat(vlm)(image, 'What is nearest?', max_new_tokens=4)
+        >>> answer.question, answer.complete
+        ('What is nearest?', False)
     """
 
     task, asks, kind = 'ask', 'question', LlavaTrainer

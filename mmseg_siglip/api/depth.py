@@ -36,6 +36,15 @@ class DepthPredictor(System):
 
     Args:
         model: The estimator.
+
+    Examples:
+        >>> from mmseg_siglip.api import DepthPredictor, create_depth_model
+        >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
+        >>> image = generate(scene_seed('test', 0), size=(64, 96)).image  # or 'photo.jpg'
+        >>> model = create_depth_model('tiny_siglip_shapes', image_size=64)  # untrained
+        >>> found = DepthPredictor(model)(image)
+        >>> found.depth.shape, found.unit
+        ((64, 96), 'metre')
     """
 
     task, asks, kind = 'depth', None, DepthModel
@@ -142,6 +151,12 @@ def create_depth_model(
 
     Raises:
         ValueError: There is no such encoder, or a value is out of range.
+
+    Examples:
+        >>> from mmseg_siglip.api import create_depth_model
+        >>> model = create_depth_model('tiny_siglip_shapes', tap_layers=(0, 1, 2, 3), max_depth=80)
+        >>> model.predicts
+        'depth'
     """
     key = 'config' if isinstance(model_name, Mapping) else 'pretrained'
     head = dict(
@@ -161,14 +176,37 @@ def create_depth_model(
 def load_depth_model(
     config: str | Path | Config, checkpoint: str | Path | None = None, *, device: str | None = None
 ) -> DepthModel:
-    """`DepthPredictor.from_config`'s model, at the precision of the config."""
+    """`DepthPredictor.from_config`'s model, at the precision of the config.
+
+    Examples:
+        >>> import torch
+        >>> from mmseg_siglip.api import load_depth_model
+        >>> from mmseg_siglip.registry import MODELS
+        >>> from mmengine.config import Config
+        >>> with open('own.py', 'w') as file:
+        ...     _ = file.write("_base_ = 'mmseg_siglip::dpt/shapes_frozen.py'")
+        >>> model = MODELS.build(Config.fromfile('own.py').model)  # to be trained
+        >>> torch.save(dict(state_dict=model.state_dict()), 'weights.pth')
+        >>> load_depth_model('own.py', 'weights.pth', device='cpu').predicts
+        Loads checkpoint by safe backend from path: weights.pth
+        'depth'
+    """
     return load_trained(DepthModel, config, checkpoint, device=device)
 
 
 def predict_depth(
     model: DepthModel, images: ImageLike | Sequence[ImageLike]
 ) -> np.ndarray | list[np.ndarray]:
-    """`DepthPredictor`'s call, reduced to depth (H, W) float32."""
+    """`DepthPredictor`'s call, reduced to depth (H, W) float32.
+
+    Examples:
+        >>> from mmseg_siglip.api import create_depth_model, predict_depth
+        >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
+        >>> image = generate(scene_seed('test', 0), size=(64, 96)).image  # or 'photo.jpg'
+        >>> model = create_depth_model('tiny_siglip_shapes', image_size=64)  # untrained
+        >>> predict_depth(model, image).shape
+        (64, 96)
+    """
     found = DepthPredictor(model)(images)
     return found.depth if isinstance(found, DepthMap) else [result.depth for result in found]
 

@@ -45,6 +45,17 @@ class ReferringSegmenter(System):
 
     Raises:
         ValueError: There are no weights, they do not fit, or the config is of another model.
+
+    Examples:
+        >>> from mmseg_siglip.api import ReferringSegmenter
+        >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
+        >>> image = generate(scene_seed('test', 0), size=(64, 96)).image  # or 'photo.jpg'
+        >>> segmenter = ReferringSegmenter.from_pretrained(  # its prompter is to be trained
+        ...     'tiny_siglip_shapes', 'tiny_sam_shapes', device='cpu'
+        ... )
+        >>> heart, crescent = segmenter(image, ['the white heart', 'the blue crescent'])
+        >>> heart.mask.shape, crescent.text
+        ((64, 96), 'the blue crescent')
     """
 
     task, asks, kind = 'refer', 'phrases', ReferringSegmentor

@@ -29,6 +29,12 @@ class Result(Protocol):
     Attributes:
         image: (H, W, 3) uint8, RGB, as the system saw it.
         suffix: What a file that `save` writes is called after the image's name.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mmseg_siglip.api import Answer, Result
+        >>> isinstance(Answer('yes', 'Is it?', np.zeros((2, 3, 3), np.uint8)), Result)
+        True
     """
 
     image: np.ndarray
@@ -51,6 +57,15 @@ class NormalMap:
     Attributes:
         normals: (H, W, 3) float32, of length 1: x to the right, y upwards, z towards the viewer.
         image: (H, W, 3) uint8, RGB.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mmseg_siglip.api import NormalMap
+        >>> normals = np.zeros((2, 3, 3), np.float32) + np.float32([0, 0, 1])
+        >>> found = NormalMap(normals, np.zeros((2, 3, 3), np.uint8))
+        >>> found.to_dict()
+        {'size': [2, 3], 'mean': [0.0, 0.0, 1.0]}
+        >>> found.save('normals.npy')
     """
 
     suffix: ClassVar[str] = 'normals.png'
@@ -96,6 +111,16 @@ class DepthMap:
         unit: ``metre`` or ``inverse``.
         image: (H, W, 3) uint8, RGB.
         normals: Surface normals, where they were asked for.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mmseg_siglip.api import DepthMap
+        >>> depth = np.float32([[1, 2, 3], [2, 3, 4]])
+        >>> found = DepthMap(depth, 'metre', np.zeros((2, 3, 3), np.uint8))
+        >>> found.limits, found.relative
+        ((1.0, 4.0), False)
+        >>> found.save('depth.png')  # 16 bits, millimetres
+        >>> found.plot(palette='viridis').save('picture.png')
     """
 
     suffix: ClassVar[str] = 'depth.png'
@@ -187,6 +212,15 @@ class Answer(str):
         question: What was asked.
         image: (H, W, 3) uint8, RGB.
         complete: Whether it came to its end, or was cut where it had as many tokens as it may.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mmseg_siglip.api import Answer
+        >>> answer = Answer('a cup', 'What is nearest?', np.zeros((2, 3, 3), np.uint8))
+        >>> answer
+        'a cup'
+        >>> answer.to_dict()
+        {'question': 'What is nearest?', 'answer': 'a cup', 'complete': True}
     """
 
     suffix: ClassVar[str] = 'answer.txt'

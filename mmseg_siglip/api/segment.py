@@ -54,6 +54,19 @@ class OpenVocabSegmenter(System):
 
     Raises:
         ValueError: One of the two is out of range.
+
+    Examples:
+        >>> from mmseg_siglip.api import OpenVocabSegmenter
+        >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
+        >>> image = generate(scene_seed('test', 0), size=(64, 96)).image  # or 'photo.jpg'
+        >>> segmenter = OpenVocabSegmenter.from_pretrained('tiny_siglip_shapes', device='cpu')
+        >>> found = segmenter(image, 'heart, crescent, brick|wall, grass')
+        >>> found.labels.shape, found.classes
+        ((64, 96), ('heart', 'crescent', 'brick', 'grass'))
+        >>> segmenter(image, 'heart, brick', background=True, threshold=0.9).classes
+        ('background', 'heart', 'brick')
+        >>> segmenter.compute_dense_similarity(image, ['heart', 'brick']).shape
+        torch.Size([2, 12, 18])
     """
 
     task, asks, kind = 'segment', 'words', OpenVocabularySegmentor

@@ -41,6 +41,19 @@ class Segmentation:
         scores: (H, W) float32 in [0, 1], the probability of each pixel's label.
         classes: C names.
         image: (H, W, 3) uint8, RGB.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mmseg_siglip.api import Segmentation
+        >>> image = np.zeros((2, 3, 3), np.uint8)
+        >>> labels = np.array([[0, 0, 1], [0, 1, 1]])
+        >>> found = Segmentation(labels, np.full((2, 3), 0.9), ('sky', 'sea'), image)
+        >>> [found.classes[index] for index in found.found]
+        ['sky', 'sea']
+        >>> found.to_coco_rle()[0]['bbox']
+        [0.0, 0.0, 2.0, 2.0]
+        >>> found.plot(opacity=0.7, palette={'sky': '#80c0ff'}).save('picture.png')
+        >>> found.save('labels.png')
     """
 
     suffix: ClassVar[str] = 'labels.png'
@@ -176,6 +189,15 @@ class Referred:
         score: IoU with the truth as SAM predicts it.
         text: The phrase.
         image: (H, W, 3) uint8, RGB.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mmseg_siglip.api import Referred
+        >>> mask, image = np.eye(4, dtype=bool), np.zeros((4, 4, 3), np.uint8)
+        >>> found = Referred(mask, 0.8, 'the red cup', image)
+        >>> found.to_dict()['size'], found.to_coco_rle()[0]['area']
+        ([4, 4], 4)
+        >>> found.save('mask.png')
     """
 
     suffix: ClassVar[str] = 'mask.png'

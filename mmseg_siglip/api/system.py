@@ -47,6 +47,15 @@ class System(ABC):
         own_folders: Whether `save_pretrained` writes what `system_folder` describes.
         model: The model.
         description: Configuration of the model, where it was built by one.
+
+    Examples:
+        >>> from mmseg_siglip.api import SYSTEMS, System
+        >>> {task: system.asks for task, system in SYSTEMS.items()}
+        {'segment': 'words', 'refer': 'phrases', 'depth': None, 'ask': 'question'}
+        >>> segmenter = SYSTEMS['segment'].from_pretrained('tiny_siglip_shapes', device='cpu')
+        >>> segmenter.save_pretrained('my_system')
+        >>> System.from_pretrained('my_system', device='cpu').task
+        'segment'
     """
 
     task: ClassVar[str]

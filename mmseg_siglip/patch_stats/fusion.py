@@ -25,6 +25,14 @@ class PatchStatisticsFusion(nn.Module):
 
     Raises:
         ValueError: `mean` or `std` has another length, or a std is not positive.
+
+    Examples:
+        >>> import torch
+        >>> from mmseg_siglip.patch_stats import PatchStatisticsFusion
+        >>> fusion = PatchStatisticsFusion(3, 32)
+        >>> features, statistics = torch.randn(1, 6, 32), torch.ones(1, 6, 3)
+        >>> torch.equal(fusion(features, statistics), features)  # until it is trained
+        True
     """
 
     def __init__(

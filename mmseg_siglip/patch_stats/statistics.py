@@ -132,6 +132,14 @@ def patch_statistics(
 
     Raises:
         ValueError: A value is unknown, or the grid does not fit the maps.
+
+    Examples:
+        >>> import torch
+        >>> from mmseg_siglip.patch_stats import patch_statistics
+        >>> depth = torch.tensor([[[1.0, 1.0, 2.0, 4.0], [1.0, 1.0, 2.0, 4.0]]])
+        >>> found = patch_statistics(depth, grid=(1, 2), names=('mean', 'range'))
+        >>> found.values.tolist(), found.unit
+        ([[[1.0, 0.0], [3.0, 2.0]]], 'm')
     """
     depth = _as_maps(depth, 'depth')
     mask = torch.isfinite(depth) & (depth > 0)
@@ -182,6 +190,14 @@ def depth_to_patch_stats(
 
     Raises:
         ValueError: Both are given; or see there.
+
+    Examples:
+        >>> import torch
+        >>> from mmseg_siglip.patch_stats import depth_to_patch_stats
+        >>> depth = torch.ones(1, 32, 48)
+        >>> found = depth_to_patch_stats(depth, patch_size=16, stats=('mean', 'var', 'grad'))
+        >>> found.values.shape, found.grid
+        (torch.Size([1, 6, 3]), (2, 3))
     """
     if stats is not None:
         if 'names' in options:

@@ -141,6 +141,16 @@ def build_llava(
 
     Raises:
         ValueError: A part is missing or of the wrong kind, or the parts do not fit LLaVA.
+
+    Examples:
+        >>> from mmseg_siglip.vlm import build_llava
+        >>> llm = dict(  # or a folder or Hub id
+        ...     model_type='llama', vocab_size=381, hidden_size=32, intermediate_size=48,
+        ...     num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=512,
+        ... )
+        >>> vlm = build_llava('tiny_siglip_shapes', llm, tokenizer='shapes_questions')
+        >>> {name.split('.')[1] for name, p in vlm.model.named_parameters() if p.requires_grad}
+        {'multi_modal_projector'}
     """
     projector_type = ProjectorType.parse(projector)
     source = bundled(vision)

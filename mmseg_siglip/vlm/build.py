@@ -112,6 +112,13 @@ def build_vision_tower(
 
     Raises:
         ValueError: There is no such encoder, or it is of another kind, or a value does not fit it.
+
+    Examples:
+        >>> import torch
+        >>> from mmseg_siglip.vlm import build_vision_tower
+        >>> tower = build_vision_tower('tiny_siglip_shapes', select_layer=-2)
+        >>> tower(torch.randn(1, 3, 48, 48)).shape
+        torch.Size([1, 36, 128])
     """
     config = read_vision_config(name_or_path, revision=options.get('revision'))
     kind = check_encoder_type(encoder_type, config, name_or_path)

@@ -84,6 +84,20 @@ def load_pretrained_model(
     Raises:
         ValueError: A checkpoint is missing, of another kind or incomplete, or a value contradicts
             it.
+
+    Examples:
+        >>> from mmseg_siglip.vlm import build_llava, load_pretrained_model
+        >>> llm = dict(  # or a folder or Hub id
+        ...     model_type='llama', vocab_size=381, hidden_size=32, intermediate_size=48,
+        ...     num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=512,
+        ... )
+        >>> vlm = build_llava('tiny_siglip_shapes', llm, tokenizer='shapes_questions')
+        >>> vlm.save_pretrained('my_llava')
+        >>> model, image_processor, tokenizer, context_len = load_pretrained_model(
+        ...     'my_llava', device='cpu'
+        ... )
+        >>> context_len
+        512
     """
     if isinstance(config_or_path, Mapping):
         fields = dict(config_or_path)

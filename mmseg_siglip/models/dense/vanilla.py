@@ -1,4 +1,4 @@
-"""The encoder as it was trained."""
+"""The encoder as it was trained, https://arxiv.org/abs/2103.00020."""
 
 from torch import Tensor
 
