@@ -39,18 +39,22 @@ def whole_parser(file: Mapping[str, str]) -> argparse.ArgumentParser:
     Args:
         file: What shtab takes as a file of each shell.
     """
-
-    class Parser(argparse.ArgumentParser):
-        def add_argument(self, *names, **options) -> argparse.Action:
-            action = super().add_argument(*names, **options)
-            if action.choices is None and action.nargs != 0:
-                action.complete = file
-            return action
-
-    whole = Parser(prog=PROGRAM)
+    commands = resolve('mmseg_siglip.cli.main:COMMANDS')
+    whole = argparse.ArgumentParser(prog=PROGRAM)
     whole.add_argument('--version', action='version', version='')
     kinds = whole.add_subparsers(metavar='COMMAND')
-    for name, what in resolve('mmseg_siglip.cli.main:COMMANDS').items():
+    for name, what in commands.items():
         parser = kinds.add_parser(name, help=what)
         resolve(f'mmseg_siglip.cli.{name.replace("-", "_")}:add_arguments')(parser)
+        complete_files(parser, file)
     return whole
+
+
+def complete_files(parser: argparse.ArgumentParser, file: Mapping[str, str]) -> None:
+    """Let the values of a parser, and of those below it, be completed as files."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                complete_files(part, file)
+        elif action.choices is None and action.nargs != 0:
+            action.complete = file
