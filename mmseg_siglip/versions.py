@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 LEAST = {
     'torch': '2.6',
-    'transformers': '5.3',
+    'transformers': '5.14',
     'open_clip_torch': '3.0',
     'timm': '1.0.17',
     'pillow': '11.3',

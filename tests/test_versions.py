@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from mmseg_siglip.versions import BELOW, FORKS, LEAST, numbers, unfit
 
-FIT = {'torch': '2.6.0a0+git', 'transformers': '5.3.0', 'mmsegmentation': '1.2.2', 'mmcv': '2.1.0'}
+FIT = {'torch': '2.6.0a0+git', 'transformers': '5.14.0', 'mmsegmentation': '1.2.2', 'mmcv': '2.1.0'}
 
 
 def bounds(path):
@@ -30,7 +30,7 @@ def test_the_bounds_are_those_of_the_requirements(repository):
     ('found', 'sentence'),
     [
         ({'torch': '2.5.1+cpu'}, 'expected torch 2.6 or newer, found 2.5.1+cpu'),
-        ({'transformers': '4.57.1'}, 'expected transformers 5.3 or newer, found 4.57.1'),
+        ({'transformers': '4.57.1'}, 'expected transformers 5.14 or newer, found 4.57.1'),
         ({'mmcv': '2.2.0'}, 'expected mmcv below 2.2 beside mmsegmentation, found 2.2.0'),
         ({'onedl-mmcv': '2.3.6'}, 'expected onedl-mmcv below 2.2 beside mmsegmentation'),
         (
@@ -47,7 +47,7 @@ def test_what_cannot_work_is_named(found, sentence):
 def test_what_works_is_not():
     assert not list(unfit(FIT.get)) and not list(unfit({}.get))
     forks = {f'onedl-{name}': '9.0' for name in ('mmcv', *FORKS)}
-    assert not list(unfit({'torch': '3.0', 'transformers': '5.10.0', **forks}.get))
+    assert not list(unfit({'torch': '3.0', 'transformers': '5.100.0', **forks}.get))
     assert numbers('5.10.0') > numbers('5.3')
 
 

@@ -7,7 +7,8 @@ folder of its fpath, fish ~/.config/fish/completions/mmseg-siglip.fish. No Pytho
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mmseg_siglip.lazy import resolve
 
@@ -39,22 +40,30 @@ def whole_parser(file: Mapping[str, str]) -> argparse.ArgumentParser:
     Args:
         file: What shtab takes as a file of each shell.
     """
-    commands = resolve('mmseg_siglip.cli.main:COMMANDS')
-    whole = argparse.ArgumentParser(prog=PROGRAM)
+
+    def completing(add: Callable[..., argparse.Action]) -> Callable[..., argparse.Action]:
+        def add_argument(*names: str, **options: Any) -> argparse.Action:
+            action = add(*names, **options)
+            if action.choices is None and action.nargs != 0:
+                action.complete = file
+            return action
+
+        return add_argument
+
+    class Parser(argparse.ArgumentParser):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.add_argument = completing(self.add_argument)
+
+        def add_argument_group(self, *args: Any, **options: Any) -> Any:
+            group = super().add_argument_group(*args, **options)
+            group.add_argument = completing(group.add_argument)
+            return group
+
+    whole = Parser(prog=PROGRAM)
     whole.add_argument('--version', action='version', version='')
     kinds = whole.add_subparsers(metavar='COMMAND')
-    for name, what in commands.items():
+    for name, what in resolve('mmseg_siglip.cli.main:COMMANDS').items():
         parser = kinds.add_parser(name, help=what)
         resolve(f'mmseg_siglip.cli.{name.replace("-", "_")}:add_arguments')(parser)
-        complete_files(parser, file)
     return whole
-
-
-def complete_files(parser: argparse.ArgumentParser, file: Mapping[str, str]) -> None:
-    """Let the values of a parser, and of those below it, be completed as files."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for part in action.choices.values():
-                complete_files(part, file)
-        elif action.choices is None and action.nargs != 0:
-            action.complete = file
