@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import pickle
 import re
@@ -498,16 +497,6 @@ def canonical_text():
     from open_clip.tokenizer import canonicalize_text
 
     assert canonicalize_text(' A photo,  of_it! ') == 'a photo of it'
-
-
-@part('argparse', '_actions', '_SubParsersAction', why='what values of a parser are completed')
-def actions_of_a_parser():
-    parser = argparse.ArgumentParser()
-    parser.add_argument_group('g').add_argument('--x')
-    parts = parser.add_subparsers()
-    below = parts.add_parser('below')
-    assert [action.dest for action in parser._actions][1] == 'x'
-    assert isinstance(parts, argparse._SubParsersAction) and parts.choices == {'below': below}
 
 
 if __name__ == '__main__':
