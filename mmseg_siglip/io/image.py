@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,13 @@ ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
 
 @contextmanager
-def _opened(data: bytes, name: str, max_pixels: int, frame: int | None = None):
+def _opened(
+    data: bytes,
+    name: str,
+    max_pixels: int,
+    frame: int | None = None,
+    kinds: Sequence[str] = FORMATS,
+):
     """Open one picture with Pillow; whatever goes wrong inside becomes one ValueError."""
     if not data:
         raise ValueError(f'{name} is an empty file')
@@ -54,7 +60,7 @@ def _opened(data: bytes, name: str, max_pixels: int, frame: int | None = None):
             refuse_canvas(data, name, max_pixels)
             refuse_scans(data, name)
             refuse_codestream(data, name, max_pixels)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=kinds) as image:
                 refuse_pixels(*image.size, name, max_pixels)
                 refuse_parts(image, name)
                 choose_frame(image, name, frame, data)
@@ -81,6 +87,7 @@ def decode_image(
     apply_exif: bool = False,
     max_pixels: int = MAX_PIXELS,
     frame: int | None = None,
+    kinds: Sequence[str] = FORMATS,
 ) -> np.ndarray:
     """Decode to what OpenCV calls a colour image.
 
@@ -94,6 +101,7 @@ def decode_image(
         apply_exif: Turn the image upright by its EXIF orientation.
         max_pixels: Largest width x height that is decoded.
         frame: Of a file of several pictures, which, from 0; see `choose_frame`.
+        kinds: Those that may be decoded.
 
     Returns:
         uint8 (H, W, 3), channels blue, green, red.
@@ -102,7 +110,7 @@ def decode_image(
         ValueError: Empty, corrupt, truncated, too large, of a format or depth not listed here, or
             of several pictures, of which no frame is asked for.
     """
-    with _opened(data, name, max_pixels, frame) as image:
+    with _opened(data, name, max_pixels, frame, kinds) as image:
         bits = used_bits(image, data)
         return to_rgb(image, name, apply_exif=apply_exif, bits=bits, bgr=True)
 
@@ -262,14 +270,19 @@ def check_sides(height: int, width: int, name: str) -> None:
 
 
 def decode_rgb(
-    data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, frame: int | None = None
+    data: bytes,
+    name: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    frame: int | None = None,
+    kinds: Sequence[str] = FORMATS,
 ) -> np.ndarray:
     """An encoded image as RGB, (H, W, 3) uint8, upright by its EXIF orientation.
 
     Raises:
         ValueError: See `decode_image` and `check_sides`.
     """
-    bgr = decode_image(data, name, apply_exif=True, max_pixels=max_pixels, frame=frame)
+    bgr = decode_image(data, name, apply_exif=True, max_pixels=max_pixels, frame=frame, kinds=kinds)
     check_sides(*bgr.shape[:2], name)
     return np.ascontiguousarray(bgr[..., ::-1])
 

@@ -8,11 +8,14 @@ import numpy as np
 from PIL import Image
 
 from mmseg_siglip.io.image import decode_rgb
+from mmseg_siglip.io.image_kinds import FORMATS, HEAD, image_kind
 from mmseg_siglip.web.limits import Limits, Refusal
 from mmseg_siglip.web.results import jpeg
 
 PREVIEW = 1024  # pixels of the longer side
 NAME_LETTERS = 60
+KINDS = tuple(kind for kind in FORMATS if kind != 'AVIF')
+"""What visitors may send; an AVIF can hold more pixels than its header says."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,17 @@ def decode_upload(data: bytes, name: str, limits: Limits) -> np.ndarray:
     """RGB (H, W, 3) uint8, upright.
 
     Raises:
-        Refusal: It is too large, or no image; see `decode_rgb`.
+        Refusal: It is too large, an AVIF, or no image; see `decode_rgb`.
     """
     if len(data) > limits.file_bytes:
         raise Refusal(
             f'{name} has {len(data) / 1e6:.1f} MB, expected at most {limits.file_bytes / 1e6:g}',
             413,
         )
+    if image_kind(data[:HEAD]) == 'AVIF':
+        raise Refusal(f'{name} is an AVIF image, expected one of {", ".join(KINDS)}', 415)
     try:
-        return decode_rgb(data, name, max_pixels=limits.pixels)
+        return decode_rgb(data, name, max_pixels=limits.pixels, kinds=KINDS)
     except ValueError as error:
         raise Refusal(str(error)) from None
 

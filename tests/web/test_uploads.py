@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmseg_siglip.io.image import decode_rgb
+from mmseg_siglip.io.image_kinds import FORMATS
 from mmseg_siglip.web.limits import Limits, Refusal
-from mmseg_siglip.web.uploads import PREVIEW, decode_upload, shown_name, take_upload
+from mmseg_siglip.web.uploads import KINDS, PREVIEW, decode_upload, shown_name, take_upload
 
 LIMITS = Limits(file_bytes=20_000, pixels=100 * 100)
 
@@ -38,6 +40,16 @@ def test_too_many_pixels_are_refused_by_the_header(monkeypatch):
     monkeypatch.setattr(Image.Image, 'load', lambda self: pytest.fail('decoded'))
     with pytest.raises(Refusal, match=r'a\.png has 200 x 100 pixels, more than'):
         take_upload(data, 'a.png', LIMITS)
+
+
+@pytest.mark.skipif('AVIF' not in FORMATS, reason='this Pillow has no AVIF')
+@pytest.mark.parametrize('brand', [b'avif', b'mif1'])
+def test_no_avif_whose_header_may_lie(brand):
+    """By any brand under which Pillow takes one."""
+    data = encoded(30, 30, 'AVIF').replace(b'ftypavif', b'ftyp' + brand)
+    assert decode_rgb(data, 'a.avif').shape == (30, 30, 3)
+    with pytest.raises(Refusal, match=r'a\.avif is an AVIF image|cannot be decoded|is a HEIC'):
+        decode_upload(data, 'a.avif', LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +85,7 @@ def test_nothing_is_decoded_but_by_our_decoder(monkeypatch):
     seen = []
     monkeypatch.setattr(
         'mmseg_siglip.web.uploads.decode_rgb',
-        lambda data, name, max_pixels: seen.append(max_pixels) or np.zeros((2, 2, 3), np.uint8),
+        lambda data, name, **limits: seen.append(limits) or np.zeros((2, 2, 3), np.uint8),
     )
     decode_upload(b'x', 'a', LIMITS)
-    assert seen == [LIMITS.pixels]
+    assert seen == [dict(max_pixels=LIMITS.pixels, kinds=KINDS)]
