@@ -13,6 +13,7 @@ import os
 import reprlib
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -128,7 +129,7 @@ class SystemFolder:
             ValueError: A part is missing, does not fit, or is not what it was when it was saved.
         """
         state = self._state()
-        with room_for(self._most_weights(), self.folder):
+        with self.room():
             model = build_from_data(
                 MODELS, self.model, self.folder / CONFIG_NAME, complete=lambda _: self.description
             )
@@ -161,12 +162,14 @@ class SystemFolder:
                 f'others ({digest[:12]})'
             )
 
-    def _most_weights(self) -> int:
-        """As many as its files may have, and those that come from elsewhere."""
+    def room(self) -> AbstractContextManager:
+        """While its model is built: for as many weights as its files may have, and those that come
+        from elsewhere."""
         files = [self.folder / WEIGHTS_NAME, *(self.folder / FOLDER).rglob('*')]
         held = sum(path.stat().st_size for path in files if path.is_file())
         elsewhere = any(origin.kind != 'folder' for origin in self.origins.values())
-        return PER_BYTE * held + (HUB_MOST if elsewhere else SHIPPED_MOST)
+        most = PER_BYTE * held + (HUB_MOST if elsewhere else SHIPPED_MOST)
+        return room_for(most, self.folder)
 
 
 def write_system(

@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--method',
         type=OneOf('mmseg_siglip.api.segment:METHODS', METHOD),
-        default=METHOD,
         metavar='NAME',
-        help='how encoders of --segment attend until a visitor chooses another [%(default)s]',
+        help='how encoders of --segment attend until a visitor chooses another '
+        f'[{METHOD}; of the one that ships along its best]',
     )
     parser.add_argument(
         '--host', default='127.0.0.1', help='address to listen at [%(default)s, this machine alone]'

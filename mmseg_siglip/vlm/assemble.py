@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import (
     LlavaConfig,
     LlavaProcessor,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -88,12 +89,21 @@ class PretrainedVLM(_Parts):
         """A folder that `load_pretrained_model` and transformers load.
 
         Positions are written for the size that the image processor gives, see `made_for`: loaded
-        again for a third size, they are resampled from those.
+        again for a third size, they are resampled from those. Where its parts came from on this
+        machine is not told.
         """
+        for config in (self.model.config, *configs_of_parts(self.model.config)):
+            if config.name_or_path and Path(config.name_or_path).exists():
+                config.name_or_path = ''
         naflex = is_naflex(self.model.config.vision_config)
         with nullcontext() if naflex else made_for(self.model, get_size(self.image_processor)):
             self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+
+def configs_of_parts(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
+    """The configurations of a model's parts."""
+    yield from (getattr(config, name) for name in config.sub_configs)
 
 
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

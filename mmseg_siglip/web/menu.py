@@ -16,7 +16,6 @@ from mmseg_siglip.web.controls import METHOD, controls_of, read_controls
 from mmseg_siglip.web.limits import Refusal
 
 CONFIG = '.py'
-OWN_METHOD = 'sclip'
 KINDS = {str: 'words', float: 'a number from 0 to 1', bool: 'true or false'}
 
 
@@ -108,7 +107,7 @@ def build_offer(
     *,
     device: str | torch.device | None = None,
     precision: str = 'auto',
-    method: str = OWN_METHOD,
+    method: str | None = None,
 ) -> Offer:
     """A model by what the owner wrote: ``NAME=SOURCE``, or ``SOURCE`` alone.
 
@@ -118,8 +117,7 @@ def build_offer(
             name, a file or folder is called by its own.
         device: By default the GPU, if there is one.
         precision: See `mmseg_siglip.precision`.
-        method: Of an encoder's dense features; another than `OWN_METHOD` only where the source
-            takes one.
+        method: Of an encoder's dense features, only where the source takes one; by default its own.
 
     Raises:
         ValueError: There are no such weights.
@@ -135,17 +133,17 @@ def build_offer(
         system = SYSTEMS[task].from_config(config, checkpoint or None, **common)
     else:
         taken = METHOD in inspect.signature(SYSTEMS[task].from_pretrained).parameters
-        options = {METHOD: method} if taken and method != OWN_METHOD else {}
+        options = {METHOD: method} if taken and method else {}
         system = SYSTEMS[task].from_pretrained(source, **common, **options)
     return Offer(name, system)
 
 
 def shipped_offers(
-    *, device: str | torch.device | None = None, precision: str = 'auto', method: str = OWN_METHOD
+    *, device: str | torch.device | None = None, precision: str = 'auto', method: str | None = None
 ) -> list[Offer]:
     """The small systems that ship along: they know coloured shapes only."""
     common = dict(device=device, precision=precision)
-    chosen = {} if method == OWN_METHOD else {METHOD: method}
+    chosen = {METHOD: method} if method else {}
     return [
         Offer(name, build_shipped(source, **common, **(chosen if METHOD in options else {})))
         for source, (_, name, options) in SHIPPED.items()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mmseg_siglip.api.load import read_config
@@ -27,3 +29,9 @@ def test_the_untrained_one_is_as_its_config_has_it():
 
 def test_all_of_it_is_small():
     assert sum(path.stat().st_size for path in ASSETS.rglob('*')) < 25e6
+
+
+def test_it_names_no_place_of_the_machine_that_trained_it():
+    for path in ASSETS.rglob('*'):
+        if path.suffix in ('.json', '.md', '.jinja'):
+            assert not re.search(r'["`( ]/[a-z]+/', path.read_text()), path

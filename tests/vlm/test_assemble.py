@@ -93,6 +93,8 @@ def test_tied_embeddings(siglip_folder, tmp_path):
     vlm = build_llava(siglip_folder, str(tmp_path / 'llm'))
     assert vlm.model.lm_head.weight is vlm.model.get_input_embeddings().weight
     vlm.save_pretrained(tmp_path / 'llava')
+    said = (tmp_path / 'llava/config.json').read_text()
+    assert siglip_folder not in said and str(tmp_path) not in said  # nobody's folders
     again = load_pretrained_model(tmp_path / 'llava').model
     assert torch.equal(again.lm_head.weight, again.get_input_embeddings().weight)
     ids = torch.arange(5)[None]

@@ -6,6 +6,7 @@ import argparse
 import inspect
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from mmengine.config import Config
@@ -115,7 +116,8 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         ValueError: The weights of the saved system that the config names do not fit; see `saved`.
     """
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    with saved.room(cfg[saved.FIELD]) if saved.FIELD in cfg else nullcontext():
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if saved.FIELD in cfg:
         saved.load_weights(unwrapped(runner.model), cfg[saved.FIELD])
     return runner

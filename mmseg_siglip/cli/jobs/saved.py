@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 
 from mmengine.config import Config
 from torch import nn
 
 from mmseg_siglip.api.ask import VisionChat
 from mmseg_siglip.api.system_folder import SystemFolder
+from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.trainer import LlavaTrainer
 from mmseg_siglip.weights.source import bundled
@@ -21,8 +22,9 @@ def place_saved(cfg: Config, source: str) -> bool:
     """Put a saved system into a config, if `source` names one.
 
     Args:
-        cfg: Its model becomes the saved one. Of a `LlavaTrainer` it stays, as it says how images
-            and questions are put to the saved LLaVA, which must have the same parts.
+        cfg: Its model becomes the saved one, but for the words that its data have. Of a
+            `LlavaTrainer` it stays, as it says how images and questions are put to the saved LLaVA,
+            which must have the same parts.
         source: A folder, a Hub id, or the name of what ships along.
 
     Returns:
@@ -33,20 +35,29 @@ def place_saved(cfg: Config, source: str) -> bool:
     """
     source, kind = bundled(source), MODELS.get(cfg.model.type)
     if issubclass(kind, LlavaTrainer):
-        if not Path(source).is_dir():
-            return False
-    else:
-        saved = SystemFolder.find(source)
-        if saved is None:
-            return False
-        if saved.kind is not kind:
-            raise ValueError(
-                f'{source}: expected a {kind.__name__}, which {cfg.filename} is about, found a '
-                f'{saved.kind.__name__}'
-            )
-        cfg.model = saved.description
+        cfg[FIELD] = source
+        return True
+    saved = SystemFolder.find(source)
+    if saved is None:
+        return False
+    if saved.kind is not kind:
+        raise ValueError(
+            f'{source}: expected a {kind.__name__}, which {cfg.filename} is about, found a '
+            f'{saved.kind.__name__}'
+        )
+    given, cfg.model = cfg.model, saved.description
+    if issubclass(kind, OpenVocabularySegmentor):
+        words = given.get(kind.words_option) or given.get('vocabulary')
+        cfg.model[kind.words_option] = words
     cfg[FIELD] = source
     return True
+
+
+def room(source: str) -> AbstractContextManager:
+    """While a model is built by a config with the name of a saved system: no more weights than its
+    files can fill."""
+    saved = SystemFolder.find(source)
+    return nullcontext() if saved is None else saved.room()
 
 
 def load_weights(model: nn.Module, source: str) -> None:

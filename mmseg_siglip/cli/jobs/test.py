@@ -12,9 +12,15 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmseg_siglip.cli.common import PAMR_STEPS, PICTURES
-from mmseg_siglip.cli.jobs.config import build_runner, load_config, require, require_data
+from mmseg_siglip.cli.jobs import saved
+from mmseg_siglip.cli.jobs.config import (
+    build_runner,
+    load_config,
+    override,
+    require,
+    require_data,
+)
 from mmseg_siglip.cli.jobs.label import weights_digest
-from mmseg_siglip.cli.jobs.saved import place_saved
 from mmseg_siglip.engine import Runner, SegVisualizationHook
 from mmseg_siglip.engine.kept_results import KeepResultsHook
 from mmseg_siglip.engine.runner import unwrapped
@@ -55,13 +61,14 @@ def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     if '://' in checkpoint:
         checkpoint = str(fetch(checkpoint))
     path = Path(bundled(checkpoint)).expanduser()
-    if not training_free and (path.is_dir() or is_hub_id(checkpoint)):
-        if not place_saved(cfg, checkpoint):
+    if path.is_dir() or (is_hub_id(checkpoint) and not training_free):
+        if saved.place_saved(cfg, str(path) if path.is_dir() else checkpoint):
+            return
+        if not training_free:
             raise ValueError(
                 f'{checkpoint}: expected a checkpoint file, or the folder or Hub id of a saved '
                 'system, found neither.'
             )
-        return
     if not path.exists() and (path.suffix in _WEIGHT_SUFFIXES or not training_free):
         raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
     if not training_free or (path.is_file() and is_mmengine_file(path)):
@@ -70,10 +77,25 @@ def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
         cfg.model.backbone.pretrained = str(path) if path.exists() else checkpoint
 
 
+def keep_overrides(cfg: Config, args: argparse.Namespace) -> None:
+    """Have the user's settings of the model count for a saved one, too.
+
+    Raises:
+        ValueError: Another encoder is asked for.
+    """
+    if args.encoder is not None:
+        raise ValueError(
+            f'--encoder: expected none beside a saved system, which has its own, found '
+            f'{args.encoder}'
+        )
+    override(cfg, {k: v for k, v in (args.cfg_options or {}).items() if k.startswith('model.')})
+
+
 def is_hub_id(name: str) -> bool:
     """Whether a name that is no path can be ``owner/model`` of the Hub."""
     path = Path(name)
-    return len(path.parts) == 2 and not path.suffix and not path.parent.exists()
+    file = path.suffix in _WEIGHT_SUFFIXES or path.parent.exists()
+    return len(path.parts) == 2 and not file
 
 
 def use_classes(cfg: Config, words: str) -> None:
@@ -224,6 +246,8 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     cfg = load_config(args)
     require(cfg, 'model', 'test_dataloader', 'test_evaluator', 'test_cfg')
     place_checkpoint(cfg, args.checkpoint)
+    if saved.FIELD in cfg:
+        keep_overrides(cfg, args)
     require_data(cfg.test_dataloader.dataset)
     if args.classes is not None:
         use_classes(cfg, args.classes)

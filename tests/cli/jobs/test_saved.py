@@ -7,10 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mmseg_siglip.api.shipped import SHIPPED
+from mmseg_siglip.api.load import read_config
+from mmseg_siglip.api.shipped import SHIPPED, build_shipped
 from mmseg_siglip.api.system import System
 from mmseg_siglip.cli.common import config_folder
-from mmseg_siglip.cli.main import main
+from mmseg_siglip.cli.jobs.config import load_config
+from mmseg_siglip.cli.jobs.test import keep_overrides, place_checkpoint
+from mmseg_siglip.cli.main import main, parser_of
 from mmseg_siglip.weights.source import bundled
 
 CONFIGS = dict(
@@ -70,8 +73,6 @@ def test_another_kind_of_model(tmp_path, capsys):
 
 
 def test_a_llava_of_other_parts(tmp_path, capsys):
-    folder = tmp_path / 'chat'
-    shutil.copytree(bundled('shapes_chat'), folder)
     options = ['model.llm.num_hidden_layers=3']
     assert run('shapes_chat', tmp_path, *options) == 1
     assert 'shapes_chat: expected the LLaVA of the config, with ' in capsys.readouterr().err
@@ -90,3 +91,46 @@ def test_a_damaged_one(tmp_path, capsys):
 def test_the_shipped_ones_are_systems():
     for source in CONFIGS.keys() - {'shapes_chat'}:
         assert System.from_pretrained(source, device='cpu').task == SHIPPED[source].task
+
+
+def placed(config, source, *argv):
+    args = parser_of('test')[0].parse_args([str(config_folder() / config), source, *argv])
+    cfg = load_config(args)
+    place_checkpoint(cfg, source)
+    keep_overrides(cfg, args)
+    return cfg
+
+
+def test_settings_of_the_user_count_for_it():
+    options = ['--cfg-options', 'model.test_cfg.stride=(8,8)', 'train_cfg.max_iters=3']
+    cfg = placed('cat_seg/shapes.py', 'shapes_cat_seg', *options)
+    assert cfg.model.test_cfg.stride == (8, 8)
+    with pytest.raises(ValueError, match='--encoder: expected none beside a saved system'):
+        placed('cat_seg/shapes.py', 'shapes_cat_seg', '--encoder', 'siglip2_b16_256')
+
+
+def test_words_are_those_of_the_data():
+    assert placed('cat_seg/ade150.py', 'shapes_cat_seg').model.test_vocabulary == 'ade20k'
+    own = placed('cat_seg/coco_stuff.py', 'shapes_cat_seg').model.test_vocabulary
+    assert own == read_config(config_folder() / 'cat_seg/coco_stuff.py').model.vocabulary
+
+
+def test_a_training_free_one(tmp_path, capsys):
+    segmenter = build_shipped('tiny_siglip_shapes', device='cpu', method='naclip')
+    segmenter.use('circle, grass')
+    segmenter.save_pretrained(tmp_path / 'own')
+    cfg = placed('sclip/shapes.py', str(tmp_path / 'own'))
+    assert cfg.model.attention == 'naclip' and cfg.model.vocabulary == 'shapes'
+    assert run(str(tmp_path / 'own'), tmp_path, config='sclip/shapes.py') == 0
+    assert 'mIoU' in capsys.readouterr().out
+
+
+def test_no_more_weights_are_built_than_its_files_can_fill(tmp_path, capsys):
+    folder = tmp_path / 'depth'
+    shutil.copytree(bundled('shapes_depth'), folder)
+    fields = json.loads((folder / 'config.json').read_text())
+    fields['model']['decode_head']['channels'] = 30_000
+    (folder / 'config.json').write_text(json.dumps(fields))
+    argv = ['test', str(config_folder() / CONFIGS['shapes_depth']), str(folder)]
+    assert main([*argv, '--work-dir', str(tmp_path / 'work')]) == 1
+    assert f'error: {folder}: ' in capsys.readouterr().err
