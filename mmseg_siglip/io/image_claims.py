@@ -55,8 +55,8 @@ def refuse_codestream(data: bytes, name: str, max_pixels: int) -> None:
     Raises:
         Refused: It does, or the codestream has another size than the file says.
     """
-    start = 0 if data[:4] == CODESTREAM else data.find(CODESTREAM)
-    if start < 0 or not (start == 0 or data[4:8] == b'jP  ') or len(data) < start + 42:
+    start = _codestream_start(data)
+    if start is None or len(data) < start + 42:
         return
     if _cut(data, start):
         raise Refused(f'{name} cannot be decoded: its codestream is cut short')
@@ -76,6 +76,22 @@ def refuse_codestream(data: bytes, name: str, max_pixels: int) -> None:
             f'{name} has tiles of {min(width, tile_width)} x {min(height, tile_height)} pixels in '
             f'{parts} components, more than are decoded at once'
         )
+
+
+def _codestream_start(data: bytes) -> int | None:
+    """Where the codestream of a JPEG 2000 begins, by itself or in its box; None if nowhere."""
+    at = 0
+    while data[4:8] == b'jP  ' and at + 8 <= len(data):
+        length, kind = struct.unpack_from('>I4s', data, at)
+        head = 16 if length == 1 else 8
+        if kind == b'jp2c':
+            return at + head
+        if length == 1:
+            length = int.from_bytes(data[at + 8 : at + 16], 'big')
+        if length < head:  # to the end of the file, or no box
+            return None
+        at += length
+    return 0 if data[:4] == CODESTREAM else None
 
 
 def _cut(data: bytes, start: int) -> bool:

@@ -162,3 +162,17 @@ def test_a_jpeg_2000_that_is_cut_short_is_not_read():
         assert decode_image(data, 'a', max_pixels=10**6).shape == (200, 200, 3)
         with pytest.raises(ValueError, match='^a cannot be decoded'):
             decode_image(data[: len(data) * 2 // 3], 'a', max_pixels=10**6)
+
+
+def test_a_jpeg_2000_is_judged_by_what_is_decoded():
+    """Not by a smaller codestream that lies in a box before it."""
+    large = encode(Image.new('RGB', (400, 300)), 'JPEG2000', num_resolutions=2)
+    small = encode(Image.new('RGB', (8, 8)), 'JPEG2000', no_jp2=True, num_resolutions=1)
+    at = large.find(b'jp2h') - 4
+    box = (24 + len(small)).to_bytes(4, 'big') + b'uuid' + bytes(16) + small
+    hidden = large[:at] + box + large[at:]
+    assert decode_image(hidden, 'a', max_pixels=10**6).shape == (300, 400, 3)
+    with pytest.raises(ValueError, match='^a has 400 x 300 pixels, more than'):
+        decode_image(hidden, 'a', max_pixels=1000)
+    with pytest.raises(ValueError, match='^a has tiles of 400 x 300 pixels'):
+        decode_image(hidden, 'a', max_pixels=400 * 300)
