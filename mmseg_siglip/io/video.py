@@ -5,6 +5,7 @@ Shapes: a frame is (H, W, 3) uint8, RGB.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ MAX_PIXELS = 8192 * 4320  # of a frame
 OPENED = dict(format_whitelist='mov,matroska,webm,avi', protocol_whitelist='file')
 """Playlists and the like, which lead FFmpeg to other files and addresses, are no videos here."""
 CODEC = 'libx264'
+CLOCK = re.compile(r'(\d+):(\d\d):(\d\d(?:\.\d+)?)')  # in Matroska's tags
 MISSING = 3  # frames that a whole file may lack at its end
 OTHERWISE = Fraction(25)  # frames a second, where a file does not say
 
@@ -97,10 +99,12 @@ class VideoReader:
                 before it should.
         """
         count, size, first, last = 0, None, None, -1
-        packets = 0
+        packets = ended = 0
         try:
             for packet in self._container.demux(self._stream):
                 packets += packet.size > 0
+                if packet.pts is not None:
+                    ended = max(ended, packet.pts + (packet.duration or self._step))
                 for frame in packet.decode():
                     if frame.is_corrupt:
                         raise ValueError(f'{self.path}: frame {count} is damaged')
@@ -123,7 +127,9 @@ class VideoReader:
             ) from None
         if not count:
             raise ValueError(f'{self.path} holds no frame that can be decoded')
-        self._refuse_cut(packets, last - first + self._step)
+        shown = last - first + self._step
+        self._refuse_cut(packets, shown)
+        self._refuse_early_end(max(shown, ended))
 
     @property
     def _step(self) -> int:
@@ -134,6 +140,26 @@ class VideoReader:
         said, duration = self._stream.frames, self._stream.duration
         if packets < said and duration and shown < duration - MISSING * self._step:
             raise ValueError(f'{self.path} is cut short: expected {said} frames, found {packets}')
+
+    def _refuse_early_end(self, ended: int) -> None:
+        """Refuse a Matroska, which counts no frames, that ends before the time it says."""
+        said, found = self._said_end(), ended * self.time_base
+        if said is not None and found < said - MISSING * self._step * self.time_base:
+            raise ValueError(
+                f'{self.path} is cut short: expected {float(said):.2f} seconds, found '
+                f'{float(found):.2f}'
+            )
+
+    def _said_end(self) -> Fraction | None:
+        """Seconds from the beginning of a Matroska to the end of its video, if it says so."""
+        whole = self._container.duration  # of all that is in it, such as a longer sound
+        if 'matroska' not in self._container.format.name or whole is None:
+            return None
+        seconds = Fraction(whole, self._av.time_base)
+        if match := CLOCK.fullmatch(self._stream.metadata.get('DURATION', '')):
+            hours, minutes, rest = match.groups()
+            return min(seconds, 3600 * int(hours) + 60 * int(minutes) + Fraction(rest))
+        return seconds if len(self._container.streams) == 1 else None
 
 
 class VideoWriter:

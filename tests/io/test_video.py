@@ -88,16 +88,25 @@ def test_large_frames_are_refused_before_one_is_decoded(tmp_path, monkeypatch):
         VideoReader(path)
 
 
-def test_a_file_that_is_cut_short_gives_what_is_there_and_a_sentence(tmp_path):
-    path = write_video(tmp_path / 'a.mp4', 40, movflags='faststart')
+@pytest.mark.parametrize(('suffix', 'options'), [('mp4', dict(movflags='faststart')), ('mkv', {})])
+def test_a_file_that_is_cut_short_gives_what_is_there_and_a_sentence(tmp_path, suffix, options):
+    path = write_video(tmp_path / f'a.{suffix}', 40, **options)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
     found = []
-    with VideoReader(path) as reader, pytest.raises(ValueError, match=r'^.*a.mp4') as caught:
+    with VideoReader(path) as reader, pytest.raises(ValueError, match=r'^.*a.m') as caught:
         for rgb, _ in reader:
             found.append(rgb)
     assert 4 < len(found) < 40
     assert 'cut short' in str(caught.value) or 'cannot be decoded' in str(caught.value)
+
+
+@pytest.mark.parametrize('options', [{}, dict(live='1')])
+def test_a_matroska_may_begin_late_or_say_no_duration(tmp_path, options):
+    times = [*range(30, 60), 75]
+    path = write_video(tmp_path / 'a.mkv', len(times), times=times, **options)
+    with VideoReader(path) as reader:
+        assert len([*reader]) == len(times)
 
 
 def test_without_the_library(tmp_path, monkeypatch):
