@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mmseg_siglip.cli.common import UsageError, at_least, below_one
 from mmseg_siglip.io.files import whole_file
-from mmseg_siglip.io.video import VideoReader, VideoWriter, is_video
+from mmseg_siglip.io.video import VideoReader, VideoWriter, is_video, refuse_unwritten
 from mmseg_siglip.io.web_image import is_address
 
 if TYPE_CHECKING:
@@ -74,9 +74,10 @@ def target_of(out: Path, video: Path) -> Path:
     """Where the painted video belongs.
 
     Raises:
-        ValueError: In the place of the video itself.
+        ValueError: In the place of the video itself, or in a container that is not written.
     """
     target = out if is_video(out) and not out.is_dir() else out / f'{video.stem}.mp4'
+    refuse_unwritten(target)
     if target.resolve() == video.resolve():
         raise ValueError(f'--out {out}: expected another file than the video')
     return target

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi')
+WRITTEN = ('.mp4', '.mov', '.m4v', '.mkv')  # containers of H.264 with times
 MAX_PIXELS = 8192 * 4320  # of a frame
 OPENED = dict(format_whitelist='mov,matroska,webm,avi', protocol_whitelist='file')
 """Playlists and the like, which lead FFmpeg to other files and addresses, are no videos here."""
@@ -30,6 +31,17 @@ OTHERWISE = Fraction(25)  # frames a second, where a file does not say
 def is_video(path: Path | str) -> bool:
     """Whether a file is a video by its suffix."""
     return Path(path).suffix.lower() in SUFFIXES
+
+
+def refuse_unwritten(path: Path | str) -> None:
+    """Raises: ValueError: Of such a name no video is written."""
+    if Path(path).suffix.lower() not in WRITTEN:
+        raise ValueError(f'{path}: expected a video to write in {", ".join(WRITTEN)}')
+
+
+def address_of(path: Path | str) -> str:
+    """A file as FFmpeg takes it, which reads ``a:b.mp4`` as an address of the protocol a."""
+    return str(Path(path).absolute())
 
 
 def pyav() -> ModuleType:
@@ -69,7 +81,7 @@ class VideoReader:
         if not Path(path).is_file():
             raise ValueError(f'{path}: no such video')
         try:
-            self._container = self._av.open(str(path), options=dict(OPENED))
+            self._container = self._av.open(address_of(path), options=dict(OPENED))
         except (self._av.FFmpegError, ValueError) as error:
             raise ValueError(f'{path} cannot be read as a video: {reason(error)}') from None
         if not self._container.streams.video:
@@ -174,12 +186,14 @@ class VideoWriter:
         count: Frames written.
 
     Raises:
+        ValueError: The suffix is none of `WRITTEN`.
         ImportError: PyAV is not installed.
     """
 
     def __init__(self, path: Path | str, *, rate: Fraction, time_base: Fraction) -> None:
+        refuse_unwritten(path)
         self._av, self.count = pyav(), 0
-        self._container = self._av.open(str(path), 'w')
+        self._container = self._av.open(address_of(path), 'w')
         self._rate, self._time_base = rate, time_base
         self._stream: Any = None
 

@@ -135,6 +135,16 @@ def test_the_video_itself_is_not_overwritten(run, clip, capsys):
     assert clip.read_bytes() == before
 
 
+@pytest.mark.parametrize('suffix', ['avi', 'webm'])
+def test_containers_that_are_not_written_are_refused_before_a_model_is_built(
+    clip, tmp_path, capsys, suffix
+):
+    out = str(tmp_path / f'out.{suffix}')
+    assert segment([clip, WORDS, '--encoder', 'no such model', '--out', out]) == 1
+    assert f'out.{suffix}: expected a video to write in .mp4' in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ['clip.mp4']
+
+
 def test_depth_of_a_video(depth_files, clip, tmp_path):
     config, checkpoint = map(str, depth_files)
     argv = [clip, '--config', config, '--checkpoint', checkpoint, '--out', str(tmp_path / 'deep')]

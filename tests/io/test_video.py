@@ -22,8 +22,9 @@ def test_frames_come_in_order_with_their_times(tmp_path):
         assert np.abs(rgb.astype(int) - frame_of(number))[30:].max() <= 8
 
 
-def test_what_is_written_is_read_again_by_the_library(tmp_path):
-    path = tmp_path / 'b.mp4'
+@pytest.mark.parametrize('suffix', module.WRITTEN)
+def test_what_is_written_is_read_again_by_the_library(tmp_path, suffix):
+    path = tmp_path / f'b{suffix}'
     times = [0, 1, 4, 5]
     with VideoWriter(path, rate=Fraction(RATE), time_base=Fraction(1, RATE)) as writer:
         for number, time in enumerate(times):
@@ -107,6 +108,23 @@ def test_a_matroska_may_begin_late_or_say_no_duration(tmp_path, options):
     path = write_video(tmp_path / 'a.mkv', len(times), times=times, **options)
     with VideoReader(path) as reader:
         assert len([*reader]) == len(times)
+
+
+def test_a_name_with_a_colon_is_no_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = '2024-01-01T12:30:00.mp4'
+    with VideoWriter(name, rate=Fraction(RATE), time_base=Fraction(1, RATE)) as writer:
+        writer.write(frame_of(0), 0)
+    with VideoReader(name) as reader:
+        assert len([*reader]) == 1
+
+
+@pytest.mark.parametrize('suffix', ['avi', 'webm'])
+def test_containers_that_are_not_written(tmp_path, suffix):
+    path = tmp_path / f'a.{suffix}'
+    with pytest.raises(ValueError, match=f'a.{suffix}: expected a video to write in .mp4, .mov'):
+        VideoWriter(path, rate=Fraction(RATE), time_base=Fraction(1, RATE))
+    assert not path.exists()
 
 
 def test_without_the_library(tmp_path, monkeypatch):
