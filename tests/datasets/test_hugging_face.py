@@ -169,6 +169,13 @@ def test_a_folder_of_something_else(tmp_path):
         build(tmp_path)
 
 
+def test_a_damaged_table_is_one_sentence(tmp_path):
+    (tmp_path / 'train.parquet').write_bytes(b'PAR1 no table PAR1')
+    with pytest.raises(ValueError, match=f'^{tmp_path} cannot be read as a data set: ') as caught:
+        HuggingFaceDataset(source=tmp_path)
+    assert '\n' not in str(caught.value)
+
+
 def test_scripts_beside_a_table_do_not_run(parquet, tmp_path):
     script = f"open({str(tmp_path / 'ran')!r}, 'w')"
     for name in (parquet.name, 'dataset', 'loading'):
