@@ -48,9 +48,7 @@ def digest_in(address: str, *, names: bool = True) -> str | None:
     return match[1] if match and not DATE.fullmatch(match[1]) else None
 
 
-def download(
-    address: str, target: Path, *, most: int | None = None, names: bool = True
-) -> None:
+def download(address: str, target: Path, *, most: int | None = None, names: bool = True) -> None:
     """Bring the file of an address to `target`, its length and digest checked where they are known.
 
     What fails on the way is tried again; what a server refuses is not.
