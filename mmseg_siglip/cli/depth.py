@@ -94,14 +94,6 @@ def build_predictor(args: argparse.Namespace) -> DepthPredictor:
 def run(args: argparse.Namespace) -> None:
     check_model(args)
     video = video_of(args)
-    if video is not None:
-        if args.normals:
-            raise UsageError('--normals: expected images, found a video')
-
-        def ask() -> Ask:
-            return depth_of_frames(build_predictor(args), smooth=args.smooth)
-
-        return paint_video(args, video, ask, paint_depth)
 
     def save(result: DepthMap, path: Path) -> None:
         result.save(path.with_suffix(f'.{args.format}'), scale=args.depth_scale)
@@ -110,6 +102,14 @@ def run(args: argparse.Namespace) -> None:
             result.normals.save(path.with_name(f'{stem}normals.{args.format}'))
             write_image(result.normals.plot(), path.with_name(f'{stem}normals.picture.png'))
 
+    if video is not None:
+        if args.normals:
+            raise UsageError('--normals: expected images, found a video')
+
+        def ask() -> Ask:
+            return depth_of_frames(build_predictor(args), smooth=args.smooth)
+
+        return paint_video(args, video, ask, paint_depth, save)
     answer(
         args,
         lambda: build_predictor(args),

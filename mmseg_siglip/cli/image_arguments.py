@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
 
@@ -92,7 +93,27 @@ def refuse_among(out: Path, arguments: Iterable[str | Path]) -> None:
         elif '**' in str(argument):
             refuse_inside(out, [root_of(argument)])
         else:
-            refuse_inside(out, [path for path in matches(argument) if path.is_dir()])
+            found = matches(argument)
+            refuse_inside(out, [path for path in found if path.is_dir()])
+            if _finds_pictures(argument, out, found):
+                raise ValueError(
+                    f'--out {out} lies where {argument} looks for images: choose a folder elsewhere'
+                )
+
+
+def _finds_pictures(pattern: str | Path, out: Path, found: Iterable[Path]) -> bool:
+    """Whether a pattern without ``**`` matches a picture that is written for one of its matches."""
+    root = root_of(pattern)
+    parts = Path(pattern).parts[len(root.parts) :]
+    try:
+        below = out.resolve().relative_to(root.resolve())
+    except ValueError:
+        return False
+    for path in found:
+        written = (below / f'{path.relative_to(root)}.picture.png').parts
+        if len(written) == len(parts) and all(map(fnmatchcase, written, parts)):
+            return True
+    return False
 
 
 def output_places(found: Mapping[ImageAt, FoundImages]) -> dict[ImageAt, Path]:

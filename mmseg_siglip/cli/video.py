@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mmseg_siglip.cli.common import UsageError, at_least, below_one
 from mmseg_siglip.io.files import whole_file
-from mmseg_siglip.io.video import VideoReader, VideoWriter, is_video
+from mmseg_siglip.io.video import VideoReader, VideoWriter, is_video, refuse_unwritten
 from mmseg_siglip.io.web_image import is_address
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mmseg_siglip.api import DepthMap, DepthPredictor, OpenVocabSegmenter, Segmentation
     from mmseg_siglip.text.vocabulary import Vocabulary
 
+FRAMES_AT_ONCE = 4
 Ask = Callable[[Sequence['np.ndarray']], Iterable[Any]]
 """From frames (H, W, 3) uint8, RGB, of one size, to a result for each."""
 
@@ -38,7 +39,7 @@ def add_video(parser: argparse.ArgumentParser, *, labels: str) -> None:
         'the like or a folder. It needs the extra video.',
     )
     group.add_argument(
-        '--batch-size', type=at_least(1), default=4, help='frames at once [%(default)s]'
+        '--batch-size', type=at_least(1), metavar='N', help=f'frames at once [{FRAMES_AT_ONCE}]'
     )
     group.add_argument(
         '--smooth',
@@ -58,9 +59,9 @@ def video_of(args: argparse.Namespace) -> Path | None:
     """
     videos = [given for given in args.images if is_video(given) and not Path(given).is_dir()]
     if not videos:
-        for name in ('smooth', 'labels'):
+        for name in ('smooth', 'labels', 'batch_size'):
             if getattr(args, name) is not None:
-                raise UsageError(f'--{name} needs a video')
+                raise UsageError(f'--{name.replace("_", "-")} needs a video')
         return None
     if len(args.images) > 1 or args.frame is not None:
         beside = '--frame' if len(args.images) == 1 else f'{len(args.images)} things'
@@ -74,9 +75,10 @@ def target_of(out: Path, video: Path) -> Path:
     """Where the painted video belongs.
 
     Raises:
-        ValueError: In the place of the video itself.
+        ValueError: In the place of the video itself, or in a container that is not written.
     """
     target = out if is_video(out) and not out.is_dir() else out / f'{video.stem}.mp4'
+    refuse_unwritten(target)
     if target.resolve() == video.resolve():
         raise ValueError(f'--out {out}: expected another file than the video')
     return target
@@ -87,6 +89,7 @@ def paint_video(
     video: Path,
     build: Callable[[], Ask],
     paint: Callable[[Any], np.ndarray],
+    save: Callable[[Any, Path], None] = lambda result, path: result.save(path),
 ) -> None:
     """Paint every frame.
 
@@ -95,6 +98,7 @@ def paint_video(
         video: The file.
         build: Makes what is asked, once the video is known to be one.
         paint: From a result to its picture, of the frame's size.
+        save: Writes a result to a path that ends in its ``suffix``.
 
     Raises:
         ValueError: The video cannot be read, or not to its end; what was painted until then is
@@ -106,12 +110,13 @@ def paint_video(
         ask = build()
         with whole_file(target, draft=hidden) as draft, _writer(draft, reader) as writer:
             try:
-                for batch in batches(tqdm(reader, total=reader.frames), args.batch_size):
+                frames = tqdm(reader, total=reader.frames)
+                for batch in batches(frames, args.batch_size or FRAMES_AT_ONCE):
                     results = ask([rgb for rgb, _ in batch])
                     for (_, time), result in zip(batch, results, strict=True):
                         if args.labels is not None:
                             name = f'{writer.count:06d}.{result.suffix}'
-                            result.save(args.labels / name)
+                            save(result, args.labels / name)
                         writer.write(paint(result), time)
             except BaseException as error:
                 if not writer.count:

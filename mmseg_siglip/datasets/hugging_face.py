@@ -24,7 +24,8 @@ class HuggingFaceDataset(FolderDataset):
     """A data set of the library ``datasets`` (the extra of that name), a row an image.
 
     Images and label maps are decoded by our own reader, never by the library, and no code of a
-    repository runs. Row 12 of the split ``train`` is called ``train/000012`` in files and errors.
+    repository runs. Row 12 of the split ``train`` is called ``SOURCE/train/000012`` in files and
+    errors.
 
     Args:
         source: A folder of ``save_to_disk``, a folder of Parquet files, or a Hub id.
@@ -144,7 +145,7 @@ def open_table(
                 raise ValueError('expected a folder of save_to_disk, or Parquet files in it')
         else:
             found = datasets.load_dataset(source, subset, revision=revision)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         line = str(error).strip().split('\n')[0]
         raise ValueError(f'{source} cannot be read as a data set: {line}') from error
     if not isinstance(found, Mapping):

@@ -57,7 +57,9 @@ def choose_frame(
 def count_frames(image: Image.Image, data: bytes | None = None) -> int:
     """How many pictures an opened image holds; one more than `MOST_COUNTED` if even more."""
     if image.format == 'TIFF':
-        return sum(1 for _, _ in zip(range(MOST_COUNTED + 1), _pages(image), strict=False))
+        count = sum(1 for _, _ in zip(range(MOST_COUNTED + 1), _pages(image), strict=False))
+        image.seek(0)
+        return count
     if image.format == 'GIF' and data is not None:
         return max(1, _frames_of_gif(data))
     return min(getattr(image, 'n_frames', 1), MOST_COUNTED + 1)

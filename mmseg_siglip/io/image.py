@@ -58,7 +58,7 @@ def _opened(
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             refuse_canvas(data, name, max_pixels)
-            refuse_scans(data, name)
+            refuse_scans(data, name, first=frame is None)
             refuse_codestream(data, name, max_pixels)
             with Image.open(io.BytesIO(data), formats=kinds) as image:
                 refuse_pixels(*image.size, name, max_pixels)

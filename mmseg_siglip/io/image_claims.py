@@ -5,6 +5,7 @@ Pillow spends none on opening but for WebP, and judges no tile of a TIFF.
 
 from __future__ import annotations
 
+import re
 import struct
 
 from PIL import Image
@@ -18,6 +19,9 @@ CODESTREAM_BYTES = 5  # of a pixel and component of a tile: its number, and what
 WHOLE_BYTES = 8  # of a pixel: Pillow's and ours
 LARGEST_SHARE = 20  # bytes of a pixel, of any image
 MOST_TILES = 2**16
+MARKER = re.compile(rb'\xff([\xc0-\xcf\xd9-\xfe])')  # of a JPEG, with a length but for the end
+END_OF_IMAGE, START_OF_SCAN = b'\xd9', b'\xda'
+MOST_SEGMENTS = 2**16
 SCANS = 100  # of a JPEG: a few bytes ask for another, which goes over the whole image
 
 
@@ -36,14 +40,35 @@ def refuse_canvas(data: bytes, name: str, max_pixels: int) -> None:
         refuse_pixels(width, height, name, max_pixels)
 
 
-def refuse_scans(data: bytes, name: str) -> None:
+def refuse_scans(data: bytes, name: str, *, first: bool = False) -> None:
     """Refuse a JPEG whose decoding would take hours.
+
+    Args:
+        data: The file.
+        name: Of it.
+        first: Whether its first image alone is decoded, of which what follows is no part, such as
+            the video of a telephone's moving photograph.
 
     Raises:
         Refused: It has more than `SCANS`.
     """
-    if data[:2] == b'\xff\xd8' and (scans := data.count(b'\xff\xda')) > SCANS:
+    scans = data.count(b'\xff\xda') if data[:2] == b'\xff\xd8' else 0
+    if first and scans > SCANS:
+        scans = _scans_of_first(data, scans)
+    if scans > SCANS:
         raise Refused(f'{name} has {scans} scans, expected at most {SCANS}')
+
+
+def _scans_of_first(data: bytes, every: int) -> int:
+    """Scans up to the end of the first image of a JPEG; `every` if it has too many segments."""
+    scans, at = 0, 2
+    for _ in range(MOST_SEGMENTS):
+        marker = MARKER.search(data, at)
+        if marker is None or marker[1] == END_OF_IMAGE:
+            return scans
+        scans += marker[1] == START_OF_SCAN
+        at = marker.end() + max(2, int.from_bytes(data[marker.end() : marker.end() + 2], 'big'))
+    return every
 
 
 def refuse_codestream(data: bytes, name: str, max_pixels: int) -> None:

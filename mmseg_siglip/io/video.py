@@ -5,6 +5,7 @@ Shapes: a frame is (H, W, 3) uint8, RGB.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi')
+WRITTEN = ('.mp4', '.mov', '.m4v', '.mkv')  # containers of H.264 with times
 MAX_PIXELS = 8192 * 4320  # of a frame
 OPENED = dict(format_whitelist='mov,matroska,webm,avi', protocol_whitelist='file')
 """Playlists and the like, which lead FFmpeg to other files and addresses, are no videos here."""
 CODEC = 'libx264'
+CLOCK = re.compile(r'(\d+):(\d\d):(\d\d(?:\.\d+)?)')  # in Matroska's tags
 MISSING = 3  # frames that a whole file may lack at its end
 OTHERWISE = Fraction(25)  # frames a second, where a file does not say
 
@@ -28,6 +31,17 @@ OTHERWISE = Fraction(25)  # frames a second, where a file does not say
 def is_video(path: Path | str) -> bool:
     """Whether a file is a video by its suffix."""
     return Path(path).suffix.lower() in SUFFIXES
+
+
+def refuse_unwritten(path: Path | str) -> None:
+    """Raises: ValueError: Of such a name no video is written."""
+    if Path(path).suffix.lower() not in WRITTEN:
+        raise ValueError(f'{path}: expected a video to write in {", ".join(WRITTEN)}')
+
+
+def address_of(path: Path | str) -> str:
+    """A file as FFmpeg takes it, which reads ``a:b.mp4`` as an address of the protocol a."""
+    return str(Path(path).absolute())
 
 
 def pyav() -> ModuleType:
@@ -67,7 +81,7 @@ class VideoReader:
         if not Path(path).is_file():
             raise ValueError(f'{path}: no such video')
         try:
-            self._container = self._av.open(str(path), options=dict(OPENED))
+            self._container = self._av.open(address_of(path), options=dict(OPENED))
         except (self._av.FFmpegError, ValueError) as error:
             raise ValueError(f'{path} cannot be read as a video: {reason(error)}') from None
         if not self._container.streams.video:
@@ -97,10 +111,12 @@ class VideoReader:
                 before it should.
         """
         count, size, first, last = 0, None, None, -1
-        packets = 0
+        packets = ended = 0
         try:
             for packet in self._container.demux(self._stream):
                 packets += packet.size > 0
+                if packet.pts is not None:
+                    ended = max(ended, packet.pts + (packet.duration or self._step))
                 for frame in packet.decode():
                     if frame.is_corrupt:
                         raise ValueError(f'{self.path}: frame {count} is damaged')
@@ -123,7 +139,9 @@ class VideoReader:
             ) from None
         if not count:
             raise ValueError(f'{self.path} holds no frame that can be decoded')
-        self._refuse_cut(packets, last - first + self._step)
+        shown = last - first + self._step
+        self._refuse_cut(packets, shown)
+        self._refuse_early_end(max(shown, ended))
 
     @property
     def _step(self) -> int:
@@ -134,6 +152,26 @@ class VideoReader:
         said, duration = self._stream.frames, self._stream.duration
         if packets < said and duration and shown < duration - MISSING * self._step:
             raise ValueError(f'{self.path} is cut short: expected {said} frames, found {packets}')
+
+    def _refuse_early_end(self, ended: int) -> None:
+        """Refuse a Matroska, which counts no frames, that ends before the time it says."""
+        said, found = self._said_end(), ended * self.time_base
+        if said is not None and found < said - MISSING * self._step * self.time_base:
+            raise ValueError(
+                f'{self.path} is cut short: expected {float(said):.2f} seconds, found '
+                f'{float(found):.2f}'
+            )
+
+    def _said_end(self) -> Fraction | None:
+        """Seconds from the beginning of a Matroska to the end of its video, if it says so."""
+        whole = self._container.duration  # of all that is in it, such as a longer sound
+        if 'matroska' not in self._container.format.name or whole is None:
+            return None
+        seconds = Fraction(whole, self._av.time_base)
+        if match := CLOCK.fullmatch(self._stream.metadata.get('DURATION', '')):
+            hours, minutes, rest = match.groups()
+            return min(seconds, 3600 * int(hours) + 60 * int(minutes) + Fraction(rest))
+        return seconds if len(self._container.streams) == 1 else None
 
 
 class VideoWriter:
@@ -148,12 +186,14 @@ class VideoWriter:
         count: Frames written.
 
     Raises:
+        ValueError: The suffix is none of `WRITTEN`.
         ImportError: PyAV is not installed.
     """
 
     def __init__(self, path: Path | str, *, rate: Fraction, time_base: Fraction) -> None:
+        refuse_unwritten(path)
         self._av, self.count = pyav(), 0
-        self._container = self._av.open(str(path), 'w')
+        self._container = self._av.open(address_of(path), 'w')
         self._rate, self._time_base = rate, time_base
         self._stream: Any = None
 

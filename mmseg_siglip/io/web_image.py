@@ -6,13 +6,15 @@ import re
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from mmseg_siglip.io.download import download
 
 MOST_BYTES = 100_000_000
 SCHEMES = ('http://', 'https://')
-LETTERS = 100
+NAME_BYTES = 100
+SUFFIX_BYTES = 10
+IN_URLS = "/?%:@!$&'()*+,;=~"  # what an address may hold beside letters and digits
 
 
 def is_address(image: str | Path) -> bool:
@@ -29,10 +31,17 @@ def fetch_image(address: str) -> bytes:
     with TemporaryDirectory() as folder:
         file = Path(folder, 'image')
         try:
-            download(address, file, most=MOST_BYTES)
+            download(quoted(address), file, most=MOST_BYTES, names=False)
         except (OSError, ValueError) as error:
             raise ValueError(f'{address} cannot be downloaded: {error}') from error
         return file.read_bytes()
+
+
+def quoted(address: str) -> str:
+    """An address as servers are asked for it: spaces and letters beyond ASCII as ``%20``."""
+    parts = urlsplit(address)
+    path, query = quote(parts.path, safe=IN_URLS), quote(parts.query, safe=IN_URLS)
+    return parts._replace(path=path, query=query).geturl()
 
 
 def name_at(address: str) -> str:
@@ -42,8 +51,17 @@ def name_at(address: str) -> str:
     """
     parts = urlsplit(address)
     last = PurePosixPath(unquote(parts.path)).name
-    name = re.sub(r'[^\w.-]+', '_', last).lstrip('.')[:LETTERS] or 'image'
+    name = re.sub(r'[^\w.-]+', '_', last).lstrip('.')
+    name = _cut(name) or 'image'
     if not parts.query:
         return name
     digits = sha256(parts.query.encode()).hexdigest()[:8]
     return f'{PurePosixPath(name).stem}-{digits}{PurePosixPath(name).suffix}'
+
+
+def _cut(name: str) -> str:
+    """A name of at most `NAME_BYTES`, with its suffix."""
+    suffix = PurePosixPath(name).suffix
+    suffix = suffix if len(suffix.encode()) <= SUFFIX_BYTES else ''
+    stem = name.removesuffix(suffix).encode()[: NAME_BYTES - len(suffix.encode())]
+    return stem.decode(errors='ignore') + suffix

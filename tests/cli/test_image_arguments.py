@@ -69,6 +69,15 @@ def test_the_output_must_not_lie_where_the_pattern_looks(folders):
     refuse_among(folders / 'one/out', [folders / 'one/*.png', 'https://x/one.png'])
 
 
+def test_the_output_must_not_lie_where_the_pattern_would_match_it(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    for pattern, out in (('one/*', 'one'), ('one/*.png', 'one'), ('*/*.png', '.')):
+        with pytest.raises(ValueError, match='lies where .* looks for images: choose'):
+            refuse_among(Path(out), [pattern])
+    for pattern, out in (('one/a*', 'one/out'), ('one/[a].png', 'one'), ('one/*.png', 'two')):
+        refuse_among(Path(out), [pattern])
+
+
 def test_addresses_are_kept_as_they_are():
     first, second = 'https://x/a/photo%20one.jpg', 'HTTP://x/photo.jpg?size=2'
     places = places_of(first, second)

@@ -8,6 +8,7 @@ from videos import RATE, read_video, write_video
 
 from mmseg_siglip.api import OpenVocabSegmenter
 from mmseg_siglip.cli.video import batches, words_of_frames
+from mmseg_siglip.io.image import decode_depth
 
 segment = command_of('segment')
 WORDS = 'cat, dog, grass'
@@ -121,9 +122,10 @@ def test_a_video_stands_alone(run, clip, tmp_path, capsys):
         with pytest.raises(SystemExit) as ended:
             run(clip, *extra)
         assert ended.value.code == 2 and reason in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        run(image, '--smooth', '0.5')
-    assert '--smooth needs a video' in capsys.readouterr().err
+    for option, value in (('--smooth', '0.5'), ('--batch-size', '2')):
+        with pytest.raises(SystemExit):
+            run(image, option, value)
+        assert f'{option} needs a video' in capsys.readouterr().err
     assert run('https://x/clip.mp4') == 1
     assert 'expected a video on this machine' in capsys.readouterr().err
 
@@ -135,9 +137,31 @@ def test_the_video_itself_is_not_overwritten(run, clip, capsys):
     assert clip.read_bytes() == before
 
 
+@pytest.mark.parametrize('suffix', ['avi', 'webm'])
+def test_containers_that_are_not_written_are_refused_before_a_model_is_built(
+    clip, tmp_path, capsys, suffix
+):
+    out = str(tmp_path / f'out.{suffix}')
+    assert segment([clip, WORDS, '--encoder', 'no such model', '--out', out]) == 1
+    assert f'out.{suffix}: expected a video to write in .mp4' in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ['clip.mp4']
+
+
 def test_depth_of_a_video(depth_files, clip, tmp_path):
     config, checkpoint = map(str, depth_files)
     argv = [clip, '--config', config, '--checkpoint', checkpoint, '--out', str(tmp_path / 'deep')]
     assert command_of('depth')([*argv, '--smooth', '0.5']) == 0
     frames, _ = read_video(tmp_path / 'deep/clip.mp4')
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 6
+
+
+def test_depth_maps_of_frames_are_saved_as_those_of_images(depth_files, clip, tmp_path):
+    config, checkpoint = map(str, depth_files)
+    maps = tmp_path / 'maps'
+    argv = [clip, '--config', config, '--checkpoint', checkpoint, '--out', str(tmp_path / 'deep')]
+    argv += ['--labels', str(maps)]
+    assert command_of('depth')([*argv, '--format', 'npy']) == 0
+    assert sorted(path.name for path in maps.iterdir()) == [f'{n:06d}.depth.npy' for n in range(6)]
+    assert command_of('depth')([*argv, '--depth-scale', '100']) == 0
+    found = decode_depth((maps / '000003.depth.png').read_bytes(), 'a', per_metre=100) / 100
+    np.testing.assert_allclose(found, np.load(maps / '000003.depth.npy').clip(min=1e-2), atol=6e-3)

@@ -169,6 +169,14 @@ def test_a_folder_of_something_else(tmp_path):
         build(tmp_path)
 
 
+def test_tables_that_do_not_fit_each_other_are_one_sentence(tmp_path):
+    for name in ('one', 'two'):
+        datasets.Dataset.from_dict({name: [1]}).to_parquet(tmp_path / f'{name}.parquet')
+    with pytest.raises(ValueError, match=f'^{tmp_path} cannot be read as a data set: ') as caught:
+        HuggingFaceDataset(source=tmp_path)
+    assert '\n' not in str(caught.value)
+
+
 def test_scripts_beside_a_table_do_not_run(parquet, tmp_path):
     script = f"open({str(tmp_path / 'ran')!r}, 'w')"
     for name in (parquet.name, 'dataset', 'loading'):

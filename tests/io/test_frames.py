@@ -80,6 +80,15 @@ def test_an_image_of_pillow_counts_as_it_was_sought(tmp_path):
         assert (read_image(opened.copy()) == COLOURS[0]).all()
 
 
+def test_a_tiff_of_pillow_is_refused_each_time():
+    with Image.open(io.BytesIO(several('TIFF'))) as opened:
+        for _ in range(2):
+            with pytest.raises(ValueError, match='^the image has 3 frames'):
+                read_image(opened)
+        opened.seek(2)
+        assert (read_image(opened) == COLOURS[2]).all()
+
+
 def test_the_photograph_of_an_mpo_counts():
     """Phones put a preview or the other eye behind it."""
     data = several('MPO', quality=95)

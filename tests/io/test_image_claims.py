@@ -148,6 +148,19 @@ def test_a_jpeg_of_many_scans_is_refused():
         decode_image(scans(150), 'a')
 
 
+def test_scans_behind_the_end_of_a_jpeg_do_not_count():
+    """Telephones put a video there."""
+    trailer = b'\xff\xda' * 150
+    assert decode_image(scans(50) + trailer, 'a').shape == (64, 64, 3)
+    for hidden in (b'\xff\x02\xff\xd8', b'\xff\xe1\0\4\xff\xd9', b'\xff\xff\0'):
+        data = scans(150)
+        start = data.index(b'\xff\xda')
+        with pytest.raises(ValueError, match='^a has [0-9]+ scans, expected at most 100$'):
+            decode_image(data[:start] + hidden + data[start:] + trailer, 'a')
+    with pytest.raises(ValueError, match='scans, expected at most 100$'):
+        decode_image(scans(50) + scans(150), 'a', frame=0)
+
+
 def test_a_jpeg_2000_of_one_tile_takes_no_more_than_others():
     """OpenJPEG holds a whole tile in 32 bits a component."""
     whole = encode(Image.new('RGB', (400, 300)), 'JPEG2000', num_resolutions=2)

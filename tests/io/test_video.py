@@ -22,8 +22,9 @@ def test_frames_come_in_order_with_their_times(tmp_path):
         assert np.abs(rgb.astype(int) - frame_of(number))[30:].max() <= 8
 
 
-def test_what_is_written_is_read_again_by_the_library(tmp_path):
-    path = tmp_path / 'b.mp4'
+@pytest.mark.parametrize('suffix', module.WRITTEN)
+def test_what_is_written_is_read_again_by_the_library(tmp_path, suffix):
+    path = tmp_path / f'b{suffix}'
     times = [0, 1, 4, 5]
     with VideoWriter(path, rate=Fraction(RATE), time_base=Fraction(1, RATE)) as writer:
         for number, time in enumerate(times):
@@ -88,16 +89,42 @@ def test_large_frames_are_refused_before_one_is_decoded(tmp_path, monkeypatch):
         VideoReader(path)
 
 
-def test_a_file_that_is_cut_short_gives_what_is_there_and_a_sentence(tmp_path):
-    path = write_video(tmp_path / 'a.mp4', 40, movflags='faststart')
+@pytest.mark.parametrize(('suffix', 'options'), [('mp4', dict(movflags='faststart')), ('mkv', {})])
+def test_a_file_that_is_cut_short_gives_what_is_there_and_a_sentence(tmp_path, suffix, options):
+    path = write_video(tmp_path / f'a.{suffix}', 40, **options)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
     found = []
-    with VideoReader(path) as reader, pytest.raises(ValueError, match=r'^.*a.mp4') as caught:
+    with VideoReader(path) as reader, pytest.raises(ValueError, match=r'^.*a.m') as caught:
         for rgb, _ in reader:
             found.append(rgb)
     assert 4 < len(found) < 40
     assert 'cut short' in str(caught.value) or 'cannot be decoded' in str(caught.value)
+
+
+@pytest.mark.parametrize('options', [{}, dict(live='1')])
+def test_a_matroska_may_begin_late_or_say_no_duration(tmp_path, options):
+    times = [*range(30, 60), 75]
+    path = write_video(tmp_path / 'a.mkv', len(times), times=times, **options)
+    with VideoReader(path) as reader:
+        assert len([*reader]) == len(times)
+
+
+def test_a_name_with_a_colon_is_no_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = '2024-01-01T12:30:00.mp4'
+    with VideoWriter(name, rate=Fraction(RATE), time_base=Fraction(1, RATE)) as writer:
+        writer.write(frame_of(0), 0)
+    with VideoReader(name) as reader:
+        assert len([*reader]) == 1
+
+
+@pytest.mark.parametrize('suffix', ['avi', 'webm'])
+def test_containers_that_are_not_written(tmp_path, suffix):
+    path = tmp_path / f'a.{suffix}'
+    with pytest.raises(ValueError, match=f'a.{suffix}: expected a video to write in .mp4, .mov'):
+        VideoWriter(path, rate=Fraction(RATE), time_base=Fraction(1, RATE))
+    assert not path.exists()
 
 
 def test_without_the_library(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def site(monkeypatch):
         def do_GET(self):
             asked.append(self.path)
             body = dict(photo=file.getvalue(), page=b'<html>', vast=bytes(5000), long=bytes(5000))
-            kind = self.path.strip('/').partition('.')[0]
+            kind = self.path.rpartition('/')[2].partition('.')[0]
             if kind not in body:
                 return self.send_error(404)
             self.send_response(200)
@@ -122,6 +122,8 @@ def test_what_an_address_is():
         ('https://x/..%2f..%2fetc', 'etc'),
         ('https://x/%2e%2e', 'image'),
         ('https://x/' + 'a' * 300, 'a' * 100),
+        ('https://x/' + 'a' * 300 + '.jpg', 'a' * 96 + '.jpg'),
+        ('https://x/' + '\u6f22' * 99 + '.jpg', '\u6f22' * 32 + '.jpg'),
     ],
 )
 def test_names_stay_in_their_folder(address, name):
@@ -131,3 +133,30 @@ def test_names_stay_in_their_folder(address, name):
 def test_an_address_that_is_none(site):
     with pytest.raises(ValueError, match='^http://127.0.0.1:99999/a.png cannot be downloaded: '):
         fetch_image('http://127.0.0.1:99999/a.png')
+
+
+@pytest.mark.parametrize(
+    ('path', 'sent'),
+    [
+        ('gr\u00fcn/photo.png', 'gr%C3%BCn/photo.png'),
+        ('a b/photo.png?q=a b', 'a%20b/photo.png?q=a%20b'),
+        ('a%20b/photo.png', 'a%20b/photo.png'),
+    ],
+)
+def test_addresses_are_quoted_once(site, path, sent):
+    address, asked = site
+    assert read_image(f'{address}/{path}').shape == (4, 6, 3)
+    assert asked == [f'/{sent}']
+
+
+def test_hexadecimal_names_of_images_are_no_digests(site):
+    address, _ = site
+    assert read_image(f'{address}/{"0f" * 32}/photo.png').shape == (4, 6, 3)
+    with pytest.raises(ValueError, match='expected a file of the digest 0f0f0f0f, found'):
+        read_image(f'{address}/photo.png#sha256=0f0f0f0f')
+
+
+def test_an_address_that_cannot_be_asked_for_is_not_tried_again(monkeypatch):
+    monkeypatch.setattr(download.time, 'sleep', lambda pause: pytest.fail('tried again'))
+    with pytest.raises(ValueError, match='^http://127.0.0.1:port/a.png cannot be downloaded: '):
+        fetch_image('http://127.0.0.1:port/a.png')
