@@ -182,10 +182,10 @@ def load_depth_model(
         >>> import torch
         >>> from mmseg_siglip.api import load_depth_model
         >>> from mmseg_siglip.registry import MODELS
-        >>> from mmengine.config import Config
+        >>> from mmseg_siglip.api.load import read_config
         >>> with open('own.py', 'w') as file:
         ...     _ = file.write("_base_ = 'mmseg_siglip::dpt/shapes_frozen.py'")
-        >>> model = MODELS.build(Config.fromfile('own.py').model)  # to be trained
+        >>> model = MODELS.build(read_config('own.py').model)  # to be trained
         >>> torch.save(dict(state_dict=model.state_dict()), 'weights.pth')
         >>> load_depth_model('own.py', 'weights.pth', device='cpu').predicts
         Loads checkpoint by safe backend from path: weights.pth

@@ -48,6 +48,7 @@ class CardFacts:
 
     Attributes:
         name: What the model is called.
+        source: What `from_pretrained` takes; the folder's name if it is not given.
         licence: The Hub's name of it, such as ``apache-2.0``; of the weights in the folder.
         data: Data sets that it was trained on.
         results: What was measured.
@@ -55,6 +56,7 @@ class CardFacts:
     """
 
     name: str = ''
+    source: str = ''
     licence: str | None = None
     data: Sequence[str] = ()
     results: Sequence[Measured] = ()
@@ -101,14 +103,14 @@ def _results(task: str, results: Sequence[Measured]) -> list[EvalResult]:
 
 
 def _text(saved: SystemFolder, name: str, kind: str, asks: str | None, facts: CardFacts) -> str:
-    folder = saved.folder.resolve().name
+    source = facts.source or saved.folder.resolve().name
     origins = [f'- `{place}`: {origin}' for place, origin in saved.origins.items()]
     parts = [
         f'# {name}',
         f'A `{saved.model["type"]}` of mmseg_siglip, for `{kind}` (task `{saved.task}`).',
         '## Use',
         f'```python\nfrom mmseg_siglip.api import {kind}\n\n'
-        f"system = {kind}.from_pretrained('{folder}')  # this folder, or its id on the Hub\n"
+        f"system = {kind}.from_pretrained('{source}')  # this folder, or its id on the Hub\n"
         f'{USES.get(asks, ALONE)}\n```',
         '## Weights',
         'Here are those that were trained, or differ from what the model is built of; the others '

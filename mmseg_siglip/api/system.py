@@ -220,7 +220,7 @@ class System(ABC):
 
         facts = options.pop('facts', None) or CardFacts()
         with TemporaryDirectory() as folder:
-            named = replace(facts, name=facts.name or repository)
+            named = replace(facts, name=facts.name or repository, source=repository)
             self.save_pretrained(folder, facts=named, **options)
             hub = HfApi(token=token)
             try:

@@ -6,7 +6,7 @@ import re
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from mmseg_siglip.io.download import download
 
@@ -41,7 +41,7 @@ def quoted(address: str) -> str:
     """An address as servers are asked for it: spaces and letters beyond ASCII as ``%20``."""
     parts = urlsplit(address)
     path, query = quote(parts.path, safe=IN_URLS), quote(parts.query, safe=IN_URLS)
-    return parts._replace(path=path, query=query).geturl()
+    return urlunsplit((parts.scheme, parts.netloc, path, query, parts.fragment))
 
 
 def name_at(address: str) -> str:

@@ -21,7 +21,7 @@ from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.backbones.siglip_checkpoint import read_open_clip_siglip
 from mmseg_siglip.models.backbones.siglip_text import SigLIPText
 from mmseg_siglip.models.backbones.towers import Tower
-from mmseg_siglip.models.backbones.transformers_backbone import Described
+from mmseg_siglip.models.backbones.transformers_backbone import Described, vocabulary_size
 from mmseg_siglip.models.backbones.trunk import Method
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.claims import size_of
@@ -183,7 +183,9 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         if checkpoint.state is not None:
             load_strict(self.model, self.renamed(checkpoint.state, name), name)
         tokenizer = tokenizer or found.tokenizer
-        self.tokenizer = tokenizer and load_tokenizer(tokenizer, padding=True, tokens=self._tokens)
+        self.tokenizer = tokenizer and load_tokenizer(
+            tokenizer, padding=True, tokens=vocabulary_size(self.model.config)
+        )
         side = described.vision_config.image_size
         mean, std = checkpoint.pixels
         self.image_processor = SiglipImageProcessor(
@@ -198,7 +200,9 @@ class SigLIPBackbone(AttentionPooled, SigLIPText):
         check_model_size(described, size_of(state), source)
         self.model = build_model(described, source)
         load_strict(self.model, state, source)
-        self.tokenizer = tokenizer and load_tokenizer(tokenizer, padding=True, tokens=self._tokens)
+        self.tokenizer = tokenizer and load_tokenizer(
+            tokenizer, padding=True, tokens=vocabulary_size(self.model.config)
+        )
         vision = described.vision_config
         if described.model_type == 'siglip2':
             self.image_processor = Siglip2ImageProcessor(

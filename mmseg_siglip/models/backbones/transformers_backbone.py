@@ -106,22 +106,22 @@ class TransformersBackbone(VisionLanguageBackbone):
             if source.adapters is not None:
                 source.adapters.merge(self.model)
         if tokenizer is not None:
-            self.tokenizer = load_tokenizer(tokenizer, padding=True, tokens=self._tokens)
+            self.tokenizer = load_tokenizer(
+                tokenizer, padding=True, tokens=vocabulary_size(self.model.config)
+            )
         if isinstance(config, Mapping):
             return
         if tokenizer is None:
             self.tokenizer = load_tokenizer(
-                config, missing=NO_PARTS, revision=revision, padding=True, tokens=self._tokens
+                config,
+                missing=NO_PARTS,
+                revision=revision,
+                padding=True,
+                tokens=vocabulary_size(self.model.config),
             )
         self.image_processor = load_part(
             AutoImageProcessor, config, NO_PARTS, revision=revision, backend='torchvision'
         )
-
-    @property
-    def _tokens(self) -> int:
-        """How many its text tower knows, 0 if it has none."""
-        text = getattr(self.model.config, 'text_config', None)
-        return 0 if text is None else text.vocab_size
 
     def renamed(self, state: Mapping[str, Tensor], source: object) -> Mapping[str, Tensor]:
         """See `rename`.
@@ -166,9 +166,9 @@ class TransformersBackbone(VisionLanguageBackbone):
             return_attention_mask=True,
             return_tensors='pt',
         )
-        if (largest := int(batch['input_ids'].max())) >= self._tokens:
+        if (largest := int(batch['input_ids'].max())) >= (known := vocabulary_size(self.config)):
             raise ValueError(
-                f'expected token ids below {self._tokens}, those of the text tower, found {largest}'
+                f'expected token ids below {known}, those of the text tower, found {largest}'
             )
         device = next(self.model.parameters()).device
         return batch['input_ids'].to(device), batch['attention_mask'].to(device).bool()
@@ -225,6 +225,12 @@ class TransformersBackbone(VisionLanguageBackbone):
         for part in (self.tokenizer, self.image_processor):
             if part is not None:
                 part.save_pretrained(folder)
+
+
+def vocabulary_size(config: PretrainedConfig) -> int:
+    """How many tokens a model's text tower knows, 0 if it has none."""
+    text = getattr(config, 'text_config', None)
+    return 0 if text is None else text.vocab_size
 
 
 def describe_model(
