@@ -140,7 +140,7 @@ def open_table(
             if saved:
                 found = datasets.load_from_disk(str(folder))
             elif any(folder.rglob('*.parquet')):
-                found = datasets.load_dataset('parquet', data_dir=str(folder))  # nosec B615: a folder
+                found = datasets.load_dataset('parquet', data_dir=str(folder))  # nosec B615
             else:
                 raise ValueError('expected a folder of save_to_disk, or Parquet files in it')
         else:
