@@ -41,7 +41,7 @@ def test_measured(depth_files, tmp_path, capsys):
     assert convert(small, checkpoint, tmp_path / 'out', '--evaluate') == 0, capsys.readouterr().err
     card = yaml.safe_load((tmp_path / 'out/README.md').read_text().split('---')[1])
     metrics = card['model-index'][0]['results'][0]['metrics']
-    assert 'abs_rel' in {metric['type'] for metric in metrics}
+    assert 'depth/abs_rel' in {metric['type'] for metric in metrics}
 
 
 def test_a_config_of_no_system(tmp_path, capsys):
