@@ -38,10 +38,8 @@ SHIPPED = {
     'shapes_depth': Shipped('depth', 'DPT'),
     'shapes_chat': Shipped('ask', 'LLaVA'),
 }
-"""By what `from_pretrained` calls them.
-
-Those of the first are as in ``configs/sclip/shapes_best.py``.
-"""
+"""By what `from_pretrained` calls them; the first has the settings of
+``configs/sclip/shapes_best.py``."""
 
 
 def build_shipped(source: str, **options: Any) -> System:

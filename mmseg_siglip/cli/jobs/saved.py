@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 from mmengine.config import Config
 from torch import nn
@@ -16,16 +18,19 @@ from mmseg_siglip.weights.source import bundled
 
 FIELD = 'saved_system'
 """Of a config: the folder or Hub id of which `load_weights` takes the weights."""
+OF_DATA = 'background_index', 'prob_thd', 'area_thd'
+"""What a data set has beside its words."""
+HUB_ID = re.compile(r'[\w.-]+/[\w.-]+(?<!\.pth|\.bin)(?<!\.pt)(?<!\.ckpt)(?<!\.safetensors)')
 
 
 def place_saved(cfg: Config, source: str) -> bool:
     """Put a saved system into a config, if `source` names one.
 
     Args:
-        cfg: Its model becomes the saved one, but for the words that its data have. Of a
-            `LlavaTrainer` it stays, as it says how images and questions are put to the saved LLaVA,
-            which must have the same parts.
-        source: A folder, a Hub id, or the name of what ships along.
+        cfg: Its model becomes the saved one, but for words, background and thresholds, which are
+            those of the data. Of a `LlavaTrainer` it stays, as it says how images and questions are
+            put to the saved LLaVA, which must have the same parts.
+        source: A folder, the name of what ships along, or, of trained models, a Hub id.
 
     Returns:
         Whether it does.
@@ -33,8 +38,12 @@ def place_saved(cfg: Config, source: str) -> bool:
     Raises:
         ValueError: It is damaged, or holds another kind of model than the config's.
     """
-    source, kind = bundled(source), MODELS.get(cfg.model.type)
-    if issubclass(kind, LlavaTrainer):
+    kind, path = MODELS.get(cfg.model.type), Path(bundled(source)).expanduser()
+    if path.is_dir():
+        source = str(path)
+    elif getattr(kind, 'training_free', False) or not is_hub_id(source):
+        return False
+    if kind is LlavaTrainer:
         cfg[FIELD] = source
         return True
     saved = SystemFolder.find(source)
@@ -42,15 +51,23 @@ def place_saved(cfg: Config, source: str) -> bool:
         return False
     if saved.kind is not kind:
         raise ValueError(
-            f'{source}: expected a {kind.__name__}, which {cfg.filename} is about, found a '
+            f'{source}: expected a {cfg.model.type}, which {cfg.filename} is about, found a '
             f'{saved.kind.__name__}'
         )
     given, cfg.model = cfg.model, saved.description
     if issubclass(kind, OpenVocabularySegmentor):
-        words = given.get(kind.words_option) or given.get('vocabulary')
-        cfg.model[kind.words_option] = words
-    cfg[FIELD] = source
+        cfg.model[kind.words_option] = given.get(kind.words_option) or given.vocabulary
+        for name in OF_DATA:
+            cfg.model.pop(name, None)
+            if name in given:
+                cfg.model[name] = given[name]
+    cfg[FIELD] = str(saved.folder)
     return True
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name that is no path can be ``owner/model`` of the Hub."""
+    return bool(HUB_ID.fullmatch(name)) and not Path(name).parent.exists()
 
 
 def room(source: str) -> AbstractContextManager:

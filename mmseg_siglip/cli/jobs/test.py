@@ -12,7 +12,6 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmseg_siglip.cli.common import PAMR_STEPS, PICTURES
-from mmseg_siglip.cli.jobs import saved
 from mmseg_siglip.cli.jobs.config import (
     build_runner,
     load_config,
@@ -21,6 +20,7 @@ from mmseg_siglip.cli.jobs.config import (
     require_data,
 )
 from mmseg_siglip.cli.jobs.label import weights_digest
+from mmseg_siglip.cli.jobs.saved import place_saved
 from mmseg_siglip.engine import Runner, SegVisualizationHook
 from mmseg_siglip.engine.kept_results import KeepResultsHook
 from mmseg_siglip.engine.runner import unwrapped
@@ -32,7 +32,6 @@ from mmseg_siglip.text.class_colours import class_colours
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
 from mmseg_siglip.weights.checkpoint import is_mmengine_file
 from mmseg_siglip.weights.fetch import fetch
-from mmseg_siglip.weights.source import bundled
 
 PAMR = 'PAMRPostProcessor'
 _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
@@ -41,9 +40,8 @@ _WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors')
 def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     """Put the weights where they belong.
 
-    A checkpoint of MMEngine's Runner goes to ``load_from``. A saved system brings its model along,
-    see `saved`. Any other is the encoder's and goes to ``model.backbone.pretrained``, which only a
-    training-free model can work with.
+    A checkpoint of MMEngine's Runner goes to ``load_from``. Any other is the encoder's and goes to
+    ``model.backbone.pretrained``, which only a training-free model can work with.
 
     Raises:
         ValueError: the file does not exist, or a model that was to be trained gets no checkpoint
@@ -60,42 +58,33 @@ def place_checkpoint(cfg: Config, checkpoint: str | None) -> None:
         return
     if '://' in checkpoint:
         checkpoint = str(fetch(checkpoint))
-    path = Path(bundled(checkpoint)).expanduser()
-    if path.is_dir() or (is_hub_id(checkpoint) and not training_free):
-        if saved.place_saved(cfg, str(path) if path.is_dir() else checkpoint):
-            return
-        if not training_free:
-            raise ValueError(
-                f'{checkpoint}: expected a checkpoint file, or the folder or Hub id of a saved '
-                'system, found neither.'
-            )
+    path = Path(checkpoint).expanduser()
     if not path.exists() and (path.suffix in _WEIGHT_SUFFIXES or not training_free):
         raise ValueError(f'checkpoint not found: there is no file {checkpoint}.')
     if not training_free or (path.is_file() and is_mmengine_file(path)):
+        if path.is_dir():
+            raise ValueError(f'{checkpoint} is a folder, expected a checkpoint file.')
         cfg.load_from = str(path)
     else:
         cfg.model.backbone.pretrained = str(path) if path.exists() else checkpoint
 
 
-def keep_overrides(cfg: Config, args: argparse.Namespace) -> None:
-    """Have the user's settings of the model count for a saved one, too.
+def place_weights(cfg: Config, args: argparse.Namespace) -> None:
+    """Put the checkpoint, or the saved system with the user's settings, in its place.
 
     Raises:
-        ValueError: Another encoder is asked for.
+        ValueError: See `place_checkpoint` and `place_saved`; or another encoder is asked for beside
+            a saved system.
     """
+    if args.checkpoint is None or not place_saved(cfg, args.checkpoint):
+        place_checkpoint(cfg, args.checkpoint)
+        return
     if args.encoder is not None:
         raise ValueError(
             f'--encoder: expected none beside a saved system, which has its own, found '
             f'{args.encoder}'
         )
     override(cfg, {k: v for k, v in (args.cfg_options or {}).items() if k.startswith('model.')})
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name that is no path can be ``owner/model`` of the Hub."""
-    path = Path(name)
-    file = path.suffix in _WEIGHT_SUFFIXES or path.parent.exists()
-    return len(path.parts) == 2 and not file
 
 
 def use_classes(cfg: Config, words: str) -> None:
@@ -245,9 +234,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     """What ``mmseg-siglip test`` does with its arguments; the scores."""
     cfg = load_config(args)
     require(cfg, 'model', 'test_dataloader', 'test_evaluator', 'test_cfg')
-    place_checkpoint(cfg, args.checkpoint)
-    if saved.FIELD in cfg:
-        keep_overrides(cfg, args)
+    place_weights(cfg, args)
     require_data(cfg.test_dataloader.dataset)
     if args.classes is not None:
         use_classes(cfg, args.classes)

@@ -12,7 +12,8 @@ from mmseg_siglip.api.shipped import SHIPPED, build_shipped
 from mmseg_siglip.api.system import System
 from mmseg_siglip.cli.common import config_folder
 from mmseg_siglip.cli.jobs.config import load_config
-from mmseg_siglip.cli.jobs.test import keep_overrides, place_checkpoint
+from mmseg_siglip.cli.jobs.saved import is_hub_id
+from mmseg_siglip.cli.jobs.test import place_weights
 from mmseg_siglip.cli.main import main, parser_of
 from mmseg_siglip.weights.source import bundled
 
@@ -96,8 +97,7 @@ def test_the_shipped_ones_are_systems():
 def placed(config, source, *argv):
     args = parser_of('test')[0].parse_args([str(config_folder() / config), source, *argv])
     cfg = load_config(args)
-    place_checkpoint(cfg, source)
-    keep_overrides(cfg, args)
+    place_weights(cfg, args)
     return cfg
 
 
@@ -121,6 +121,8 @@ def test_a_training_free_one(tmp_path, capsys):
     segmenter.save_pretrained(tmp_path / 'own')
     cfg = placed('sclip/shapes.py', str(tmp_path / 'own'))
     assert cfg.model.attention == 'naclip' and cfg.model.vocabulary == 'shapes'
+    model = placed('sclip/voc21.py', str(tmp_path / 'own')).model
+    assert (model.vocabulary, model.background_index) == ('voc21_sclip', 0)
     assert run(str(tmp_path / 'own'), tmp_path, config='sclip/shapes.py') == 0
     assert 'mIoU' in capsys.readouterr().out
 
@@ -133,4 +135,21 @@ def test_no_more_weights_are_built_than_its_files_can_fill(tmp_path, capsys):
     (folder / 'config.json').write_text(json.dumps(fields))
     argv = ['test', str(config_folder() / CONFIGS['shapes_depth']), str(folder)]
     assert main([*argv, '--work-dir', str(tmp_path / 'work')]) == 1
-    assert f'error: {folder}: ' in capsys.readouterr().err
+    assert f'error: {folder}: expected a model of at most ' in capsys.readouterr().err
+
+
+def test_elsewhere_a_folder_is_refused(tmp_path, capsys):
+    """What is published, compared or ranked has the settings of its config."""
+    argv = ['benchmark', 'NAME', '--referring', 'shapes', '--out', str(tmp_path / 'table.csv')]
+    argv[1] = bundled('shapes_refer')
+    assert main(argv) == 1
+    assert 'is a folder, expected a checkpoint file' in capsys.readouterr().err
+
+
+def test_what_may_be_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_hub_id('me/depth') and is_hub_id('me/depth_v1.0')
+    for name in ('depth', 'me/iter_9.pth', 'me/model.safetensors', 'a/b/c', '/me/depth', 'me/'):
+        assert not is_hub_id(name)
+    (tmp_path / 'me').mkdir()
+    assert not is_hub_id('me/depth')

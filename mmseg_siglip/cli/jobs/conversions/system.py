@@ -13,7 +13,7 @@ from mmseg_siglip.api.load import read_config
 from mmseg_siglip.api.model_card import CardFacts, Measured
 from mmseg_siglip.api.system import SYSTEMS
 from mmseg_siglip.cli.jobs.config import build_runner, require
-from mmseg_siglip.cli.jobs.test import place_checkpoint
+from mmseg_siglip.cli.jobs.saved import place_saved
 from mmseg_siglip.registry import MODELS
 
 
@@ -69,7 +69,7 @@ def measured_by(config: Config, path: str | Path, folder: str | Path) -> Measure
     cfg = config.copy()
     cfg.setdefault('work_dir', str(Path('work_dirs', Path(path).stem)))
     require(cfg, 'test_dataloader', 'test_evaluator', 'test_cfg')
-    place_checkpoint(cfg, str(folder))
+    place_saved(cfg, str(folder))
     metrics = build_runner(cfg).test()
     numbers = {key: float(value) for key, value in metrics.items() if isinstance(value, Real)}
     return Measured(
