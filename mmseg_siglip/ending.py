@@ -11,11 +11,17 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
 GRACE = 10.0
 """Seconds that an interrupted command has to unwind before it is ended where it stands."""
+
+TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
+"""Set to 1, every error keeps its traceback, and what fails for one image fails for all."""
+
+INTERVAL = 1.0  # seconds between two looks at a parent
 
 WORDS = {signal.SIGINT: 'interrupted', signal.SIGTERM: 'terminated'}
 
@@ -125,6 +131,28 @@ def end_now(status: int) -> NoReturn:
         except OSError:  # whoever read it has gone
             pass
     os._exit(status)
+
+
+def end_with(parent: int) -> None:
+    """End this process when `parent` is gone, or the process that started this one for it."""
+    starter = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == starter and _is_there(parent):
+            time.sleep(INTERVAL)
+        os._exit(1)
+
+    threading.Thread(target=watch, name='watch of the parent', daemon=True).start()
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def forget_in_children() -> None:

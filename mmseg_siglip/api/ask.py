@@ -63,7 +63,7 @@ class VisionChat(System):
         ('What is nearest?', False)
     """
 
-    task, asks, kind = 'ask', 'question', LlavaTrainer
+    task, asks, kind, gives = 'ask', 'question', LlavaTrainer, Answer
     own_folders = False
 
     def __init__(self, vlm: PretrainedVLM) -> None:

@@ -48,6 +48,7 @@ class DepthPredictor(System):
     """
 
     task, asks, kind = 'depth', None, DepthModel
+    gives = DepthMap
 
     def __init__(self, model: DepthModel) -> None:
         self.model = model.eval()

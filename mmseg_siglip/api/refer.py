@@ -59,6 +59,7 @@ class ReferringSegmenter(System):
     """
 
     task, asks, kind = 'refer', 'phrases', ReferringSegmentor
+    gives = Referred
 
     def __init__(
         self,

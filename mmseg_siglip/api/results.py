@@ -5,6 +5,7 @@ Shapes: an image is (H, W, 3) uint8, RGB; a mask or map is (H, W).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -14,8 +15,8 @@ from matplotlib import colormaps
 from PIL import Image
 
 from mmseg_siglip.api.drawing import add_bar, add_legend, add_text
-from mmseg_siglip.io.depth_unit import write_depth
-from mmseg_siglip.io.files import write_array, write_atomically, write_image
+from mmseg_siglip.io.depth_unit import depth_bytes
+from mmseg_siglip.io.files import image_bytes, write_array, write_atomically, write_image
 from mmseg_siglip.io.normal_colours import normal_colours
 from mmseg_siglip.misspelt import did_you_mean
 
@@ -29,6 +30,7 @@ class Result(Protocol):
     Attributes:
         image: (H, W, 3) uint8, RGB, as the system saw it.
         suffix: What a file that `save` writes is called after the image's name.
+        columns: What `to_row` has, and Arrow's names of the types.
 
     Examples:
         >>> import numpy as np
@@ -39,6 +41,7 @@ class Result(Protocol):
 
     image: np.ndarray
     suffix: ClassVar[str]
+    columns: ClassVar[Mapping[str, str]]
 
     def plot(self) -> Image.Image:
         """A picture for people; some have options."""
@@ -48,6 +51,9 @@ class Result(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
+
+    def to_row(self) -> dict[str, Any]:
+        """Plain values and bytes, ready for a table: all that `save` keeps."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class NormalMap:
     """
 
     suffix: ClassVar[str] = 'normals.png'
+    columns: ClassVar[Mapping[str, str]] = dict(png='binary')
 
     normals: np.ndarray
     image: np.ndarray
@@ -100,6 +107,10 @@ class NormalMap:
         mean = [float(value) for value in self.normals.mean((0, 1))]
         return dict(size=list(self.normals.shape[:2]), mean=mean)
 
+    def to_row(self) -> dict[str, Any]:
+        """``png``, the bytes of a file that `save` writes."""
+        return dict(png=image_bytes(Image.fromarray(normal_colours(self.normals))))
+
 
 @dataclass(frozen=True)
 class DepthMap:
@@ -124,6 +135,7 @@ class DepthMap:
     """
 
     suffix: ClassVar[str] = 'depth.png'
+    columns: ClassVar[Mapping[str, str]] = dict(png='binary', unit='string')
 
     depth: np.ndarray
     unit: str
@@ -186,17 +198,31 @@ class DepthMap:
             return
         if path.suffix != '.png':
             raise ValueError(f'{path}: expected a name in .png or .npy')
+        try:
+            write_atomically(self._png(scale), path)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+
+    def to_row(self, *, scale: float = 1000.0) -> dict[str, Any]:
+        """``png``, the bytes of a file that `save` writes, and ``unit``.
+
+        Raises:
+            ValueError: Depth is beyond what 16 bits hold at that scale.
+        """
+        return dict(png=self._png(scale), unit=self.unit)
+
+    def _png(self, scale: float) -> bytes:
         units = LARGEST * self._spread()
         if self.unit == 'metre':
             units = scale * np.where(np.isfinite(self.depth), self.depth, 0).clip(min=0)
             if units.max() > LARGEST:
                 raise ValueError(
-                    f'{path}: expected at most {LARGEST / scale:g} m at a depth scale of '
-                    f'{scale:g}, found {self.depth.max():g} m; take a smaller scale, or .npy'
+                    f'expected at most {LARGEST / scale:g} m at a depth scale of {scale:g}, found '
+                    f'{self.depth.max():g} m; take a smaller scale, or .npy'
                 )
             units = np.where(units > 0, units.clip(min=1), 0)
         per_metre = scale if self.unit == 'metre' else None
-        write_depth(units.round().astype(np.uint16), path, per_metre=per_metre)
+        return depth_bytes(units.round().astype(np.uint16), per_metre=per_metre)
 
     def to_dict(self) -> dict[str, Any]:
         """``size`` (H, W), ``unit``, ``relative``, ``limits`` (smallest, largest)."""
@@ -224,6 +250,9 @@ class Answer(str):
     """
 
     suffix: ClassVar[str] = 'answer.txt'
+    columns: ClassVar[Mapping[str, str]] = dict(
+        question='string', answer='string', complete='bool_'
+    )
 
     question: str
     image: np.ndarray
@@ -248,3 +277,7 @@ class Answer(str):
     def to_dict(self) -> dict[str, Any]:
         """``question``, ``answer`` and ``complete``."""
         return dict(question=self.question, answer=str(self), complete=self.complete)
+
+    def to_row(self) -> dict[str, Any]:
+        """As `to_dict`."""
+        return self.to_dict()

@@ -70,6 +70,7 @@ class OpenVocabSegmenter(System):
     """
 
     task, asks, kind = 'segment', 'words', OpenVocabularySegmentor
+    gives = Segmentation
     told = 'short_side', 'background_index'
 
     def __init__(

@@ -5,7 +5,7 @@ Shapes: an image is (H, W, 3) uint8, RGB; a mask or map is (H, W).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ from mmseg_siglip.api.drawing import (
     palette_of,
     write_name,
 )
-from mmseg_siglip.io.files import write_image
+from mmseg_siglip.io.files import image_bytes, write_image
 
 ALPHA = 0.55
 COLOUR = (255, 40, 200)
@@ -57,6 +57,9 @@ class Segmentation:
     """
 
     suffix: ClassVar[str] = 'labels.png'
+    columns: ClassVar[Mapping[str, str]] = dict(
+        png='binary', found='list<int32>', scores='list<float32>'
+    )
 
     labels: np.ndarray
     scores: np.ndarray
@@ -110,12 +113,20 @@ class Segmentation:
 
         More than 256 classes make a 16-bit grey PNG.
         """
+        write_image(self._picture(), path)
+
+    def _picture(self) -> Image.Image:
         if len(self.classes) > 256:
-            write_image(Image.fromarray(self.labels.astype(np.uint16)), path)
-            return
+            return Image.fromarray(self.labels.astype(np.uint16))
         image = Image.fromarray(self.labels.astype(np.uint8), mode='P')
         image.putpalette(self.palette.tobytes())
-        write_image(image, path)
+        return image
+
+    def to_row(self) -> dict[str, Any]:
+        """``png``, the bytes that `save` writes; ``found``, the classes that occur, the largest
+        first, and ``scores``, the mean of each over its pixels."""
+        scores = [float(self.scores[self.labels == index].mean()) for index in self.found]
+        return dict(png=image_bytes(self._picture()), found=self.found, scores=scores)
 
     def to_dict(self) -> dict[str, Any]:
         """``size`` (H, W), ``classes``, and ``segments``, see `to_coco_rle`."""
@@ -201,6 +212,7 @@ class Referred:
     """
 
     suffix: ClassVar[str] = 'mask.png'
+    columns: ClassVar[Mapping[str, str]] = dict(phrase='string', png='binary', score='float32')
 
     mask: np.ndarray
     score: float
@@ -237,7 +249,15 @@ class Referred:
 
     def save(self, path: str | Path) -> None:
         """Write the mask: a grey PNG, 255 inside and 0 outside."""
-        write_image(Image.fromarray(self.mask.astype(np.uint8) * 255), path)
+        write_image(self._picture(), path)
+
+    def _picture(self) -> Image.Image:
+        return Image.fromarray(self.mask.astype(np.uint8) * 255)
+
+    def to_row(self) -> dict[str, Any]:
+        """``phrase``, ``png``, the bytes that `save` writes, and ``score``."""
+        png = image_bytes(self._picture())
+        return dict(phrase=self.text, png=png, score=float(self.score))
 
     def to_dict(self) -> dict[str, Any]:
         """``size`` (H, W), ``text``, and ``segments``, see `to_coco_rle`."""

@@ -43,6 +43,7 @@ class System(ABC):
         asks: What it wants to be told beside images: ``words``, ``phrases``, a ``question``, or
             None.
         kind: The class of the models that are trained for it.
+        gives: The class of its results.
         told: Names of its `settings`.
         own_folders: Whether `save_pretrained` writes what `system_folder` describes.
         model: The model.
@@ -61,6 +62,7 @@ class System(ABC):
     task: ClassVar[str]
     asks: ClassVar[str | None]
     kind: ClassVar[type]
+    gives: ClassVar[type]
     told: ClassVar[tuple[str, ...]] = ()
     own_folders: ClassVar[bool] = True
     model: nn.Module

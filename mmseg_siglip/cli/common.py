@@ -12,13 +12,12 @@ from typing import NoReturn, TypeVar
 
 from mmseg_siglip.cli.overrides import Overrides
 from mmseg_siglip.configs import config_folder as config_folder
-from mmseg_siglip.ending import Ending, end_children, end_now
+from mmseg_siglip.ending import TRACEBACK_VARIABLE, Ending, end_children, end_now
 from mmseg_siglip.lazy import resolve
 from mmseg_siglip.misspelt import UNFIT, did_you_mean, explain_settings
 
 PAMR_STEPS = 10  # SCLIP's
 PICTURES = object()  # --save-vis without a folder: vis in the work folder
-TRACEBACK_VARIABLE = 'MMSEG_SIGLIP_TRACEBACK'
 
 T = TypeVar('T')
 
@@ -188,7 +187,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_launcher(parser: argparse.ArgumentParser) -> None:
+def add_ranks(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         '--launcher',
         type=OneOf('mmseg_siglip.engine.processes:LAUNCHERS', 'none'),
@@ -196,6 +195,11 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
         metavar='NAME',
         help='who started the processes of a distributed run: pytorch, slurm or mpi',
     )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    add_ranks(parser)
     parser.add_argument(
         '--patience',
         type=positive,
@@ -203,7 +207,6 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
         metavar='SECONDS',
         help='how long to wait for a process of the run that gives no sign of life [%(default)s]',
     )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

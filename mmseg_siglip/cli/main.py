@@ -11,7 +11,7 @@ from types import ModuleType
 
 import mmseg_siglip
 from mmseg_siglip.cli.common import UsageError, leave, run
-from mmseg_siglip.lazy import resolve
+from mmseg_siglip.ending import end_with
 
 TORCHRUN = 'TORCHELASTIC_RUN_ID'  # a variable of the processes that torchrun starts
 COMMANDS = {
@@ -21,7 +21,8 @@ COMMANDS = {
     'ask': 'ask a LLaVA model about photographs',
     'demo': 'a page of what each system does with what ships along',
     'serve': 'a page and an HTTP API over models of your choice',
-    'label': 'segment any number of images, by many processes, going on after a kill',
+    'label': 'any system over any number of images, on many machines, going on after a kill',
+    'export': 'make another form of what label has labelled',
     'train': 'train the model of a config',
     'test': 'evaluate a model on the test set of a config',
     'benchmark': 'evaluate on several data sets, one table',
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser, module = parser_of(command)
     args = parser.parse_args(rest)
     if TORCHRUN in os.environ:
-        resolve('mmseg_siglip.engine.workers:end_with')(os.getppid())
+        end_with(os.getppid())
     try:
         return run(module.run, args, module.kept)
     except UsageError as error:

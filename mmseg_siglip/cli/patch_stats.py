@@ -6,7 +6,6 @@ Started again on the same folder, it goes on where it was.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mmseg_siglip.cli.common import (
     OneOf,
@@ -15,11 +14,11 @@ from mmseg_siglip.cli.common import (
     add_published_depth,
     add_trained,
 )
+from mmseg_siglip.cli.label import add_shards, check_engine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('inputs', nargs='+', metavar='FILES', help='depth maps, or folders of them')
-    parser.add_argument('--out', type=Path, required=True, help='folder to fill')
+    add_shards(parser, images='depth maps', batch_size=1, formats='npz or safetensors [npz]')
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument('--patch-size', type=int, metavar='PIXELS')
     where.add_argument('--grid', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'))
@@ -41,15 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--invalid', type=float, nargs='*', default=(), help='values of the files besides 0'
     )
-    parser.add_argument(
-        '--format',
-        type=OneOf('mmseg_siglip.patch_stats.export:FORMATS', 'npz'),
-        default='npz',
-        metavar='NAME',
-        help='npz or safetensors [%(default)s]',
-    )
+    parser.set_defaults(format='npz')
     add_published_depth(parser)
-    add_trained(parser, of='by which depth is predicted: FILES are photographs', required=False)
+    add_trained(parser, of='by which depth is predicted: IMAGES are photographs', required=False)
+    parser.add_argument('--device', help='such as cuda:0 or cpu [a GPU, if there is one]')
 
 
 def kept(args: argparse.Namespace) -> str:
@@ -61,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError('--checkpoint needs --config')
     if args.model and args.config:
         raise UsageError('--model and --config exclude each other')
+    check_engine(args)
     from mmseg_siglip.cli.jobs.patch_stats import export
 
     export(args)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from mmseg_siglip.cli.image_arguments import ImageAt, images_of, output_places, refuse_among
-from mmseg_siglip.cli.outcomes import outcomes, raise_others
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.files import write_atomically, write_image
 from mmseg_siglip.io.image_folder import passed_over
+from mmseg_siglip.io.outcomes import outcomes, raise_others
 
 if TYPE_CHECKING:
     from mmseg_siglip.api import Result, System

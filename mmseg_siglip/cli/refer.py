@@ -34,12 +34,16 @@ def build_referrer(args: argparse.Namespace) -> ReferringSegmenter:
     return ReferringSegmenter.from_config(args.config, args.checkpoint, **common)
 
 
+def phrases_of(text: str) -> list[str]:
+    return [phrase.strip() for phrase in text.split(';')]
+
+
 def run(args: argparse.Namespace) -> None:
     if (args.model is None) == (args.config is None):
         raise UsageError('expected one of --model and --config')
     if args.checkpoint and not args.config:
         raise UsageError('--checkpoint needs --config')
-    phrases = [phrase.strip() for phrase in args.phrases.split(';')]
+    phrases = phrases_of(args.phrases)
     answer(
         args,
         lambda: build_referrer(args),

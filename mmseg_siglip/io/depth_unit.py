@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mmseg_siglip.io.files import write_image
+from mmseg_siglip.io.files import image_bytes, write_atomically
 from mmseg_siglip.io.image_claims import Refused
 
 UNIT = 'depth units per metre'
@@ -18,17 +18,21 @@ UNIT = 'depth units per metre'
 RELATIVE = 'none, relative inverse depth'
 
 
-def write_depth(units: np.ndarray, path: str | Path, *, per_metre: float | None) -> None:
-    """Write (H, W) uint16 as PNG.
+def depth_bytes(units: np.ndarray, *, per_metre: float | None) -> bytes:
+    """(H, W) uint16 as PNG.
 
     Args:
         units: 0 where depth is unknown.
-        path: Its place.
         per_metre: Units of a metre; None of relative depth, which has none.
     """
     about = PngInfo()
     about.add_text(UNIT, RELATIVE if per_metre is None else f'{per_metre!r}')
-    write_image(Image.fromarray(units), path, pnginfo=about)
+    return image_bytes(Image.fromarray(units), pnginfo=about)
+
+
+def write_depth(units: np.ndarray, path: str | Path, *, per_metre: float | None) -> None:
+    """Write `depth_bytes`, whole or not at all."""
+    write_atomically(depth_bytes(units, per_metre=per_metre), path)
 
 
 def check_unit(info: Mapping, name: str, per_metre: float | None) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def whole_file(path: str | Path, *, draft: Path | None = None) -> Iterator[Path]:
+def whole_file(
+    path: str | Path, *, draft: Path | None = None, replace: bool = True
+) -> Iterator[Path]:
     """A draft to write, which takes the place of `path` at the end of the block.
 
     The draft is flushed to disk, then renamed: a reader sees the old file or the new. If the block
@@ -26,6 +28,10 @@ def whole_file(path: str | Path, *, draft: Path | None = None) -> Iterator[Path]
     Args:
         path: The place; the folders above it are made.
         draft: On the same disk, and no other process's; by default a new hidden name beside `path`.
+        replace: Whether an old file gives way.
+
+    Raises:
+        FileExistsError: It does not, and there is one.
     """
     path = Path(path)
     draft = draft or path.with_name(f'.{secrets.token_hex(8)}.tmp')
@@ -35,7 +41,11 @@ def whole_file(path: str | Path, *, draft: Path | None = None) -> Iterator[Path]
         yield draft
         with draft.open('rb') as file:
             os.fsync(file.fileno())
-        os.replace(draft, path)
+        if replace:
+            os.replace(draft, path)
+        else:
+            os.link(draft, path)
+            draft.unlink()
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
@@ -58,6 +68,13 @@ def write_image(image: Image.Image, path: str | Path, *, kind: str = 'PNG', **op
     """
     with whole_file(path) as draft:
         image.save(draft, kind, **options)
+
+
+def image_bytes(image: Image.Image, *, kind: str = 'PNG', **options) -> bytes:
+    """What `write_image` writes."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
 
 
 def write_array(array: np.ndarray, path: str | Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.image_kinds import FORMATS, HEAD, SUFFIXES, is_image
@@ -47,22 +48,36 @@ def find_images(path: Path) -> FoundImages:
     return found if found.failures else FoundImages((path,))
 
 
-def sorted_out(files: Iterator[Path | Failure] | Sequence[Path]) -> FoundImages:
-    """Files as images, failures and others."""
-    images, failures, others = [], [], []
+class Judged(NamedTuple):
+    """A file, and whether it is an image."""
+
+    path: Path
+    image: bool
+
+
+def judged(files: Iterable[Path | Failure]) -> Iterator[Judged | Failure]:
+    """Each file as an image, as none, or as one that is not read here."""
     for file in files:
         if isinstance(file, Failure):
-            failures.append(file)
+            yield file
             continue
         try:
-            taken = is_image(file.name, partial(read_regular, file, count=HEAD))
+            yield Judged(file, is_image(file.name, partial(read_regular, file, count=HEAD)))
         except (OSError, ValueError) as error:
             if file.is_file() or file.suffix.lower() in SUFFIXES:
-                failures.append(Failure.of(file, error))
+                yield Failure.of(file, error)
             else:  # a pipe, a socket, a link to nowhere
-                others.append(file)
+                yield Judged(file, False)
+
+
+def sorted_out(files: Iterable[Path | Failure]) -> FoundImages:
+    """Files as images, failures and others."""
+    images, failures, others = [], [], []
+    for found in judged(files):
+        if isinstance(found, Failure):
+            failures.append(found)
         else:
-            (images if taken else others).append(file)
+            (images if found.image else others).append(found.path)
     return FoundImages(tuple(sorted(images)), tuple(failures), tuple(sorted(others)))
 
 
@@ -88,14 +103,16 @@ def below(root: Path) -> Iterator[Path | Failure]:
             except OSError as error:
                 yield Failure.of(folder, error)
                 continue
+            deeper = []
             for item in items:
                 path = folder / item.name
                 if item.is_symlink() and path.is_dir():
                     links.append(path)
                 elif item.is_dir(follow_symlinks=False):
-                    folders.append(path)
+                    deeper.append(path)
                 else:
                     yield path
+            folders.extend(reversed(deeper))
 
 
 def _identity(folder: Path) -> tuple[int, int]:

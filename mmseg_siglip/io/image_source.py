@@ -1,7 +1,7 @@
-"""Where images come from: folders, lists of paths, and tar shards.
+"""Where images come from: folders, lists of paths, and tars.
 
-Nothing is decoded or unpacked here: an entry knows its bytes, and reads them when asked to. Tar
-shards are those of WebDataset (https://github.com/webdataset/webdataset), plain tar files with
+Nothing is decoded or unpacked here: an entry knows its bytes, and reads them when asked to. Tars
+are those of WebDataset (https://github.com/webdataset/webdataset), plain tar files with
 members like ``key.jpg``; other members are passed over.
 """
 
@@ -11,14 +11,14 @@ import io
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mmseg_siglip.io.failures import Failure
-from mmseg_siglip.io.image_folder import find_images
-from mmseg_siglip.io.image_kinds import FORMATS, HEAD, is_image
+from mmseg_siglip.io.image_folder import below, judged
+from mmseg_siglip.io.image_kinds import HEAD, is_image
 from mmseg_siglip.io.regular_file import read_regular, refuse_size
 
 LONGEST_NAME = 240  # bytes of one part of a path, so that a suffix can be added
@@ -34,16 +34,19 @@ class ImageEntry:
         name: Relative path, unique within a source; what is made of the image is named after it.
         file: The image, or the tar that holds it.
         span: First byte and number of bytes in the tar; None for a file of its own.
+        shown: What to call the file in a message; by default its path.
     """
 
     name: str
     file: str
     span: tuple[int, int] | None = None
+    shown: str | None = None
 
     @property
     def place(self) -> str:
         """What to call it in a message."""
-        return self.file if self.span is None else f'{self.file}: {self.name.split("/", 1)[1]}'
+        shown = self.shown or self.file
+        return shown if self.span is None else f'{shown}: {self.name.split("/", 1)[1]}'
 
     def read(self) -> bytes:
         """The encoded image.
@@ -60,85 +63,6 @@ class ImageEntry:
         if len(data) < (count or 0):
             raise ValueError(f'is cut short: expected {count} bytes, found {len(data)}')
         return data
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """All images that some arguments name.
-
-    Attributes:
-        entries: Sorted by name.
-        failures: Broken tar files, images that are not read here, and names that are no place for
-            an output.
-        roots: Folders and lists that the names are relative to, sorted.
-        others: Files in folders that are no images.
-    """
-
-    entries: tuple[ImageEntry, ...]
-    failures: tuple[Failure, ...]
-    roots: tuple[str, ...]
-    others: tuple[str, ...] = ()
-
-    @classmethod
-    def open(cls, arguments: Sequence[str]) -> ImageSource:
-        """List the images.
-
-        Args:
-            arguments: Folders (searched through, links followed), images, tar files, numbered tar
-                files as ``shard-{000..003}.tar``, and other files, which are lists: one path a
-                line, relative to the list. What several of them name counts once.
-
-        Raises:
-            ValueError: Something is not there, no image is found, or two have one name.
-        """
-        found: dict[str, ImageEntry] = {}
-        places = set()
-        failures: list[Failure] = []
-        others: list[str] = []
-        roots = set()
-        for path in (Path(text) for argument in arguments for text in expand(argument)):
-            root, items = _listing(path)
-            roots.add(str(root.resolve()))
-            for item in items:
-                if isinstance(item, str):
-                    others.append(item)
-                    continue
-                refusal = refuse_name(item) if isinstance(item, ImageEntry) else item
-                if refusal is not None:
-                    failures.append(refusal)
-                    continue
-                place = (os.path.abspath(item.file), item.span)
-                if place in places:
-                    continue
-                places.add(place)
-                other = found.setdefault(item.name, item)
-                if other.file != item.file:
-                    raise ValueError(f'{item.file} and {other.file} have one name: {item.name}')
-                found[item.name] = item  # of a member that a tar holds twice, the last counts
-        if not found and not failures:
-            raise ValueError(
-                f'{" ".join(arguments)}: no images found; looked for {", ".join(FORMATS)}'
-            )
-        entries = tuple(found[name] for name in sorted(found))
-        return cls(entries, tuple(failures), tuple(sorted(roots)), tuple(others))
-
-    def placed(self, suffixes: Sequence[str]) -> tuple[list[ImageEntry], list[Failure]]:
-        """Images whose output has a place, and all that cannot have one.
-
-        Args:
-            suffixes: Of the files that are written for an image, after its name. No image can be
-                saved below such a file, as ``x.jpg.png/y.jpg`` beside ``x.jpg``.
-        """
-        files = {f'{entry.name}{suffix}' for entry in self.entries for suffix in suffixes}
-        entries, failures = [], list(self.failures)
-        for entry in self.entries:
-            below = [str(folder) for folder in PurePosixPath(entry.name).parents]
-            if files.isdisjoint(below):
-                entries.append(entry)
-                continue
-            (file, *_) = files.intersection(below)
-            failures.append(Failure(entry.place, f'would be saved below {file}, which is a file'))
-        return entries, failures
 
 
 def one_name(name: str) -> str:
@@ -180,28 +104,39 @@ Item = ImageEntry | Failure | str
 """An image, what is none though it should be, or the path of what is none."""
 
 
-def _listing(path: Path) -> tuple[Path, Iterator[Item]]:
-    """What the names of images are relative to, and what there is."""
+def listing(path: Path) -> tuple[Path, Iterator[Item]]:
+    """What the names of images are relative to, and what there is; of a tar its members.
+
+    Args:
+        path: A folder (searched through, links followed), an image, a tar, or another file, which
+            is a list: one path a line, relative to the list.
+
+    Raises:
+        ValueError: Nothing is there, or a list is no text.
+    """
     if path.is_dir():
-        return path, _in_folder(path)
+        return path, in_folder(path)
     if not path.is_file():
         raise ValueError(f'{path}: no such folder, image, list or tar file')
     if path.suffix == '.tar':
-        return path.parent, _members(path)
+        return path.parent, iter(tar_members(path))
     try:
         if is_image(path.name, partial(read_regular, path, count=HEAD)):
             return path.parent, iter([ImageEntry(path.name, str(path))])
     except ValueError as error:
         return path.parent, iter([Failure.of(path, error)])
-    return path, _listed(path)
+    return path, listed(path)
 
 
-def _in_folder(path: Path) -> Iterator[Item]:
-    found = find_images(path)
-    for file in found.images:
-        yield ImageEntry(file.relative_to(path).as_posix(), str(file))
-    yield from found.failures
-    yield from map(str, found.others)
+def in_folder(path: Path) -> Iterator[Item]:
+    """What lies below a folder, one directory in memory at a time."""
+    for file in judged(below(path)):
+        if isinstance(file, Failure):
+            yield file
+        elif file.image:
+            yield ImageEntry(file.path.relative_to(path).as_posix(), str(file.path))
+        else:
+            yield str(file.path)
 
 
 class _Archive(io.FileIO):
@@ -212,12 +147,23 @@ class _Archive(io.FileIO):
         return super().read(size)
 
 
-def _members(path: Path) -> Iterator[Item]:
+def tar_members(
+    path: str | Path, *, shown: str | None = None, stem: str | None = None
+) -> list[ImageEntry | Failure]:
+    """The images of a tar in their order; of a name that it holds twice, the last counts.
+
+    Args:
+        path: The file.
+        shown: What to call it in a message.
+        stem: First part of the images' names; by default the file's name without its suffix.
+    """
+    found: dict[str, ImageEntry | Failure] = {}
+    shown, stem = shown or str(path), stem or Path(path).stem
     try:
         with _Archive(path) as file, tarfile.open(fileobj=file, mode='r:') as tar:
             for member in tar:
                 name = one_name(member.name)
-                place = f'{path}: {name}'
+                place = f'{shown}: {name}'
                 if not member.isfile() or not name.strip('.'):
                     continue
                 if member.size < 0:
@@ -229,17 +175,20 @@ def _members(path: Path) -> Iterator[Item]:
                     refuse_size(member.size)
                     taken = is_image(name, read_head)
                 except ValueError as error:
-                    yield Failure.of(place, error)
+                    found[place] = Failure.of(place, error)
                     continue
                 if taken:
                     span = (member.offset_data, member.size)
-                    yield ImageEntry(f'{path.stem}/{name}', str(path), span)
+                    found.pop(name, None)  # so that the last keeps its place in the order
+                    found[name] = ImageEntry(f'{stem}/{name}', str(path), span, shown)
     except Exception as error:  # tarfile raises nearly every built-in type on bad bytes
         reason = ' '.join(str(error).split()) or type(error).__name__
-        yield Failure(str(path), f'is not a whole, uncompressed tar file: {reason}')
+        found[shown] = Failure(shown, f'is not a whole, uncompressed tar file: {reason}')
+    return list(found.values())
 
 
-def _listed(path: Path) -> Iterator[ImageEntry]:
+def listed(path: Path) -> Iterator[ImageEntry]:
+    """What a list names, in its order, each path once."""
     try:
         text = read_regular(path).decode('utf-8-sig')
     except UnicodeDecodeError as error:
@@ -253,8 +202,7 @@ def _listed(path: Path) -> Iterator[ImageEntry]:
             f'{path}: expected a list of paths in UTF-8, found the character {control[0]!r}'
         )
     folder = os.path.abspath(path.parent)
-    for line in dict.fromkeys(line.strip() for line in text.splitlines()):
-        if line:
-            file = os.path.normpath(os.path.join(folder, line))
-            name = os.path.relpath(file, folder) if file.startswith(f'{folder}/') else file[1:]
-            yield ImageEntry(name, file)
+    lines = filter(None, map(str.strip, text.splitlines()))
+    for file in dict.fromkeys(os.path.normpath(os.path.join(folder, line)) for line in lines):
+        name = os.path.relpath(file, folder) if file.startswith(f'{folder}/') else file[1:]
+        yield ImageEntry(name, file)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from textwrap import shorten
 from typing import IO, Any
 
 from mmseg_siglip.io.files import write_atomically
+from mmseg_siglip.io.manifest import (
+    MANIFEST,
+    manifest_of,
+    read_manifest,
+    refuse_others,
+    refuse_strange,
+)
 
-MANIFEST = 'manifest.json'
 LOCK = '.lock'
-
-
-def digest_of(settings: Mapping[str, Any]) -> str:
-    """Hexadecimal SHA-256 of plain settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 class OutputFolder:
@@ -72,28 +71,8 @@ class OutputFolder:
     def _check(self, settings: dict[str, Any]) -> None:
         path = self.path / MANIFEST
         if not path.exists():
-            others = [item.name for item in self.path.iterdir() if not item.name.startswith('.')]
-            if others:
-                raise ValueError(
-                    f'{self.path}: expected an empty folder or one with {MANIFEST}, '
-                    f'found {sorted(others)[0]}'
-                )
-            manifest = dict(digest=digest_of(settings), settings=settings)
-            write_atomically(json.dumps(manifest, indent=1) + '\n', path)
+            refuse_strange(str(self.path), [item.name for item in self.path.iterdir()])
+            write_atomically(manifest_of(settings), path)
             return
-        try:
-            found = dict(json.loads(path.read_text(encoding='utf-8'))['settings'])
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f'{path} is not the manifest of such a folder') from None
-        names = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
-        if names:
-            changes = [f'{n} {_brief(found.get(n))}, now {_brief(settings.get(n))}' for n in names]
-            raise ValueError(
-                f'{self.path} was filled with other settings ({"; ".join(changes)}): '
-                'choose another folder'
-            )
-
-
-def _brief(value: Any) -> str:
-    text = ', '.join(map(str, value)) if isinstance(value, list) else str(value)
-    return shorten(text, 50, placeholder=' ...') if ' ' in text else text[:50]
+        found = read_manifest(path.read_text(encoding='utf-8'), str(path))
+        refuse_others(str(self.path), found, settings)

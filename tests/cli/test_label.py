@@ -12,11 +12,12 @@ from bad_images import tiled
 from commands import command
 from PIL import Image
 from pycocotools.coco import COCO
+from tars import write_tar
 
 from mmseg_siglip.api.segment import OpenVocabSegmenter
-from mmseg_siglip.cli.jobs.label import share_of, weights_digest
+from mmseg_siglip.cli.jobs.label import weights_digest
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
-from mmseg_siglip.io.label_store import STORES
+from mmseg_siglip.labelling import objects
 
 main = command('label')
 
@@ -45,7 +46,8 @@ def photos(tmp_path):
 def command(openai_file, tmp_path):
     def call(*images, words=WORDS, out='out', extra=()):
         options = ['--words', words, '--encoder', openai_file, '--templates', 'plain']
-        options += ['--out', str(tmp_path / out), '--num-workers', '0', '--batch-size', '3']
+        options += ['--out', str(tmp_path / out), '--engine', 'loop', '--batch-size', '3']
+        options += ['--shard-size', '3']
         return main([*map(str, images), *options, *extra])
 
     return call
@@ -107,7 +109,7 @@ def test_a_background_and_a_threshold(command, photos, tmp_path, openai_file, ca
 def test_a_trained_cat_seg(cat_seg_files, photos, tmp_path, capsys):
     config, checkpoint = map(str, cat_seg_files)
     argv = [str(photos), '--words', 'red star, ground', '--out', str(tmp_path / 'out')]
-    argv += ['--num-workers', '0', '--precision', 'fp32', '--checkpoint', checkpoint, '--config']
+    argv += ['--engine', 'loop', '--precision', 'fp32', '--checkpoint', checkpoint, '--config']
     assert main([*argv, config]) == 0
     segmenter = OpenVocabSegmenter.from_config(config, checkpoint, precision='fp32')
     found = labels_in(tmp_path / 'out')
@@ -129,7 +131,7 @@ def test_a_folder_a_list_and_shards_give_the_same(command, photos, tmp_path):
             for path in pictures[number::2]:
                 tar.add(path, path.relative_to(photos))
                 tar.addfile(tarfile.TarInfo(f'{path.stem}.json'), io.BytesIO())
-    assert command(photos, out='folder', extra=['--num-workers', '2']) == 0
+    assert command(photos, out='folder') == 0
     assert command(photos / 'all.txt', out='list') == 0
     assert command('s-{0..1}.tar', out='shards') == 0
     folder, listed, shards = (labels_in(tmp_path / name) for name in ('folder', 'list', 'shards'))
@@ -170,8 +172,8 @@ def test_polygons(command, photos, tmp_path, form):
 
 
 @pytest.mark.parametrize('form', ['png', 'coco'])
-def test_only_what_is_missing_is_done(command, photos, tmp_path, capsys, monkeypatch, form):
-    extra = ['--format', form]
+def test_only_what_is_missing_is_done(command, photos, tmp_path, capsys, form):
+    extra = ['--format', form, '--shard-size', '1']
     hidden = tmp_path / 'hidden'
     (photos / 'more').rename(hidden)
     assert command(photos, extra=extra) == 0
@@ -179,7 +181,8 @@ def test_only_what_is_missing_is_done(command, photos, tmp_path, capsys, monkeyp
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / 'out' / 'labels').rglob('*.png')}
     capsys.readouterr()
     assert command(photos, extra=extra) == 0
-    assert '3 images labelled into' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert '3 images labelled into' in printed and '4 of 7 shards were there already' in printed
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     assert command(photos, extra=extra) == 0
     assert '0 images labelled into' in capsys.readouterr().out
@@ -199,7 +202,8 @@ def test_other_settings_on_the_same_folder_are_refused(
         (dict(words='[background] cat, dog, grass'), 'background None, now 0'),
         (dict(extra=['--method', 'naclip']), 'method sclip, now naclip'),
         (dict(extra=['--encoder', siglip_folder]), 'weights'),
-        (dict(extra=['--format', 'coco']), 'format png, now coco'),
+        (dict(extra=['--shard-size', '9']), 'shard_size 3, now 9'),
+        (dict(extra=['--precision', 'bf16']), 'precision auto, now bf16'),
     ]
     for changes, message in refused:
         line = failure(capsys, lambda changes=changes: command(photos, **changes))
@@ -237,8 +241,8 @@ def test_broken_files_are_listed_and_not_fatal(command, photos, tmp_path, capsys
     with tarfile.open(tmp_path / 'junk.tar', 'w'):
         pass
     capsys.readouterr()
-    assert command(*images) == 0
-    assert '4 images labelled into' in capsys.readouterr().out
+    assert command(*images, extra=['--retry-failed']) == 0
+    assert labels_in(tmp_path / 'out').keys() >= {'cut.png.png', 'photos/gone.jpg.png'}
     assert not (tmp_path / 'out' / 'failures.jsonl').exists()
 
 
@@ -256,14 +260,16 @@ def test_whatever_lies_in_a_folder_the_images_are_labelled(command, photos, tmp_
     (photos / 'far.jxl').write_bytes(b'\xff\x0a' + bytes(9))
     (photos / 'notes.txt').write_text('no image')
     capsys.readouterr()
-    assert command(photos, extra=['--num-workers', '1']) == 1
+    assert command(photos) == 1
     printed = capsys.readouterr()
     assert f'1 files are no images and were passed over: {photos}/notes.txt' in printed.out
-    assert '9 images labelled into' in printed.out and '6 files could not be read' in printed.err
+    assert '10 images labelled into' in printed.out and '6 files could not be read' in printed.err
     lines = (tmp_path / 'out' / 'failures.jsonl').read_text().splitlines()
     reasons = {row['path']: row['reason'] for row in map(json.loads, lines)}
+    below = tmp_path / 'out/labels/0.png.png/y.png.png'
+    assert reasons.pop(str(below)) in ('File exists', 'Not a directory')
     assert {Path(path).relative_to(photos).as_posix() for path in reasons} == {
-        *('pipe.jpg', 'zero.jpg', 'sparse.jpg', 'tiles.tif', '0.png.png/y.png', 'far.jxl')
+        *('pipe.jpg', 'zero.jpg', 'sparse.jpg', 'tiles.tif', 'far.jxl')
     }
     assert labels_in(tmp_path / 'out').keys() >= {'phone.jfif.png', 'noext.png'}
 
@@ -291,37 +297,30 @@ def test_an_image_that_the_model_fails_on_is_a_failure(
     assert len(labels_in(tmp_path / 'out')) == 3
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    assert command(photos) == 0
+    assert command(photos, extra=['--retry-failed']) == 0
     assert len(labels_in(tmp_path / 'out')) == 7
 
 
-@pytest.mark.parametrize('form', ['png', 'coco'])
-def test_a_disk_that_is_full_ends_the_run(command, photos, tmp_path, capsys, monkeypatch, form):
-    store, count = STORES[form], []
-    write = store.write
+def test_a_disk_that_is_full_ends_the_run(command, photos, capsys, monkeypatch):
+    put, count = objects.whole_file, []
 
-    def full(self, name, result):
-        count.append(name)
+    def full(path, **options):
+        count.append(path)
         if len(count) == 3:
-            raise OSError(errno.ENOSPC, 'No space left on device', name)
-        write(self, name, result)
+            raise OSError(errno.ENOSPC, 'No space left on device', path)
+        return put(path, **options)
 
-    monkeypatch.setattr(store, 'write', full)
-    extra = ['--format', form]
-    assert 'No space left on device' in failure(capsys, lambda: command(photos, extra=extra))
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    capsys.readouterr()
-    assert command(photos, extra=extra) == 0
-    assert 'were there already' in capsys.readouterr().out
+    monkeypatch.setattr(objects, 'whole_file', full)
+    assert 'No space left on device' in failure(capsys, lambda: command(photos))
+    monkeypatch.setattr(objects, 'whole_file', put)
+    assert command(photos) == 0
+    assert '1 of' in capsys.readouterr().out
 
 
 def test_a_name_that_cannot_be_written_is_a_failure(command, photos, tmp_path, capsys):
     """Short enough for the image, too long for its labels in their folder."""
     deep = '/'.join(['k' * 200] * 18)
-    with tarfile.open(tmp_path / 's.tar', 'w') as tar:
-        for name in ('a.png', f'{deep}.png'):
-            tar.add(photos / '0.png', name)
+    write_tar(tmp_path / 's.tar', [(n, (photos / '0.png').read_bytes()) for n in ('a.png', deep)])
     out = '/'.join(['o' * 200] * 3)
     line = failure(capsys, lambda: command('s.tar', out=out))
     assert '1 files could not be read' in line and 'File name too long' in line
@@ -330,9 +329,13 @@ def test_a_name_that_cannot_be_written_is_a_failure(command, photos, tmp_path, c
 
 def test_bad_input_is_one_line(command, photos, tmp_path, capsys):
     (tmp_path / 'far.jxl').write_bytes(b'\xff\x0a' + bytes(9))
+    (tmp_path / 'empty').mkdir()
     calls = [
         (dict(images=['absent']), 'absent: no such folder, image, list or tar file'),
-        (dict(images=['far.jxl']), 'no image can be read: far.jxl: is a JPEG XL image'),
+        (dict(images=['far.jxl']), 'the first is far.jxl: is a JPEG XL image'),
+        (dict(images=[tmp_path / 'empty']), 'no images found; looked for'),
+        (dict(images=[photos], extra=['--format', 'jsonl']), 'expected one of png, coco,'),
+        (dict(images=[photos], extra=['--out', 's3://b/x']), 'expected a folder, or --format'),
         (dict(images=[photos], words='cat,,dog'), 'empty name'),
         (dict(images=[photos], extra=['--encoder', 'absent.pt']), 'absent.pt: no such file'),
         (dict(images=[photos], out='photos/out'), 'lies in the images'),
@@ -342,16 +345,10 @@ def test_bad_input_is_one_line(command, photos, tmp_path, capsys):
         images = call.pop('images')
         line = failure(capsys, lambda images=images, call=call: command(*images, **call))
         assert message in line
-    (tmp_path / 'out').mkdir()
-    (tmp_path / 'out' / 'mine.txt').write_text('')
-    assert 'expected an empty folder' in failure(capsys, lambda: command(photos))
-
-
-@pytest.mark.parametrize('size', [1, 2, 3, 8])
-def test_shares_cover_everything_once(size):
-    shares = [share_of(list(range(7)), rank, size) for rank in range(size)]
-    assert sum(shares, []) == list(range(7))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'mine.txt').write_text('')
+    line = failure(capsys, lambda: command(photos, out='other'))
+    assert 'expected an empty folder' in line
 
 
 def test_digest_sees_every_weight():

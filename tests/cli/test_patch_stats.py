@@ -19,9 +19,13 @@ from mmseg_siglip.api import DepthPredictor, create_depth_model
 from mmseg_siglip.cli.jobs import patch_stats
 from mmseg_siglip.patch_stats import PatchStatisticsFusion, patch_statistics
 
-main = command('patch-stats')
+call = command('patch-stats')
 
 ORIENTATION = 0x0112
+
+
+def main(argv):
+    return call([*argv, '--engine', 'loop'])
 
 
 @pytest.fixture

@@ -8,25 +8,40 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 from fuzz.images import DECODED, write_images
 from fuzz.kind import Kind
 from fuzz.mutate import Draw, damage_bytes, damage_folder, damage_place, damage_text
 from fuzz.structures import damage_tar
 
-from mmseg_siglip.cli.jobs.label import Decoding
-from mmseg_siglip.io.image_source import Failure, ImageSource
+from mmseg_siglip.io.image import decode_rgb
+from mmseg_siglip.labelling.listing import Listing
+from mmseg_siglip.labelling.rows import label_members
 
 SPARSE = 40 * 2**30
 
 
 def read_all(path: Path) -> None:
-    """As labelling reads it: what fails of one image is no exception, but an item of its own."""
-    source = ImageSource.open([str(path)])
-    decoded = Decoding(source.entries)
-    items = [*source.failures, *(decoded[index] for index in range(len(decoded)))]
-    failures = [item for item in items if isinstance(item, Failure)]
-    if failures:
-        raise ValueError(f'{failures[0].path}: {failures[0].reason}')
+    """As labelling reads it: what fails of one image is no exception, but a row of its own."""
+    rows = [
+        row
+        for shard in Listing([str(path)]).shards()
+        for row in label_members(shard.members(), Decoder(), batch_size=4, threads=1)
+    ]
+    for row in rows:
+        if row.get('failure') is not None:
+            raise ValueError(f'{row["path"]}: {row["failure"]}')
+
+
+class Decoder:
+    """A labeller that finds nothing."""
+
+    @staticmethod
+    def decode(data: bytes, place: str) -> np.ndarray:
+        return decode_rgb(data, place)
+
+    def __call__(self, images: list) -> list:
+        return [[{}] for _ in images]
 
 
 def write_tars(folder: Path) -> list[Path]:

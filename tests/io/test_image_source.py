@@ -1,22 +1,31 @@
-import io
 import os
 import tarfile
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from tars import write_tar
 
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.image_folder import find_images
 from mmseg_siglip.io.image_kinds import FORMATS
-from mmseg_siglip.io.image_source import ImageEntry, ImageSource, expand
+from mmseg_siglip.io.image_source import ImageEntry, expand, listing, refuse_name
 
 
-def write_tar(path, members):
-    with tarfile.open(path, 'w') as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
+class Source(NamedTuple):
+    """What an argument leads to, after its names were looked at."""
+
+    root: Path
+    entries: tuple[ImageEntry, ...]
+    failures: tuple[Failure, ...]
+    others: tuple[str, ...]
+
+
+def opened(path):
+    root, items = listing(Path(path))
+    items = [refuse_name(i) or i if isinstance(i, ImageEntry) else i for i in items]
+    kinds = (tuple(i for i in items if isinstance(i, kind)) for kind in (ImageEntry, Failure, str))
+    return Source(root, *kinds)
 
 
 def names(source):
@@ -33,10 +42,11 @@ def photos(tmp_path):
 
 
 def test_a_folder_is_searched_through(photos):
-    source = ImageSource.open([str(photos)])
+    source = opened(photos)
     assert names(source) == ['a.JPG', 'b.png', 'more/c.jpg']
     assert [entry.read() for entry in source.entries] == [b'a.JPG', b'b.png', b'more/c.jpg']
-    assert source.roots == (str(photos),) and source.failures == ()
+    assert source.root == photos and source.failures == ()
+    assert source.others == (f'{photos}/notes.txt',)
     assert [path.name for path in find_images(photos).images] == ['a.JPG', 'b.png', 'c.jpg']
 
 
@@ -46,41 +56,16 @@ def test_a_list_names_paths_from_where_it_lies(photos, tmp_path, monkeypatch):
     lines = ['more/c.jpg', '', ' b.png ', 'b.png', f'{photos}/b.png', '../x.jpg', 'gone.jpg']
     (photos / 'list.txt').write_bytes('\r\n'.join(lines).encode('utf-8-sig'))
     monkeypatch.chdir(tmp_path)
-    source = ImageSource.open(['photos/list.txt'])
-    assert names(source) == sorted(['b.png', 'gone.jpg', 'more/c.jpg', str(elsewhere)[1:]])
+    source = opened('photos/list.txt')
+    wanted = ['more/c.jpg', 'b.png', str(elsewhere)[1:], 'gone.jpg']
+    assert names(source) == wanted
     read = {entry.name: entry.read() for entry in source.entries if entry.name != 'gone.jpg'}
     assert read[str(elsewhere)[1:]] == b'x' and read['b.png'] == b'b.png'
 
 
-def test_what_several_arguments_name_counts_once(photos, tmp_path, monkeypatch):
-    (tmp_path / 'list.txt').write_text('photos/b.png\nphotos/gone.jpg\n')
-    monkeypatch.chdir(tmp_path)
-    source = ImageSource.open(['photos', 'list.txt', str(photos / 'b.png')])
-    assert names(source) == ['a.JPG', 'b.png', 'more/c.jpg', 'photos/gone.jpg']
-    assert source.roots == (str(tmp_path / 'list.txt'), str(photos))
-
-
-def test_shards(tmp_path):
-    for number in range(3):
-        members = [(f'{number}{i}.jpg', bytes([number, i])) for i in range(2)]
-        members += [(f'{number}0.json', b'{}'), (f'./deep/{number}.png', b'deep')]
-        write_tar(tmp_path / f'shard-{number:03d}.tar', members)
-    source = ImageSource.open([f'{tmp_path}/shard-{{000..002}}.tar'])
-    expected = [
-        f'shard-{number:03d}/{name}'
-        for number in range(3)
-        for name in (f'{number}0.jpg', f'{number}1.jpg', f'deep/{number}.png')
-    ]
-    assert names(source) == expected
-    assert source.entries[4].read() == bytes([1, 1]) and source.entries[5].read() == b'deep'
-    assert source.entries[4].place == f'{tmp_path}/shard-001.tar: 11.jpg'
-    several = [str(tmp_path / f'shard-{number:03d}.tar') for number in range(3)]
-    assert ImageSource.open(several) == source
-
-
 def test_of_a_member_that_a_tar_holds_twice_the_last_counts(tmp_path):
     shard = write_tar(tmp_path / 's.tar', [('a.jpg', b'old'), ('a.jpg', b'new')])
-    (entry,) = ImageSource.open([str(shard)]).entries
+    (entry,) = opened(shard).entries
     assert entry.read() == b'new'
 
 
@@ -88,16 +73,16 @@ def test_a_broken_shard_is_a_failure_and_its_whole_members_are_kept(tmp_path):
     shard = write_tar(tmp_path / 'cut.tar', [(f'{i}.jpg', bytes(2000)) for i in range(4)])
     shard.write_bytes(shard.read_bytes()[:6000])
     (tmp_path / 'junk.tar').write_bytes(b'junk' * 500)
-    source = ImageSource.open([str(shard), str(tmp_path / 'junk.tar')])
-    assert set(names(source)) >= {'cut/0.jpg', 'cut/1.jpg'}
-    assert [failure.path for failure in source.failures] == [str(shard), f'{tmp_path}/junk.tar']
-    assert all('is not a whole, uncompressed tar' in failure.reason for failure in source.failures)
+    assert set(names(opened(shard))) >= {'cut/0.jpg', 'cut/1.jpg'}
+    failures = [*opened(shard).failures, *opened(tmp_path / 'junk.tar').failures]
+    assert [failure.path for failure in failures] == [str(shard), f'{tmp_path}/junk.tar']
+    assert all('is not a whole, uncompressed tar' in failure.reason for failure in failures)
 
 
 def test_names_that_lead_out_are_failures(tmp_path):
     bad = ['../../out.jpg', 'a/../../b.jpg', f'{"x" * 250}.jpg']
     shard = write_tar(tmp_path / 's.tar', [(name, b'') for name in ['fine.jpg', *bad]])
-    source = ImageSource.open([str(shard)])
+    source = opened(shard)
     assert names(source) == ['s/fine.jpg']
     assert [failure.path for failure in source.failures] == [f'{shard}: {name}' for name in bad]
     assert source.failures[0] == Failure(
@@ -109,7 +94,7 @@ def test_a_member_has_one_name(tmp_path):
     shard = write_tar(
         tmp_path / 's.tar', [('a/b.png', b'1'), ('a/./b.png', b'2'), ('./a//b.png', b'3')]
     )
-    (entry,) = ImageSource.open([str(shard)]).entries
+    (entry,) = opened(shard).entries
     assert entry.name == 's/a/b.png' and entry.read() == b'3'
     assert entry.place == f'{shard}: a/b.png'
 
@@ -137,7 +122,7 @@ def test_sizes_that_a_tar_claims_are_not_believed(tmp_path, header, reasons):
     shard = write_tar(tmp_path / 's.tar', [('fine.jpg', b'fine')])
     whole = shard.read_bytes()[:1024]
     shard.write_bytes(whole + header + bytes(4096))
-    source = ImageSource.open([str(shard)])
+    source = opened(shard)
     assert names(source) == ['s/fine.jpg']
     assert len(source.failures) == len(reasons)
     for failure, reason in zip(source.failures, reasons, strict=True):
@@ -147,7 +132,7 @@ def test_sizes_that_a_tar_claims_are_not_believed(tmp_path, header, reasons):
 def test_a_member_that_the_tar_cuts_short(tmp_path):
     shard = write_tar(tmp_path / 's.tar', [('a.jpg', bytes(3000))])
     shard.write_bytes(shard.read_bytes()[:2000])
-    (entry,) = ImageSource.open([str(shard)]).entries
+    (entry,) = opened(shard).entries
     with pytest.raises(ValueError, match='^is cut short: expected 3000 bytes, found 1488$'):
         entry.read()
 
@@ -157,30 +142,17 @@ def test_members_are_images_by_what_they_hold_too(tmp_path):
         tmp_path / 's.tar',
         [('a', b'\xff\xd8\xff\xe0 jpeg'), ('a.json', b'{}'), ('b', b''), ('c.jxl', b'\xff\x0a')],
     )
-    source = ImageSource.open([str(shard)])
+    source = opened(shard)
     assert names(source) == ['s/a'] and source.others == ()
     (failure,) = source.failures
     assert str(failure).startswith(f'{shard}: c.jxl: is a JPEG XL image')
-
-
-def test_no_output_lies_below_another(photos):
-    """As ``x.jpg.png/y.png.png`` would below ``x.jpg.png``."""
-    (photos / 'b.png.png').mkdir()
-    (photos / 'b.png.png' / 'y.png').write_bytes(b'')
-    source = ImageSource.open([str(photos)])
-    entries, failures = source.placed(('.png',))
-    assert [entry.name for entry in entries] == ['a.JPG', 'b.png', 'more/c.jpg']
-    assert failures == [
-        Failure(f'{photos}/b.png.png/y.png', 'would be saved below b.png.png, which is a file')
-    ]
-    assert source.placed(())[1] == [] and len(source.placed(('.npz',))[0]) == 4
 
 
 def test_lists_of_odd_paths(tmp_path, photos):
     """Too long for a disk, or with a byte that no path has: failures of their own."""
     deep = '/'.join(['d' * 100] * 50)
     (tmp_path / 'list.txt').write_text(f'photos/b.png\n{"q" * 5000}.jpg\n{deep}.jpg\n')
-    source = ImageSource.open([str(tmp_path / 'list.txt')])
+    source = opened(tmp_path / 'list.txt')
     assert names(source) == ['photos/b.png']
     assert [failure.reason for failure in source.failures] == [
         'has a name of more than 240 bytes',
@@ -192,12 +164,12 @@ def test_a_photograph_that_is_no_list(tmp_path):
     (tmp_path / 'd.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(40))
     (tmp_path / 'e.jxl').write_bytes(b'\xff\x0a' + bytes(40))
     if 'HEIF' not in FORMATS:
-        (failure,) = ImageSource.open([str(tmp_path / 'd.heic')]).failures
+        (failure,) = opened(tmp_path / 'd.heic').failures
         assert failure.reason.startswith('is a HEIC photograph, which needs pillow-heif')
-    (failure,) = ImageSource.open([str(tmp_path / 'e.jxl')]).failures
+    (failure,) = opened(tmp_path / 'e.jxl').failures
     assert failure.reason.startswith('is a JPEG XL image')
     (tmp_path / 'noext').write_bytes(b'\xff\xd8\xff\xe0')
-    assert names(ImageSource.open([str(tmp_path / 'noext')])) == ['noext']
+    assert names(opened(tmp_path / 'noext')) == ['noext']
 
 
 def test_ranges():
@@ -209,27 +181,20 @@ def test_ranges():
 
 
 def test_one_sentence_for_what_is_not_there(photos, tmp_path):
-    (tmp_path / 'empty').mkdir()
-    (tmp_path / 'empty.txt').write_text('\n')
     (tmp_path / 'binary.txt').write_bytes(b'\xff\xfe')
     (tmp_path / 'zero.txt').write_bytes(b'a.jpg\n\0\0\x1b[2J')
     with (tmp_path / 'vast.txt').open('wb') as file:
         file.truncate(2**40)
     os.mkfifo(tmp_path / 'pipe')
-    (tmp_path / 'b.png').write_bytes(b'another')
-    for arguments, message in (
-        (['absent'], 'absent: no such folder, image, list or tar file'),
-        (['s-{0..1}.tar'], 's-0.tar: no such'),
-        ([tmp_path / 'empty'], 'no images in this folder'),
-        ([tmp_path / 'empty.txt'], 'no images found'),
-        ([tmp_path / 'binary.txt'], 'expected a list of paths in UTF-8'),
-        ([tmp_path / 'zero.txt'], r"of paths in UTF-8, found the character '\\x00'"),
-        ([tmp_path / 'vast.txt'], 'vast.txt has 1099511627776 bytes, expected at most'),
-        ([tmp_path / 'pipe'], 'pipe: no such folder, image, list or tar file'),
-        ([photos, tmp_path / 'b.png'], 'have one name: b.png'),
+    for name, message in (
+        ('absent', 'absent: no such folder, image, list or tar file'),
+        ('binary.txt', 'expected a list of paths in UTF-8'),
+        ('zero.txt', r"of paths in UTF-8, found the character '\\x00'"),
+        ('vast.txt', 'vast.txt has 1099511627776 bytes, expected at most'),
+        ('pipe', 'pipe: no such folder, image, list or tar file'),
     ):
         with pytest.raises(ValueError, match=message):
-            ImageSource.open([str(argument) for argument in arguments])
+            opened(tmp_path / name)
 
 
 def test_a_file_that_is_gone_is_found_out_when_it_is_read(tmp_path):

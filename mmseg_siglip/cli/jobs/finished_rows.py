@@ -14,7 +14,7 @@ import numpy as np
 from mmseg_siglip.cli.jobs.stopwatch import machine
 from mmseg_siglip.configs import PACKAGE
 from mmseg_siglip.io.files import whole_file
-from mmseg_siglip.io.output_folder import digest_of
+from mmseg_siglip.io.manifest import digest_of
 
 Row = dict[str, Any]
 CODE = ('.py', '.txt')

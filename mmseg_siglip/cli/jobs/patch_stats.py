@@ -3,117 +3,79 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from mmseg_siglip.api.depth import DepthPredictor, metric_predictor
+from mmseg_siglip.api.depth import metric_predictor
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.jobs.label import weights_digest
-from mmseg_siglip.cli.outcomes import raise_others
-from mmseg_siglip.io.failures import FAILURES, Failure, refuse_failures, write_failures
-from mmseg_siglip.io.files import write_atomically
+from mmseg_siglip.cli.jobs.shards import device_of, label_shards, share_cpus
 from mmseg_siglip.io.image import decode_depth, decode_rgb
-from mmseg_siglip.io.image_folder import passed_over
-from mmseg_siglip.io.image_source import ImageEntry, ImageSource
-from mmseg_siglip.io.output_folder import OutputFolder
-from mmseg_siglip.patch_stats.export import FORMATS, Moments
-from mmseg_siglip.patch_stats.statistics import NAMES, SPACES, patch_statistics
+from mmseg_siglip.labelling.labeller import Row
+from mmseg_siglip.patch_stats.export import FORMATS
+from mmseg_siglip.patch_stats.statistics import NAMES, patch_statistics
 
-SUMMARY = 'summary.json'
+KEPT = ('patch_size', 'grid', 'space', 'stats', 'depth_scale', 'invalid', 'format', 'model')
 
 
-def reader(
-    args: argparse.Namespace, predictor: DepthPredictor | None
-) -> Callable[[ImageEntry], Tensor]:
-    """A function from an entry to its depth, (H, W), metres."""
-    if predictor is not None:
-        return lambda entry: torch.from_numpy(
-            predictor(decode_rgb(entry.read(), entry.place)).depth
+class PatchStatisticsLabeller:
+    """Statistics of depth under each patch, of depth maps or of photographs.
+
+    Args:
+        args: Of ``mmseg-siglip patch-stats``.
+        device: Where depth is predicted.
+    """
+
+    columns: Mapping[str, str] = dict(statistics='binary')
+
+    def __init__(self, args: argparse.Namespace, device: str) -> None:
+        self.args, self.predictor = args, None
+        self.settings = {name: getattr(args, name) for name in KEPT}
+        if args.config or args.model:
+            self.predictor = metric_predictor(
+                args.config, args.checkpoint, published=args.model, device=device
+            )
+            self.settings['weights'] = weights_digest(self.predictor.model)
+        if args.config:
+            self.settings['config'] = read_config(args.config).pretty_text
+
+    def decode(self, data: bytes, place: str) -> np.ndarray:
+        """Depth (H, W), metres, 0 where it is unknown; or RGB (H, W, 3), if it is predicted."""
+        if self.predictor is not None:
+            return decode_rgb(data, place)
+        units = decode_depth(data, place, per_metre=self.args.depth_scale)
+        units[np.isin(units, list(self.args.invalid))] = 0
+        return units.astype(np.float64) / self.args.depth_scale
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[list[Row]]:
+        if self.predictor is not None:
+            images = [found.depth for found in self.predictor(list(images))]
+        return [[dict(statistics=self._statistics(torch.from_numpy(depth)))] for depth in images]
+
+    def _statistics(self, depth: Tensor) -> bytes:
+        encode, _ = FORMATS[self.args.format]
+        return encode(
+            patch_statistics(
+                depth[None],
+                patch_size=self.args.patch_size,
+                grid=self.args.grid and tuple(self.args.grid),
+                space=self.args.space,
+                names=tuple(self.args.stats),
+            )
         )
 
-    def read(entry: ImageEntry) -> Tensor:
-        units = decode_depth(entry.read(), entry.place, per_metre=args.depth_scale)
-        units[np.isin(units, list(args.invalid))] = 0
-        return torch.from_numpy(units.astype(np.float64) / args.depth_scale)
 
-    return read
-
-
-def kept_settings(
-    args: argparse.Namespace, source: ImageSource, predictor: DepthPredictor | None
-) -> dict[str, Any]:
-    """What must not change while a folder is filled, as plain values."""
-    given = {name: value for name, value in vars(args).items() if name not in ('out', 'inputs')}
-    found = dict(images=list(source.roots))
-    if predictor is not None:
-        found['weights'] = weights_digest(predictor.model)
-    if args.config:
-        found['config'] = read_config(args.config).pretty_text
-    return given | found
+def build_labeller(args: argparse.Namespace, number: int, count: int) -> PatchStatisticsLabeller:
+    """The `Recipe` of ``mmseg-siglip patch-stats``."""
+    share_cpus(count)
+    needed = args.config or args.model
+    return PatchStatisticsLabeller(args, device_of(args, number) if needed else 'cpu')
 
 
 def export(args: argparse.Namespace) -> None:
-    args.stats = args.stats or NAMES
-    source = ImageSource.open(args.inputs)
-    if source.others:
-        print(passed_over(source.others))
-    predictor = None
-    if args.config or args.model:
-        predictor = metric_predictor(args.config, args.checkpoint, published=args.model)
-    folder = OutputFolder(args.out)
-    folder.claim(kept_settings(args, source, predictor))
-    try:
-        failures = fill(args, source, predictor)
-        write_failures(failures, args.out / FAILURES)
-    finally:
-        folder.close()
-    refuse_failures(failures, args.out / FAILURES)
-
-
-def fill(
-    args: argparse.Namespace, source: ImageSource, predictor: DepthPredictor | None
-) -> list[Failure]:
-    """Write what is missing, and the summary; what fails for one file fails for that alone."""
-    encode, decode = FORMATS[args.format]
-    read, moments = reader(args, predictor), Moments(len(args.stats))
-    entries, failures = source.placed((f'.{args.format}',))
-    begun = len(failures)
-    for entry in tqdm(entries, desc='patch statistics', unit='file'):
-        target = args.out / f'{entry.name}.{args.format}'
-        try:
-            if not target.is_file():
-                statistics = patch_statistics(
-                    read(entry)[None],
-                    patch_size=args.patch_size,
-                    grid=args.grid and tuple(args.grid),
-                    space=args.space,
-                    names=tuple(args.stats),
-                )
-                write_atomically(encode(statistics), target)
-            moments.add(decode(target.read_bytes()))
-        except Exception as error:
-            raise_others(error)
-            failures.append(Failure.of(entry.place, error))
-    if not moments.number.all() and len(entries) > len(failures) - begun:
-        raise ValueError(
-            f'{args.out}: expected depth in some patch, found none in any file; what unknown depth '
-            'is, --invalid says'
-        )
-    files = len(entries) - len(failures) + begun
-    summary = dict(
-        names=list(args.stats),
-        space=args.space,
-        unit=SPACES[args.space],
-        files=files,
-        **moments.summary(),
-    )
-    if files:
-        write_atomically(json.dumps(summary, indent=1) + '\n', args.out / SUMMARY)
-    print(f'{files} files of statistics and {SUMMARY} in {args.out}')
-    return failures
+    args.stats = list(args.stats or NAMES)
+    label_shards(args, 'patch-stats', partial(build_labeller, args), 'summed up')

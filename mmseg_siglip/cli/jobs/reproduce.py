@@ -25,7 +25,7 @@ from mmseg_siglip.cli.jobs.stopwatch import Stopwatch, machine
 from mmseg_siglip.cli.jobs.test import place_checkpoint
 from mmseg_siglip.datasets.benchmarks import BENCHMARKS
 from mmseg_siglip.io.files import write_atomically
-from mmseg_siglip.io.output_folder import digest_of
+from mmseg_siglip.io.manifest import digest_of
 
 LIBRARIES = ('torch', 'transformers', 'open_clip_torch', 'mmengine', 'mmsegmentation')
 

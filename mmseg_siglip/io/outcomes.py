@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from mmseg_siglip.cli.common import TRACEBACK_VARIABLE
+from mmseg_siglip.ending import TRACEBACK_VARIABLE
 
 OF_A_NAME = {
     *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),

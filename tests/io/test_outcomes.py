@@ -3,8 +3,8 @@ import errno
 import pytest
 import torch
 
-from mmseg_siglip.cli.common import TRACEBACK_VARIABLE
-from mmseg_siglip.cli.outcomes import outcomes, raise_others
+from mmseg_siglip.ending import TRACEBACK_VARIABLE
+from mmseg_siglip.io.outcomes import outcomes, raise_others
 
 
 class System:

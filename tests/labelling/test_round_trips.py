@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from labelled import fill
 
 from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.datasets.referring_masks import decode_rle
 from mmseg_siglip.datasets.transforms import LoadAnnotations
 from mmseg_siglip.io.image import decode_labels
-from mmseg_siglip.io.label_store import COCOStore, PNGStore
+from mmseg_siglip.labelling.exports.coco import coco
+from mmseg_siglip.labelling.exports.files import label_maps
 
 MOST = 10_000
 CLASSES = tuple(f'thing {index}' for index in range(MOST))
@@ -40,9 +43,9 @@ def folder(tmp_path_factory):
 @settings(max_examples=60)
 @given(result=results())
 def test_a_label_map(result, folder):
-    store = PNGStore(folder / 'png', 0)
-    store.write('a.jpg', result)
-    path = store.labels / 'a.jpg.png'
+    with TemporaryDirectory() as place:
+        label_maps(fill(place, {'a.jpg': result}), folder)
+    path = folder / 'labels/a.jpg.png'
     found = decode_labels(path.read_bytes(), str(path))
     np.testing.assert_array_equal(found, result.labels)
     loaded = LoadAnnotations(ignore_index=65535)(dict(seg_map_path=str(path)))
@@ -52,16 +55,11 @@ def test_a_label_map(result, folder):
 @settings(max_examples=30)
 @given(st.lists(results(), min_size=1, max_size=3))
 def test_run_lengths(folder, found):
-    place = folder / 'coco'
-    for journal in place.glob('journal/*'):
-        journal.unlink()
-    place.mkdir(exist_ok=True)
-    for index, result in enumerate(found):
-        store = COCOStore(place, index)
-        store.write(f'{index}.jpg', result)
     classes = max((result.classes for result in found), key=len)
-    COCOStore(place, 0).finish(classes, {})
-    content = json.loads((place / 'labels.json').read_text())
+    with TemporaryDirectory() as place:
+        results = {f'{index}.jpg': result for index, result in enumerate(found)}
+        coco(fill(place, results, classes=classes), folder)
+    content = json.loads((folder / 'labels.json').read_text())
     assert [entry['name'] for entry in content['categories']] == list(classes)
     for image, result in zip(content['images'], found, strict=True):
         labels = np.full(result.labels.shape, -1)

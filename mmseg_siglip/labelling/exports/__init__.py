@@ -1,0 +1,53 @@
+"""Forms of what was labelled: a name, a file and a function each.
+
+An export is called with the `Tables` of a run and the folder to fill, and returns what it could not
+write, image by image; see ``docs/adding/exporter.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmseg_siglip.lazy import LazyMapping
+
+if TYPE_CHECKING:
+    from mmseg_siglip.io.failures import Failure
+    from mmseg_siglip.labelling.tables import Tables
+
+    Export = Callable[[Tables, Path], Sequence[Failure]]
+
+NOTHING = 'parquet'
+"""The tables alone."""
+
+_MASKS = {
+    'coco': 'mmseg_siglip.labelling.exports.coco:coco',
+    'coco-polygons': 'mmseg_siglip.labelling.exports.coco:coco_polygons',
+    'yolo': 'mmseg_siglip.labelling.exports.yolo:yolo',
+}
+_FILES = 'mmseg_siglip.labelling.exports.files'
+_STATISTICS = 'mmseg_siglip.labelling.exports.statistics:statistics'
+
+EXPORTS: dict[str, Mapping[str, Export]] = {
+    'segment': LazyMapping({'png': f'{_FILES}:label_maps', **_MASKS}),
+    'refer': LazyMapping({'png': f'{_FILES}:masks', **_MASKS}),
+    'depth': LazyMapping({'png': f'{_FILES}:depth_maps'}),
+    'ask': LazyMapping({'jsonl': f'{_FILES}:answers'}),
+    'patch-stats': LazyMapping({'npz': _STATISTICS, 'safetensors': _STATISTICS}),
+}
+"""Task to name to export; the first of each is the usual one."""
+
+
+def check_export(task: str, name: str | None) -> str:
+    """The name of an export of this task, of the usual one without.
+
+    Raises:
+        ValueError: There is no such export.
+    """
+    known = EXPORTS[task]
+    if name is not None and name != NOTHING and name not in known:
+        raise ValueError(
+            f'--format: expected one of {", ".join([*known, NOTHING])} of {task}, found {name!r}'
+        )
+    return name or next(iter(known))

@@ -1,0 +1,79 @@
+"""What makes rows of images: a system with what it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from mmseg_siglip.api.system import System
+
+Row = dict[str, Any]
+
+
+class Labeller(Protocol):
+    """What is done to each image of a shard.
+
+    Attributes:
+        columns: What its rows have beside those of `mmseg_siglip.labelling.rows`: name to Arrow's
+            name of the type.
+        settings: What rows depend on, as plain values.
+    """
+
+    columns: Mapping[str, str]
+    settings: Mapping[str, Any]
+
+    def decode(self, data: bytes, place: str) -> Any:
+        """An image, of which ``shape`` begins with height and width.
+
+        Raises:
+            ValueError: It cannot be decoded; the message begins with `place`.
+        """
+
+    def __call__(self, images: Sequence[Any]) -> list[list[Row]]:
+        """The rows of each image, in several threads one after another."""
+
+
+Recipe = Callable[[int, int], Labeller]
+"""Number of a worker, and of how many on its machine, to a labeller; it can be pickled.
+
+Raises ValueError or OSError where no worker could be made.
+"""
+
+
+class SystemLabeller:
+    """A system and its prompt.
+
+    Args:
+        system: The system.
+        prompt: What it is asked.
+        settings: See `Labeller`.
+        options: Of its call.
+        row: Makes a row of a result.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        prompt: Any,
+        *,
+        settings: Mapping[str, Any],
+        options: Mapping[str, Any] | None = None,
+        row: Callable[[Any], Row] = lambda result: result.to_row(),
+    ) -> None:
+        self.system, self.prompt = system, system.check_prompt(prompt)
+        self.columns, self.settings, self.row = system.gives.columns, settings, row
+        self.options = dict(options or {})
+
+    def decode(self, data: bytes, place: str) -> Any:
+        """RGB (H, W, 3) uint8."""
+        from mmseg_siglip.io.image import decode_rgb  # which takes PyTorch along
+
+        return decode_rgb(data, place)
+
+    def __call__(self, images: Sequence[Any]) -> list[list[Row]]:
+        found = self.system(list(images), self.prompt, **self.options)
+        return [
+            [self.row(result) for result in (each if isinstance(each, list) else [each])]
+            for each in found
+        ]

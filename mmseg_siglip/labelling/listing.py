@@ -1,0 +1,240 @@
+"""The shards that some arguments name, one after another, whatever their number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.image_folder import NAMED
+from mmseg_siglip.io.image_source import ImageEntry, expand, listing
+from mmseg_siglip.labelling.shards import (
+    FileShard,
+    ParquetShard,
+    Shard,
+    TarShard,
+    is_url,
+    shard_name,
+    stem_of,
+)
+from mmseg_siglip.labelling.streams import PREFIX, Stream
+
+SIZE = 200  # files of a shard, on average
+TABLES = ('.parquet',)
+
+
+def number_of(text: str) -> int:
+    """64 bits for a name."""
+    digest = blake2b(os.fsencode(text), digest_size=8).digest()
+    return int.from_bytes(digest, 'little')
+
+
+def doubled(names: Iterable[str]) -> frozenset[int]:
+    """Numbers of the names that come more than once; 8 bytes a name, however long it is."""
+    numbers = np.fromiter(map(number_of, names), np.uint64)
+    numbers.sort()
+    return frozenset(numbers[1:][numbers[1:] == numbers[:-1]].tolist())
+
+
+@dataclass
+class PassedOver:
+    """Files in folders that are no images: their number, and the first of them."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, path: str) -> None:
+        self.count += 1
+        if len(self.first) < NAMED:
+            self.first.append(path)
+
+    def __str__(self) -> str:
+        more = f' and {self.count - len(self.first)} more' if self.count > len(self.first) else ''
+        named = ', '.join(self.first)
+        return f'{self.count} files are no images and were passed over: {named}{more}'
+
+
+class Listing:
+    """What is to be labelled, as shards.
+
+    A tar and a Parquet file is a shard. The files of a folder or list are cut into shards after
+    names whose digest ends so and so: a file that comes or goes changes its own shard, not those
+    behind it. Nothing is held of what was listed, but for 8 bytes a name where several arguments
+    could have the same.
+
+    Args:
+        arguments: Folders (searched through, links followed), images, tars, Parquet files, and
+            other files, which are lists: one path a line, relative to the list. Tars and Parquet
+            files may be numbered, as ``shard-{000..003}.tar``, and be addresses of fsspec, as
+            ``s3://bucket/shard-{000..003}.tar``; data sets are streamed, see
+            `mmseg_siglip.labelling.streams`. What several of them name counts once.
+        size: Files of a shard, on average.
+        column: Of Parquet files, the one with images.
+
+    Attributes:
+        roots: What names are relative to, sorted.
+        others: What was passed over so far.
+
+    Raises:
+        ValueError: Something is not there, or two images or tars have one name.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], *, size: int = SIZE, column: str = 'image'
+    ) -> None:
+        self.size, self.column = size, column
+        self.streams: list[str] = list(dict.fromkeys(text for text in arguments if is_stream(text)))
+        self.archives = list(dict.fromkeys(text for text in arguments if is_archive(text)))
+        rest = [text for text in arguments if not is_stream(text) and not is_archive(text)]
+        self.plain = list(map(Path, rest))
+        for text in self.streams:
+            Stream.of(text)
+        for text in rest:
+            if is_url(text):
+                raise ValueError(f'{text}: expected a tar or Parquet file at an address')
+        for text in self.archives:
+            places = list(expand_ends(text))
+            for place in places:
+                if not is_url(place) and not os.path.isfile(place):
+                    raise ValueError(f'{place}: no such folder, image, list or tar file')
+        roots = [listing(path)[0] for path in self.plain]
+        archives = map(absolute, self.archives)
+        self.roots = sorted({*(str(root.resolve()) for root in roots), *archives, *self.streams})
+        self._twice = frozenset()
+        if len(self.plain) > 1:
+            self._twice = doubled(entry.name for entry in self._entries(PassedOver()))
+            list(self._once(self._entries(PassedOver())))
+        self._archives_twice = doubled(map(stem_of, self._places()))
+        list(self._archives_once())
+        stems = map(stem_of, self._places()) if self.plain else ()
+        self._stems = frozenset(map(number_of, stems))
+        self.others = PassedOver()
+
+    def shards(self) -> Iterator[Shard]:
+        """All shards, in the same order each time."""
+        self.others = PassedOver()
+        for place in self._archives_once():
+            if place.endswith(TABLES):
+                yield ParquetShard(shard_name(place), place, self.column)
+            else:
+                yield TarShard(shard_name(place), place)
+        for text in self.streams:
+            yield from Stream.of(text).shards(text)
+        part: list[ImageEntry | Failure] = []
+        for item in self._once(self._items(self.others)):
+            self._refuse_in_archive(item)
+            part.append(item)
+            if self._ends(part):
+                yield self._shard(part)
+                part = []
+        if part:
+            yield self._shard(part)
+
+    def _ends(self, part: Sequence[ImageEntry | Failure]) -> bool:
+        last = part[-1]
+        text = last.name if isinstance(last, ImageEntry) else last.path
+        chosen = number_of(text) % max(self.size // 2, 1) == 0
+        return len(part) >= 2 * self.size or (chosen and 2 * len(part) >= self.size)
+
+    def _shard(self, part: Sequence[ImageEntry | Failure]) -> FileShard:
+        first = part[0]
+        place = first.file if isinstance(first, ImageEntry) else first.path
+        about = '\0'.join(getattr(item, 'file', None) or item.path for item in part)
+        name = shard_name(place, about)
+        return FileShard(name, f'{len(part)} files from {place}', tuple(part))
+
+    def _refuse_in_archive(self, item: ImageEntry | Failure) -> None:
+        """Raises: ValueError: A member of a tar could have the name of this file."""
+        if isinstance(item, Failure) or not self._stems or '/' not in item.name:
+            return
+        stem = item.name.partition('/')[0]
+        if number_of(stem) in self._stems:
+            raise ValueError(
+                f'{item.file}: expected no folder with the name of a tar beside it, found {stem}; '
+                'label them into two folders'
+            )
+
+    def _items(self, others: PassedOver) -> Iterator[ImageEntry | Failure]:
+        for path in self.plain:
+            for item in listing(path)[1]:
+                if isinstance(item, str):
+                    others.add(item)
+                else:
+                    yield item
+
+    def _entries(self, others: PassedOver) -> Iterator[ImageEntry]:
+        return (item for item in self._items(others) if isinstance(item, ImageEntry))
+
+    def _once(self, items: Iterable[ImageEntry | Failure]) -> Iterator[ImageEntry | Failure]:
+        return once(
+            items,
+            lambda item: item.name if isinstance(item, ImageEntry) else None,
+            lambda item: item.file,
+            self._twice,
+        )
+
+    def _places(self) -> Iterator[str]:
+        return (place for text in self.archives for place in expand(text))
+
+    def _archives_once(self) -> Iterator[str]:
+        return once(self._places(), stem_of, str, self._archives_twice)
+
+
+def once(
+    items: Iterable,
+    name_of: Callable[..., str | None],
+    place_of: Callable[..., str],
+    twice: frozenset[int],
+) -> Iterator:
+    """Items without those that are there already.
+
+    Args:
+        items: What has a name, or None.
+        name_of: Its name.
+        place_of: Where it lies.
+        twice: See `doubled`; what is remembered is of these names alone.
+
+    Raises:
+        ValueError: Two have one name, and lie in two places.
+    """
+    seen: dict[str, str] = {}
+    for item in items:
+        name = name_of(item) if twice else None
+        if name is not None and number_of(name) in twice:
+            place = place_of(item)
+            if name in seen:
+                if absolute(seen[name]) != absolute(place):
+                    raise ValueError(f'{place} and {seen[name]} have one name: {name}')
+                continue
+            seen[name] = place
+        yield item
+
+
+def absolute(place: str) -> str:
+    return place if is_url(place) else os.path.abspath(place)
+
+
+def is_stream(text: str) -> bool:
+    """Whether an argument is a data set to stream."""
+    return text.startswith(PREFIX)
+
+
+def is_archive(text: str) -> bool:
+    """Whether an argument is a shard by itself, or a range of such."""
+    return not is_stream(text) and text.endswith(('.tar', *TABLES)) and not os.path.isdir(text)
+
+
+def expand_ends(pattern: str) -> Iterator[str]:
+    """What `expand` gives first and last, which are looked for before the run begins."""
+    last = None
+    for place in expand(pattern):
+        if last is None:
+            yield place
+        last = place
+    if last is not None:
+        yield last

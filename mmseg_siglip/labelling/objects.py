@@ -1,0 +1,256 @@
+"""Output objects of shards, whole or not there, in a folder or an object storage.
+
+manifest.json            the settings by which the folder is filled
+shards/<name>.parquet    a table for each shard
+shards.txt               the names of the shards of the last run that came to its end
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from mmseg_siglip.io.files import whole_file
+from mmseg_siglip.io.manifest import (
+    MANIFEST,
+    manifest_of,
+    read_manifest,
+    refuse_others,
+    refuse_strange,
+)
+from mmseg_siglip.labelling.listing import number_of
+
+INDEX = 'shards.txt'
+SHARDS = 'shards'
+SUFFIX = '.parquet'
+PART = 16  # rows in memory at a time
+
+
+class OutputError(ValueError):
+    """The output cannot be written, so no shard could be."""
+
+
+class Done:
+    """Names of objects that are there: 8 bytes each.
+
+    Args:
+        names: The names.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._numbers = np.fromiter(map(number_of, names), np.uint64)
+        self._numbers.sort()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __contains__(self, name: str) -> bool:
+        number = np.uint64(number_of(name))
+        place = np.searchsorted(self._numbers, number)
+        return bool(place < len(self._numbers) and self._numbers[place] == number)
+
+
+class ShardStore:
+    """Where the tables of shards go, and are found again.
+
+    In a folder an object is a draft beside it that is flushed to disk and renamed; in an object
+    storage it is put by one request. So no reader ever sees half of one.
+
+    Args:
+        url: A folder, or an address that fsspec knows.
+
+    Raises:
+        ValueError: There is no such kind of address, or its package is not installed.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = str(url)
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f'{url}: {error}') from error
+        self.local = isinstance(self.fs, LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        return f'{self.root}/{SHARDS}/{name}{SUFFIX}'
+
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """See that the folder is filled by these settings, or is to be from now on.
+
+        Args:
+            settings: Plain values.
+
+        Raises:
+            ValueError: It was filled by others, or something else is in it.
+            OutputError: It cannot be written.
+        """
+        settings = json.loads(json.dumps(settings))
+        if not self._there(self._manifest):
+            if self._there(self.root):
+                paths = self.fs.ls(self.root, detail=False)
+                refuse_strange(self.url, [path.rstrip('/').rpartition('/')[2] for path in paths])
+            self._put(manifest_of(settings).encode(), self._manifest, if_absent=True)
+        refuse_others(self.url, self.settings(), settings)
+
+    @property
+    def _manifest(self) -> str:
+        return f'{self.root}/{MANIFEST}'
+
+    def settings(self) -> dict[str, Any]:
+        """By which it was filled.
+
+        Raises:
+            ValueError: There is no manifest of such a folder.
+        """
+        try:
+            return read_manifest(self.fs.cat_file(self._manifest), self._manifest)
+        except FileNotFoundError:
+            raise ValueError(f'{self.url}: expected {MANIFEST}, found none') from None
+
+    def done(self) -> Done:
+        """The objects that are there now."""
+        return Done(self._names())
+
+    def has(self, name: str) -> bool:
+        return self._there(self.path(name))
+
+    def put(
+        self, name: str, write: Callable[[IO[bytes]], None], *, only_if_absent: bool = False
+    ) -> bool:
+        """Commit an object.
+
+        Args:
+            name: Of the shard.
+            write: Called with a file to write the table to.
+            only_if_absent: Leave an object that is there.
+
+        Returns:
+            Whether it is this one that is there now.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        path = self.path(name)
+        if only_if_absent and self._there(path):
+            return False
+        if not self.local:
+            with tempfile.TemporaryFile() as file:
+                write(file)
+                file.seek(0)
+                return self._put(file.read(), path, if_absent=only_if_absent)
+        target = Path(path)
+        try:
+            with whole_file(target, replace=not only_if_absent) as draft, draft.open('wb') as file:
+                write(file)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and only_if_absent and self.has(name):
+                return False
+            if isinstance(error, FileNotFoundError) and self.has(name):
+                return True  # a run that found all done has removed the draft
+            raise OutputError(f'{target}: cannot be written: {error.strerror or error}') from error
+        return True
+
+    def open(self, name: str) -> pq.ParquetFile:
+        """A table.
+
+        Raises:
+            ValueError: It is not there, or no Parquet file.
+        """
+        path = self.path(name)
+        try:
+            return pq.ParquetFile(self.fs.open(path, 'rb'))
+        except FileNotFoundError:
+            raise ValueError(f'{path}: no such file') from None
+        except pa.ArrowException as error:
+            raise ValueError(f'{path} is no whole Parquet file: {error}') from error
+
+    def rows(self, name: str, *, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Rows of a table, some at a time in memory."""
+        with self.open(name) as file:
+            for batch in file.iter_batches(PART, columns=columns):
+                yield from batch.to_pylist()
+
+    def failed(self, name: str) -> bool:
+        """Whether a row of the table is a failure, by its statistics alone."""
+        with self.open(name) as file:
+            column = file.schema_arrow.get_field_index('failure')
+            groups = [file.metadata.row_group(g).column(column) for g in range(file.num_row_groups)]
+        return any(group.statistics.null_count < group.num_values for group in groups)
+
+    def write_index(self, names: Iterable[str]) -> int:
+        """Say which shards make up the result; how many they are."""
+        count = 0
+        with tempfile.TemporaryFile() as file:
+            for name in names:
+                file.write(f'{name}\n'.encode())
+                count += 1
+            file.seek(0)
+            self._put(file.read(), f'{self.root}/{INDEX}')
+        self._remove_drafts()
+        return count
+
+    def index(self) -> Iterator[str]:
+        """The names of the shards that make up the result.
+
+        Raises:
+            ValueError: No run has come to its end.
+        """
+        path = f'{self.root}/{INDEX}'
+        if not self._there(path):
+            raise ValueError(f'{self.url}: expected {INDEX} of a run that has ended, found none')
+        with self.fs.open(path, 'rt', encoding='utf-8') as file:
+            for line in file:
+                yield line.strip()
+
+    def _remove_drafts(self) -> None:
+        """What killed workers have left."""
+        for draft in Path(self.root, SHARDS).glob('.*.tmp') if self.local else ():
+            draft.unlink(missing_ok=True)
+
+    def _there(self, path: str) -> bool:
+        if self.local:
+            return os.path.exists(path)
+        self.fs.invalidate_cache()
+        return self.fs.exists(path)
+
+    def _names(self) -> Iterator[str]:
+        folder = f'{self.root}/{SHARDS}'
+        if self.local:
+            if os.path.isdir(folder):
+                with os.scandir(folder) as items:
+                    yield from (i.name[: -len(SUFFIX)] for i in items if _is_object(i.name))
+            return
+        self.fs.invalidate_cache()
+        if self.fs.exists(folder):
+            for path in self.fs.ls(folder, detail=False):
+                name = path.rpartition('/')[2]
+                if _is_object(name):
+                    yield name[: -len(SUFFIX)]
+
+    def _put(self, data: bytes, path: str, *, if_absent: bool = False) -> bool:
+        try:
+            if self.local:
+                with whole_file(path, replace=not if_absent) as draft:
+                    draft.write_bytes(data)
+            else:
+                self.fs.pipe_file(path, data, mode='create' if if_absent else 'overwrite')
+        except Exception as error:  # each store has its own
+            if isinstance(error, FileExistsError) and if_absent and self._there(path):
+                return False
+            reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+            raise OutputError(f'{path}: cannot be written: {reason}') from error
+        return True
+
+
+def _is_object(name: str) -> bool:
+    return name.endswith(SUFFIX) and not name.startswith('.')

@@ -1,0 +1,78 @@
+"""Each image in a process that may end: the last try of a shard that has ended several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.labelling.labeller import Recipe, Row
+from mmseg_siglip.labelling.process import Answered, Child, Died, Handler, Ready, Refused
+from mmseg_siglip.labelling.rows import failure_row, label_members
+from mmseg_siglip.labelling.shards import Encoded, Member
+
+STARTS = 3  # deaths in a row of a process that has begun nothing
+
+
+def label_alone(
+    members: Iterable[Member | Failure],
+    recipe: Recipe,
+    *,
+    told: Callable[[int], None] = lambda count: None,
+) -> Iterator[Row]:
+    """Rows as of `label_members`; an image that ends its process is a failure.
+
+    Raises:
+        ValueError: The process ends before it has an image.
+    """
+    child = None
+    try:
+        for member in members:
+            if isinstance(member, Failure):
+                yield failure_row(member)
+                continue
+            child = child or started(recipe)
+            rows = ask(child, member)
+            if isinstance(rows, Died):
+                child.close()
+                child = None
+                failure = Failure(
+                    member.place, f'ended the process that labelled it: {rows.reason}'
+                )
+                rows = [failure_row(failure, member.name)]
+            yield from rows
+            told(1)
+    finally:
+        if child is not None:
+            child.close()
+
+
+def ask(child: Child, member: Member) -> list[Row] | Died:
+    try:
+        data = member.read()
+    except ValueError as error:
+        return [failure_row(Failure.of(member.place, error), member.name)]
+    child.ask(Encoded(member.name, member.place, data))
+    while not isinstance(event := child.next(), (Answered, Died)):
+        pass
+    return event if isinstance(event, Died) else event.answer
+
+
+def started(recipe: Recipe) -> Child:
+    for _ in range(STARTS):
+        child = Child(partial(build, recipe))
+        event = child.next()
+        if isinstance(event, Ready):
+            return child
+        child.close()
+        if isinstance(event, Refused):
+            break
+    raise ValueError(f'a process that labels ended before it had an image: {event.reason}')
+
+
+def build(recipe: Recipe) -> tuple[Any, Handler]:
+    labeller = recipe(0, 1)
+    return None, lambda member, told: list(
+        label_members([member], labeller, batch_size=1, threads=1)
+    )

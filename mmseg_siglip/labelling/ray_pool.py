@@ -1,0 +1,135 @@
+"""Workers as Ray's actors, on one machine or many: https://docs.ray.io/en/latest/ray-core/actors.html
+
+Of Ray, only actors and `wait` are used. Its own restarts and retries are off: a shard that ends
+each of its workers would be tried for ever, or end the run.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mmseg_siglip.labelling.objects import OutputError
+from mmseg_siglip.labelling.process import Answered, Died, Event, Ready, Refused, Told, reason_of
+from mmseg_siglip.labelling.work import Task, Worker, WorkerSettings
+
+VARIABLES = {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0'}
+
+
+def import_ray() -> Any:
+    """Ray, which does not report its use.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    for name, value in VARIABLES.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        raise ImportError("--engine ray needs Ray: pip install 'mmseg_siglip[ray]'") from None
+    return ray
+
+
+class RayPool:
+    """Workers as actors.
+
+    Args:
+        settings: See `WorkerSettings`; the store is one that all machines see.
+        count: How many; by default one for each GPU of the cluster, or each machine without.
+        address: Of a cluster that ``ray start`` made, ``auto`` for the one of this machine; by
+            default, one is started here, for as long as the run takes. Such a cluster wants a
+            token, which Ray keeps in ``~/.ray/auth_token``.
+        num_cpus: CPUs that Ray keeps for a worker.
+        num_gpus: GPUs, or a part of one; by default 1 where there are any.
+
+    Raises:
+        ImportError: Ray is not installed.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        count: int | None = None,
+        *,
+        address: str | None = None,
+        num_cpus: float = 0.5,
+        num_gpus: float | None = None,
+    ) -> None:
+        self.settings, self.count, self.address = settings, count, address
+        self.num_cpus, self.num_gpus = num_cpus, num_gpus
+        self.ray = import_ray()
+        self.actors: dict[int, Any] = {}
+        self.waiting: dict[Any, int] = {}
+
+    def start(self) -> None:
+        """Raises: OSError: There is no such cluster."""
+        if self.address is None:
+            options = dict(include_dashboard=False)
+        else:
+            os.environ.setdefault('RAY_AUTH_MODE', 'token')
+            options = dict(address=self.address)
+        self.ray.init(log_to_driver=False, logging_level='ERROR', **options)
+        gpus = int(self.ray.cluster_resources().get('GPU', 0))
+        if self.num_gpus is None:
+            self.num_gpus = 1 if gpus else 0
+        self.count = self.count or gpus or len(self.ray.nodes())
+        for number in range(self.count):
+            self._start(number)
+
+    def _start(self, number: int) -> None:
+        kind = self.ray.remote(Actor).options(
+            num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_restarts=0, max_task_retries=0
+        )
+        count = 1 if self.num_gpus else self.count
+        self.actors[number] = kind.remote(self.settings, 0 if self.num_gpus else number, count)
+        self.waiting[self.actors[number].ready.remote()] = number
+
+    def submit(self, worker: int, task: Task) -> None:
+        self.waiting[self.actors[worker].work.remote(task)] = worker
+
+    def wait(self) -> list[tuple[int, Event]]:
+        done, _ = self.ray.wait(list(self.waiting), num_returns=1)
+        return [event for future in done for event in self._events(future)]
+
+    def _events(self, future: Any) -> list[tuple[int, Event]]:
+        number = self.waiting.pop(future)
+        try:
+            return [(number, event) for event in self.ray.get(future)]
+        except self.ray.exceptions.RayError as error:
+            self.ray.kill(self.actors.pop(number))
+            self._start(number)
+            return [(number, Died(brief(error)))]
+
+    def close(self) -> None:
+        for actor in self.actors.values():
+            self.ray.kill(actor)
+        self.ray.shutdown()
+
+
+class Actor:
+    """A worker in an actor of its own; what cannot be done is an answer, no exception."""
+
+    def __init__(self, settings: WorkerSettings, number: int, count: int) -> None:
+        self.settings, self.numbers = settings, (number, count)
+
+    def ready(self) -> list[Event]:
+        try:
+            self.worker = Worker.build(self.settings, *self.numbers)
+        except (ValueError, OSError, ImportError, KeyError) as error:
+            return [Refused(reason_of(error))]
+        return [Ready(self.worker.labeller.settings)]
+
+    def work(self, task: Task) -> list[Event]:
+        told: list[int] = []
+        try:
+            labelled = self.worker.work(task, told.append)
+        except OutputError as error:
+            return [Refused(str(error))]
+        return [Told(sum(told)), Answered(labelled)]
+
+
+def brief(error: Exception) -> str:
+    """What Ray says, in one line and without its advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if 'Traceback' in str(error) else lines[0]

@@ -1,0 +1,120 @@
+"""From the images of a shard to its table.
+
+Each image has one row, or one for each phrase; what could not be labelled has one, too:
+
+    name     relative path, None where not even that is known
+    path     where it lies
+    height   pixels, None of a failure
+    width
+    ...      what the system adds, see `Labeller.columns`
+    failure  why there is no result, None where there is one
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import IO, Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.outcomes import outcomes
+from mmseg_siglip.labelling.labeller import Labeller, Row
+from mmseg_siglip.labelling.shards import Member
+
+GROUP = 64  # rows of a row group
+NAME = dict(name='string', path='string', height='int32', width='int32')
+
+T, R = TypeVar('T'), TypeVar('R')
+
+
+def schema_of(columns: Mapping[str, str], metadata: Mapping[str, str]) -> pa.Schema:
+    """Of the tables of a labeller with these columns."""
+    kinds = {**NAME, **columns, 'failure': 'string'}
+    fields = [(name, arrow_type(kind)) for name, kind in kinds.items()]
+    return pa.schema(fields, metadata=dict(metadata))
+
+
+def arrow_type(kind: str) -> pa.DataType:
+    """``float32`` or ``list<float32>`` as Arrow has it."""
+    if kind.startswith('list<'):
+        return pa.list_(arrow_type(kind[5:-1]))
+    return getattr(pa, kind)()
+
+
+def failure_row(failure: Failure, name: str | None = None) -> Row:
+    return dict(name=name, path=failure.path, failure=failure.reason)
+
+
+def write_table(rows: Iterable[Row], schema: pa.Schema, file: IO[bytes]) -> None:
+    """Write rows as Parquet, a group in memory at a time."""
+    rows = iter(rows)
+    with pq.ParquetWriter(file, schema, compression='zstd') as writer:
+        while group := list(islice(rows, GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema))
+
+
+def label_members(
+    members: Iterable[Member | Failure],
+    labeller: Labeller,
+    *,
+    batch_size: int,
+    threads: int,
+    told: Callable[[int], None] = lambda count: None,
+) -> Iterator[Row]:
+    """Rows of images, in their order; reading, labelling and writing go side by side.
+
+    Args:
+        members: Of a shard.
+        labeller: What labels.
+        batch_size: Images at a time.
+        threads: That read and decode.
+        told: Called with how many images more are done.
+    """
+
+    def decode(member: Member | Failure) -> tuple[Member, Any] | tuple[None, Failure]:
+        if isinstance(member, Failure):
+            return None, member
+        try:
+            return member, labeller.decode(member.read(), member.place)
+        except Exception as error:
+            return member, Failure.of(member.place, error)
+
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        decoded = ahead(pool, decode, members, batch_size + threads)
+        while batch := list(islice(decoded, batch_size)):
+            yield from _label_batch(batch, labeller)
+            told(len(batch))
+
+
+def _label_batch(batch: Sequence[tuple[Member | None, Any]], labeller: Labeller) -> Iterator[Row]:
+    images = [(member, image) for member, image in batch if not isinstance(image, Failure)]
+    found = outcomes(lambda pairs: labeller([image for _, image in pairs]), images)
+    for member, image in batch:
+        result = image if isinstance(image, Failure) else next(found)[1]
+        name = member and member.name
+        if isinstance(result, Exception):
+            result = Failure.of(member.place, result)
+        if isinstance(result, Failure):
+            yield failure_row(result, name)
+            continue
+        height, width = image.shape[:2]
+        for row in result:
+            yield dict(row, name=name, path=member.place, height=height, width=width)
+
+
+def ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], count: int
+) -> Iterator[R]:
+    """``map(function, items)`` in threads, that many items ahead and no more."""
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -1,0 +1,215 @@
+"""What is labelled as one: some files, a tar, a Parquet file, a part of a data set.
+
+A shard is small and can be pickled: it knows where its images are, and reads them when asked to.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol
+
+import fsspec
+
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.image_source import ImageEntry, refuse_name, tar_members
+
+PART = 64  # rows of a Parquet file in memory at a time
+
+
+class Member(Protocol):
+    """One image of a shard.
+
+    Attributes:
+        name: Relative path, unique within a run; what is made of the image is named after it.
+        place: What to call it in a message.
+    """
+
+    name: str
+    place: str
+
+    def read(self) -> bytes:
+        """The encoded image.
+
+        Raises:
+            ValueError: It cannot be read; the message follows `place`.
+        """
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image that is in memory already."""
+
+    name: str
+    place: str
+    data: bytes
+
+    def read(self) -> bytes:
+        return self.data
+
+
+class Shard(Protocol):
+    """What is labelled as one.
+
+    Attributes:
+        name: Of its output object: letters, digits, dots, underscores and hyphens.
+        place: What to call it in a message.
+    """
+
+    name: str
+    place: str
+
+    def members(self) -> Iterator[Member | Failure]:
+        """Its images in their order, and what should be one and is none.
+
+        Raises:
+            ValueError: It cannot be read at all; the message follows `place`.
+        """
+
+
+@dataclass(frozen=True)
+class FileShard:
+    """Some of the files that a folder holds, or that a list names."""
+
+    name: str
+    place: str
+    entries: tuple[ImageEntry | Failure, ...]
+
+    def members(self) -> Iterator[Member | Failure]:
+        return checked(self.entries)
+
+
+@dataclass(frozen=True)
+class TarShard:
+    """A tar of images, on this machine or at an address that fsspec knows."""
+
+    name: str
+    place: str
+
+    def members(self) -> Iterator[Member | Failure]:
+        with on_disk(self.place) as path:
+            yield from checked(tar_members(path, shown=self.place, stem=stem_of(self.place)))
+
+
+@dataclass(frozen=True)
+class ParquetShard:
+    """A Parquet file with a column of images, as Hugging Face data sets are published.
+
+    Row 12 is called ``<file's stem>/000012``, or by the path that the table gives it after that.
+
+    Attributes:
+        column: Of structs with ``bytes`` and perhaps ``path``, or of bytes.
+    """
+
+    name: str
+    place: str
+    column: str = 'image'
+
+    def members(self) -> Iterator[Member | Failure]:
+        with on_disk(self.place) as path:
+            yield from checked(self._rows(path))
+
+    def _rows(self, path: Path) -> Iterator[Member | Failure]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        stem, row = stem_of(self.place), 0
+        try:
+            with pq.ParquetFile(path) as file:
+                columns = file.schema_arrow.names
+                if self.column not in columns:
+                    raise ValueError(
+                        f'expected a column {self.column!r}, found {", ".join(columns)}'
+                    )
+                for batch in file.iter_batches(PART, columns=[self.column]):
+                    for value in batch.column(0).to_pylist():
+                        yield encoded_of(value, f'{stem}/{row:06d}', f'{self.place}: row {row}')
+                        row += 1
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f'is no whole Parquet file: {error}') from error
+
+
+@dataclass(frozen=True)
+class DatasetShard:
+    """A part of a streamed data set of the library ``datasets``.
+
+    Attributes:
+        source: As of `mmseg_siglip.labelling.streams`.
+        part: Number of this part.
+        parts: Of how many.
+    """
+
+    name: str
+    place: str
+    source: str
+    part: int
+    parts: int
+
+    def members(self) -> Iterator[Member | Failure]:
+        from mmseg_siglip.labelling.streams import Stream
+
+        return checked(Stream.of(self.source).members(self.part, self.parts))
+
+
+def encoded_of(value: object, name: str, place: str) -> Encoded | Failure:
+    """A cell of a table as an image; a path in it is never opened."""
+    data = value.get('bytes') if isinstance(value, dict) else value
+    if not isinstance(data, bytes):
+        return Failure(place, f'expected the bytes of an image, found {type(data).__name__}')
+    return Encoded(name, place, data)
+
+
+def checked(members: Iterator[Member | Failure]) -> Iterator[Member | Failure]:
+    """Those whose names can become paths below another folder; failures in the place of others."""
+    for member in members:
+        refusal = None if isinstance(member, Failure) else refuse_name(member)
+        yield refusal or member
+
+
+def stem_of(place: str) -> str:
+    """``s3://bucket/a/shard-1.tar`` to ``shard-1``."""
+    return os.path.splitext(place.rstrip('/').rpartition('/')[2])[0]
+
+
+def shard_name(place: str, about: str = '') -> str:
+    """A name for the object of what lies there: readable, and of no other place or content."""
+    stem = ''.join(
+        c if c.isascii() and (c.isalnum() or c in '._-') else '_' for c in stem_of(place)
+    )
+    digest = blake2b(f'{place}\0{about}'.encode('utf-8', 'surrogateescape'), digest_size=6)
+    return f'{stem.lstrip("._")[:80] or "images"}-{digest.hexdigest()}'
+
+
+def is_url(place: str) -> bool:
+    return '://' in place
+
+
+@contextmanager
+def on_disk(place: str) -> Iterator[Path]:
+    """A file of this machine, for a while if `place` is an address.
+
+    Raises:
+        ValueError: It is not there, or cannot be fetched; the message follows `place`.
+    """
+    if not is_url(place):
+        if not os.path.isfile(place):
+            raise ValueError('no such file')
+        yield Path(place)
+        return
+    with tempfile.TemporaryDirectory(prefix='mmseg_siglip_') as folder:
+        target = Path(folder, place.rpartition('/')[2])
+        try:
+            fs, path = fsspec.core.url_to_fs(place)
+            fs.get_file(path, str(target))
+        except FileNotFoundError:
+            raise ValueError('no such file') from None
+        except ImportError as error:
+            raise ValueError(f'cannot be fetched: {error}') from error
+        except Exception as error:  # each store has its own
+            raise ValueError(f'cannot be fetched: {type(error).__name__}: {error}') from error
+        yield target

@@ -1,0 +1,139 @@
+"""What a worker does to a shard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import IO
+
+import mmseg_siglip
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.manifest import digest_of
+from mmseg_siglip.labelling.labeller import Labeller, Recipe, Row
+from mmseg_siglip.labelling.objects import ShardStore
+from mmseg_siglip.labelling.one_by_one import label_alone
+from mmseg_siglip.labelling.rows import failure_row, label_members, schema_of, write_table
+from mmseg_siglip.labelling.shards import Shard
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard to label.
+
+    Attributes:
+        shard: The shard.
+        again: Label what failed before, and keep the rest.
+        alone: Label each image in a process of its own: the shard has ended several.
+    """
+
+    shard: Shard
+    again: bool = False
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A labeller, where its rows go, and how.
+
+    Attributes:
+        labeller: What labels.
+        store: Where tables go.
+        recipe: Makes the labeller again, for an image that may end its process.
+        batch_size: Images at a time.
+        threads: That read and decode.
+    """
+
+    labeller: Labeller
+    store: ShardStore
+    recipe: Recipe
+    batch_size: int
+    threads: int
+
+    @classmethod
+    def build(cls, settings: WorkerSettings, number: int = 0, count: int = 1) -> Worker:
+        """Worker `number` of `count` on this machine.
+
+        Raises:
+            ValueError, OSError: There can be none.
+        """
+        labeller = settings.recipe(number, count)
+        store = ShardStore(settings.store)
+        return cls(labeller, store, settings.recipe, settings.batch_size, settings.threads)
+
+    def work(self, task: Task, told: Callable[[int], None] = lambda count: None) -> int:
+        """Label a shard and commit its table; how many images of it were labelled.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        kept = list(self._kept(task)) if task.again else []
+        names = {row['name'] for row in kept if row['name'] is not None}
+        labelled: Counter[str] = Counter()
+        rows = self._counted(self._rows(task, names, told), labelled)
+
+        def table(file: IO[bytes]) -> None:
+            about = dict(shard=task.shard.name, settings=digest_of(self.labeller.settings))
+            about['mmseg_siglip'] = mmseg_siglip.__version__
+            write_table(chain(kept, rows), schema_of(self.labeller.columns, about), file)
+
+        self.store.put(task.shard.name, table)
+        return len(labelled)
+
+    def _kept(self, task: Task) -> Iterator[Row]:
+        return (row for row in self.store.rows(task.shard.name) if row['failure'] is None)
+
+    def _rows(self, task: Task, done: set[str], told: Callable[[int], None]) -> Iterator[Row]:
+        members = self._members(task.shard, done)
+        if task.alone:
+            return label_alone(members, self.recipe, told=told)
+        return label_members(
+            members,
+            self.labeller,
+            batch_size=self.batch_size,
+            threads=self.threads,
+            told=told,
+        )
+
+    @staticmethod
+    def _members(shard: Shard, done: set[str]) -> Iterator:
+        """Of a shard that cannot be read, or not to its end, a failure comes last."""
+        try:
+            for member in shard.members():
+                if isinstance(member, Failure) or member.name not in done:
+                    yield member
+        except ValueError as error:
+            yield Failure.of(shard.place, error)
+
+    @staticmethod
+    def _counted(rows: Iterable[Row], labelled: Counter[str]) -> Iterator[Row]:
+        for row in rows:
+            if row.get('failure') is None:
+                labelled[row['name']] += 1
+            yield row
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Of which workers are made, in whatever process.
+
+    Attributes:
+        recipe: Makes a labeller.
+        store: Address of the output.
+        batch_size: Images at a time.
+        threads: That read and decode, for each worker.
+    """
+
+    recipe: Recipe
+    store: str
+    batch_size: int = 8
+    threads: int = 2
+
+
+def commit_failure(store: ShardStore, shard: Shard, reason: str) -> bool:
+    """The object of a shard of which nothing could be made; one that is there is left."""
+    rows = [failure_row(Failure(shard.place, reason))]
+    schema = schema_of({}, dict(shard=shard.name))
+    return store.put(shard.name, partial(write_table, rows, schema), only_if_absent=True)

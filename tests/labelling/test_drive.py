@@ -1,0 +1,139 @@
+"""One loop over every pool: nothing lost, nothing twice, whoever is killed when."""
+
+import random
+import threading
+import time
+
+import pytest
+from toy_labeller import BROKEN, KILLS, KILLS_IN_COMPANY, Recipe, Run, write_images
+
+from mmseg_siglip.labelling.drive import Drive, Turns
+from mmseg_siglip.labelling.objects import OutputError
+from mmseg_siglip.labelling.pools import ProcessPool
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_all_is_labelled_once(tmp_path, workers):
+    run = Run(tmp_path, range(40))
+    total = run(workers=workers)
+    assert run.rows() == run.expected() and total.labelled == run.told == 40
+    assert total.shards == len(list(run.listing.shards())) and total.there == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'out/shards').iterdir()}
+    total = run(workers=workers)
+    assert total.labelled == 0 and total.there == len(before)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_is_missing_is_done(tmp_path):
+    run = Run(tmp_path, range(40))
+    run()
+    victims = sorted((tmp_path / 'out/shards').iterdir())[::2]
+    for path in victims:
+        path.unlink()
+    assert run().shards == len(victims) and run.rows() == run.expected()
+
+
+def test_failed_images_are_labelled_again_and_the_others_kept(tmp_path):
+    run = Run(tmp_path, [1, 2, BROKEN, 4, 5, 6, 7, 8, BROKEN, 10, 11, 12])
+    assert run().labelled == 10
+    assert run.rows()['002.png'] == 'cannot be decoded'
+    write_images(tmp_path / 'images', range(1, 13))
+    assert run().labelled == 0
+    total = run(retry=True)
+    assert total.labelled == 2
+    run.values = range(1, 13)
+    assert run.rows() == run.expected()
+    assert run(retry=True).labelled == 0
+
+
+def test_ranks_share_and_help(tmp_path):
+    """Each takes its turns; one alone does all in the end."""
+    run = Run(tmp_path, range(40))
+    own = Turns(run.listing, run.store, rank=1, size=3)
+    names = [shard.name for shard in run.listing.shards()]
+    first = []
+    for task in own:
+        if task is None or len(first) == len(names[1::3]):
+            break
+        first.append(task.shard.name)
+    assert first == names[1::3]
+    total = run(rank=2, size=3)
+    assert total.labelled == 40 and run.rows() == run.expected()
+    assert run(rank=0, size=3).labelled == 0
+
+
+def test_an_image_that_kills_its_process_costs_itself(tmp_path):
+    run = Run(tmp_path, [*range(6), KILLS, *range(7, 12)], size=4)
+    total = run(workers=1)
+    rows = run.rows()
+    assert rows.pop('006.png').startswith('ended the process that labelled it: signal 9')
+    wanted = run.expected()
+    del wanted['006.png']
+    assert rows == wanted and total.labelled == 11
+
+
+def test_what_fails_in_company_alone_is_labelled(tmp_path):
+    run = Run(tmp_path, [1, KILLS_IN_COMPANY, 3, 4])
+    run(workers=1)
+    assert run.rows() == run.expected()
+
+
+def test_twenty_kills_lose_nothing(tmp_path):
+    run, chance = Run(tmp_path, range(120), size=6), random.Random(0)
+    pool = ProcessPool(run.settings(Recipe(seconds=0.03)), 2)
+    drive, kills = Drive(Turns(run.listing, run.store), pool, run.store), []
+    over = threading.Event()
+
+    def kill():
+        while not over.is_set() and len(kills) < 20:
+            time.sleep(chance.uniform(0, 0.4))
+            for number in [*drive.busy][:1]:
+                child = pool.children.get(number)
+                if child is not None and child.process.is_alive():
+                    child.process.kill()
+                    kills.append(number)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        drive.run()
+    finally:
+        over.set()
+        thread.join()
+    assert run.rows() == run.expected() and kills
+    run.store.write_index(shard.name for shard in run.listing.shards())
+    assert not list((tmp_path / 'out/shards').glob('.*'))
+
+
+def test_a_worker_that_cannot_be_made(tmp_path):
+    run = Run(tmp_path, range(4))
+    with pytest.raises(ValueError, match='no such weights'):
+        run(Recipe(refuse='no such weights'), workers=2)
+    with pytest.raises(ValueError, match='no such weights'):
+        run(Recipe(refuse='no such weights'))
+    message = '20 workers in a row ended before a task: exit status 7'
+    with pytest.raises(ValueError, match=message):
+        run(Recipe(dies=True), workers=2)
+    with pytest.raises(ValueError, match='workers differ in worker'):
+        run(Recipe(differs=True), workers=2)
+
+
+def test_settings_are_claimed_before_anything_is_labelled(tmp_path):
+    run, seen = Run(tmp_path, range(4)), []
+
+    def refuse(settings):
+        seen.append(settings)
+        raise ValueError('other settings')
+
+    with pytest.raises(ValueError, match='other settings'):
+        run(claim=refuse, workers=1)
+    assert seen == [dict(words='bright', worker=0)] and not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_folder_that_cannot_be_written_ends_the_run(tmp_path, workers):
+    run = Run(tmp_path, range(4))
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/shards').write_text('in the way')
+    with pytest.raises(OutputError, match='cannot be written'):
+        run(workers=workers)

@@ -1,0 +1,134 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+from tars import write_tar
+
+from mmseg_siglip.labelling.listing import Listing, doubled, number_of
+from mmseg_siglip.labelling.shards import FileShard, ParquetShard, TarShard
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / 'photos'
+    for index in range(120):
+        path = folder / f'{index % 3}' / f'{index:04d}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b'x')
+    (folder / 'notes.txt').write_text('')
+    return folder
+
+
+def names(listing):
+    return [m.name for shard in listing.shards() for m in shard.members()]
+
+
+def test_a_folder_in_parts(photos):
+    listing = Listing([str(photos)], size=10)
+    shards = list(listing.shards())
+    assert all(isinstance(shard, FileShard) for shard in shards)
+    assert all(5 <= len(shard.entries) <= 20 for shard in shards[:-1])
+    found = names(listing)
+    assert len(found) == len(set(found)) == 120 and found[0] == '0/0000.jpg'
+    assert [shard.name for shard in listing.shards()] == [shard.name for shard in shards]
+    assert len({shard.name for shard in shards}) == len(shards)
+    assert str(listing.others) == (
+        f'1 files are no images and were passed over: {photos}/notes.txt'
+    )
+    assert listing.roots == [str(photos)]
+
+
+def test_a_file_that_comes_or_goes_changes_its_own_shard(photos):
+    def of_now():
+        return {shard.name for shard in Listing([str(photos)], size=10).shards()}
+
+    before = of_now()
+    (photos / '1/0001a.jpg').write_bytes(b'x')
+    after = of_now()
+    assert 1 <= len(after - before) <= 3
+    (photos / '1/0001a.jpg').unlink()
+    assert of_now() == before
+
+
+def test_what_several_arguments_name_counts_once(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'list.txt').write_text('photos/0/0000.jpg\nphotos/gone.jpg\n')
+    (tmp_path / 'one.txt').write_text(f'{photos}/0/0000.jpg\n')
+    found = names(Listing(['photos', str(photos / '0'), 'list.txt', 'one.txt']))
+    assert len(found) == 120 + 40 + 2 and 'photos/gone.jpg' in found
+    found = names(Listing([str(photos / '0/0000.jpg'), 'photos/0/0000.jpg']))
+    assert found == ['0000.jpg']
+
+
+def test_two_images_of_one_name_are_refused(photos, tmp_path):
+    with pytest.raises(ValueError, match=r'have one name: 0000\.jpg'):
+        (tmp_path / 'other').mkdir()
+        (tmp_path / 'other/0000.jpg').write_bytes(b'y')
+        Listing([str(photos / '0'), str(tmp_path / 'other')])
+
+
+def test_tars_and_tables_are_shards(tmp_path):
+    for number in range(3):
+        write_tar(tmp_path / f's-{number}.tar', [(f'{number}.jpg', b'x')])
+    listing = Listing([f'{tmp_path}/s-{{0..2}}.tar', f'{tmp_path}/s-1.tar'])
+    assert [type(shard) for shard in listing.shards()] == [TarShard] * 3
+    assert names(listing) == ['s-0/0.jpg', 's-1/1.jpg', 's-2/2.jpg']
+    (tmp_path / 't.parquet').write_bytes(b'')
+    (shard,) = Listing([f'{tmp_path}/t.parquet'], column='photo').shards()
+    assert isinstance(shard, ParquetShard) and shard.column == 'photo'
+
+
+def test_tars_of_one_name_are_refused(tmp_path):
+    for folder in 'ab':
+        (tmp_path / folder).mkdir()
+        write_tar(tmp_path / folder / 's.tar', [('x.jpg', b'x')])
+    with pytest.raises(ValueError, match=r'b/s\.tar and .*a/s\.tar have one name: s'):
+        Listing([str(tmp_path / 'a/s.tar'), str(tmp_path / 'b/s.tar')])
+    (tmp_path / 'photos/s').mkdir(parents=True)
+    (tmp_path / 'photos/s/x.jpg').write_bytes(b'x')
+    listing = Listing([str(tmp_path / 'a/s.tar'), str(tmp_path / 'photos')])
+    with pytest.raises(ValueError, match='expected no folder with the name of a tar beside it'):
+        list(listing.shards())
+
+
+@pytest.mark.parametrize(
+    ('argument', 'message'),
+    [
+        ('absent', 'absent: no such folder, image, list or tar file'),
+        ('absent.tar', 'absent.tar: no such folder'),
+        ('s-{0..3}.tar', 's-3.tar: no such folder'),
+        ('s3://bucket/folder', 's3://bucket/folder: expected a tar or Parquet file at an address'),
+        (
+            'datasets:x?row=1',
+            'datasets:x.row=1: expected split, column, subset, revision, found row',
+        ),
+    ],
+)
+def test_what_is_not_there_is_told_at_once(tmp_path, monkeypatch, argument, message):
+    monkeypatch.chdir(tmp_path)
+    write_tar(tmp_path / 's-0.tar', [])
+    with pytest.raises(ValueError, match=message):
+        Listing([argument])
+
+
+def test_a_million_shards_are_no_list(tmp_path, monkeypatch):
+    """What is held grows by 8 bytes a shard, and more for a moment."""
+    monkeypatch.setattr('os.path.isfile', lambda path: True)
+
+    def peak(count):
+        tracemalloc.start()
+        listing = Listing([f's-{{000000..{count - 1:06d}}}.tar'])
+        held = tracemalloc.get_traced_memory()[0]
+        assert sum(1 for _ in listing.shards()) == count
+        tracemalloc.stop()
+        return held
+
+    few, many = peak(200), peak(20_000)
+    assert many - few < 40_000
+
+
+def test_doubled_names():
+    found = doubled(['a', 'b', 'a', 'c', 'a', 'b'])
+    assert found == {number_of('a'), number_of('b')}
+    assert doubled([]) == frozenset() and isinstance(next(iter(found)), int)
+    assert number_of('a') < 2**64 and np.uint64(number_of('a')) == number_of('a')

@@ -1,0 +1,95 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from toy_labeller import BROKEN, RAISES, Brightness
+
+from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.labelling.rows import ahead, arrow_type, label_members, schema_of, write_table
+from mmseg_siglip.labelling.shards import Encoded
+
+
+def members(*values):
+    return [Encoded(f'{i}.png', f'p/{i}.png', bytes([value])) for i, value in enumerate(values)]
+
+
+@pytest.mark.parametrize('batch_size', [1, 2, 3, 10])
+def test_a_row_for_each_image_in_order(batch_size):
+    told = []
+    found = list(
+        label_members(
+            [*members(1, BROKEN, 2, RAISES, 3), Failure('gone', 'is no image')],
+            Brightness({}),
+            batch_size=batch_size,
+            threads=2,
+            told=told.append,
+        )
+    )
+    assert sum(told) == 6
+    assert [(row.get('mean'), row.get('failure')) for row in found] == [
+        (1.0, None),
+        (None, 'cannot be decoded'),
+        (2.0, None),
+        (None, 'RuntimeError: shapes'),
+        (3.0, None),
+        (None, 'is no image'),
+    ]
+    assert [row['name'] for row in found] == [f'{i}.png' for i in range(5)] + [None]
+    assert [row['path'] for row in found] == [f'p/{i}.png' for i in range(5)] + ['gone']
+    assert found[0]['height'] == 2 and found[0]['width'] == 3 and 'height' not in found[1]
+
+
+def test_what_cannot_be_read_is_a_failure():
+    class Gone:
+        name, place = 'a.png', 'p/a.png'
+
+        def read(self):
+            raise ValueError('No such file or directory')
+
+    (row,) = label_members([Gone()], Brightness({}), batch_size=2, threads=1)
+    assert row == dict(name='a.png', path='p/a.png', failure='No such file or directory')
+
+
+def test_a_full_disk_is_no_images_failure():
+    class Full(Brightness):
+        def __call__(self, images):
+            raise OSError(28, 'No space left on device')
+
+    with pytest.raises(OSError, match='No space left'):
+        list(label_members(members(1, 2), Full({}), batch_size=2, threads=1))
+
+
+def test_images_are_decoded_some_ahead_and_no_more():
+    begun, lock = [], threading.Lock()
+
+    def note(item):
+        with lock:
+            begun.append(item)
+        return -item
+
+    with ThreadPoolExecutor(2) as pool:
+        found = ahead(pool, note, iter(range(100)), 5)
+        assert [next(found) for _ in range(3)] == [0, -1, -2]
+        time.sleep(0.05)
+        assert len(begun) <= 3 + 6
+        assert list(found) == [-item for item in range(3, 100)]
+
+
+def test_tables(tmp_path):
+    schema = schema_of(dict(found='list<int32>', complete='bool_'), dict(shard='s'))
+    rows = [dict(name=f'{i}', found=[i], complete=True) for i in range(150)]
+    with (tmp_path / 't.parquet').open('wb') as file:
+        write_table(iter(rows), schema, file)
+    with pq.ParquetFile(tmp_path / 't.parquet') as file:
+        assert file.num_row_groups == 3 and file.metadata.num_rows == 150
+        assert file.read().column('found')[149].as_py() == [149]
+    assert (
+        arrow_type('list<float32>') == pa.list_(pa.float32())
+        and arrow_type('binary') == pa.binary()
+    )
+    with (tmp_path / 'none.parquet').open('wb') as file:
+        write_table([], schema, file)
+    assert pq.read_table(tmp_path / 'none.parquet').num_rows == 0
