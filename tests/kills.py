@@ -28,13 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 from mmseg_siglip.engine.kept_results import FOLDER, KEYS
-from mmseg_siglip.io import label_store
 from mmseg_siglip.io.journal import read_lines
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -201,11 +200,17 @@ def write_scenes(folder: Path, count: int, shards: int) -> str:
     return str(folder / f'shard-{{000..{shards - 1:03d}}}.tar') if shards else str(folder)
 
 
+def pixels(file: Path | io.BytesIO) -> list:
+    return np.array(Image.open(file)).tolist()
+
+
 def labelling(form: str, folder: Path, parts: int) -> Job:
-    """Labels of scenes, by one process and by two in turn; of shards in COCO's format."""
-    images = write_scenes(folder / 'images', parts, 3 if form == 'coco' else 0)
+    """Labels of scenes, by one process and by two ranks in turn; of tars in COCO's format."""
+    images = write_scenes(folder / 'images', parts, 20 if form == 'coco' else 0)
     options = '--vocabulary shapes --encoder tiny_siglip_shapes --templates single'.split()
-    options += ['--precision', 'fp32', '--num-workers', '2', '--batch-size', '2', '--format', form]
+    options += ['--precision', 'fp32', '--batch-size', '2', '--format', form]
+    options += ['--shard-size', '10', '--workers', '1']
+    counted: dict[tuple, list[str]] = {}
 
     def command(out: Path, number: int) -> list[str]:
         tool = (
@@ -215,27 +220,28 @@ def labelling(form: str, folder: Path, parts: int) -> Job:
         )
         return [*tool, images, '--out', out, *options]
 
-    def records(out: Path) -> list[dict]:
-        return lines(out, label_store.KEYS)
+    def objects(out: Path) -> dict[str, Path]:
+        return {path.stem: path for path in out.glob('shards/[!.]*.parquet')}
 
-    def pngs(out: Path) -> dict[str, Path]:
-        root = out / 'labels'
-        return {path.relative_to(root).as_posix(): path for path in root.rglob('*.png')}
+    def names(path: Path) -> list[str]:
+        key = (path, *stamp(path))
+        if key not in counted:
+            counted[key] = pq.read_table(path, columns=['name']).column('name').to_pylist()
+        return counted[key]
 
     def done(out: Path) -> Done:
-        return Counter([*pngs(out), *(record['file_name'] for record in records(out))])
+        return Counter(name for path in objects(out).values() for name in names(path))
 
     def marks(out: Path) -> dict[str, Any]:
-        return {name: stamp(path) for name, path in pngs(out).items()}
+        return {name: stamp(path) for name, path in objects(out).items()}
 
     def result(out: Path) -> dict[str, Any]:
-        maps = {name: np.array(Image.open(path)).tolist() for name, path in pngs(out).items()}
-        for record in records(out):
-            labels = np.full((record['height'], record['width']), -1)
-            for entry in record['annotations']:
-                labels[coco_mask.decode(entry['segmentation']) > 0] = entry['category_id']
-            maps[record['file_name']] = labels.tolist()
-        return maps
+        rows = [row for path in objects(out).values() for row in pq.read_table(path).to_pylist()]
+        labels = {row['name']: pixels(io.BytesIO(row['png'])) for row in rows}
+        if form == 'coco':
+            return dict(labels, coco=json.loads((out / 'labels.json').read_text())['annotations'])
+        maps = (out / 'labels').rglob('*.png')
+        return dict(labels, maps={path.name: pixels(path) for path in maps})
 
     return Job(command, done, marks, result, parts)
 

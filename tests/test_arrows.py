@@ -39,7 +39,7 @@ LAYERS = (
     ),
     ('models.segmentors', 'models.pretrainers', 'vlm'),
     ('models', 'api'),
-    ('apis',),
+    ('apis', 'labelling'),
     ('cli', 'web', '__main__', ''),
 )
 """Rooms from the ground up. A module imports from its own layer and those below."""

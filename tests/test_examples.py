@@ -21,11 +21,11 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPImageProcesso
 
 from mmseg_siglip.api import OpenVocabSegmenter
 from mmseg_siglip.datasets.shapes_world.scene import CLASSES, generate, scene_seed
-from mmseg_siglip.io.label_store import STORES
+from mmseg_siglip.labelling.exports import EXPORTS
 from mmseg_siglip.models.backbones import build_encoder
 from mmseg_siglip.registry import DATASETS, DENSE_METHODS, MODELS, TRANSFORMS
 
-NAMES = ('labelme_store', 'local_attention', 'metaclip2_encoder', 'polygon_dataset')
+NAMES = ('labelme_export', 'local_attention', 'metaclip2_encoder', 'polygon_dataset')
 WORDS = 'circle, square, grass, water'
 VISION = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4)
 METACLIP2 = dict(
@@ -41,15 +41,14 @@ METACLIP2 = dict(
 def examples(repository):
     """The modules by name; what they register is gone afterwards."""
     kept = [DATASETS, DENSE_METHODS, MODELS, TRANSFORMS]
-    before = [dict(registry.module_dict) for registry in kept], dict(STORES)
+    before = [dict(registry.module_dict) for registry in kept], dict(EXPORTS['segment'])
     sys.path.insert(0, str(repository / 'examples'))
     yield {name: import_module(name) for name in NAMES}
     sys.path.remove(str(repository / 'examples'))
     for registry, modules in zip(kept, before[0], strict=True):
         for name in registry.module_dict.keys() - modules.keys():
             del registry.module_dict[name]
-    STORES.clear()
-    STORES.update(before[1])
+    EXPORTS['segment'] = before[1]
     for name in NAMES:
         sys.modules.pop(name)
 
@@ -209,8 +208,8 @@ def test_a_data_set_by_a_config(polygons, repository, tmp_path):
 
 def test_an_exporter(polygons, repository, tmp_path):
     """What Labelme would open holds the labels that PNGs hold."""
-    label = [str(polygons), '--words', WORDS, '--encoder', 'tiny_siglip_shapes', '--num-workers']
-    label += ['0', '--out']
+    label = [str(polygons), '--words', WORDS, '--encoder', 'tiny_siglip_shapes']
+    label += ['--engine', 'loop', '--out']
     assert command('label')([*label, tmp_path / 'png']) == 0
     assert command('label')([*label, tmp_path / 'out', '--format', 'labelme']) == 0
     converter = repository / 'tools/dataset_converters/label_maps.py'

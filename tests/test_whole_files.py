@@ -104,7 +104,5 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one(result, name, tmp_pa
 
 def half_written(first, second, *args, **kwargs):
     """Pillow's writer, or NumPy's, on a disk that is full after a byte."""
-    if hasattr(first, 'write'):
-        first.write(b'h')
-    else:
-        second.write_bytes(b'h')
+    file = first if hasattr(first, 'write') else second
+    (file.write if hasattr(file, 'write') else file.write_bytes)(b'h')

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmseg_siglip.labelling.drive import Drive, Turns
+from mmseg_siglip.labelling.drive import Drive, ShardTurns
 from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.objects import ShardStore
 from mmseg_siglip.labelling.pools import LoopPool, ProcessPool
@@ -94,7 +94,7 @@ class Run:
         pool = ProcessPool(settings, workers) if workers else LoopPool(settings)
         told = []
         drive = Drive(
-            Turns(self.listing, self.store, **turns),
+            ShardTurns(self.listing, self.store, **turns),
             pool,
             self.store,
             claim=claim,

@@ -187,7 +187,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_ranks(parser: argparse._ActionsContainer) -> None:
+def add_ranks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--launcher',
         type=OneOf('mmseg_siglip.engine.processes:LAUNCHERS', 'none'),

@@ -66,6 +66,7 @@ def add_shards(
     )
     parser.add_argument(
         '--format',
+        type=OneOf('mmseg_siglip.labelling.exports:FORMATS'),
         metavar='NAME',
         help=f'what is made of the tables in the end: {formats}; parquet is the tables alone',
     )

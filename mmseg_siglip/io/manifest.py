@@ -42,7 +42,9 @@ def refuse_strange(folder: str, names: list[str]) -> None:
         )
 
 
-def refuse_others(folder: str, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def refuse_other_settings(
+    folder: str, found: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
     """Raises: ValueError: A folder was filled by other settings."""
     names = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
     if names:

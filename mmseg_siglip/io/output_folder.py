@@ -14,7 +14,7 @@ from mmseg_siglip.io.manifest import (
     MANIFEST,
     manifest_of,
     read_manifest,
-    refuse_others,
+    refuse_other_settings,
     refuse_strange,
 )
 
@@ -75,4 +75,4 @@ class OutputFolder:
             write_atomically(manifest_of(settings), path)
             return
         found = read_manifest(path.read_text(encoding='utf-8'), str(path))
-        refuse_others(str(self.path), found, settings)
+        refuse_other_settings(str(self.path), found, settings)

@@ -11,7 +11,7 @@ from typing import Any
 from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.objects import OutputError, ShardStore
 from mmseg_siglip.labelling.pools import Pool
-from mmseg_siglip.labelling.process import Answered, Died, Event, Ready, Refused, Told
+from mmseg_siglip.labelling.process import Died, Event, Ready, Replied, Told, Unable
 from mmseg_siglip.labelling.shards import Shard
 from mmseg_siglip.labelling.work import Task, commit_failure
 
@@ -35,7 +35,7 @@ class Total:
     there: int = 0
 
 
-class Turns:
+class ShardTurns:
     """The tasks of one process of a run, one after another.
 
     First its share of the shards, then whatever is missing, in an order of its own: so a process
@@ -105,7 +105,7 @@ class Drive:
 
     def __init__(
         self,
-        turns: Turns,
+        turns: ShardTurns,
         pool: Pool,
         store: ShardStore,
         *,
@@ -171,13 +171,13 @@ class Drive:
                 self.idle.add(worker)
             case Told(count):
                 self.told(count)
-            case Answered(labelled):
+            case Replied(labelled):
                 task = self.busy.pop(worker)
                 self.deaths.pop(task.shard.name, None)
                 self.idle.add(worker)
                 self.total.shards += 1
                 self.total.labelled += labelled
-            case Refused(reason):
+            case Unable(reason):
                 raise (OutputError if worker in self.busy else ValueError)(reason)
             case Died(reason):
                 self.idle.discard(worker)

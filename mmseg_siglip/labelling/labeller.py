@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-class Labeller(Protocol):
+class ShardLabeller(Protocol):
     """What is done to each image of a shard.
 
     Attributes:
@@ -34,7 +34,7 @@ class Labeller(Protocol):
         """The rows of each image, in several threads one after another."""
 
 
-Recipe = Callable[[int, int], Labeller]
+Recipe = Callable[[int, int], ShardLabeller]
 """Number of a worker, and of how many on its machine, to a labeller; it can be pickled.
 
 Raises ValueError or OSError where no worker could be made.
@@ -47,7 +47,7 @@ class SystemLabeller:
     Args:
         system: The system.
         prompt: What it is asked.
-        settings: See `Labeller`.
+        settings: See `ShardLabeller`.
         options: Of its call.
         row: Makes a row of a result.
     """

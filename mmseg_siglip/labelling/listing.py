@@ -20,7 +20,7 @@ from mmseg_siglip.labelling.shards import (
     TarShard,
     is_url,
     shard_name,
-    stem_of,
+    stem_of_place,
 )
 from mmseg_siglip.labelling.streams import PREFIX, Stream
 
@@ -109,9 +109,9 @@ class Listing:
         if len(self.plain) > 1:
             self._twice = doubled(entry.name for entry in self._entries(PassedOver()))
             list(self._once(self._entries(PassedOver())))
-        self._archives_twice = doubled(map(stem_of, self._places()))
+        self._archives_twice = doubled(map(stem_of_place, self._places()))
         list(self._archives_once())
-        stems = map(stem_of, self._places()) if self.plain else ()
+        stems = map(stem_of_place, self._places()) if self.plain else ()
         self._stems = frozenset(map(number_of, stems))
         self.others = PassedOver()
 
@@ -182,7 +182,7 @@ class Listing:
         return (place for text in self.archives for place in expand(text))
 
     def _archives_once(self) -> Iterator[str]:
-        return once(self._places(), stem_of, str, self._archives_twice)
+        return once(self._places(), stem_of_place, str, self._archives_twice)
 
 
 def once(

@@ -25,7 +25,7 @@ from mmseg_siglip.io.manifest import (
     MANIFEST,
     manifest_of,
     read_manifest,
-    refuse_others,
+    refuse_other_settings,
     refuse_strange,
 )
 from mmseg_siglip.labelling.listing import number_of
@@ -40,7 +40,7 @@ class OutputError(ValueError):
     """The output cannot be written, so no shard could be."""
 
 
-class Done:
+class DoneShards:
     """Names of objects that are there: 8 bytes each.
 
     Args:
@@ -100,7 +100,7 @@ class ShardStore:
                 paths = self.fs.ls(self.root, detail=False)
                 refuse_strange(self.url, [path.rstrip('/').rpartition('/')[2] for path in paths])
             self._put(manifest_of(settings).encode(), self._manifest, if_absent=True)
-        refuse_others(self.url, self.settings(), settings)
+        refuse_other_settings(self.url, self.settings(), settings)
 
     @property
     def _manifest(self) -> str:
@@ -117,9 +117,9 @@ class ShardStore:
         except FileNotFoundError:
             raise ValueError(f'{self.url}: expected {MANIFEST}, found none') from None
 
-    def done(self) -> Done:
+    def done(self) -> DoneShards:
         """The objects that are there now."""
-        return Done(self._names())
+        return DoneShards(self._names())
 
     def has(self, name: str) -> bool:
         return self._there(self.path(name))

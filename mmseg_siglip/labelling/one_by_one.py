@@ -8,7 +8,7 @@ from typing import Any
 
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.labelling.labeller import Recipe, Row
-from mmseg_siglip.labelling.process import Answered, Child, Died, Handler, Ready, Refused
+from mmseg_siglip.labelling.process import Child, Died, Handler, Ready, Replied, Unable
 from mmseg_siglip.labelling.rows import failure_row, label_members
 from mmseg_siglip.labelling.shards import Encoded, Member
 
@@ -54,24 +54,24 @@ def ask(child: Child, member: Member) -> list[Row] | Died:
     except ValueError as error:
         return [failure_row(Failure.of(member.place, error), member.name)]
     child.ask(Encoded(member.name, member.place, data))
-    while not isinstance(event := child.next(), (Answered, Died)):
+    while not isinstance(event := child.next(), (Replied, Died)):
         pass
     return event if isinstance(event, Died) else event.answer
 
 
 def started(recipe: Recipe) -> Child:
     for _ in range(STARTS):
-        child = Child(partial(build, recipe))
+        child = Child(partial(build_alone, recipe))
         event = child.next()
         if isinstance(event, Ready):
             return child
         child.close()
-        if isinstance(event, Refused):
+        if isinstance(event, Unable):
             break
     raise ValueError(f'a process that labels ended before it had an image: {event.reason}')
 
 
-def build(recipe: Recipe) -> tuple[Any, Handler]:
+def build_alone(recipe: Recipe) -> tuple[Any, Handler]:
     labeller = recipe(0, 1)
     return None, lambda member, told: list(
         label_members([member], labeller, batch_size=1, threads=1)

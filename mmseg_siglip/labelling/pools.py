@@ -9,14 +9,14 @@ from typing import Any, Protocol
 
 from mmseg_siglip.labelling.objects import OutputError
 from mmseg_siglip.labelling.process import (
-    Answered,
     Child,
     Died,
     Event,
     Handler,
     Ready,
-    Refused,
+    Replied,
     Told,
+    Unable,
 )
 from mmseg_siglip.labelling.work import Task, Worker, WorkerSettings
 
@@ -57,9 +57,9 @@ class LoopPool:
             self.events.append(Told(count))
 
         try:
-            self.events.append(Answered(self.worker.work(task, told)))
+            self.events.append(Replied(self.worker.work(task, told)))
         except OutputError as error:
-            self.events.append(Refused(str(error)))
+            self.events.append(Unable(str(error)))
 
     def wait(self) -> list[tuple[int, Event]]:
         events, self.events = self.events, []
@@ -86,7 +86,7 @@ class ProcessPool:
             self._start(number)
 
     def _start(self, number: int) -> None:
-        self.children[number] = Child(partial(build, self.settings, number, self.count))
+        self.children[number] = Child(partial(build_worker, self.settings, number, self.count))
 
     def submit(self, worker: int, task: Task) -> None:
         self.children[worker].ask(task)
@@ -110,6 +110,6 @@ class ProcessPool:
         self.children.clear()
 
 
-def build(settings: WorkerSettings, number: int, count: int) -> tuple[Any, Handler]:
+def build_worker(settings: WorkerSettings, number: int, count: int) -> tuple[Any, Handler]:
     worker = Worker.build(settings, number, count)
     return worker.labeller.settings, worker.work

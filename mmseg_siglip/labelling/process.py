@@ -33,14 +33,14 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Replied:
     """A request is done."""
 
     answer: Any
 
 
 @dataclass(frozen=True)
-class Refused:
+class Unable:
     """No process could do it, and why."""
 
     reason: str
@@ -53,7 +53,7 @@ class Died:
     reason: str
 
 
-Event = Ready | Told | Answered | Refused | Died
+Event = Ready | Told | Replied | Unable | Died
 
 
 class Child:
@@ -61,13 +61,13 @@ class Child:
 
     Args:
         build: In the process, makes what it says of itself, and its handler; it can be pickled. A
-            ValueError, OSError, ImportError or KeyError of it is `Refused`.
+            ValueError, OSError, ImportError or KeyError of it is `Unable`.
     """
 
     def __init__(self, build: Callable[[], tuple[Any, Handler]]) -> None:
         context = multiprocessing.get_context('spawn')
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, os.getpid(), build))
+        self.process = context.Process(target=live, args=(other, os.getpid(), build))
         self.process.start()
         other.close()
 
@@ -99,14 +99,14 @@ def how_ended(status: int | None) -> str:
     return f'exit status {status}'
 
 
-def serve(connection: Connection, parent: int, build: Callable[[], tuple[Any, Handler]]) -> None:
+def live(connection: Connection, parent: int, build: Callable[[], tuple[Any, Handler]]) -> None:
     """The life of a `Child`; it ends with its parent, and leaves Ctrl-C to it."""
     end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         hello, handle = build()
     except (ValueError, OSError, ImportError, KeyError) as error:
-        connection.send(Refused(reason_of(error)))
+        connection.send(Unable(reason_of(error)))
         return
     connection.send(Ready(hello))
     while True:
@@ -117,12 +117,12 @@ def serve(connection: Connection, parent: int, build: Callable[[], tuple[Any, Ha
         try:
             answer = handle(request, lambda count: connection.send(Told(count)))
         except OutputError as error:
-            answer = Refused(str(error))
+            answer = Unable(str(error))
         except Exception as error:
             traceback.print_exc()
             connection.send(Died(reason_of(error)))
             os._exit(1)
-        connection.send(answer if isinstance(answer, Refused) else Answered(answer))
+        connection.send(answer if isinstance(answer, Unable) else Replied(answer))
 
 
 def reason_of(error: Exception) -> str:

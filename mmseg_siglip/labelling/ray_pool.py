@@ -7,10 +7,14 @@ each of its workers would be tried for ever, or end the run.
 from __future__ import annotations
 
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmseg_siglip.labelling.objects import OutputError
-from mmseg_siglip.labelling.process import Answered, Died, Event, Ready, Refused, Told, reason_of
+from mmseg_siglip.labelling.process import Died, Event, Ready, Replied, Told, Unable, reason_of
 from mmseg_siglip.labelling.work import Task, Worker, WorkerSettings
 
 VARIABLES = {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0'}
@@ -64,12 +68,13 @@ class RayPool:
 
     def start(self) -> None:
         """Raises: OSError: There is no such cluster."""
-        if self.address is None:
-            options = dict(include_dashboard=False)
+        if self.address is None:  # without 'local', Ray waits for the last one of this machine
+            options = dict(address='local', include_dashboard=False)
         else:
             os.environ.setdefault('RAY_AUTH_MODE', 'token')
             options = dict(address=self.address)
-        self.ray.init(log_to_driver=False, logging_level='ERROR', **options)
+        with own_signals():
+            self.ray.init(log_to_driver=False, logging_level='ERROR', **options)
         gpus = int(self.ray.cluster_resources().get('GPU', 0))
         if self.num_gpus is None:
             self.num_gpus = 1 if gpus else 0
@@ -117,7 +122,7 @@ class Actor:
         try:
             self.worker = Worker.build(self.settings, *self.numbers)
         except (ValueError, OSError, ImportError, KeyError) as error:
-            return [Refused(reason_of(error))]
+            return [Unable(reason_of(error))]
         return [Ready(self.worker.labeller.settings)]
 
     def work(self, task: Task) -> list[Event]:
@@ -125,8 +130,17 @@ class Actor:
         try:
             labelled = self.worker.work(task, told.append)
         except OutputError as error:
-            return [Refused(str(error))]
-        return [Told(sum(told)), Answered(labelled)]
+            return [Unable(str(error))]
+        return [Told(sum(told)), Replied(labelled)]
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM, for which Ray has another."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def brief(error: Exception) -> str:

@@ -6,7 +6,7 @@ Each image has one row, or one for each phrase; what could not be labelled has o
     path     where it lies
     height   pixels, None of a failure
     width
-    ...      what the system adds, see `Labeller.columns`
+    ...      what the system adds, see `ShardLabeller.columns`
     failure  why there is no result, None where there is one
 """
 
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.outcomes import outcomes
-from mmseg_siglip.labelling.labeller import Labeller, Row
+from mmseg_siglip.labelling.labeller import Row, ShardLabeller
 from mmseg_siglip.labelling.shards import Member
 
 GROUP = 64  # rows of a row group
@@ -60,7 +60,7 @@ def write_table(rows: Iterable[Row], schema: pa.Schema, file: IO[bytes]) -> None
 
 def label_members(
     members: Iterable[Member | Failure],
-    labeller: Labeller,
+    labeller: ShardLabeller,
     *,
     batch_size: int,
     threads: int,
@@ -91,7 +91,9 @@ def label_members(
             told(len(batch))
 
 
-def _label_batch(batch: Sequence[tuple[Member | None, Any]], labeller: Labeller) -> Iterator[Row]:
+def _label_batch(
+    batch: Sequence[tuple[Member | None, Any]], labeller: ShardLabeller
+) -> Iterator[Row]:
     images = [(member, image) for member, image in batch if not isinstance(image, Failure)]
     found = outcomes(lambda pairs: labeller([image for _, image in pairs]), images)
     for member, image in batch:

@@ -1,4 +1,4 @@
-"""What is labelled as one: some files, a tar, a Parquet file, a part of a data set.
+"""What is labelled as one: some files, a tar, a Parquet file; see `streams` for data sets.
 
 A shard is small and can be pickled: it knows where its images are, and reads them when asked to.
 """
@@ -93,7 +93,7 @@ class TarShard:
 
     def members(self) -> Iterator[Member | Failure]:
         with on_disk(self.place) as path:
-            yield from checked(tar_members(path, shown=self.place, stem=stem_of(self.place)))
+            yield from checked(tar_members(path, shown=self.place, stem=stem_of_place(self.place)))
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class ParquetShard:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        stem, row = stem_of(self.place), 0
+        stem, row = stem_of_place(self.place), 0
         try:
             with pq.ParquetFile(path) as file:
                 columns = file.schema_arrow.names
@@ -132,28 +132,6 @@ class ParquetShard:
                         row += 1
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f'is no whole Parquet file: {error}') from error
-
-
-@dataclass(frozen=True)
-class DatasetShard:
-    """A part of a streamed data set of the library ``datasets``.
-
-    Attributes:
-        source: As of `mmseg_siglip.labelling.streams`.
-        part: Number of this part.
-        parts: Of how many.
-    """
-
-    name: str
-    place: str
-    source: str
-    part: int
-    parts: int
-
-    def members(self) -> Iterator[Member | Failure]:
-        from mmseg_siglip.labelling.streams import Stream
-
-        return checked(Stream.of(self.source).members(self.part, self.parts))
 
 
 def encoded_of(value: object, name: str, place: str) -> Encoded | Failure:
@@ -171,7 +149,7 @@ def checked(members: Iterator[Member | Failure]) -> Iterator[Member | Failure]:
         yield refusal or member
 
 
-def stem_of(place: str) -> str:
+def stem_of_place(place: str) -> str:
     """``s3://bucket/a/shard-1.tar`` to ``shard-1``."""
     return os.path.splitext(place.rstrip('/').rpartition('/')[2])[0]
 
@@ -179,7 +157,7 @@ def stem_of(place: str) -> str:
 def shard_name(place: str, about: str = '') -> str:
     """A name for the object of what lies there: readable, and of no other place or content."""
     stem = ''.join(
-        c if c.isascii() and (c.isalnum() or c in '._-') else '_' for c in stem_of(place)
+        c if c.isascii() and (c.isalnum() or c in '._-') else '_' for c in stem_of_place(place)
     )
     digest = blake2b(f'{place}\0{about}'.encode('utf-8', 'surrogateescape'), digest_size=6)
     return f'{stem.lstrip("._")[:80] or "images"}-{digest.hexdigest()}'

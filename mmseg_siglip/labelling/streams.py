@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from mmseg_siglip.io.failures import Failure
-from mmseg_siglip.labelling.shards import DatasetShard, Member, encoded_of, shard_name
+from mmseg_siglip.labelling.shards import Member, checked, encoded_of, shard_name
 
 PREFIX = 'datasets:'
 KEYS = ('split', 'column', 'subset', 'revision')
@@ -89,3 +89,23 @@ class Stream:
         for row, record in enumerate(rows):
             name = f'{self.split}/{part:05d}/{row:06d}'
             yield encoded_of(record[self.column], name, f'{self.source}: {name}')
+
+
+@dataclass(frozen=True)
+class DatasetShard:
+    """A part of a streamed data set of the library ``datasets``.
+
+    Attributes:
+        source: The argument that names the data set.
+        part: Number of this part.
+        parts: Of how many.
+    """
+
+    name: str
+    place: str
+    source: str
+    part: int
+    parts: int
+
+    def members(self) -> Iterator[Member | Failure]:
+        return checked(Stream.of(self.source).members(self.part, self.parts))

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from itertools import chain
 from typing import IO
 
-import mmseg_siglip
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.manifest import digest_of
-from mmseg_siglip.labelling.labeller import Labeller, Recipe, Row
+from mmseg_siglip.labelling.labeller import Recipe, Row, ShardLabeller
 from mmseg_siglip.labelling.objects import ShardStore
 from mmseg_siglip.labelling.one_by_one import label_alone
 from mmseg_siglip.labelling.rows import failure_row, label_members, schema_of, write_table
@@ -46,7 +46,7 @@ class Worker:
         threads: That read and decode.
     """
 
-    labeller: Labeller
+    labeller: ShardLabeller
     store: ShardStore
     recipe: Recipe
     batch_size: int
@@ -76,7 +76,7 @@ class Worker:
 
         def table(file: IO[bytes]) -> None:
             about = dict(shard=task.shard.name, settings=digest_of(self.labeller.settings))
-            about['mmseg_siglip'] = mmseg_siglip.__version__
+            about['mmseg_siglip'] = version('mmseg_siglip')
             write_table(chain(kept, rows), schema_of(self.labeller.columns, about), file)
 
         self.store.put(task.shard.name, table)

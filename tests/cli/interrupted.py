@@ -19,7 +19,6 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-import mmseg_siglip.cli.jobs.label
 import mmseg_siglip.cli.jobs.test
 import mmseg_siglip.cli.jobs.train  # noqa: F401  # once for all processes
 from mmseg_siglip.cli.common import leave
@@ -38,6 +37,8 @@ def commands(config: str, folder: Path) -> dict[str, tuple[list[str], str]]:
     train += ['default_hooks.checkpoint.interval=2', 'default_hooks.checkpoint.max_keep_ckpts=2']
     test = ['test', shapes, '--out', str(folder / 'predictions'), '--cfg-options']
     test += [f'test_dataloader.dataset.num_scenes={IMAGES}', 'test_dataloader.num_workers=2']
+    label = ['label', photographs, '--words', 'red, blue', *WORDS]
+    label += ['--batch-size', '1', '--shard-size', '2', '--workers', '2']
     return dict(
         train=([*train, '--work-dir', str(folder / 'train')], 'train/iter_4.pth'),
         train_alone=([*train, '--work-dir', str(folder / 'alone')], 'alone/iter_4.pth'),
@@ -46,11 +47,8 @@ def commands(config: str, folder: Path) -> dict[str, tuple[list[str], str]]:
             ['segment', photographs, 'red, blue', '--out', str(folder / 'segmented'), *WORDS],
             'segmented/*.json',
         ),
-        label=(
-            ['label', photographs, '--words', 'red, blue', '--out', str(folder / 'labelled')]
-            + [*WORDS, '--batch-size', '1', '--num-workers', '2'],
-            'labelled/**/*.png',
-        ),
+        label=([*label, '--out', str(folder / 'labelled')], 'labelled/shards/*.parquet'),
+        label_alone=([*label, '--out', str(folder / 'alike')], 'alike/shards/*.parquet'),
     )
 
 

@@ -34,6 +34,8 @@ def test_interrupted_commands_say_how_to_go_on_and_leave_nothing(tiny_config, tm
         segment=f'interrupted: what is done is in {folder}/segmented; the same command begins anew',
         label=f'interrupted: what is labelled is in {folder}/labelled; the same command goes on '
         'from there',
+        label_alone=f'terminated: what is labelled is in {folder}/alike; the same command goes on '
+        'from there',
     )
     for name, (status, left) in json.loads(result.stdout.splitlines()[-1]).items():
         said = (folder / f'{name}.err').read_text()

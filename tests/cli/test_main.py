@@ -18,6 +18,7 @@ WORDS = {
     'demo': ['--out', 'o', '--images', '3'],
     'serve': ['--segment', 'a=b', '--port', '8000'],
     'label': ['photos', '--words', 'cat', '--out', 'o', '--format', 'png'],
+    'export': ['labels', '--out', 'o'],
     'train': ['c.py', '--launcher', 'none'],
     'test': ['c.py', 'w.pth', '--show'],
     'benchmark': ['--datasets', 'voc21', '--attention', 'csa'],

@@ -7,7 +7,7 @@ import time
 import pytest
 from toy_labeller import BROKEN, KILLS, KILLS_IN_COMPANY, Recipe, Run, write_images
 
-from mmseg_siglip.labelling.drive import Drive, Turns
+from mmseg_siglip.labelling.drive import Drive, ShardTurns
 from mmseg_siglip.labelling.objects import OutputError
 from mmseg_siglip.labelling.pools import ProcessPool
 
@@ -49,7 +49,7 @@ def test_failed_images_are_labelled_again_and_the_others_kept(tmp_path):
 def test_ranks_share_and_help(tmp_path):
     """Each takes its turns; one alone does all in the end."""
     run = Run(tmp_path, range(40))
-    own = Turns(run.listing, run.store, rank=1, size=3)
+    own = ShardTurns(run.listing, run.store, rank=1, size=3)
     names = [shard.name for shard in run.listing.shards()]
     first = []
     for task in own:
@@ -81,7 +81,7 @@ def test_what_fails_in_company_alone_is_labelled(tmp_path):
 def test_twenty_kills_lose_nothing(tmp_path):
     run, chance = Run(tmp_path, range(120), size=6), random.Random(0)
     pool = ProcessPool(run.settings(Recipe(seconds=0.03)), 2)
-    drive, kills = Drive(Turns(run.listing, run.store), pool, run.store), []
+    drive, kills = Drive(ShardTurns(run.listing, run.store), pool, run.store), []
     over = threading.Event()
 
     def kill():

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmseg_siglip.labelling import objects
-from mmseg_siglip.labelling.objects import Done, OutputError, ShardStore
+from mmseg_siglip.labelling.objects import DoneShards, OutputError, ShardStore
 from mmseg_siglip.labelling.rows import schema_of, write_table
 
 ROWS = [dict(name='a.jpg', path='p/a.jpg', png=b'1'), dict(path='p/b', failure='is empty')]
@@ -140,7 +140,7 @@ def test_addresses_that_cannot_be(monkeypatch):
 
 
 def test_many_names_take_eight_bytes():
-    done = Done(f'shard-{n}' for n in range(5000))
+    done = DoneShards(f'shard-{n}' for n in range(5000))
     assert done._numbers.nbytes == 40_000
     assert all(f'shard-{n}' in done for n in range(0, 5000, 97)) and 'shard-5000' not in done
 

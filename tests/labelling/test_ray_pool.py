@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from toy_labeller import KILLS, Recipe, Run, rows_of
 
-from mmseg_siglip.labelling.drive import Drive, Turns
+from mmseg_siglip.labelling.drive import Drive, ShardTurns
 from mmseg_siglip.labelling.objects import OutputError
 from mmseg_siglip.labelling.ray_pool import RayPool, brief
 
@@ -40,7 +40,7 @@ def actors():
 def test_kills_and_an_image_that_kills(tmp_path):
     run, chance = Run(tmp_path, [*range(30), KILLS, *range(31, 60)], size=5), random.Random(0)
     pool = RayPool(run.settings(Recipe(seconds=0.05)), 2)
-    drive, kills, told = Drive(Turns(run.listing, run.store), pool, run.store), [], []
+    drive, kills, told = Drive(ShardTurns(run.listing, run.store), pool, run.store), [], []
     drive.told, over = told.append, threading.Event()
 
     def kill():
@@ -69,25 +69,27 @@ def test_what_no_actor_can_do(tmp_path):
     run = Run(tmp_path, range(4))
     with pytest.raises(ValueError, match='no such weights'):
         Drive(
-            Turns(run.listing, run.store),
+            ShardTurns(run.listing, run.store),
             RayPool(run.settings(Recipe(refuse='no such weights')), 1),
             run.store,
         ).run()
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out/shards').write_text('in the way')
     with pytest.raises(OutputError, match='cannot be written'):
-        Drive(Turns(run.listing, run.store), RayPool(run.settings(Recipe()), 1), run.store).run()
+        Drive(
+            ShardTurns(run.listing, run.store), RayPool(run.settings(Recipe()), 1), run.store
+        ).run()
 
 
 CLUSTER = """
 import sys
 from pathlib import Path
 from toy_labeller import Recipe, Run
-from mmseg_siglip.labelling.drive import Drive, Turns
+from mmseg_siglip.labelling.drive import Drive, ShardTurns
 from mmseg_siglip.labelling.ray_pool import RayPool
 run = Run(Path(sys.argv[1]), range(20))
 pool = RayPool(run.settings(Recipe()), 2, address=sys.argv[2])
-print(Drive(Turns(run.listing, run.store), pool, run.store).run())
+print(Drive(ShardTurns(run.listing, run.store), pool, run.store).run())
 """
 
 

@@ -16,7 +16,7 @@ from mmseg_siglip.datasets.referring_masks import decode_rle
 from mmseg_siglip.datasets.transforms import LoadAnnotations
 from mmseg_siglip.io.image import decode_labels
 from mmseg_siglip.labelling.exports.coco import coco
-from mmseg_siglip.labelling.exports.files import label_maps
+from mmseg_siglip.labelling.exports.files import export_label_maps
 
 MOST = 10_000
 CLASSES = tuple(f'thing {index}' for index in range(MOST))
@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 @given(result=results())
 def test_a_label_map(result, folder):
     with TemporaryDirectory() as place:
-        label_maps(fill(place, {'a.jpg': result}), folder)
+        export_label_maps(fill(place, {'a.jpg': result}), folder)
     path = folder / 'labels/a.jpg.png'
     found = decode_labels(path.read_bytes(), str(path))
     np.testing.assert_array_equal(found, result.labels)

@@ -13,7 +13,7 @@ from mmseg_siglip.labelling.shards import (
     ParquetShard,
     TarShard,
     shard_name,
-    stem_of,
+    stem_of_place,
 )
 
 
@@ -85,7 +85,7 @@ def test_a_table(tmp_path):
 
 
 def test_names_of_objects():
-    assert stem_of('s3://bucket/a/shard-1.tar') == 'shard-1'
+    assert stem_of_place('s3://bucket/a/shard-1.tar') == 'shard-1'
     one, two = shard_name('/a/shard 1.tar'), shard_name('/b/shard 1.tar')
     assert one != two and one.startswith('shard_1-') and two.startswith('shard_1-')
     assert shard_name('/a/ü/..hidden') != shard_name('/a/ü/..hidden', 'other content')

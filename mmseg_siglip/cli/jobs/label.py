@@ -29,7 +29,7 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def task_of(args: argparse.Namespace) -> str:
+def task_asked(args: argparse.Namespace) -> str:
     if args.phrases is not None:
         return 'refer'
     if args.question is not None:
@@ -112,11 +112,11 @@ def labeller(system: System, prompt: Any, settings: dict[str, Any], **options) -
 def build_labeller(args: argparse.Namespace, number: int, count: int) -> SystemLabeller:
     """The `Recipe` of ``mmseg-siglip label``."""
     share_cpus(count)
-    return LABELLERS[task_of(args)](args, device_of(args, number))
+    return LABELLERS[task_asked(args)](args, device_of(args, number))
 
 
 def label_images(args: argparse.Namespace) -> None:
-    task = task_of(args)
+    task = task_asked(args)
     if task == 'segment':
         words_of(args)  # refused before anything is loaded
     label_shards(args, task, partial(build_labeller, args), 'labelled')

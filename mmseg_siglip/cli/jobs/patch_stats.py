@@ -69,7 +69,9 @@ class PatchStatisticsLabeller:
         )
 
 
-def build_labeller(args: argparse.Namespace, number: int, count: int) -> PatchStatisticsLabeller:
+def build_statistics_labeller(
+    args: argparse.Namespace, number: int, count: int
+) -> PatchStatisticsLabeller:
     """The `Recipe` of ``mmseg-siglip patch-stats``."""
     share_cpus(count)
     needed = args.config or args.model
@@ -78,4 +80,4 @@ def build_labeller(args: argparse.Namespace, number: int, count: int) -> PatchSt
 
 def export(args: argparse.Namespace) -> None:
     args.stats = list(args.stats or NAMES)
-    label_shards(args, 'patch-stats', partial(build_labeller, args), 'summed up')
+    label_shards(args, 'patch-stats', partial(build_statistics_labeller, args), 'summed up')

@@ -11,8 +11,8 @@ from tqdm import tqdm
 from mmseg_siglip.cli.common import refuse_inside
 from mmseg_siglip.io.failures import FAILURES, refuse_failures, write_failures
 from mmseg_siglip.io.image_kinds import FORMATS
-from mmseg_siglip.labelling.drive import Drive, Total, Turns
-from mmseg_siglip.labelling.exports import EXPORTS, NOTHING, check_export
+from mmseg_siglip.labelling.drive import Drive, ShardTurns, Total
+from mmseg_siglip.labelling.exports import NOTHING, check_export, export_of
 from mmseg_siglip.labelling.labeller import Recipe
 from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.objects import ShardStore
@@ -55,12 +55,12 @@ def label_shards(args: argparse.Namespace, task: str, recipe: Recipe, done: str)
     def claim(settings: dict[str, Any]) -> None:
         store.claim(dict(settings, task=task, images=listing.roots, shard_size=args.shard_size))
 
-    turns = Turns(listing, store, rank=rank, size=size, retry=args.retry_failed)
+    turns = ShardTurns(listing, store, rank=rank, size=size, retry=args.retry_failed)
     of = f' of process 0 of {size}' if size > 1 else ''
     with tqdm(desc=f'images{of}', unit='', disable=rank != 0) as bar:
         total = Drive(turns, pool_of(args, recipe), store, claim=claim, told=bar.update).run()
     if rank == 0:
-        finish(args, listing, store, total, done)
+        conclude(args, listing, store, total, done)
         export_tables(store, task, form, None if is_url(args.out) else Path(args.out))
 
 
@@ -85,7 +85,7 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def finish(
+def conclude(
     args: argparse.Namespace, listing: Listing, store: ShardStore, total: Total, done: str
 ) -> None:
     """Say what makes up the result, and what was done."""
@@ -107,7 +107,7 @@ def export_tables(store: ShardStore, task: str, form: str, folder: Path | None) 
     tables = Tables(store)
     failures = list(tables.failures())
     if form != NOTHING:
-        failures += EXPORTS[task][form](tables, folder)
+        failures += export_of(task, form)(tables, folder)
     if folder is not None:
         write_failures(failures, folder / FAILURES)
     refuse_failures(failures, (folder or Path('.')) / FAILURES)

@@ -6,11 +6,11 @@ write, image by image; see ``docs/adding/exporter.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmseg_siglip.lazy import LazyMapping
+from mmseg_siglip.lazy import resolve
 
 if TYPE_CHECKING:
     from mmseg_siglip.io.failures import Failure
@@ -29,14 +29,17 @@ _MASKS = {
 _FILES = 'mmseg_siglip.labelling.exports.files'
 _STATISTICS = 'mmseg_siglip.labelling.exports.statistics:statistics'
 
-EXPORTS: dict[str, Mapping[str, Export]] = {
-    'segment': LazyMapping({'png': f'{_FILES}:label_maps', **_MASKS}),
-    'refer': LazyMapping({'png': f'{_FILES}:masks', **_MASKS}),
-    'depth': LazyMapping({'png': f'{_FILES}:depth_maps'}),
-    'ask': LazyMapping({'jsonl': f'{_FILES}:answers'}),
-    'patch-stats': LazyMapping({'npz': _STATISTICS, 'safetensors': _STATISTICS}),
+EXPORTS: dict[str, dict[str, Export | str]] = {
+    'segment': {'png': f'{_FILES}:export_label_maps', **_MASKS},
+    'refer': {'png': f'{_FILES}:export_masks', **_MASKS},
+    'depth': {'png': f'{_FILES}:export_depth_maps'},
+    'ask': {'jsonl': f'{_FILES}:export_answers'},
+    'patch-stats': {'npz': _STATISTICS, 'safetensors': _STATISTICS},
 }
-"""Task to name to export; the first of each is the usual one."""
+"""Task to name to export, or to where it is; the first of each is the usual one."""
+
+
+FORMATS = (*dict.fromkeys(name for known in EXPORTS.values() for name in known), NOTHING)
 
 
 def check_export(task: str, name: str | None) -> str:
@@ -51,3 +54,9 @@ def check_export(task: str, name: str | None) -> str:
             f'--format: expected one of {", ".join([*known, NOTHING])} of {task}, found {name!r}'
         )
     return name or next(iter(known))
+
+
+def export_of(task: str, name: str) -> Export:
+    """An export by its name."""
+    found = EXPORTS[task][name]
+    return resolve(found) if isinstance(found, str) else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -39,12 +40,7 @@ def _write(tables: Tables, folder: Path, shape: Shape) -> list[Failure]:
     ids = image_ids(tables)
     names = [dict(id=index, name=name) for index, name in enumerate(tables.classes, 1)]
     about = dict(settings=tables.digest)
-    with (
-        whole_file(folder / 'labels.json') as labels_draft,
-        whole_file(folder / 'results.json') as results_draft,
-        labels_draft.open('w', encoding='utf-8') as labels,
-        results_draft.open('w', encoding='utf-8') as results,
-    ):
+    with _json(folder / 'labels.json') as labels, _json(folder / 'results.json') as results:
         labels.write(f'{{"info": {json.dumps(about)},\n"categories": {json.dumps(names)},\n')
         labels.write('"images": ')
         _write_list(_images(tables, ids), labels)
@@ -54,6 +50,12 @@ def _write(tables: Tables, folder: Path, shape: Shape) -> list[Failure]:
         labels.write('}\n')
         results.write('\n]')
     return []
+
+
+@contextmanager
+def _json(path: Path) -> Iterator[IO[str]]:
+    with whole_file(path) as draft, draft.open('w', encoding='utf-8') as file:
+        yield file
 
 
 def image_ids(tables: Tables) -> np.ndarray:

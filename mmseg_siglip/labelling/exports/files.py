@@ -29,7 +29,7 @@ def write_files(files: Files, folder: Path) -> list[Failure]:
     return failures
 
 
-def label_maps(tables: Tables, folder: Path) -> list[Failure]:
+def export_label_maps(tables: Tables, folder: Path) -> list[Failure]:
     """``labels/<name>.png``, as `Segmentation.save` writes it, and ``classes.txt``: the name of
     each value, a line each from 0."""
     write_atomically(''.join(f'{name}\n' for name in tables.classes), folder / 'classes.txt')
@@ -37,7 +37,7 @@ def label_maps(tables: Tables, folder: Path) -> list[Failure]:
     return write_files(files, folder / 'labels')
 
 
-def masks(tables: Tables, folder: Path) -> list[Failure]:
+def export_masks(tables: Tables, folder: Path) -> list[Failure]:
     """``masks/<name>.<number of the phrase from 1>.png``, as `Referred.save` writes it, and
     ``phrases.txt``, a line each."""
     write_atomically(''.join(f'{phrase}\n' for phrase in tables.classes), folder / 'phrases.txt')
@@ -49,13 +49,13 @@ def masks(tables: Tables, folder: Path) -> list[Failure]:
     return write_files(files, folder / 'masks')
 
 
-def depth_maps(tables: Tables, folder: Path) -> list[Failure]:
+def export_depth_maps(tables: Tables, folder: Path) -> list[Failure]:
     """``depth/<name>.png``, as `DepthMap.save` writes it."""
     files = ((f'{image.name}.png', image.rows[0]['png']) for image in tables.images())
     return write_files(files, folder / 'depth')
 
 
-def answers(tables: Tables, folder: Path) -> list[Failure]:
+def export_answers(tables: Tables, folder: Path) -> list[Failure]:
     """``answers.jsonl``: ``name``, ``question``, ``answer`` and ``complete``, a line an image."""
     kept = ('name', 'question', 'answer', 'complete')
     with (

@@ -25,7 +25,7 @@ def yolo(tables: Tables, folder: Path) -> list[Failure]:
     """
     refuse_doubled(tables)
     files = (
-        (f'{stem_of(image)}.txt', ''.join(lines_of(tables, image)).encode())
+        (f'{without_suffix(image)}.txt', ''.join(lines_of(tables, image)).encode())
         for image in tables.images()
     )
     failures = write_files(files, folder / 'labels')
@@ -35,16 +35,16 @@ def yolo(tables: Tables, folder: Path) -> list[Failure]:
     return failures
 
 
-def stem_of(image: Labelled) -> str:
+def without_suffix(image: Labelled) -> str:
     return PurePosixPath(image.name).with_suffix('').as_posix()
 
 
 def refuse_doubled(tables: Tables) -> None:
     """Raises: ValueError: Two images would have one file, which has no suffix of theirs."""
-    twice = doubled(map(stem_of, tables.sizes()))
+    twice = doubled(map(without_suffix, tables.sizes()))
     seen: dict[str, str] = {}
     for image in tables.sizes() if twice else ():
-        stem = stem_of(image)
+        stem = without_suffix(image)
         if number_of(stem) in twice and seen.setdefault(stem, image.name) != image.name:
             raise ValueError(f'labels/{stem}.txt is of two images, {seen[stem]} and {image.name}')
 

@@ -1,13 +1,13 @@
 import pytest
 
 from mmseg_siglip.api import SYSTEMS
-from mmseg_siglip.labelling.exports import EXPORTS, check_export, files
+from mmseg_siglip.labelling.exports import EXPORTS, check_export, export_of, files
 
 
 def test_an_export_by_its_name():
     assert check_export('depth', None) == 'png' and check_export('ask', None) == 'jsonl'
     assert check_export('depth', 'parquet') == 'parquet'
-    assert EXPORTS['depth']['png'] is files.depth_maps
+    assert export_of('depth', 'png') is files.export_depth_maps
     message = r"--format: expected one of png, parquet of depth, found 'coco'"
     with pytest.raises(ValueError, match=message):
         check_export('depth', 'coco')
@@ -15,4 +15,4 @@ def test_an_export_by_its_name():
 
 def test_every_task_has_exports_that_are_there():
     assert set(SYSTEMS) <= set(EXPORTS)
-    assert all(callable(export) for known in EXPORTS.values() for export in known.values())
+    assert all(callable(export_of(task, name)) for task in EXPORTS for name in EXPORTS[task])
