@@ -40,15 +40,15 @@ METACLIP2 = dict(
 @pytest.fixture(scope='module', autouse=True)
 def examples(repository):
     """The modules by name; what they register is gone afterwards."""
-    kept = [DATASETS, DENSE_METHODS, MODELS, TRANSFORMS]
-    before = [dict(registry.module_dict) for registry in kept], dict(EXPORTS['segment'])
+    before = dict(EXPORTS['segment'])
     sys.path.insert(0, str(repository / 'examples'))
     yield {name: import_module(name) for name in NAMES}
     sys.path.remove(str(repository / 'examples'))
-    for registry, modules in zip(kept, before[0], strict=True):
-        for name in registry.module_dict.keys() - modules.keys():
+    for registry in (DATASETS, DENSE_METHODS, MODELS, TRANSFORMS):
+        theirs = [n for n, kind in registry.module_dict.items() if kind.__module__ in NAMES]
+        for name in theirs:
             del registry.module_dict[name]
-    EXPORTS['segment'] = before[1]
+    EXPORTS['segment'] = before
     for name in NAMES:
         sys.modules.pop(name)
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmseg_siglip.cli.common import OneOf
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('labelled', help='folder or address that label has filled')
     parser.add_argument(
         '--format',
-        type=OneOf('mmseg_siglip.labelling.exports:FORMATS'),
         metavar='NAME',
         help='png, of words and phrases also coco, coco-polygons or yolo; jsonl of questions [the '
         'first that suits]',

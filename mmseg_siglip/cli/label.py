@@ -66,7 +66,6 @@ def add_shards(
     )
     parser.add_argument(
         '--format',
-        type=OneOf('mmseg_siglip.labelling.exports:FORMATS'),
         metavar='NAME',
         help=f'what is made of the tables in the end: {formats}; parquet is the tables alone',
     )
@@ -124,14 +123,29 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f'{", ".join(given) or "--none-of-these"}: expected only beside --words')
     if not of_words and (args.model is None) == (args.config is None):
         raise UsageError('expected one of --model and --config')
-    check_engine(args)
+    check_shards(args, task_asked(args))
     from mmseg_siglip.cli.jobs.label import label_images
 
     label_images(args)
 
 
-def check_engine(args: argparse.Namespace) -> None:
+def task_asked(args: argparse.Namespace) -> str:
+    """Which system is to label."""
+    if args.phrases is not None:
+        return 'refer'
+    if args.question is not None:
+        return 'ask'
+    return 'depth' if args.depth else 'segment'
+
+
+def check_shards(args: argparse.Namespace, task: str) -> None:
     """Raises: UsageError: Arguments contradict each other."""
+    from mmseg_siglip.labelling.exports import check_export
+
+    try:
+        args.format = check_export(task, args.format)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if args.address is not None and args.engine != 'ray':
         raise UsageError('--address needs --engine ray')
     if args.engine == 'loop' and (args.workers or 1) > 1:

@@ -14,7 +14,7 @@ from mmseg_siglip.cli.common import (
     add_published_depth,
     add_trained,
 )
-from mmseg_siglip.cli.label import add_shards, check_engine
+from mmseg_siglip.cli.label import add_shards, check_shards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError('--checkpoint needs --config')
     if args.model and args.config:
         raise UsageError('--model and --config exclude each other')
-    check_engine(args)
+    check_shards(args, 'patch-stats')
     from mmseg_siglip.cli.jobs.patch_stats import export
 
     export(args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -108,9 +109,9 @@ class Listing:
         self._twice = frozenset()
         if len(self.plain) > 1:
             self._twice = doubled(entry.name for entry in self._entries(PassedOver()))
-            list(self._once(self._entries(PassedOver())))
+            deque(self._once(self._entries(PassedOver())), maxlen=0)
         self._archives_twice = doubled(map(stem_of_place, self._places()))
-        list(self._archives_once())
+        deque(self._archives_once() if self._archives_twice else (), maxlen=0)
         stems = map(stem_of_place, self._places()) if self.plain else ()
         self._stems = frozenset(map(number_of, stems))
         self.others = PassedOver()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,13 +20,16 @@ from mmseg_siglip.labelling.work import Task, Worker, WorkerSettings
 VARIABLES = {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0'}
 
 
-def import_ray() -> Any:
+def import_ray(variables: Mapping[str, str]) -> Any:
     """Ray, which does not report its use.
+
+    Args:
+        variables: Of the environment, as Ray reads them when it is imported.
 
     Raises:
         ImportError: It is not installed.
     """
-    for name, value in VARIABLES.items():
+    for name, value in {**VARIABLES, **variables}.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -43,7 +46,7 @@ class RayPool:
         count: How many; by default one for each GPU of the cluster, or each machine without.
         address: Of a cluster that ``ray start`` made, ``auto`` for the one of this machine; by
             default, one is started here, for as long as the run takes. Such a cluster wants a
-            token, which Ray keeps in ``~/.ray/auth_token``.
+            token, which Ray looks for in ``~/.ray/auth_token``.
         num_cpus: CPUs that Ray keeps for a worker.
         num_gpus: GPUs, or a part of one; by default 1 where there are any.
 
@@ -62,19 +65,21 @@ class RayPool:
     ) -> None:
         self.settings, self.count, self.address = settings, count, address
         self.num_cpus, self.num_gpus = num_cpus, num_gpus
-        self.ray = import_ray()
+        self.ray = import_ray({} if address is None else dict(RAY_AUTH_MODE='token'))
         self.actors: dict[int, Any] = {}
         self.waiting: dict[Any, int] = {}
 
     def start(self) -> None:
-        """Raises: OSError: There is no such cluster."""
+        """Raises: OSError: There is no such cluster, or it wants another token."""
         if self.address is None:  # without 'local', Ray waits for the last one of this machine
             options = dict(address='local', include_dashboard=False)
         else:
-            os.environ.setdefault('RAY_AUTH_MODE', 'token')
             options = dict(address=self.address)
-        with own_signals():
-            self.ray.init(log_to_driver=False, logging_level='ERROR', **options)
+        try:
+            with own_signals():
+                self.ray.init(log_to_driver=False, logging_level='ERROR', **options)
+        except (RuntimeError, ConnectionError, self.ray.exceptions.RayError) as error:
+            raise OSError(f'--engine ray, {options["address"]}: {brief(error)}') from error
         gpus = int(self.ray.cluster_resources().get('GPU', 0))
         if self.num_gpus is None:
             self.num_gpus = 1 if gpus else 0

@@ -18,6 +18,7 @@ import fsspec
 
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.image_source import ImageEntry, refuse_name, tar_members
+from mmseg_siglip.io.regular_file import MAX_BYTES
 
 PART = 64  # rows of a Parquet file in memory at a time
 
@@ -139,6 +140,8 @@ def encoded_of(value: object, name: str, place: str) -> Encoded | Failure:
     data = value.get('bytes') if isinstance(value, dict) else value
     if not isinstance(data, bytes):
         return Failure(place, f'expected the bytes of an image, found {type(data).__name__}')
+    if len(data) > MAX_BYTES:
+        return Failure(place, f'has {len(data)} bytes, expected at most {MAX_BYTES}')
     return Encoded(name, place, data)
 
 

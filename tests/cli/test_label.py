@@ -334,7 +334,6 @@ def test_bad_input_is_one_line(command, photos, tmp_path, capsys):
         (dict(images=['absent']), 'absent: no such folder, image, list or tar file'),
         (dict(images=['far.jxl']), 'the first is far.jxl: is a JPEG XL image'),
         (dict(images=[tmp_path / 'empty']), 'no images found; looked for'),
-        (dict(images=[photos], extra=['--format', 'jsonl']), 'expected one of png, coco,'),
         (dict(images=[photos], extra=['--out', 's3://b/x']), 'expected a folder, or --format'),
         (dict(images=[photos], words='cat,,dog'), 'empty name'),
         (dict(images=[photos], extra=['--encoder', 'absent.pt']), 'absent.pt: no such file'),

@@ -112,6 +112,8 @@ def test_a_cluster_that_runs_already(tmp_path):
     ray = str(Path(sys.executable).with_name('ray'))
     variables = dict(os.environ, HOME=str(tmp_path), RAY_USAGE_STATS_ENABLED='0')
     start = [ray, 'start', '--head', '--port=6399', '--include-dashboard=false', '--num-cpus=2']
+    (tmp_path / '.ray').mkdir()
+    (tmp_path / '.ray/auth_token').write_text('5' * 64)
     log = (tmp_path / 'head.txt').open('w')
     head = subprocess.Popen(
         [*start, '--block'], env=variables, stdout=log, stderr=log, start_new_session=True

@@ -13,6 +13,7 @@ from torch import nn
 from mmseg_siglip.api import SYSTEMS, System
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.jobs.shards import device_of, label_shards, share_cpus
+from mmseg_siglip.cli.label import task_asked
 from mmseg_siglip.cli.refer import phrases_of
 from mmseg_siglip.cli.segment import build_segmenter, words_with_background
 from mmseg_siglip.labelling.labeller import SystemLabeller
@@ -27,14 +28,6 @@ def weights_digest(module: nn.Module) -> str:
         digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
         digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def task_asked(args: argparse.Namespace) -> str:
-    if args.phrases is not None:
-        return 'refer'
-    if args.question is not None:
-        return 'ask'
-    return 'depth' if args.depth else 'segment'
 
 
 def settings_of(args: argparse.Namespace, system: System) -> dict[str, Any]:

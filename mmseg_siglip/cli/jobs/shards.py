@@ -12,7 +12,7 @@ from mmseg_siglip.cli.common import refuse_inside
 from mmseg_siglip.io.failures import FAILURES, refuse_failures, write_failures
 from mmseg_siglip.io.image_kinds import FORMATS
 from mmseg_siglip.labelling.drive import Drive, ShardTurns, Total
-from mmseg_siglip.labelling.exports import NOTHING, check_export, export_of
+from mmseg_siglip.labelling.exports import NOTHING, export_of
 from mmseg_siglip.labelling.labeller import Recipe
 from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.objects import ShardStore
@@ -28,7 +28,7 @@ def label_shards(args: argparse.Namespace, task: str, recipe: Recipe, done: str)
     """Label what is missing of ``args.images`` into ``args.out``, and export it.
 
     Args:
-        args: Of `add_shards`.
+        args: Of `add_shards`, after `check_shards`.
         task: Key of `EXPORTS`.
         recipe: Makes the workers' labellers.
         done: A word for what has been done to an image.
@@ -37,7 +37,7 @@ def label_shards(args: argparse.Namespace, task: str, recipe: Recipe, done: str)
         ValueError: Nothing could be done at all; or, after all others were done, some images could
             not be.
     """
-    form = check_export(task, args.format)
+    form = args.format
     rank, size, _ = place_among(args.launcher)
     if is_url(args.out) and form != NOTHING:
         raise ValueError(

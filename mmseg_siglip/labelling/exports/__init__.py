@@ -39,9 +39,6 @@ EXPORTS: dict[str, dict[str, Export | str]] = {
 """Task to name to export, or to where it is; the first of each is the usual one."""
 
 
-FORMATS = (*dict.fromkeys(name for known in EXPORTS.values() for name in known), NOTHING)
-
-
 def check_export(task: str, name: str | None) -> str:
     """The name of an export of this task, of the usual one without.
 
