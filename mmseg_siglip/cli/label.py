@@ -123,10 +123,11 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f'{", ".join(given) or "--none-of-these"}: expected only beside --words')
     if not of_words and (args.model is None) == (args.config is None):
         raise UsageError('expected one of --model and --config')
-    check_shards(args, task_asked(args))
+    task = task_asked(args)
+    check_shards(args, task)
     from mmseg_siglip.cli.jobs.label import label_images
 
-    label_images(args)
+    label_images(args, task)
 
 
 def task_asked(args: argparse.Namespace) -> str:

@@ -98,7 +98,7 @@ def test_what_the_pages_show(site):
         return re.sub(r'<[^>]+>', '', (site / page).read_text())
 
     assert 'class LocalAttention(DenseMethod)' in text('adding/method.html')
-    assert 'class LabelmeStore(JournalStore)' in text('adding/exporter.html')
+    assert 'def labelme(tables, folder)' in text('adding/exporter.html')
     assert 'compute_dense_similarity' in text('api/api.html')
     assert 'found.plot(outlines=True)' in text('notebooks/words_on_a_picture.html')
     assert 'class EncoderContract' in text('source/tests/contracts/encoder.py.html')

@@ -10,13 +10,15 @@ import pytest
 from bad_images import encode, gif
 from PIL import Image
 
-from mmseg_siglip.cli.jobs.label import Decoding
+from mmseg_siglip.api.results import Answer
 from mmseg_siglip.datasets.transforms import LoadImageFromFile
 from mmseg_siglip.io import image, image_kinds
 from mmseg_siglip.io.frames import MOST_COUNTED, choose_frame, count_frames
 from mmseg_siglip.io.image import decode_depth, decode_image, decode_labels, decode_rgb, read_image
 from mmseg_siglip.io.image_kinds import FORMATS
 from mmseg_siglip.io.image_source import ImageEntry
+from mmseg_siglip.labelling.labeller import SystemLabeller
+from mmseg_siglip.labelling.rows import label_members
 from mmseg_siglip.web.limits import Limits
 from mmseg_siglip.web.uploads import take_upload
 
@@ -179,9 +181,21 @@ def by_the_api(path):
     read_image(path)
 
 
+class Echo:
+    """A system that is never asked."""
+
+    gives = Answer
+
+    def check_prompt(self, prompt):
+        return prompt
+
+
 def by_label(path):
-    failure = Decoding([ImageEntry(path.name, str(path))])[0]
-    raise ValueError(str(failure))
+    entries = [ImageEntry(path.name, str(path))]
+    (row,) = label_members(
+        entries, SystemLabeller(Echo(), None, settings={}), batch_size=1, threads=1
+    )
+    raise ValueError(f'{row["path"]}: {row["failure"]}')
 
 
 def by_a_visitor(path):

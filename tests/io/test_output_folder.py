@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from mmseg_siglip.io.output_folder import MANIFEST, OutputFolder, digest_of
+from mmseg_siglip.io.manifest import MANIFEST, digest_of
+from mmseg_siglip.io.output_folder import OutputFolder
 
 SETTINGS = dict(words=['cat', 'dog, puppy'], method='sclip', sides=(3, 4))
 HOLD = """

@@ -13,8 +13,8 @@ from mmseg_siglip.api.images import read_images
 from mmseg_siglip.cli.photographs import answer
 from mmseg_siglip.io import download, web_image
 from mmseg_siglip.io.image import read_image
-from mmseg_siglip.io.image_source import ImageSource
 from mmseg_siglip.io.web_image import fetch_image, is_address, name_at
+from mmseg_siglip.labelling.listing import Listing
 
 
 @pytest.fixture
@@ -99,10 +99,11 @@ def test_one_bad_address_does_not_stop_the_others(site):
 def test_nothing_is_fetched_that_a_file_or_a_visitor_names(site, tmp_path):
     address, asked = site
     photo = f'{address}/photo.png'
-    with pytest.raises(ValueError, match='no such folder, image, list or tar file'):
-        ImageSource.open([photo])
+    with pytest.raises(ValueError, match='expected a tar or Parquet file at an address'):
+        Listing([photo])
     (tmp_path / 'list.txt').write_text(f'{photo}\n')
-    (entry,) = ImageSource.open([str(tmp_path / 'list.txt')]).entries
+    (shard,) = Listing([str(tmp_path / 'list.txt')]).shards()
+    (entry,) = shard.members()
     with pytest.raises(ValueError, match='No such file'):
         entry.read()
     assert not asked

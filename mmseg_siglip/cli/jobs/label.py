@@ -13,7 +13,6 @@ from torch import nn
 from mmseg_siglip.api import SYSTEMS, System
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.jobs.shards import device_of, label_shards, share_cpus
-from mmseg_siglip.cli.label import task_asked
 from mmseg_siglip.cli.refer import phrases_of
 from mmseg_siglip.cli.segment import build_segmenter, words_with_background
 from mmseg_siglip.labelling.labeller import SystemLabeller
@@ -102,14 +101,13 @@ def labeller(system: System, prompt: Any, settings: dict[str, Any], **options) -
     return SystemLabeller(system, prompt, settings=settings, **options)
 
 
-def build_labeller(args: argparse.Namespace, number: int, count: int) -> SystemLabeller:
+def build_labeller(task: str, args: argparse.Namespace, number: int, count: int) -> SystemLabeller:
     """The `Recipe` of ``mmseg-siglip label``."""
     share_cpus(count)
-    return LABELLERS[task_asked(args)](args, device_of(args, number))
+    return LABELLERS[task](args, device_of(args, number))
 
 
-def label_images(args: argparse.Namespace) -> None:
-    task = task_asked(args)
+def label_images(args: argparse.Namespace, task: str) -> None:
     if task == 'segment':
         words_of(args)  # refused before anything is loaded
-    label_shards(args, task, partial(build_labeller, args), 'labelled')
+    label_shards(args, task, partial(build_labeller, task, args), 'labelled')

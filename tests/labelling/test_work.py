@@ -1,0 +1,42 @@
+import pyarrow.parquet as pq
+import pytest
+from toy_labeller import BROKEN, Recipe, write_images
+
+from mmseg_siglip.labelling.listing import Listing
+from mmseg_siglip.labelling.objects import ShardStore
+from mmseg_siglip.labelling.shards import TarShard
+from mmseg_siglip.labelling.work import Task, Worker, WorkerSettings, commit_failure
+
+
+@pytest.fixture
+def worker(tmp_path):
+    return Worker.build(WorkerSettings(Recipe(), str(tmp_path / 'out'), batch_size=2))
+
+
+def test_a_shard_becomes_a_table(worker, tmp_path):
+    (shard,) = Listing([write_images(tmp_path / 'in', [1, BROKEN, 3])]).shards()
+    told = []
+    assert worker.work(Task(shard), told.append) == 2 and sum(told) == 3
+    table = pq.read_table(tmp_path / f'out/shards/{shard.name}.parquet')
+    assert table.column('mean').to_pylist() == [1.0, None, 3.0]
+    assert table.schema.metadata[b'shard'] == shard.name.encode()
+    assert len(table.schema.metadata[b'settings']) == 64
+    write_images(tmp_path / 'in', [9, 2, 9])
+    assert worker.work(Task(shard, again=True)) == 1
+    rows = {row['name']: row['mean'] for row in worker.store.rows(shard.name)}
+    assert rows == {'000.png': 1.0, '001.png': 2.0, '002.png': 3.0}
+
+
+def test_a_shard_that_cannot_be_read(worker, tmp_path):
+    shard = TarShard('s', str(tmp_path / 'gone.tar'))
+    assert worker.work(Task(shard)) == 0
+    (row,) = worker.store.rows('s')
+    assert (row['path'], row['failure']) == (f'{tmp_path}/gone.tar', 'no such file')
+
+
+def test_a_shard_of_which_nothing_could_be_made(tmp_path):
+    store, shard = ShardStore(tmp_path), TarShard('s', 'x.tar')
+    assert commit_failure(store, shard, 'ended 4 workers')
+    assert not commit_failure(store, shard, 'ended 5 workers')
+    (row,) = store.rows('s')
+    assert (row['path'], row['failure']) == ('x.tar', 'ended 4 workers') and store.failed('s')
