@@ -1,8 +1,11 @@
-"""Where to compute."""
+"""Where to compute, and the ways there and back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
@@ -25,3 +28,27 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     if found.type == 'cuda' and (found.index or 0) >= gpus:
         raise ValueError(f'device {device}: expected cuda:0 to cuda:{gpus - 1}')
     return found
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`.
+
+    The host does not wait for a GPU: the copy is out of page-locked memory, behind the work that
+    the GPU has already.
+    """
+    if device.type != 'cuda' or tensor.device.type != 'cpu':
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def fetch(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """`tensors` on the CPU; for those of a GPU the host waits once, not once for each."""
+    gpus = {tensor.device for tensor in tensors if tensor.is_cuda}
+    found = [tensor.to('cpu', non_blocking=True) for tensor in tensors]
+    for device in gpus:
+        torch.cuda.current_stream(device).synchronize()
+    # What a GPU copies to is page-locked, which the results of many images should not remain.
+    return [
+        copy.clone() if tensor.is_cuda else copy
+        for tensor, copy in zip(tensors, found, strict=True)
+    ]

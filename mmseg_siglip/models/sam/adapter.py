@@ -7,6 +7,7 @@ Shapes: B images of (H, W) pixels, P prompts each, N sparse tokens per prompt, S
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -176,9 +177,12 @@ class SAMAdapter(BaseModule):
         return geometry.content_size(size, self.image_size, self.resize)
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        # transformers makes coordinates where tensors are made by default.
+        with pixels.device if pixels.is_cuda else nullcontext():
+            found = self.model.vision_encoder(pixels)
         if not self.is_sam2:
-            return self.model.vision_encoder(pixels).last_hidden_state, ()
-        fine, middle, coarse = self.model.vision_encoder(pixels).fpn_hidden_states
+            return found.last_hidden_state, ()
+        fine, middle, coarse = found.fpn_hidden_states
         decoder = self.model.mask_decoder
         # SAM 2 is told that there is no earlier frame.
         coarse = coarse + self.model.no_memory_embedding.reshape(1, -1, 1, 1)
