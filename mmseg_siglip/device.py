@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -52,3 +53,12 @@ def fetch(tensors: Sequence[Tensor]) -> list[Tensor]:
         copy.clone() if tensor.is_cuda else copy
         for tensor, copy in zip(tensors, found, strict=True)
     ]
+
+
+def beside(tensor: Tensor) -> AbstractContextManager:
+    """While open, tensors that are made without a device are on that of `tensor`, if it is a GPU.
+
+    For models of other libraries, which make constants on the CPU and have the host wait for the
+    way of each.
+    """
+    return tensor.device if tensor.is_cuda else nullcontext()

@@ -47,7 +47,7 @@ class Kept:
 
     def __call__(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives, or gave for the same key, which says all that it depends on."""
-        if type(torch.empty(0)) is not Tensor or torch.compiler.is_compiling():
+        if type(torch.empty(0, device='cpu')) is not Tensor or torch.compiler.is_compiling():
             return make()
         with self._lock:
             if key in self._held:
@@ -89,7 +89,7 @@ def constant(
     """
 
     def make() -> Tensor:
-        made = torch.tensor(values, dtype=dtype)
+        made = torch.tensor(values, dtype=dtype, device='cpu')
         return upload(made if shape is None else made.reshape(shape), device)
 
     return CONSTANTS((values, dtype, str(device), shape), make)

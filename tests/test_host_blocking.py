@@ -8,6 +8,7 @@ from host_blocking import DEVICE, Distant, count, distant, far_module, near
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from tiny_guides import GUIDES
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmseg_siglip.api import OpenVocabSegmenter, System
 from mmseg_siglip.device import fetch, upload
@@ -58,15 +59,16 @@ def images(*sizes: tuple[int, int]) -> list[torch.Tensor]:
     return [(torch.rand(3, *size, generator=generator) * 255).to(torch.uint8) for size in sizes]
 
 
-def segmenter(method: str | dict = 'sclip', **options) -> OpenVocabSegmenter:
+def segmenter(folder, method: str | dict = 'sclip', **options) -> OpenVocabSegmenter:
     config = dict(type=method) if isinstance(method, str) else dict(method)
     if DENSE_METHODS.get(config['type']).uses_guide:
-        kind = 'SAMGuide' if config['type'] == 'trident' else 'DINOGuide'
         torch.manual_seed(0)
-        config['guide'] = dict(type=kind, config=GUIDES[kind])
-    options = dict(precision='fp32', templates='single') | options
+        config['guide'] = dict(type='DINOGuide', config=GUIDES['DINOGuide'])
+        if config['type'] == 'trident':
+            config['sam'] = dict(type='SAMGuide', config=GUIDES['SAMGuide'])
+    options = dict(precision='fp32', templates='single', short_side=40) | options
     torch.manual_seed(0)
-    return OpenVocabSegmenter.from_pretrained('tiny_siglip_shapes', config, device='cpu', **options)
+    return OpenVocabSegmenter.from_pretrained(folder, config, device='cpu', **options)
 
 
 def check(module, call, batch: list, *, most: int = MOST, results: int) -> list:
@@ -78,18 +80,21 @@ def check(module, call, batch: list, *, most: int = MOST, results: int) -> list:
         assert counter.waits <= most, counter.blocking
         assert counter.copies.total() <= len(batch) * (1 + results) + 1, counter.copies
         waited = counter.waits
-        count(lambda: call(batch * 2), counter)
-        assert counter.waits == waited, counter.blocking
+        if len(batch) > 1:
+            counter.clear()
+            call(batch[:1])
+            assert counter.waits == waited, counter.blocking
         return found
 
 
 @pytest.mark.parametrize('name', [*methods(), *FURTHER])
-def test_segmentation(name):
-    """Of images of two sizes, whose windows share batches; the values are those of the CPU."""
+def test_segmentation(siglip_folder, name):
+    """The values are those of the CPU, with attention as it is written."""
     options = FURTHER.get(name, dict(method=name))
-    batch = images((48, 64), (40, 80))
-    system = segmenter(**options)
-    expected = system.torch(batch, WORDS)
+    batch = images((40, 48), (40, 72)) if name in FURTHER else images((40, 48))
+    system = segmenter(siglip_folder, **options)
+    with sdpa_kernel(SDPBackend.MATH):
+        expected = system.torch(batch, WORDS)
     found = check(system.model, lambda given: system.torch(given, WORDS), batch, results=2)
     for (labels, scores), (own, likely) in zip(found, expected, strict=True):
         assert labels.dtype == torch.int64 and scores.dtype == torch.float32
@@ -106,9 +111,7 @@ def test_what_works_on_the_host_is_named(name):
     assert name in method_names()
 
 
-@pytest.mark.parametrize(
-    ('task', 'prompt', 'results'), [('cat_seg', [WORDS], 2), ('depth', [], 1)]
-)
+@pytest.mark.parametrize(('task', 'prompt', 'results'), [('cat_seg', [WORDS], 2), ('depth', [], 1)])
 def test_trained_systems(repository, task, prompt, results):
     folder = repository / 'mmseg_siglip/assets' / f'shapes_{task}'
     system = System.from_pretrained(folder, device='cpu', precision='fp32')
@@ -123,7 +126,7 @@ def test_referring(repository):
     """An image and its phrases are a batch."""
     folder = repository / 'mmseg_siglip/assets/shapes_refer'
     system = System.from_pretrained(folder, device='cpu', precision='fp32')
-    batch, phrases = images((48, 64), (40, 80)), ['the red circle', 'a square']
+    batch, phrases = images((48, 64)), ['the red circle', 'a square']
     expected = system.torch(batch, phrases)
     with distant() as counter:
         far_module(system.model)
@@ -213,11 +216,11 @@ def test_metrics(kind, options, maps, truth_too):
     assert expected == found
 
 
-def test_a_guide_that_gives_no_numbers_is_named_at_the_end():
+def test_a_guide_that_gives_no_numbers_is_named_at_the_end(siglip_folder):
     """With its image, though nobody waited for it."""
-    system = segmenter('proxyclip')
+    system = segmenter(siglip_folder, 'proxyclip')
     with torch.no_grad():
-        next(system.model.method.guide.parameters()).fill_(float('nan'))
+        next(system.model.method.guide.model.parameters()).fill_(float('nan'))
     batch = images((48, 64))
     with pytest.raises(ValueError, match='the image: expected finite numbers from DINOGuide'):
         system.torch(batch, WORDS)

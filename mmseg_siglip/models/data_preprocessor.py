@@ -39,12 +39,14 @@ class ImageListPreProcessor(SegDataPreProcessor):
         if training:
             self._check_fill(data.get('data_samples') or ())
             return padded_normals(super().forward(data, training))
-        parts = [
-            super(ImageListPreProcessor, self).forward(dict(inputs=[upload(image, self.device)]))
-            for image in data['inputs']
-        ]
-        images = [part['inputs'][0] for part in parts]
+        images = [self._normalised(upload(image, self.device)) for image in data['inputs']]
         return dict(inputs=images, data_samples=data.get('data_samples'))
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        """As in MMSeg, whose list of channels a GPU is waited for."""
+        image = image.flip(0) if self.channel_conversion and len(image) == 3 else image
+        image = image.float()
+        return (image - self.mean) / self.std if self._enable_normalize else image
 
     def _check_fill(self, samples: Sequence[SegDataSample]) -> None:
         for sample in samples if self.seg_pad_val == USUAL else ():

@@ -7,7 +7,6 @@ Shapes: B images of (H, W) pixels, P prompts each, N sparse tokens per prompt, S
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import Sam2ImageProcessor, SamImageProcessor
 
+from mmseg_siglip.device import beside
 from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.sam import geometry
@@ -177,8 +177,7 @@ class SAMAdapter(BaseModule):
         return geometry.content_size(size, self.image_size, self.resize)
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        # transformers makes coordinates where tensors are made by default.
-        with pixels.device if pixels.is_cuda else nullcontext():
+        with beside(pixels):
             found = self.model.vision_encoder(pixels)
         if not self.is_sam2:
             return found.last_hidden_state, ()

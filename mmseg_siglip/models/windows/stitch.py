@@ -196,6 +196,11 @@ def enlarged(cells: Tensor, size: tuple[int, int]) -> Stitch:
     return Stitch.over(cells[None, None], whole, tuple(cells.shape[1:]), size)
 
 
+def resize_side(out: int, cells: int, shown: tuple[int, int], like: Tensor) -> Side:
+    """`resize_matrix` on the device of `like` and in its type, made once for the same numbers."""
+    return _side([0], shown[0], cells, shown[1], out, True, like)
+
+
 def _side(
     starts: Sequence[int], crop: int, cells: int, span: int, out: int, whole: bool, like: Tensor
 ) -> Side:
