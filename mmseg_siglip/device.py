@@ -42,7 +42,7 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def fetch(tensors: Sequence[Tensor]) -> list[Tensor]:
+def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """`tensors` on the CPU; for those of a GPU the host waits once, not once for each."""
     gpus = {tensor.device for tensor in tensors if tensor.is_cuda}
     found = [tensor.to('cpu', non_blocking=True) for tensor in tensors]
@@ -55,7 +55,7 @@ def fetch(tensors: Sequence[Tensor]) -> list[Tensor]:
     ]
 
 
-def beside(tensor: Tensor) -> AbstractContextManager:
+def made_on(tensor: Tensor) -> AbstractContextManager:
     """While open, tensors that are made without a device are on that of `tensor`, if it is a GPU.
 
     For models of other libraries, which make constants on the CPU and have the host wait for the

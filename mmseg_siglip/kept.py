@@ -30,7 +30,7 @@ def to_be_kept() -> Iterator[None]:
         yield
 
 
-class Kept:
+class LastUsed:
     """The last used of what was made.
 
     Args:
@@ -67,7 +67,7 @@ class Kept:
             self._held.clear()
 
 
-CONSTANTS = Kept(256)
+CONSTANTS = LastUsed(256)
 
 
 def channels(values: Sequence[float], like: Tensor) -> Tensor:

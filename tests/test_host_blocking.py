@@ -11,7 +11,7 @@ from tiny_guides import GUIDES
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmseg_siglip.api import OpenVocabSegmenter, System
-from mmseg_siglip.device import fetch, upload
+from mmseg_siglip.device import to_host, upload
 from mmseg_siglip.evaluation import (
     BoundaryIoUMetric,
     DepthMetric,
@@ -301,7 +301,7 @@ class TestCounter:
     def test_values_and_places(self, counter, x):
         y = upload(torch.ones(4), DEVICE)
         assert isinstance(x + y, Distant) and (x + y).device == DEVICE
-        (found,) = fetch([x + y])
+        (found,) = to_host([x + y])
         assert type(found) is torch.Tensor and torch.equal(found, near(x) + 1)
         assert counter.waits == 1 and counter.copies.total() == 2 and counter.kernels
         with pytest.raises(RuntimeError, match='one device'):

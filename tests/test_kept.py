@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from mmseg_siglip.kept import Kept, channels, constant
+from mmseg_siglip.kept import LastUsed, channels, constant
 
 CPU = torch.device('cpu')
 
 
 def test_the_last_used_are_kept():
-    kept, made = Kept(2), []
+    kept, made = LastUsed(2), []
 
     def get(key):
         return kept(key, lambda: made.append(key) or torch.tensor(len(made)))

@@ -24,7 +24,7 @@ from torch import Tensor, no_grad
 from mmseg_siglip.api.images import as_tensor, read_images
 from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.api.system import System
-from mmseg_siglip.device import fetch, find_device
+from mmseg_siglip.device import find_device, to_host
 from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_image
 from mmseg_siglip.misspelt import check_options, did_you_mean
 from mmseg_siglip.models.backbones.trunk import method_names
@@ -233,7 +233,7 @@ class OpenVocabSegmenter(System):
         self.model.predict(inputs, samples, return_scores=True)
         classes = len(self.model.vocabulary)
         labels = [compact(sample.pred_sem_seg.data[0], classes) for sample in samples]
-        found = fetch([*labels, *(sample.scores.data[0] for sample in samples)])
+        found = to_host([*labels, *(sample.scores.data[0] for sample in samples)])
         return [(found[i].long(), found[len(labels) + i]) for i in range(len(labels))]
 
     segment_torch = torch

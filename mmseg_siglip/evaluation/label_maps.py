@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmseg_siglip.device import fetch, upload
+from mmseg_siglip.device import to_host, upload
 from mmseg_siglip.text.vocabulary import Vocabulary, same
 
 
@@ -130,7 +130,7 @@ def count_areas(samples: Sequence[Mapping], names: Sequence[str], ignore_index: 
     pairs = [_pair(sample, names) for sample in samples]
     counted = [areas_of(*pair, classes, ignore_index) for pair in pairs]
     odd = [_is_odd(*pair, sample, classes) for pair, sample in zip(pairs, samples, strict=True)]
-    *counts, odd = fetch([*counted, torch.stack(odd)]) if counted else [torch.empty(0)]
+    *counts, odd = to_host([*counted, torch.stack(odd)]) if counted else [torch.empty(0)]
     found = []
     for sample, count, strange in zip(samples, counts, odd.tolist(), strict=True):
         intersection, predicted, labelled = count[:, :classes]
@@ -182,7 +182,7 @@ def fetched(samples: Sequence[Mapping], *keys: str) -> list[dict]:
     places = [
         (sample, key) for sample in samples for key in (*keys, 'seg_logits') if sample.get(key)
     ]
-    maps = fetch([sample[key]['data'].detach() for sample, key in places])
+    maps = to_host([sample[key]['data'].detach() for sample, key in places])
     for (sample, key), data in zip(places, maps, strict=True):
         sample[key] = dict(sample[key], data=data)
     return samples

@@ -46,7 +46,7 @@ class ImageListPreProcessor(SegDataPreProcessor):
         """As in MMSeg, whose list of channels a GPU is waited for."""
         image = image.flip(0) if self.channel_conversion and len(image) == 3 else image
         image = image.float()
-        return (image - self.mean) / self.std if self._enable_normalize else image
+        return (image - self.mean) / self.std if hasattr(self, 'mean') else image
 
     def _check_fill(self, samples: Sequence[SegDataSample]) -> None:
         for sample in samples if self.seg_pad_val == USUAL else ():

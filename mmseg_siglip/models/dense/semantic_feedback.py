@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import conv1d, interpolate
 
 from mmseg_siglip.device import upload
-from mmseg_siglip.kept import Kept, constant
+from mmseg_siglip.kept import LastUsed, constant
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.dense.spans import spanned
 from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
@@ -21,7 +21,7 @@ from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
 BLUR_STD = 5.0
 BLUR_LENGTH = 31
 DILATIONS = (8, 16)
-PLACES = Kept(16)
+PLACES = LastUsed(16)
 
 
 def patch_labels(

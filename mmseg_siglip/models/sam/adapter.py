@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import Sam2ImageProcessor, SamImageProcessor
 
-from mmseg_siglip.device import beside
+from mmseg_siglip.device import made_on
 from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.sam import geometry
@@ -177,7 +177,7 @@ class SAMAdapter(BaseModule):
         return geometry.content_size(size, self.image_size, self.resize)
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        with beside(pixels):
+        with made_on(pixels):
             found = self.model.vision_encoder(pixels)
         if not self.is_sam2:
             return found.last_hidden_state, ()

@@ -17,7 +17,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmseg_siglip.device import fetch
+from mmseg_siglip.device import to_host
 from mmseg_siglip.kept import constant
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
@@ -287,7 +287,7 @@ class ReferringSegmentor(BaseSegmentor):
         with autocast(self.precision, self.encoder.mean.device):
             answers, features = self.answer(inputs, texts)
         finite = [a.logits.isfinite().all() & a.iou.isfinite().all() for a in answers]
-        flags, *iou = fetch([torch.stack(finite), *(a.iou.float() for a in answers)])
+        flags, *iou = to_host([torch.stack(finite), *(a.iou.float() for a in answers)])
         check_finite(flags.tolist(), samples, self.precision)
         for i, sample in enumerate(samples):
             size = tuple(sample.metainfo.get('ori_shape', inputs[i].shape[-2:])[:2])

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from mmseg_siglip.device import upload
-from mmseg_siglip.kept import Kept
+from mmseg_siglip.kept import LastUsed
 from mmseg_siglip.precision import autocast
 
-KEPT = Kept(512)
+KEPT = LastUsed(512)
 """What of a window's sides lies in which cells; windows of one place come again and again."""
 
 

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from mmseg_siglip.device import upload
-from mmseg_siglip.kept import Kept
+from mmseg_siglip.kept import LastUsed
 from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.windows.grid import Windows
 
 BLOCK = 256
-KEPT = Kept(128)
+KEPT = LastUsed(128)
 """Matrices of sides that come again and again in a data set."""
 Cells = Tensor | Sequence[Sequence[Planes]]
 """Of all windows of an image: (n_y, n_x, Q, h, w), or `Planes`, n_y rows of n_x."""
