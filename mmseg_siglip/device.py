@@ -62,3 +62,16 @@ def made_on(tensor: Tensor) -> AbstractContextManager:
     way of each.
     """
     return tensor.device if tensor.is_cuda else nullcontext()
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU; None of a CPU, which has caches that matter more."""
+    if device.type != 'cuda':
+        return None
+    return torch.cuda.get_device_properties(device).total_memory
+
+
+def chunk_bytes(device: torch.device, on_cpu: int) -> int:
+    """Bytes of what is made some part at a time: `on_cpu`, about what its caches hold, or on a GPU,
+    for which every part is a wait of its own, a sixty-fourth of its memory if that is more."""
+    return max(on_cpu, (device_memory(device) or 0) // 64)

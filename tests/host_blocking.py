@@ -13,6 +13,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -23,6 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 DEVICE = torch.device('cuda', 0)
 aten = torch.ops.aten
+PROPERTIES = SimpleNamespace(total_memory=16 * 2**30, name='a GPU that is not there')
 WAIT = {
     aten._local_scalar_dense,
     aten._unique2,
@@ -208,7 +210,7 @@ def distant() -> Iterator[Counter]:
         patch.object(torch.cuda, 'synchronize', counter.wait),
         patch.object(torch.cuda, 'current_stream', lambda *_: _Stream(counter)),
         patch.object(torch.cuda, 'is_bf16_supported', lambda *_: True),
-        patch.object(torch.cuda, 'mem_get_info', lambda *_: (8 * 2**30, 16 * 2**30)),
+        patch.object(torch.cuda, 'get_device_properties', lambda *_: PROPERTIES),
         patch.object(torch.cuda.amp.common, 'amp_definitely_not_available', lambda: False),
         patch.object(Tensor, 'pin_memory', _pinned),
     )

@@ -20,6 +20,7 @@ from mmseg_siglip.evaluation import (
     RefSegMetric,
 )
 from mmseg_siglip.models.backbones.trunk import method_names
+from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
 from mmseg_siglip.registry import DENSE_METHODS, MODELS
 from mmseg_siglip.vlm.tower import SigLIPVisionTower
 
@@ -148,6 +149,20 @@ def test_the_tower():
         found = count(lambda: tower(there), counter)
         assert not counter.waits and not counter.copies
     torch.testing.assert_close(near(found), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_kernels_of_pamr_do_not_grow_with_the_words():
+    """On a GPU all channels pass at once; on a CPU some at a time, as its caches want it."""
+    refine, image = PAMRPostProcessor(num_iter=2), torch.rand(1, 3, 12, 14)
+    logits = torch.rand(1, 40, 12, 14)
+    with distant() as counter:
+        kernels = []
+        for words in (8, 40):
+            there = image.to(DEVICE), logits[:, :words].to(DEVICE)
+            found = count(lambda there=there: refine(*there), counter)
+            kernels.append(counter.kernels)
+    assert kernels[0] == kernels[1]
+    torch.testing.assert_close(near(found), refine(image, logits))
 
 
 def of_labels(generator):

@@ -13,6 +13,7 @@ from math import inf
 import torch
 from torch import Tensor
 
+from mmseg_siglip.device import chunk_bytes
 from mmseg_siglip.kept import constant
 
 CHUNK_BYTES = 64 * 2**20
@@ -55,6 +56,7 @@ class Labeller:
         area_thd: A foreground class that covers at most this part of the foreground, by argmax,
             is removed.
         background_index: The class that both thresholds refer to.
+        device: Where it works, which says how many rows at a time.
     """
 
     query_to_class: Sequence[int]
@@ -62,6 +64,7 @@ class Labeller:
     prob_thd: float = 0.0
     area_thd: float | None = None
     background_index: int | None = None
+    device: torch.device = torch.device('cpu')
 
     @property
     def num_classes(self) -> int:
@@ -113,8 +116,10 @@ class Labeller:
         return labels
 
     def chunks(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """First and last rows of parts whose (Q, rows, W) stays below `CHUNK_BYTES`."""
-        step = max(1, CHUNK_BYTES // (len(self.query_to_class) * size[1] * 4))
+        """First and last rows of parts whose (Q, rows, W) stays below `CHUNK_BYTES`, on a GPU
+        `chunk_bytes`."""
+        held = chunk_bytes(self.device, CHUNK_BYTES)
+        step = max(1, held // (len(self.query_to_class) * size[1] * 4))
         return [(first, min(first + step, size[0])) for first in range(0, size[0], step)]
 
     def _small(self, rows: Rows, chunks: Sequence[tuple[int, int]]) -> Tensor:
@@ -180,7 +185,8 @@ def label_views(
     words = torch.zeros(size, dtype=torch.long, device=logits.device)
     everything = logits.new_zeros(logits.shape[1], *size) if return_probabilities else None
     finite = True
-    for chunk in looked.split(max(1, CHUNK_BYTES // (4 * cells))):
+    held = chunk_bytes(logits.device, CHUNK_BYTES)
+    for chunk in looked.split(max(1, held // (4 * cells))):
         values = probabilities(chunk)
         if everything is not None:
             everything[chunk] = values
