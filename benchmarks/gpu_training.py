@@ -103,6 +103,6 @@ def training_rows(arch: str, clock: Clock, *, small: bool) -> Iterator[dict]:
             'part': f'{name}, a step of {count} at {side} pixels in bfloat16',
             'plain / ours': plain / ours,
             'ours s': ours,
-            'note': f'to float32{memory and ", GB "}{memory}',
+            'note': 'to float32' + (memory and f', {memory} GB'),
         }
         del model, optimizer, trained
