@@ -245,8 +245,14 @@ def test_a_guide_that_gives_no_numbers_is_named_at_the_end(siglip_folder):
             system.torch(batch, WORDS)
 
 
-def test_the_preprocessor_waits_for_nothing():
-    config = dict(type='ImageListPreProcessor', mean=[1.0] * 3, std=[2.0] * 3, bgr_to_rgb=True)
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(type='ImageListPreProcessor', mean=[1.0] * 3, std=[2.0] * 3, bgr_to_rgb=True),
+        dict(type='UnitImagePreProcessor'),
+    ],
+)
+def test_the_preprocessor_waits_for_nothing(config):
     preprocessor = MODELS.build(config)
     data = dict(inputs=images((8, 9), (10, 7)), data_samples=[SegDataSample() for _ in range(2)])
     expected = preprocessor(data)['inputs']

@@ -84,8 +84,12 @@ class UnitImagePreProcessor(BaseDataPreprocessor):
         self.bgr_to_rgb = bgr_to_rgb
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """``inputs``: uint8 (3, H, W) each, or floats in 0..255, to a list of float32."""
-        data = self.cast_data(data)
+        """``inputs``: uint8 (3, H, W) each, or floats in 0..255, to a list of float32. At test time
+        what samples hold stays where it is."""
+        if training:
+            data = self.cast_data(data)
+        else:
+            data = dict(data, inputs=[upload(image, self.device) for image in data['inputs']])
         images = [image.float() / 255 for image in data['inputs']]
         images = [image.flip(0) if self.bgr_to_rgb else image for image in images]
         return dict(inputs=images, data_samples=data.get('data_samples'))
