@@ -7,7 +7,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo app docs test test-all fuzz kill-test lint audit bench matrix
+.PHONY: demo app docs test test-all fuzz kill-test lint audit bench gpu matrix
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mmseg-siglip demo
@@ -35,6 +35,9 @@ kill-test: $(INSTALLED)
 bench: $(INSTALLED)
 	OMP_NUM_THREADS=$$(nproc) $(VENV)/bin/python benchmarks/sclip.py
 	OMP_NUM_THREADS=$$(nproc) $(VENV)/bin/python benchmarks/growth.py
+
+gpu: $(INSTALLED)
+	$(VENV)/bin/python benchmarks/gpu.py
 
 matrix: $(INSTALLED)
 	$(VENV)/bin/python tests/matrix.py $(NAMES)

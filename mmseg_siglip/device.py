@@ -1,8 +1,12 @@
-"""Where to compute."""
+"""Where to compute, and the ways there and back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
+from torch import Tensor
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
@@ -25,3 +29,49 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     if found.type == 'cuda' and (found.index or 0) >= gpus:
         raise ValueError(f'device {device}: expected cuda:0 to cuda:{gpus - 1}')
     return found
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`.
+
+    The host does not wait for a GPU: the copy is out of page-locked memory, behind the work that
+    the GPU has already.
+    """
+    if device.type != 'cuda' or tensor.device.type != 'cpu':
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """`tensors` on the CPU; for those of a GPU the host waits once, not once for each."""
+    gpus = {tensor.device for tensor in tensors if tensor.is_cuda}
+    found = [tensor.to('cpu', non_blocking=True) for tensor in tensors]
+    for device in gpus:
+        torch.cuda.current_stream(device).synchronize()
+    # What a GPU copies to is page-locked, which the results of many images should not remain.
+    return [
+        copy.clone() if tensor.is_cuda else copy
+        for tensor, copy in zip(tensors, found, strict=True)
+    ]
+
+
+def made_on(tensor: Tensor) -> AbstractContextManager:
+    """While open, tensors that are made without a device are on that of `tensor`, if it is a GPU.
+
+    For models of other libraries, which make constants on the CPU and have the host wait for the
+    way of each.
+    """
+    return tensor.device if tensor.is_cuda else nullcontext()
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU; None of a CPU, which has caches that matter more."""
+    if device.type != 'cuda':
+        return None
+    return torch.cuda.get_device_properties(device).total_memory
+
+
+def chunk_bytes(device: torch.device, on_cpu: int) -> int:
+    """Bytes of what is made some part at a time: `on_cpu`, about what its caches hold, or on a GPU,
+    for which every part is a wait of its own, a sixty-fourth of its memory if that is more."""
+    return max(on_cpu, (device_memory(device) or 0) // 64)

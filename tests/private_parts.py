@@ -135,6 +135,15 @@ def attention_of_a_cpu() -> None:
     assert counter.get_total_flops() == 4 * 4 * 4 * 8
 
 
+@part('torch', '_version', why='whether a number read of a weight is still its value')
+def changes_are_counted():
+    weight = nn.Parameter(torch.zeros(()))
+    before = weight._version
+    with torch.no_grad():
+        weight.fill_(1.0)
+    assert weight._version > before
+
+
 @part('torch', '_metadata', why='versions of modules, kept when a state dict is made plain')
 def versions_in_a_state_dict():
     assert nn.BatchNorm1d(2).state_dict()._metadata['']['version'] == 2

@@ -18,7 +18,7 @@ PACKAGE = 'mmseg_siglip'
 LAYERS = (
     ('compat', 'configs', 'ending', 'lazy', 'versions'),
     ('registry', 'misspelt'),
-    ('device', 'precision', 'io', 'weights', 'text', 'patch_stats'),
+    ('device', 'kept', 'precision', 'io', 'weights', 'text', 'patch_stats'),
     ('models.adapters', 'models.finite', 'models.labelling', 'models.sizes'),
     ('datasets', 'evaluation', 'engine', 'models.data_preprocessor'),
     ('models.backbones',),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmseg_siglip.device import find_device
+from mmseg_siglip.device import find_device, made_on, to_host, upload
 
 
 @pytest.fixture
@@ -38,3 +38,13 @@ def test_refused(gpus, count, device, message):
     gpus(count)
     with pytest.raises(ValueError, match=message):
         find_device(device)
+
+
+def test_the_way_there_and_back():
+    """On a CPU both are nothing; what a GPU waits for is in test_host_blocking.py."""
+    x, y = torch.arange(3), torch.ones(2)
+    assert upload(x, torch.device('cpu')) is x
+    found = to_host([x, y])
+    assert found[0] is x and found[1] is y and to_host([]) == []
+    with made_on(x):
+        assert torch.empty(0).device.type == 'cpu'

@@ -21,7 +21,7 @@ from torch import Tensor
 from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.api.results import DepthMap, NormalMap
 from mmseg_siglip.api.system import System
-from mmseg_siglip.device import find_device
+from mmseg_siglip.device import find_device, to_host
 from mmseg_siglip.io.image import ImageLike
 from mmseg_siglip.models.segmentors import (
     DepthModel,
@@ -115,7 +115,7 @@ class DepthPredictor(System):
         if normals and not self.model.has_normals:
             raise ValueError('expected a model that predicts normals, found one of depth alone')
         maps = self.model.predict_maps(images)
-        return [(found if normals else found[0]).cpu() for found in maps]
+        return to_host([found if normals else found[0] for found in maps])
 
     def _result(self, rgb: np.ndarray, output: Tensor, prompt: None) -> DepthMap:
         if output.dim() == 2:

@@ -23,7 +23,7 @@ from torch import Tensor
 from mmseg_siglip.api.load import load_trained, read_config
 from mmseg_siglip.api.segmentation import Referred
 from mmseg_siglip.api.system import System
-from mmseg_siglip.device import find_device
+from mmseg_siglip.device import find_device, to_host, upload
 from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.segmentors import ReferringSegmentor
 from mmseg_siglip.precision import compute_dtype
@@ -160,11 +160,12 @@ class ReferringSegmenter(System):
         phrases = [text] if isinstance(text, str) else list(text)
         device, found = self.model.encoder.mean.device, []
         for image in images:
-            rgb = check_tensor(image).to(device)
+            rgb = upload(check_tensor(image), device)
             rgb = rgb.float() / 255 if not rgb.is_floating_point() else rgb.float()
             sample = SegDataSample(metainfo=dict(text=phrases, ori_shape=tuple(rgb.shape[-2:])))
             (sample,) = self.model.predict([rgb], [sample])
-            found.append((sample.pred_sem_seg.data.bool().cpu(), sample.scores))
+            (masks,) = to_host([sample.pred_sem_seg.data])
+            found.append((masks.bool(), sample.scores))
         return found
 
     def _result(

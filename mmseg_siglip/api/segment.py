@@ -24,12 +24,12 @@ from torch import Tensor, no_grad
 from mmseg_siglip.api.images import as_tensor, read_images
 from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.api.system import System
-from mmseg_siglip.device import find_device
+from mmseg_siglip.device import find_device, to_host
 from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_image
 from mmseg_siglip.misspelt import check_options, did_you_mean
 from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.data_preprocessor import normalise
-from mmseg_siglip.models.labelling import merge_words
+from mmseg_siglip.models.labelling import compact, merge_words
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor, SCLIPSegmentor
 from mmseg_siglip.registry import DENSE_METHODS, MODELS, SCOPE
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary
@@ -232,9 +232,10 @@ class OpenVocabSegmenter(System):
         inputs = [self._prepare(image) for image in images]
         samples = [SegDataSample(metainfo=dict(ori_shape=image.shape[-2:])) for image in images]
         self.model.predict(inputs, samples, return_scores=True)
-        return [
-            (sample.pred_sem_seg.data[0].cpu(), sample.scores.data[0].cpu()) for sample in samples
-        ]
+        classes = len(self.model.vocabulary)
+        labels = [compact(sample.pred_sem_seg.data[0], classes) for sample in samples]
+        found = to_host([*labels, *(sample.scores.data[0] for sample in samples)])
+        return [(found[i].long(), found[len(labels) + i]) for i in range(len(labels))]
 
     segment_torch = torch
 

@@ -13,7 +13,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from mmseg_siglip.evaluation.label_maps import label_maps, warn_of_a_class_ignored
+from mmseg_siglip.evaluation.label_maps import fetched, label_maps, warn_of_a_class_ignored
 from mmseg_siglip.registry import METRICS
 
 
@@ -73,9 +73,9 @@ class BoundaryIoUMetric(BaseMetric):
             ValueError: See `label_maps`.
         """
         classes = len(self.dataset_meta['classes'])
-        for sample in data_samples:
+        for sample in fetched(data_samples, 'pred_sem_seg', 'gt_sem_seg'):
             maps = label_maps(sample, self.dataset_meta['classes'], self.ignore_index)
-            prediction, truth = (labels.cpu().numpy() for labels in maps)
+            prediction, truth = (labels.numpy() for labels in maps)
             counted = truth[truth != self.ignore_index]
             labelled = torch.from_numpy(np.bincount(counted, minlength=classes))
             ignored = torch.tensor(truth.size - counted.size)

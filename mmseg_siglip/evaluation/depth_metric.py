@@ -25,7 +25,7 @@ from mmseg_siglip.evaluation.depth_scores import (
     crop_mask,
     depth_scores,
 )
-from mmseg_siglip.evaluation.label_maps import refuse_nan, truth_of
+from mmseg_siglip.evaluation.label_maps import fetched, refuse_nan, truth_of
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
 from mmseg_siglip.io.depth_unit import write_depth
 from mmseg_siglip.io.image_names import ImageNames
@@ -123,9 +123,9 @@ class DepthMetric(BaseMetric):
         Raises:
             ValueError: Its prediction holds NaN or infinity, or its truth has another size.
         """
-        for sample in data_samples:
+        for sample in fetched(data_samples, 'pred_depth_map', 'gt_depth_map'):
             name = sample.get('img_path', 'a sample')
-            prediction = sample['pred_depth_map']['data'].detach().squeeze(0).cpu()
+            prediction = sample['pred_depth_map']['data'].squeeze(0)
             refuse_nan(prediction, name)
             kind = sample.get('depth_kind', 'depth')
             if kind != 'depth' and self.output_dir is not None:
@@ -134,7 +134,7 @@ class DepthMetric(BaseMetric):
                     'numbers have no unit; `mmseg-siglip depth --format npy` writes them'
                 )
             if not self.format_only:
-                truth = truth_of(sample, 'gt_depth_map', 'LoadDepthAnnotation').squeeze(0).cpu()
+                truth = truth_of(sample, 'gt_depth_map', 'LoadDepthAnnotation').squeeze(0)
                 try:
                     result = self.score(prediction, truth, name=name, kind=kind)
                 except NoTruth:

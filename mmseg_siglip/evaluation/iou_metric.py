@@ -15,7 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from mmseg_siglip.evaluation.label_maps import (
-    label_maps,
+    areas_of,
+    count_areas,
+    fetched,
     refuse_nan_labels,
     warn_of_a_class_ignored,
 )
@@ -89,30 +91,27 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
                 f'ignore_index={self.ignore_index} is one of the {classes} classes; '
                 'set it to 65535 in the metric and in LoadAnnotations'
             )
-        for sample in data_samples:
-            if self.format_only:
+        if self.output_dir is not None or self.format_only:
+            data_samples = fetched(data_samples, 'pred_sem_seg')
+        if self.format_only:
+            for sample in data_samples:
                 refuse_nan_labels(sample)
-            else:
-                pred, label = label_maps(sample, self.dataset_meta['classes'], self.ignore_index)
-                areas = self.intersect_and_union(pred, label, classes, self.ignore_index)
-                self.results.append((*areas, label.numel() - areas[3].sum()))
-            if self.output_dir is not None:
-                self._save(sample['pred_sem_seg']['data'].squeeze(0), sample)
+        else:
+            names = self.dataset_meta['classes']
+            for areas in count_areas(data_samples, names, self.ignore_index):
+                counts = (areas.intersection, areas.union, areas.predicted, areas.labelled)
+                self.results.append((*counts, areas.ignored))
+        for sample in data_samples if self.output_dir is not None else ():
+            self._save(sample['pred_sem_seg']['data'].squeeze(0), sample)
 
     @staticmethod
     def intersect_and_union(
         pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Intersection, union, predicted and labelled pixels of each class, (C,) int64 on the CPU.
-
-        MMSeg counts in float32, which ends at 16 777 216 pixels of a class in an image.
-        """
-        counted = label != ignore_index
-        pred_label, label = pred_label[counted], label[counted]
-        intersection, predicted, labelled = (
-            torch.bincount(values, minlength=num_classes).cpu()
-            for values in (label[pred_label == label], pred_label, label)
-        )
+        """Intersection, union, predicted and labelled pixels of each class, (C,) int64 on the CPU;
+        see `areas_of`."""
+        areas = areas_of(pred_label.long(), label.long(), num_classes, ignore_index).cpu()
+        intersection, predicted, labelled = areas[:, :num_classes]
         return intersection, predicted + labelled - intersection, predicted, labelled
 
     def compute_metrics(self, results: list) -> dict[str, float]:

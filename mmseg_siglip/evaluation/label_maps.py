@@ -5,11 +5,15 @@ Shapes: an image of (H, W) pixels, C classes.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from mmseg_siglip.device import to_host, upload
 from mmseg_siglip.text.vocabulary import Vocabulary, same
 
 
@@ -63,7 +67,21 @@ def label_maps(sample: Mapping, names: Sequence[str], ignore_index: int) -> tupl
     """
     classes = len(names)
     refuse_nan_labels(sample)
+    prediction, truth = _pair(sample, names)
     file = sample.get('img_path', 'a sample')
+    _check_range(prediction, classes, f'the prediction for {file}')
+    file = sample.get('seg_map_path', file)
+    counted = truth[truth != ignore_index]
+    if not counted.numel():
+        warnings.warn(f'every pixel of {file} is ignored', stacklevel=2)
+    hint = '; a value that means none is named in void_values of the dataset, or is ignore_index'
+    _check_range(counted, classes, file, hint)
+    return prediction, truth
+
+
+def _pair(sample: Mapping, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """`label_maps` of which no value was looked at."""
+    classes, file = len(names), sample.get('img_path', 'a sample')
     known = sample.get('num_classes')
     if known is not None and known != classes:
         raise ValueError(
@@ -73,20 +91,101 @@ def label_maps(sample: Mapping, names: Sequence[str], ignore_index: int) -> tupl
         check_order(sample['vocabulary'], names)
     prediction = sample['pred_sem_seg']['data'].squeeze(0)
     truth = truth_of(sample, 'gt_sem_seg', 'LoadAnnotations').squeeze(0)
-    prediction, truth = prediction.long(), truth.to(prediction.device).long()
+    prediction, truth = prediction.long(), upload(truth, prediction.device).long()
     if prediction.shape != truth.shape:
         raise ValueError(
             f'{file}: expected a prediction of the truth size {tuple(truth.shape)}, '
             f'found {tuple(prediction.shape)}'
         )
-    _check_range(prediction, classes, f'the prediction for {file}')
-    file = sample.get('seg_map_path', file)
-    counted = truth[truth != ignore_index]
-    if not counted.numel():
-        warnings.warn(f'every pixel of {file} is ignored', stacklevel=2)
-    hint = '; a value that means none is named in void_values of the dataset, or is ignore_index'
-    _check_range(counted, classes, file, hint)
     return prediction, truth
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Pixels of one image by class, (C,) int64 each, on the CPU.
+
+    Attributes:
+        intersection, predicted, labelled: Of the pixels that are not ignored.
+        ignored: (), those that are.
+    """
+
+    intersection: Tensor
+    predicted: Tensor
+    labelled: Tensor
+    ignored: Tensor
+
+    @property
+    def union(self) -> Tensor:
+        return self.predicted + self.labelled - self.intersection
+
+
+def count_areas(samples: Sequence[Mapping], names: Sequence[str], ignore_index: int) -> list[Areas]:
+    """The pixels of each of some samples, counted where the predictions lie; a GPU is waited for
+    once.
+
+    Raises:
+        ValueError: See `label_maps`.
+    """
+    classes = len(names)
+    pairs = [_pair(sample, names) for sample in samples]
+    counted = [areas_of(*pair, classes, ignore_index) for pair in pairs]
+    odd = [_is_odd(*pair, sample, classes) for pair, sample in zip(pairs, samples, strict=True)]
+    *counts, odd = to_host([*counted, torch.stack(odd)]) if counted else [torch.empty(0)]
+    found = []
+    for sample, count, strange in zip(samples, counts, odd.tolist(), strict=True):
+        intersection, predicted, labelled = count[:, :classes]
+        ignored, outside = count[2, classes + 1], count[2, classes]
+        if strange or outside or ignored == count[2].sum():
+            label_maps(sample, names, ignore_index)  # says what is wrong
+        found.append(Areas(intersection, predicted, labelled, ignored))
+    return found
+
+
+def areas_of(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int) -> Tensor:
+    """Pixels (3, C + 2) int64 of the intersection, the prediction and the truth, of maps (H, W)
+    int64: of each class, of truth that is no class, and of what is ignored.
+
+    MMSeg counts in float32, which ends at 16 777 216 pixels of a class in an image.
+    """
+    prediction, truth = prediction.flatten(), truth.flatten()
+    ignored = truth == ignore_index
+    labelled = truth.where((truth >= 0) & (truth < classes), classes)
+    labelled = labelled.where(~ignored, classes + 1)
+    inside = (prediction >= 0) & (prediction < classes) & ~ignored
+    predicted = prediction.where(inside, classes + 1)
+    both = predicted.where(prediction == truth, classes + 1)
+    places = torch.stack([both, predicted, labelled])
+    return places.new_zeros(3, classes + 2).scatter_add_(1, places, torch.ones_like(places))
+
+
+def _is_odd(prediction: Tensor, truth: Tensor, sample: Mapping, classes: int) -> Tensor:
+    """(), bool, whether a prediction holds what is no class or goes by what is no number."""
+    flags = [((prediction < 0) | (prediction >= classes)).any()]
+    for key in ('pred_sem_seg', 'seg_logits'):
+        if key in sample and sample[key]['data'].is_floating_point():
+            flags.append(~sample[key]['data'].isfinite().all().to(prediction.device))
+    return torch.stack(flags).any()
+
+
+def fetched(samples: Sequence[Mapping], *keys: str) -> list[dict]:
+    """Samples whose maps lie on the CPU, with one wait for a GPU.
+
+    Args:
+        samples: The samples, which stay as they are.
+        keys: Of the maps. Of ``seg_logits``, if it is there, only that all are numbers is fetched.
+    """
+    samples = [dict(sample) for sample in samples]
+    for sample in samples:
+        if 'seg_logits' in sample and sample['seg_logits']['data'].is_cuda:
+            finite = sample['seg_logits']['data'].isfinite().all()
+            sample['seg_logits'] = dict(data=torch.where(finite, 0.0, math.nan))
+    places = [
+        (sample, key) for sample in samples for key in (*keys, 'seg_logits') if sample.get(key)
+    ]
+    maps = to_host([sample[key]['data'].detach() for sample, key in places])
+    for (sample, key), data in zip(places, maps, strict=True):
+        sample[key] = dict(sample[key], data=data)
+    return samples
 
 
 def check_order(vocabulary: Vocabulary, names: Sequence[str]) -> None:

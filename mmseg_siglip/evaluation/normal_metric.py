@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
+from mmseg_siglip.evaluation.label_maps import fetched
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
 from mmseg_siglip.io.files import write_image
 from mmseg_siglip.io.image_names import ImageNames
@@ -64,7 +65,7 @@ class NormalMetric(BaseMetric):
             ValueError: It has no prediction or truth, or truth of another size, or a prediction
                 that is no number.
         """
-        for sample in data_samples:
+        for sample in fetched(data_samples, 'pred_normal_map', 'gt_normal_map'):
             name = sample.get('img_path', 'a sample')
             prediction = map_of(sample, 'pred_normal_map', name)
             if not torch.isfinite(prediction).all():

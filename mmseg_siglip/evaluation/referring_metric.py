@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
-from mmseg_siglip.evaluation.label_maps import refuse_nan_labels, truth_of
+from mmseg_siglip.evaluation.label_maps import fetched, refuse_nan_labels, truth_of
 from mmseg_siglip.io.files import write_atomically, write_image
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
@@ -97,7 +97,7 @@ class RefSegMetric(BaseMetric):
             ValueError: Masks of another number or size than the truth, with other values, or a
                 phrase all of whose pixels are ignored.
         """
-        for sample in data_samples:
+        for sample in fetched(data_samples, 'pred_sem_seg', 'gt_sem_seg'):
             refuse_nan_labels(sample)
             name = sample.get('img_path', 'a sample')
             prediction = sample['pred_sem_seg']['data']

@@ -12,6 +12,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from mmseg_siglip.device import upload
 from mmseg_siglip.registry import MODELS
 
 USUAL = 255
@@ -33,16 +34,19 @@ class ImageListPreProcessor(SegDataPreProcessor):
         self._non_blocking = True
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """As in MMSeg, but at test time ``inputs`` is a list of (3, H, W) float32."""
+        """As in MMSeg, but at test time ``inputs`` is a list of (3, H, W) float32, and what else
+        samples hold, which only a metric asks for, stays where it is."""
         if training:
             self._check_fill(data.get('data_samples') or ())
             return padded_normals(super().forward(data, training))
-        parts = [
-            super(ImageListPreProcessor, self).forward(dict(inputs=[image]))
-            for image in data['inputs']
-        ]
-        samples = self.cast_data(data.get('data_samples'))
-        return dict(inputs=[part['inputs'][0] for part in parts], data_samples=samples)
+        images = [self._normalised(upload(image, self.device)) for image in data['inputs']]
+        return dict(inputs=images, data_samples=data.get('data_samples'))
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        """As in MMSeg, whose list of channels a GPU is waited for."""
+        image = image.flip(0) if self.channel_conversion and len(image) == 3 else image
+        image = image.float()
+        return (image - self.mean) / self.std if hasattr(self, 'mean') else image
 
     def _check_fill(self, samples: Sequence[SegDataSample]) -> None:
         for sample in samples if self.seg_pad_val == USUAL else ():
@@ -80,8 +84,12 @@ class UnitImagePreProcessor(BaseDataPreprocessor):
         self.bgr_to_rgb = bgr_to_rgb
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """``inputs``: uint8 (3, H, W) each, or floats in 0..255, to a list of float32."""
-        data = self.cast_data(data)
+        """``inputs``: uint8 (3, H, W) each, or floats in 0..255, to a list of float32. At test time
+        what samples hold stays where it is."""
+        if training:
+            data = self.cast_data(data)
+        else:
+            data = dict(data, inputs=[upload(image, self.device) for image in data['inputs']])
         images = [image.float() / 255 for image in data['inputs']]
         images = [image.flip(0) if self.bgr_to_rgb else image for image in images]
         return dict(inputs=images, data_samples=data.get('data_samples'))
@@ -102,7 +110,7 @@ def normalise(
         short_side: Pixels that the short side becomes.
         long_side: Pixels that the long side becomes; without either, the size stays.
     """
-    image = rgb.to(preprocessor.mean.device).float()
+    image = upload(rgb, preprocessor.mean.device).float()
     image = image if rgb.dtype == torch.uint8 else 255 * image
     sides = tuple(rgb.shape[-2:])
     scale = short_side / min(sides) if short_side else long_side / max(sides) if long_side else None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
+import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
@@ -13,28 +16,67 @@ class NotFinite(ValueError):
     """Something is no number, of an image whose name is not known here."""
 
 
-def require_finite(model: str, *values: Tensor) -> None:
+@dataclass(frozen=True)
+class Doubt:
+    """What is judged with the rest of a batch, so that a GPU is not waited for before.
+
+    Attributes:
+        finite: (), bool, whether all values are numbers.
+        error: What to raise if not.
+    """
+
+    finite: Tensor
+    error: ValueError
+
+
+_DOUBTS: ContextVar[list[Doubt] | None] = ContextVar('doubts', default=None)
+_IMAGE: ContextVar[str | None] = ContextVar('image', default=None)
+
+
+def require_finite(model: str, *values: Tensor, later: bool = False) -> None:
     """Refuse values that are no numbers.
 
     Args:
         model: What gave them.
         values: Of any shape.
+        later: Whether values on a GPU may be refused at the end of the batch, where somebody
+            judges that (see `doubts`): what follows takes them whatever they are.
 
     Raises:
         NotFinite: One is none.
     """
-    if not all(value.isfinite().all() for value in values):
-        raise NotFinite(
-            f'expected finite numbers from {model}, found NaN or infinity; are its weights '
-            'damaged, or its numbers too large for its precision?'
-        )
+    error = NotFinite(
+        f'expected finite numbers from {model}, found NaN or infinity; are its weights '
+        'damaged, or its numbers too large for its precision?'
+    )
+    flags, held = [value.isfinite().all() for value in values], _DOUBTS.get()
+    if later and held is not None and values[0].is_cuda:
+        name = _IMAGE.get()
+        error = error if name is None else ValueError(f'{name}: {error}')
+        held.append(Doubt(torch.stack(flags).all(), error))
+    elif not all(flags):
+        raise error
+
+
+@contextmanager
+def doubts() -> Iterator[list[Doubt]]:
+    """While open, what `require_finite` may refuse later is collected."""
+    held: list[Doubt] = []
+    token = _DOUBTS.set(held)
+    try:
+        yield held
+    finally:
+        _DOUBTS.reset(token)
 
 
 @contextmanager
 def of_image(sample: BaseDataElement | None) -> Iterator[None]:
     """While open, what is no number is of this image, whose path is named in the error."""
+    name = 'the image' if sample is None else sample.metainfo.get('img_path', 'the image')
+    token = _IMAGE.set(name)
     try:
         yield
     except NotFinite as error:
-        name = 'the image' if sample is None else sample.metainfo.get('img_path', 'the image')
         raise ValueError(f'{name}: {error}') from error
+    finally:
+        _IMAGE.reset(token)

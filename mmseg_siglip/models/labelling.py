@@ -13,6 +13,9 @@ from math import inf
 import torch
 from torch import Tensor
 
+from mmseg_siglip.device import chunk_bytes
+from mmseg_siglip.kept import constant
+
 CHUNK_BYTES = 64 * 2**20
 DROPPED = -100.0
 """Logit of a word that a trained head did not look at."""
@@ -53,6 +56,7 @@ class Labeller:
         area_thd: A foreground class that covers at most this part of the foreground, by argmax,
             is removed.
         background_index: The class that both thresholds refer to.
+        device: Where it works, which says how many rows at a time.
     """
 
     query_to_class: Sequence[int]
@@ -60,6 +64,7 @@ class Labeller:
     prob_thd: float = 0.0
     area_thd: float | None = None
     background_index: int | None = None
+    device: torch.device = torch.device('cpu')
 
     @property
     def num_classes(self) -> int:
@@ -79,9 +84,9 @@ class Labeller:
         labels, scores, probabilities, finite = [], [], [], True
         for chunk in chunks:
             logits = rows(*chunk) * self.logit_scale
-            owner = torch.tensor(self.query_to_class, device=logits.device)
+            owner = owners(self.query_to_class, logits.device)
             kept = logits
-            if removed is not None and removed.any():
+            if removed is not None:
                 kept = logits.masked_fill(removed[owner, None, None], -inf)
             best, query = kept.max(0)
             finite = finite & best.isfinite().all()  # NaN anywhere is the highest
@@ -111,18 +116,32 @@ class Labeller:
         return labels
 
     def chunks(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """First and last rows of parts whose (Q, rows, W) stays below `CHUNK_BYTES`."""
-        step = max(1, CHUNK_BYTES // (len(self.query_to_class) * size[1] * 4))
+        """First and last rows of parts whose (Q, rows, W) stays below `CHUNK_BYTES`, on a GPU
+        `chunk_bytes`."""
+        held = chunk_bytes(self.device, CHUNK_BYTES)
+        step = max(1, held // (len(self.query_to_class) * size[1] * 4))
         return [(first, min(first + step, size[0])) for first in range(0, size[0], step)]
 
     def _small(self, rows: Rows, chunks: Sequence[tuple[int, int]]) -> Tensor:
         """Foreground classes to remove: (C,) bool."""
         best = torch.cat([rows(*chunk).argmax(0).flatten() for chunk in chunks])
-        words = torch.bincount(best, minlength=len(self.query_to_class))
-        owner = torch.tensor(self.query_to_class, device=words.device)
+        words = best.new_zeros(len(self.query_to_class))
+        words.scatter_add_(0, best, torch.ones_like(best))
+        owner = owners(self.query_to_class, words.device)
         area = words.new_zeros(self.num_classes).index_add_(0, owner, words)
         foreground = torch.arange(len(area), device=area.device) != self.background_index
-        return foreground & (area <= self.area_thd * area[foreground].sum())
+        return foreground & (area <= self.area_thd * (area * foreground).sum())
+
+
+def compact(labels: Tensor, classes: int) -> Tensor:
+    """Labels in the smallest format that holds `classes`, in which they leave a device."""
+    formats = ((256, torch.uint8), (2**15, torch.int16), (2**31, torch.int32))
+    return labels.to(next(dtype for most, dtype in formats if classes <= most))
+
+
+def owners(query_to_class: Sequence[int], device: torch.device) -> Tensor:
+    """Class of each word on a device, (Q,) int64, not to be written to."""
+    return constant(tuple(query_to_class), dtype=torch.int64, device=device)
 
 
 def merge_words(values: Tensor, query_to_class: Sequence[int]) -> Tensor:
@@ -130,7 +149,7 @@ def merge_words(values: Tensor, query_to_class: Sequence[int]) -> Tensor:
     num_classes = max(query_to_class) + 1
     if len(values) == num_classes:
         return values
-    owner = torch.tensor(query_to_class, device=values.device)[:, None, None]
+    owner = owners(query_to_class, values.device)[:, None, None]
     merged = values.new_full((num_classes, *values.shape[1:]), -inf)
     return merged.scatter_reduce_(0, owner.expand_as(values), values, 'amax')
 
@@ -142,6 +161,7 @@ def label_views(
     query_to_class: Sequence[int],
     *,
     cells: int,
+    all_looked: bool = False,
     return_probabilities: bool = False,
 ) -> Labels:
     """The likeliest class of each pixel, some words at a time.
@@ -154,14 +174,19 @@ def label_views(
         size: (H_o, W_o).
         query_to_class: Class of each word.
         cells: Numbers that `probabilities` holds for a word.
+        all_looked: Whether it is known that every word was looked at; a GPU waits to be asked.
         return_probabilities: Whether all classes' probabilities are kept.
     """
-    looked = (logits > DROPPED).logical_or_(logits.isnan()).flatten(2).any(2).any(0).nonzero()[:, 0]
+    looked = torch.arange(logits.shape[1], device=logits.device)
+    if not all_looked:
+        seen = (logits > DROPPED).logical_or_(logits.isnan())
+        looked = looked[seen.flatten(2).any(2).any(0)]
     best = logits.new_full(size, -1.0)
     words = torch.zeros(size, dtype=torch.long, device=logits.device)
     everything = logits.new_zeros(logits.shape[1], *size) if return_probabilities else None
     finite = True
-    for chunk in looked.split(max(1, CHUNK_BYTES // (4 * cells))):
+    held = chunk_bytes(logits.device, CHUNK_BYTES)
+    for chunk in looked.split(max(1, held // (4 * cells))):
         values = probabilities(chunk)
         if everything is not None:
             everything[chunk] = values
@@ -170,7 +195,7 @@ def label_views(
         better = value > best
         best = torch.where(better, value, best)
         words = torch.where(better, chunk[index], words)
-    owner = torch.tensor(query_to_class, device=logits.device)
+    owner = owners(query_to_class, logits.device)
     if everything is not None:
         everything = merge_words(everything, query_to_class)
     return Labels(owner[words], best, everything, finite)

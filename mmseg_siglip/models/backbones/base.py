@@ -16,6 +16,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmseg_siglip.kept import channels
 from mmseg_siglip.models.backbones.block import attend_plainly, beside, mask_bias, run_block
 from mmseg_siglip.models.backbones.planes import Dense, whole
 from mmseg_siglip.models.backbones.site import LastBlock, PoolingHead, Site
@@ -359,10 +360,10 @@ class VisionLanguageBackbone(VisionTrunk, TextSide, BaseModule):
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """RGB in [0, 1] of normalised images (..., 3, H, W)."""
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        mean, std = channels(self.mean, images), channels(self.std, images)
         return ((images * std + mean) / 255).clamp(0, 1)
 
     def from_pixels(self, pixels: Tensor) -> Tensor:
         """Normalised images of RGB in [0, 1] (..., 3, H, W)."""
-        mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        mean, std = channels(self.mean, pixels), channels(self.std, pixels)
         return (pixels * 255 - mean) / std

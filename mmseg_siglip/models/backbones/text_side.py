@@ -97,11 +97,27 @@ class TextSide:
 
     @property
     def logit_scale(self) -> float:
-        return self.logit_parameters()[0].item()
+        return self._logit_values()[0]
 
     @property
     def logit_bias(self) -> float:
-        return self.logit_parameters()[1].item()
+        return self._logit_values()[1]
+
+    def _logit_values(self) -> tuple[float, float]:
+        """`logit_parameters` as numbers, read again where their weights were changed."""
+        weights = self.logit_weights()
+        if any(weight.is_inference() for weight in weights) or not weights:
+            return tuple(value.item() for value in self.logit_parameters())
+        now = [(weight, weight._version) for weight in weights]
+        held, values = self.__dict__.get('_logit_read', ([], ()))
+        same = len(held) == len(now) and all(
+            old is new and before == version
+            for (old, before), (new, version) in zip(held, now, strict=True)
+        )
+        if not same:
+            values = tuple(value.item() for value in self.logit_parameters())
+            self.__dict__['_logit_read'] = now, values
+        return values
 
     @abstractmethod
     def drop_text(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 from transformers import AutoImageProcessor, PretrainedConfig
 
+from mmseg_siglip.device import upload
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.towers import Tower
@@ -171,7 +172,7 @@ class TransformersBackbone(VisionLanguageBackbone):
                 f'expected token ids below {known}, those of the text tower, found {largest}'
             )
         device = next(self.model.parameters()).device
-        return batch['input_ids'].to(device), batch['attention_mask'].to(device).bool()
+        return upload(batch['input_ids'], device), upload(batch['attention_mask'].bool(), device)
 
     def check_prompts(self, texts: Sequence[str]) -> None:
         """Refuse prompts that cannot be encoded.

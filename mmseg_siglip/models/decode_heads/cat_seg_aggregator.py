@@ -118,6 +118,10 @@ class Aggregator(nn.Module):
             for _ in range(num_layers)
         )
 
+    def count_kept(self, classes: int, max_classes: int | None = None) -> int:
+        """How many of so many classes are kept for an image."""
+        return min([classes, *(limit for limit in (self.pad_len, max_classes) if limit)])
+
     def forward(
         self, features: Tensor, text: Tensor, *, pooling: int, max_classes: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
@@ -133,9 +137,9 @@ class Aggregator(nn.Module):
             Maps (B, K, h, w, C), and the kept classes (B, K) int64, ascending; None if all are.
         """
         cost, kept = cost_volume(features, text), None
-        limits = [limit for limit in (self.pad_len, max_classes) if limit]
-        if limits and len(text) > min(limits):
-            kept = likeliest(cost, min(limits))
+        count = self.count_kept(len(text), max_classes)
+        if count < len(text):
+            kept = likeliest(cost, count)
             cost = cost[torch.arange(len(cost), device=cost.device)[:, None], kept]
         # Each class of each image is a picture of P channels.
         x = to_tokens(self.embedding(cost.flatten(0, 1)), len(features))

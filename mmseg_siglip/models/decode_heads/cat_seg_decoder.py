@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from mmseg_siglip.kept import constant
 from mmseg_siglip.models.decode_heads.cat_seg_class_attention import to_maps
 from mmseg_siglip.models.decode_heads.chunks import in_chunks
 
@@ -24,11 +25,13 @@ CHUNK = 2**15
 
 # PHASE[a, u, e, p] is 1 where row 2i + a, seen through row u - 1 of the convolution, is row p of
 # what the transposed convolution makes of row i + e + a - 1 of its input.
-PHASE = torch.zeros(2, 3, 2, 2)
-for _a in (0, 1):
-    for _u in (0, 1, 2):
-        _row = _a + _u - 1
-        PHASE[_a, _u, _row // 2 + 1 - _a, _row % 2] = 1
+PHASE = tuple(
+    tuple(
+        tuple(tuple(float(row == 2 * (e + a - 1) + p) for p in (0, 1)) for e in (0, 1))
+        for row in range(a - 1, a + 2)
+    )
+    for a in (0, 1)
+)
 
 
 def folded_kernel(up: Tensor, conv: Tensor) -> Tensor:
@@ -43,7 +46,7 @@ def folded_kernel(up: Tensor, conv: Tensor) -> Tensor:
     """
     with torch.autocast(up.device.type, enabled=False):
         both = torch.einsum('okuv,ckpq->ocuvpq', conv, up)
-        phase = PHASE.to(both)
+        phase = constant(PHASE, dtype=both.dtype, device=both.device)
         both = torch.einsum('ocuvpq,auep->ocvqae', both, phase)
         return torch.einsum('ocvqae,bvfq->abocef', both, phase).flatten(0, 2)
 

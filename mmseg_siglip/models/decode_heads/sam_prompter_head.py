@@ -16,6 +16,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.functional import gelu, mse_loss, normalize
 
+from mmseg_siglip.kept import constant
 from mmseg_siglip.models.decode_heads.sam_prompter import (
     MODES,
     NUM_PROMPTS,
@@ -255,7 +256,9 @@ class SAMPrompterDecodeHead(BaseModule):
         """Sparse prompts, logits (R, 1, h, w) over the grid for the dense one, and aspects."""
         fused, evidence = self.activation(image, text, rows, scale=scale, bias=bias)
         x = gelu(self.norm(fused))
-        extents = features.extents * features.extents.new_tensor(image.coverage)
+        extents = features.extents
+        coverage = tuple(map(float, image.coverage))
+        extents = extents * constant(coverage, dtype=extents.dtype, device=extents.device)
         position = sam.position(tuple(x.shape[-2:]), extents.to(x.device))
         sparse, refined, aspects = self.prompter(x, position.to(x.dtype), text.tokens, text.real)
         if self.dense is None:

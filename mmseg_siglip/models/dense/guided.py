@@ -93,12 +93,12 @@ def look(guide: Guide, pixels: Tensor, batch: int | None = None) -> Tokens:
     """A guide's unit features of pictures (B, 3, H, W), (B, M, G) float32, `batch` at a time.
 
     Raises:
-        ValueError: The guide gives what is no number.
+        ValueError: The guide gives what is no number; see `require_finite`.
     """
     parts = []
     for part in pixels.split(batch or len(pixels)):
         maps = guide(part).float()
-        require_finite(type(guide).__name__, maps)
+        require_finite(type(guide).__name__, maps, later=True)
         parts.append(normalize(maps.flatten(2).transpose(1, 2), dim=-1))
     return Tokens(torch.cat(parts), tuple(maps.shape[-2:]))
 

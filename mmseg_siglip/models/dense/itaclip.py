@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, normalize
 
+from mmseg_siglip.kept import channels
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.block import attend
 from mmseg_siglip.models.backbones.tokens import Tokens
@@ -126,8 +127,7 @@ class ITACLIP(DenseMethod):
 
 def grey(images: Tensor) -> Tensor:
     """Luminance of normalised images (B, 3, H, W), three times."""
-    weights = images.new_tensor(GREY)[:, None, None]
-    return (images * weights).sum(1, keepdim=True).expand_as(images)
+    return (images * channels(GREY, images)).sum(1, keepdim=True).expand_as(images)
 
 
 def blurred(images: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, interpolate
 
+from mmseg_siglip.device import upload
+from mmseg_siglip.kept import LastUsed, constant
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.dense.spans import spanned
 from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
@@ -19,6 +21,7 @@ from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
 BLUR_STD = 5.0
 BLUR_LENGTH = 31
 DILATIONS = (8, 16)
+PLACES = LastUsed(16)
 
 
 def patch_labels(
@@ -51,9 +54,9 @@ def patch_labels(
     grid = tuple(cosines.shape[-2:])
     images = spanned(images, grid, patch)
     refine = PAMRPostProcessor(num_iter=iterations, dilations=DILATIONS)
-    of_word = torch.arange(cosines.shape[1]) if owner is None else torch.tensor(owner)
-    of_word = of_word.to(cosines.device)
-    count = max(int(of_word.max()), unsure) + 1
+    owner = tuple(range(cosines.shape[1]) if owner is None else owner)
+    of_word = constant(owner, dtype=torch.int64, device=cosines.device)
+    count = max(*owner, unsure) + 1
     found = []
     for one, image in zip(cosines, images, strict=True):
         pixels = interpolate(one[None], size=image.shape[-2:], mode='bilinear')
@@ -102,7 +105,13 @@ def connected(labels: Tensor, rows: slice, *, parity: bool = False) -> Tensor:
     """
     (h, w), device = labels.shape, labels.device
     steps = max(h, w) - 1
-    down, across = (places(side, steps, parity=parity).to(device) for side in (h, w))
+    down, across = (
+        PLACES(
+            (side, steps, parity, str(device)),
+            lambda side=side: upload(places(side, steps, parity=parity), device),
+        )
+        for side in (h, w)
+    )
     start = labels[rows, None, :, None]
     apart = distances((h, w), rows, device).transpose(1, 2)
     found = torch.ones(len(start), h, w, w, dtype=torch.bool, device=device)

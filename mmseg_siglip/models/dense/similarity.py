@@ -15,15 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mmseg_siglip.device import chunk_bytes
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.precision import autocast
 
 EPS = 1e-6
 
 
-def chunks(rows: int, row_bytes: int) -> Iterator[slice]:
-    """Some rows at a time, as many as `CHUNK_BYTES` hold, one at the least."""
-    step = max(1, CHUNK_BYTES // max(row_bytes, 1))
+def chunks(
+    rows: int, row_bytes: int, device: torch.device = torch.device('cpu')
+) -> Iterator[slice]:
+    """Some rows at a time, as many as `CHUNK_BYTES` hold, on a GPU `chunk_bytes`, one at the
+    least."""
+    step = max(1, chunk_bytes(device, CHUNK_BYTES) // max(row_bytes, 1))
     yield from (slice(first, first + step) for first in range(0, rows, step))
 
 
@@ -45,7 +49,7 @@ class Similarity:
             yield self._all
             return
         batch, count, _ = self.unit.shape
-        for part in chunks(count, 4 * batch * count):
+        for part in chunks(count, 4 * batch * count, self.unit.device):
             with autocast('fp32', self.unit.device):
                 s = self.unit[:, part] @ self.unit.transpose(1, 2)
             s = s if self.floor is None else zero_below(s, self.floor)

@@ -18,7 +18,7 @@ from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.dense.correlation import mean_cosine, proxy, share_values
 from mmseg_siglip.models.dense.guided import Guided, pictured
 from mmseg_siglip.models.guides import SAMAttention, build_guide
-from mmseg_siglip.models.windows.stitch import resize_matrix
+from mmseg_siglip.models.windows.stitch import resize_side
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
@@ -173,7 +173,7 @@ def shown(
     if tuple(maps.shape[-2:]) == grid and part == of:
         return maps
     down, across = (
-        resize_matrix(n, size, shown=sides).to(maps)
+        resize_side(n, size, sides, maps).matrix
         for n, size, sides in zip(grid, maps.shape[-2:], zip(part, of, strict=True), strict=True)
     )
     return down @ maps @ across.T

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.device import made_on
 from mmseg_siglip.models.guides.guide import Guide
 from mmseg_siglip.models.guides.vit import normalised
 from mmseg_siglip.models.sam.geometry import content_size, fit
@@ -91,7 +92,8 @@ class SAMGuide(Guide):
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
         squashed = interpolate(pixels, size=self.image_size, mode='bilinear', antialias=True)
-        return self.model(normalised(squashed)).last_hidden_state
+        with made_on(pixels):
+            return self.model(normalised(squashed)).last_hidden_state
 
     @torch.no_grad()
     def attention(self, pixels: Tensor) -> SAMAttention:
@@ -101,6 +103,10 @@ class SAMGuide(Guide):
         Raises:
             ValueError: The last block attends within windows.
         """
+        with made_on(pixels):
+            return self._attention(pixels)
+
+    def _attention(self, pixels: Tensor) -> SAMAttention:
         model = self.model
         block = model.layers[-1]
         if block.window_size:

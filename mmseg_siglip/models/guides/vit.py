@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.kept import channels
 from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.backbones.position import resize_position
@@ -139,7 +140,7 @@ class ViTGuide(Guide):
 
 def normalised(pixels: Tensor) -> Tensor:
     """RGB in [0, 1] (..., 3, H, W) by ImageNet's statistics."""
-    mean, std = (pixels.new_tensor(x)[:, None, None] for x in IMAGENET)
+    mean, std = (channels(values, pixels) for values in IMAGENET)
     return (pixels - mean) / std
 
 

@@ -12,9 +12,12 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from mmseg_siglip.device import chunk_bytes
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.registry import MODELS
 
+ON_CPU = 8
+"""Channels that a processor's cache holds."""
 RING = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
 
@@ -85,14 +88,15 @@ class PAMRPostProcessor(BaseModule):
     Args:
         num_iter: Repetitions; 0 leaves the logits as they are.
         dilations: Distances of the neighbours, in pixels.
-        channels: Channels refined at a time, to stay within the processor's cache.
+        channels: Channels refined at a time. By default 8 on a CPU, to stay within its cache, and
+            on a GPU, where a kernel costs its start, as many as `chunk_bytes` hold.
 
     Raises:
         ValueError: A count or distance out of range.
     """
 
     def __init__(
-        self, *, num_iter: int = 10, dilations: Sequence[int] = (8, 16), channels: int = 8
+        self, *, num_iter: int = 10, dilations: Sequence[int] = (8, 16), channels: int | None = None
     ) -> None:
         super().__init__()
         if num_iter < 0 or not dilations or min(dilations) < 1:
@@ -113,10 +117,18 @@ class PAMRPostProcessor(BaseModule):
             return logits
         weights = affinity(images.float(), self.dilations).unsqueeze(2)
         refined = torch.empty_like(logits)
-        parts = (tensor.split(self.channels, dim=1) for tensor in (logits, refined))
+        parts = (tensor.split(self._at_once(logits), dim=1) for tensor in (logits, refined))
         for part, place in zip(*parts, strict=True):
             place.copy_(self._refine(part, weights))
         return refined
+
+    def _at_once(self, logits: Tensor) -> int:
+        if self.channels is not None:
+            return self.channels
+        if not logits.is_cuda:
+            return ON_CPU
+        held = chunk_bytes(logits.device, 0)
+        return max(ON_CPU, held // (2 * logits[:, :1].numel() * logits.element_size()))
 
     def _refine(self, mask: Tensor, weights: Tensor) -> Tensor:
         now = Shifts(mask, max(self.dilations))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import Sam2ImageProcessor, SamImageProcessor
 
+from mmseg_siglip.device import made_on
 from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.sam import geometry
@@ -176,9 +177,11 @@ class SAMAdapter(BaseModule):
         return geometry.content_size(size, self.image_size, self.resize)
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        with made_on(pixels):
+            found = self.model.vision_encoder(pixels)
         if not self.is_sam2:
-            return self.model.vision_encoder(pixels).last_hidden_state, ()
-        fine, middle, coarse = self.model.vision_encoder(pixels).fpn_hidden_states
+            return found.last_hidden_state, ()
+        fine, middle, coarse = found.fpn_hidden_states
         decoder = self.model.mask_decoder
         # SAM 2 is told that there is no earlier frame.
         coarse = coarse + self.model.no_memory_embedding.reshape(1, -1, 1, 1)

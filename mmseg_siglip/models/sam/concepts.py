@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
+from mmseg_siglip.kept import channels
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.sam.concept_load import load_sam3
 from mmseg_siglip.registry import MODELS
@@ -108,7 +109,7 @@ class SAM3Adapter(BaseModule):
 
     def to_pixels(self, image: Tensor) -> Tensor:
         """RGB in [0, 1] of a normalised image (3, H, W)."""
-        mean, std = (image.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        mean, std = channels(self.mean, image), channels(self.std, image)
         return ((image * std + mean) / 255).clamp(0, 1)
 
     def encode(self, pixels: Tensor) -> ModelOutput:
@@ -131,7 +132,7 @@ class SAM3Adapter(BaseModule):
         fitted = pixels[None]
         if tuple(pixels.shape[-2:]) != self.image_size:
             fitted = interpolate(fitted, size=self.image_size, mode='bilinear', antialias=True)
-        mean, std = (fitted.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        mean, std = channels(self.mean, fitted), channels(self.std, fitted)
         return self.model.get_vision_features(pixel_values=(255 * fitted - mean) / std)
 
     def token_rows(self, texts: Sequence[str]) -> list[tuple[int, ...]]:

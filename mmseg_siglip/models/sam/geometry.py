@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, pad
 
+from mmseg_siglip.kept import constant
+
 Size = tuple[int, int]
 RESIZES = ('pad', 'squash')
 
@@ -45,10 +47,10 @@ class SAMFeatures:
 
     def take(self, indices: Sequence[int]) -> SAMFeatures:
         """Some of the images, in any order, any of them several times."""
-        indices = list(indices)
+        indices = tuple(indices)
         return SAMFeatures(
-            self.embeddings[indices],
-            tuple(feature[indices] for feature in self.high_resolution),
+            rows_of(self.embeddings, indices),
+            tuple(rows_of(feature, indices) for feature in self.high_resolution),
             tuple(self.sizes[i] for i in indices),
             tuple(self.contents[i] for i in indices),
             self.input_size,
@@ -61,8 +63,20 @@ class SAMFeatures:
     @property
     def extents(self) -> Tensor:
         """(B, 2): part of SAM's input that each image fills, (rows, columns) in (0, 1]."""
-        contents = self.embeddings.new_tensor(self.contents, dtype=torch.float32)
-        return contents / contents.new_tensor(self.input_size)
+        device = self.embeddings.device
+        contents, whole = (
+            constant(sizes, dtype=torch.float32, device=device)
+            for sizes in (self.contents, self.input_size)
+        )
+        return contents / whole
+
+
+def rows_of(x: Tensor, indices: tuple[int, ...]) -> Tensor:
+    """(B, ...) at some of its rows, any of them several times."""
+    first, count = (indices or (0,))[0], len(indices)
+    if indices == tuple(range(first, first + count)):
+        return x[first : first + count]
+    return x[constant(indices, dtype=torch.int64, device=x.device)]
 
 
 def content_size(size: Size, target: Size, resize: str) -> Size:
@@ -96,8 +110,10 @@ def fit_masks(masks: Tensor, target: Size, resize: str) -> Tensor:
 
 def to_input(points: Tensor, features: SAMFeatures) -> Tensor:
     """Points (B, ..., 2), (x, y) in pixels of each image, to pixels of SAM's input."""
-    own = points.new_tensor(features.sizes).flip(-1)
-    filled = points.new_tensor(features.contents).flip(-1)
+    own, filled = (
+        constant(sizes, dtype=points.dtype, device=points.device).flip(-1)
+        for sizes in (features.sizes, features.contents)
+    )
     scale = filled / own
     return points * scale.reshape(-1, *[1] * (points.ndim - 2), 2)
 

@@ -14,10 +14,11 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.kept import to_be_kept
 from mmseg_siglip.models.backbones.trunk import method_name
 from mmseg_siglip.models.finetune import choose_trainable, text_trains
 from mmseg_siglip.models.labelling import Labels, label_views
-from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor, to_be_kept
+from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
 from mmseg_siglip.models.windows.stream import in_batches
 from mmseg_siglip.models.windows.views import Views, check_views
 from mmseg_siglip.precision import autocast
@@ -244,6 +245,8 @@ class CATSegSegmentor(OpenVocabularySegmentor):
     ) -> Iterator[Labels]:
         views = [Views.of(image, self.test_cfg) for image in inputs]
         results = self._view_logits([image for own in views for image in own.images])
+        words, limit = len(self.text), self.test_cfg['max_classes']
+        everything = self.decode_head.aggregator.count_kept(words, limit) == words
         for own, size in zip(views, sizes, strict=True):
             logits = torch.stack([next(results) for _ in own.images])
             yield label_views(
@@ -254,6 +257,7 @@ class CATSegSegmentor(OpenVocabularySegmentor):
                 size,
                 self.query_to_class,
                 cells=own.cells(size),
+                all_looked=everything,
                 return_probabilities=self.test_cfg['return_logits'],
             )
 

@@ -69,11 +69,12 @@ class DepthModel(DepthEstimator):
             ValueError: An image is smaller than one patch, or its depth is no number.
         """
         samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
+        finite: dict[int, Tensor] = {}
         for indices in places_by(image.shape for image in inputs).values():
             maps = self.inference(torch.stack([inputs[i] for i in indices]))
-            finite = maps.isfinite().flatten(1).all(1)
-            check_finite(finite, [samples[i] for i in indices], self.precision)
-            for i, found in zip(indices, maps, strict=True):
+            flags = maps.isfinite().flatten(1).all(1)
+            for i, found, flag in zip(indices, maps, flags, strict=True):
+                finite[i] = flag
                 size = tuple(samples[i].metainfo.get('ori_shape', found.shape[-2:])[:2])
                 if size != found.shape[-2:]:
                     found = interpolate(found[None], size=size, mode='bilinear')[0]
@@ -83,6 +84,7 @@ class DepthModel(DepthEstimator):
                     normals = normalize(found[1:], dim=0)
                     samples[i].set_data(dict(pred_normal_map=PixelData(data=normals)))
                 samples[i].set_metainfo(dict(depth_kind=self.predicts))
+        check_finite([finite[i] for i in range(len(samples))], samples, self.precision)
         return samples
 
     @torch.no_grad()

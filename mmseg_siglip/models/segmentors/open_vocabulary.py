@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import torch
 from mmengine.structures import PixelData
@@ -15,6 +14,8 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from mmseg_siglip.kept import to_be_kept
+from mmseg_siglip.models.finite import doubts
 from mmseg_siglip.models.labelling import Labels
 from mmseg_siglip.models.segmentors.parts import (
     build_backbone,
@@ -153,18 +154,19 @@ class OpenVocabularySegmentor(BaseSegmentor):
             self.check_image(image, sample.metainfo.get('img_path', 'image'))
             sizes.append(tuple(sample.metainfo.get('ori_shape', image.shape[-2:])[:2]))
         results, finite = self.label(inputs, samples, sizes, return_scores=return_scores), []
-        for sample, found in zip(samples, results, strict=True):
-            axes = flipped_axes(sample)
-            fields = dict(pred_sem_seg=found.labels[None], seg_logits=found.probabilities)
-            if return_scores:
-                fields['scores'] = found.scores[None]
-            for name, data in fields.items():
-                if data is not None:
-                    sample.set_data({name: PixelData(data=data.flip(axes))})
-            words = self.vocabulary
-            sample.set_metainfo(dict(num_classes=len(words), vocabulary=words))
-            finite.append(found.finite)
-        check_finite(finite, samples, self.precision)
+        with doubts() as held:
+            for sample, found in zip(samples, results, strict=True):
+                axes = flipped_axes(sample)
+                fields = dict(pred_sem_seg=found.labels[None], seg_logits=found.probabilities)
+                if return_scores:
+                    fields['scores'] = found.scores[None]
+                for name, data in fields.items():
+                    if data is not None:
+                        sample.set_data({name: PixelData(data=data.flip(axes))})
+                words = self.vocabulary
+                sample.set_metainfo(dict(num_classes=len(words), vocabulary=words))
+                finite.append(found.finite)
+        check_finite(finite, samples, self.precision, held)
         return samples
 
     @abstractmethod
@@ -223,12 +225,3 @@ def refuse_others(model: nn.Module, weights: Mapping[str, Tensor], prefix: str, 
             f"{next(iter(weights))}, none of them its own; an encoder's are "
             'model.backbone.pretrained of a config'
         )
-
-
-@contextmanager
-def to_be_kept() -> Iterator[None]:
-    """While open, tensors are made that later calls can use in any mode, even where the present
-    one is in inference mode."""
-    learning = torch.is_grad_enabled()
-    with torch.inference_mode(False), torch.set_grad_enabled(learning):
-        yield

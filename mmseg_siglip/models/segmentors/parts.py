@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from math import inf
 
+import torch
 from mmengine.structures import BaseDataElement
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from mmseg_siglip.misspelt import did_you_mean
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import build_encoder
 from mmseg_siglip.models.backbones.trunk import Method, method_name
+from mmseg_siglip.models.finite import Doubt
 from mmseg_siglip.precision import PRECISIONS
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -138,6 +140,7 @@ def check_finite(
     finite: Sequence[Tensor | bool],
     samples: Sequence[BaseDataElement],
     precision: str | None = None,
+    doubts: Sequence[Doubt] = (),
 ) -> None:
     """Refuse predictions that go by what is no number.
 
@@ -145,11 +148,16 @@ def check_finite(
         finite: Whether each image's goes by numbers alone.
         samples: Of the images; a path is named in the error.
         precision: The number format that they were made in, if that is known.
+        doubts: What else is judged, before them.
 
     Raises:
         ValueError: One does not.
     """
-    for good, sample in zip(finite, samples, strict=True):
+    flags = on_host([*(doubt.finite for doubt in doubts), *finite])
+    for doubt, good in zip(doubts, flags, strict=False):
+        if not good:
+            raise doubt.error
+    for good, sample in zip(flags[len(doubts) :], samples, strict=True):
         if not good:
             name = sample.metainfo.get('img_path', 'the image')
             reason = f', or too large for precision={precision!r}' if precision else ''
@@ -157,6 +165,13 @@ def check_finite(
                 f'{name}: expected a prediction of finite numbers, found NaN or infinity; are the '
                 f'weights damaged{reason}?'
             )
+
+
+def on_host(flags: Sequence[Tensor | bool]) -> list[bool]:
+    """The values of flags, those of a device fetched together."""
+    held = [flag for flag in flags if isinstance(flag, Tensor)]
+    known = iter(torch.stack(held).tolist() if held else ())
+    return [next(known) if isinstance(flag, Tensor) else flag for flag in flags]
 
 
 def flipped_axes(sample: SegDataSample) -> tuple[int, ...]:

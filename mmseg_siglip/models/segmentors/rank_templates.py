@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from mmseg_siglip.models.dense.guided import spanned_pixels
 from mmseg_siglip.models.labelling import merge_words
 from mmseg_siglip.models.segmentors.sclip import SCLIPSegmentor
+from mmseg_siglip.models.windows.batch import window_batch
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stream import by_image
 from mmseg_siglip.text.template_ranking import TemplateStatistics
@@ -61,7 +62,7 @@ def features_of_windows(
     size, whole = tuple(image.shape[-2:]), dict(mode='whole')
     windows = Windows.of(size, model.test_cfg)
     regions = model._regions_of([image], [sample])
-    batch = model.test_cfg['window_batch']
+    batch = window_batch(model.test_cfg, model.backbone)
 
     def each() -> Iterator[Tensor]:
         for crops, known in model._parts([image], [windows], regions, batch=batch):

@@ -17,6 +17,8 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mmseg_siglip.device import to_host
+from mmseg_siglip.kept import constant
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
@@ -212,7 +214,7 @@ class ReferringSegmentor(BaseSegmentor):
         sparse, dense, aspects = self.decode_head(
             image,
             text,
-            torch.tensor(owners, device=text.pooled.device),
+            constant(tuple(owners), dtype=torch.int64, device=text.pooled.device),
             own,
             self.sam,
             scale=scale,
@@ -285,7 +287,8 @@ class ReferringSegmentor(BaseSegmentor):
         with autocast(self.precision, self.encoder.mean.device):
             answers, features = self.answer(inputs, texts)
         finite = [a.logits.isfinite().all() & a.iou.isfinite().all() for a in answers]
-        check_finite(finite, samples, self.precision)
+        flags, *iou = to_host([torch.stack(finite), *(a.iou.float() for a in answers)])
+        check_finite(flags.tolist(), samples, self.precision)
         for i, sample in enumerate(samples):
             size = tuple(sample.metainfo.get('ori_shape', inputs[i].shape[-2:])[:2])
             placed = self.place(answers[i], features[i], size)
@@ -293,7 +296,7 @@ class ReferringSegmentor(BaseSegmentor):
             sample.pred_sem_seg = PixelData(data=found.to(torch.uint8))
             if self.test_cfg['return_logits']:
                 sample.seg_logits = PixelData(data=placed)
-            sample.set_metainfo(dict(scores=[round(s, 6) for s in answers[i].iou.float().tolist()]))
+            sample.set_metainfo(dict(scores=[round(s, 6) for s in iou[i].tolist()]))
         return samples
 
 

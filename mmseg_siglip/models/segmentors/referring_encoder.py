@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.nn.utils.rnn import pad_sequence
 
+from mmseg_siglip.kept import constant
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import Size, fitting_size
 from mmseg_siglip.models.backbones.siglip_text import SigLIPText
@@ -176,7 +177,8 @@ class ReferringEncoder(BaseModule):
         if self.similarity == 'joint':
             similar = self.backbone.project_text(tokens)
         place = {text: index for index, text in enumerate(unique)}
-        rows = torch.tensor([place[text] for text in texts], device=tokens.device)
+        rows = tuple(place[text] for text in texts)
+        rows = constant(rows, dtype=torch.int64, device=tokens.device)
         return TextFeatures(tokens, similar, real, pooled)[rows]
 
 

@@ -27,6 +27,7 @@ from mmseg_siglip.models.sam.proposals import propose
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
 from mmseg_siglip.models.segmentors.parts import background_of, build_all, check_fit, check_scale
 from mmseg_siglip.models.segmentors.seen import RegionsOfImage, Seen, find_regions, meet_words
+from mmseg_siglip.models.windows.batch import window_batch
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Cells, Stitch
 from mmseg_siglip.models.windows.stream import by_image, stream
@@ -74,7 +75,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             where every image size would be, nor with a method that sees all windows of an image.
         test_cfg: ``mode`` 'slide' | 'whole'; ``crop_size`` and ``stride``, (rows, columns) or one
             number for both, in pixels; ``window_batch``, windows per forward pass, of one image
-            or several; ``return_logits``, whether samples carry ``seg_logits``.
+            or several, by default what the device is good for (see `window_batch`);
+            ``return_logits``, whether samples carry ``seg_logits``.
         data_preprocessor: Configuration. Mean and std come from the backbone.
 
     Raises:
@@ -119,7 +121,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         self.proposer = MODELS.build(regions) if regions else None
         self._logit_scale = check_scale(logit_scale)
         self.prob_thd, self.area_thd = prob_thd, area_thd
-        self.test_cfg = check_test_cfg(test_cfg or {}, window_defaults(self.backbone.image_size))
+        defaults = dict(window_defaults(self.backbone.image_size), window_batch=None)
+        self.test_cfg = check_test_cfg(test_cfg or {}, defaults)
         self._compiled = None
         if compile_backend is not None:
             if self.test_cfg['mode'] == 'whole':
@@ -161,13 +164,9 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
     @property
     def labeller(self) -> Labeller:
-        return Labeller(
-            self.vocabulary.query_to_class,
-            self.logit_scale,
-            self.prob_thd,
-            self.area_thd,
-            self.background_index,
-        )
+        rules = self.prob_thd, self.area_thd, self.background_index
+        device = next(self.backbone.parameters()).device
+        return Labeller(self.vocabulary.query_to_class, self.logit_scale, *rules, device)
 
     def labels_of(self, probabilities: Tensor) -> Tensor:
         return self.labeller.of_probabilities(probabilities)
@@ -241,7 +240,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
                 'compile_backend: expected a method that sees one window at a time, without score '
                 f'steps, found {self.attention!r}'
             )
-        missing = self.test_cfg['window_batch'] - len(windows)
+        missing = window_batch(self.test_cfg, self.backbone) - len(windows)
         full = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
         views = (*surroundings.views, *surroundings.views[:1] * missing)
         return self._compiled(full, replace(surroundings, views=views))[: len(windows)]
@@ -337,7 +336,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         config = (config or self.test_cfg) if self.method.windows else dict(mode='whole')
         windows = [Windows.of(tuple(image.shape[-2:]), config) for image in images]
         regions = self._regions_of(images, samples)
-        parts = self._parts(images, windows, regions, batch=self.test_cfg['window_batch'])
+        batch = window_batch(self.test_cfg, self.backbone)
+        parts = self._parts(images, windows, regions, batch=batch)
         if self.method.whole:
             windows = [Windows.of(tuple(im.shape[-2:]), dict(mode='whole')) for im in images]
 

@@ -16,7 +16,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmseg_siglip.device import upload
+from mmseg_siglip.kept import LastUsed
 from mmseg_siglip.precision import autocast
+
+KEPT = LastUsed(512)
+"""What of a window's sides lies in which cells; windows of one place come again and again."""
 
 
 def splice(
@@ -45,12 +50,23 @@ def splice(
     area = total.new_zeros(grid)
     with autocast('fp32', maps.device):
         for cells, (top, left, height, width) in zip(maps.float(), boxes, strict=True):
-            rows, down = shares(top, height, cells.shape[-2], patch, grid[0])
-            columns, across = shares(left, width, cells.shape[-1], patch, grid[1])
-            down, across = down.to(total), across.to(total)
+            rows, down = _kept(top, height, cells.shape[-2], patch, grid[0], total.device)
+            columns, across = _kept(left, width, cells.shape[-1], patch, grid[1], total.device)
             total[:, rows, columns] += down @ cells @ across.T
             area[rows, columns] += down.sum(1, keepdim=True) * across.sum(1)
     return (total / area.clamp(min=1e-12)).to(maps.dtype)[None]
+
+
+def _kept(
+    start: int, length: int, cells: int, patch: int, of: int, device: torch.device
+) -> tuple[slice, Tensor]:
+    """`shares`, on a device."""
+
+    def make() -> tuple[slice, Tensor]:
+        place, part = shares(start, length, cells, patch, of)
+        return place, upload(part.float(), device)
+
+    return KEPT((start, length, cells, patch, of, str(device)), make)
 
 
 def shares(start: int, length: int, cells: int, patch: int, of: int) -> tuple[slice, Tensor]:

@@ -20,13 +20,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mmseg_siglip.device import upload
+from mmseg_siglip.kept import LastUsed
 from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.windows.grid import Windows
 
 BLOCK = 256
+KEPT = LastUsed(128)
+"""Matrices of sides that come again and again in a data set."""
 Cells = Tensor | Sequence[Sequence[Planes]]
 """Of all windows of an image: (n_y, n_x, Q, h, w), or `Planes`, n_y rows of n_x."""
 
@@ -82,25 +87,60 @@ def stitch_matrix(starts: Sequence[int], crop: int, length: int, upsample: Tenso
 
 
 @dataclass(frozen=True)
+class Side:
+    """The matrix of one side, and what the host knows of it.
+
+    Attributes:
+        matrix: (out, cells).
+        used: (out, cells) bool, where it is not zero.
+    """
+
+    matrix: Tensor
+    used: np.ndarray
+
+    @classmethod
+    def of(cls, matrix: Tensor, device: torch.device, dtype: torch.dtype = torch.float32) -> Side:
+        """Of a matrix on the CPU, moved to a device."""
+        matrix = matrix.to(dtype)
+        return cls(upload(matrix, device), (matrix != 0).numpy())
+
+    def support(self, rows: slice, cells: slice = slice(None)) -> slice | None:
+        """The cells, counted from the first of `cells`, from the first to the last that some of
+        `rows` depends on; None if there is none."""
+        (places,) = np.nonzero(self.used[rows, cells].any(axis=0))
+        return slice(int(places[0]), int(places[-1]) + 1) if len(places) else None
+
+
+@dataclass(frozen=True)
 class Stitch:
     """Pixels of the output, computed on demand.
 
     Attributes:
         planes: (Q, n_y * h, n_x * w) cells of all windows, one plane a channel; or n_y rows of n_x
             windows whose cells are made on demand, too.
-        down: (H, n_y * h), M_y.
-        across: (W, n_x * w), M_x.
+        rows_side: M_y, (H, n_y * h).
+        columns_side: M_x, (W, n_x * w).
     """
 
     planes: Tensor | Sequence[Sequence[Planes]]
-    down: Tensor
-    across: Tensor
+    rows_side: Side
+    columns_side: Side
+
+    @property
+    def down(self) -> Tensor:
+        """M_y."""
+        return self.rows_side.matrix
+
+    @property
+    def across(self) -> Tensor:
+        """M_x."""
+        return self.columns_side.matrix
 
     @classmethod
-    def of(cls, windows: Tensor, down: Tensor, across: Tensor) -> Stitch:
-        """From windows (n_y, n_x, Q, h, w) and the matrices of both sides."""
+    def of(cls, windows: Tensor, down: Side, across: Side) -> Stitch:
+        """From windows (n_y, n_x, Q, h, w) and both sides."""
         planes = windows.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
-        return cls(planes, down.to(planes), across.to(planes))
+        return cls(planes, down, across)
 
     @classmethod
     def over(
@@ -116,52 +156,63 @@ class Stitch:
                 one whose last pixels were left out, and their border repeats.
             size: Of the output.
         """
-        grid = cells.shape[3:] if isinstance(cells, Tensor) else cells[0][0].size
-        sides = []
-        for axis, starts in enumerate((windows.rows, windows.columns)):
-            count, crop = grid[axis], windows.size[axis]
-            if windows.whole:
-                side = resize_matrix(size[axis], count, shown=(crop, span[axis])).float()
-            else:
-                upsample = upsample_matrix(crop, count, span[axis])
-                side = stitch_matrix(starts, crop, starts[-1] + crop, upsample, size[axis])
-            sides.append(side)
         if isinstance(cells, Tensor):
-            return cls.of(cells, *sides)
-        like = cells[0][0].rows(0, 1)
-        return cls(cells, *(side.to(like) for side in sides))
+            like, grid = cells, tuple(cells.shape[3:])
+        else:
+            like, grid = cells[0][0].rows(0, 1), cells[0][0].size
+        lengths = zip((windows.rows, windows.columns), windows.size, grid, span, size, strict=True)
+        sides = [_side(*side, windows.whole, like) for side in lengths]
+        return cls.of(cells, *sides) if isinstance(cells, Tensor) else cls(cells, *sides)
 
     def rows(self, first: int, last: int) -> Tensor:
         """Output rows `first` to `last`: (Q, last - first, W)."""
-        lines = self._lines(self.down[first:last])
+        lines = self._lines(slice(first, last))
         pixels = lines.new_empty(*lines.shape[:2], len(self.across))
         for start in range(0, len(self.across), BLOCK):
-            across = self.across[start : start + BLOCK]
-            cells = _support(across)
-            pixels[..., start : start + BLOCK] = lines[..., cells] @ across[:, cells].T
+            block = slice(start, start + BLOCK)
+            cells = self.columns_side.support(block)
+            pixels[..., block] = lines[..., cells] @ self.across[block, cells].T
         return pixels
 
-    def _lines(self, down: Tensor) -> Tensor:
-        """Rows of the output by cells of columns, (Q, len(down), n_x * w)."""
+    def _lines(self, rows: slice) -> Tensor:
+        """Rows of the output by cells of columns, (Q, rows, n_x * w)."""
+        down, side = self.down[rows], self.rows_side
         if isinstance(self.planes, Tensor):
-            cells = _support(down)
+            cells = side.support(rows)
             return down[:, cells] @ self.planes[:, cells]
-        parts = []
-        for side, windows in zip(down.chunk(len(self.planes), dim=1), self.planes, strict=True):
-            if side.any():
-                cells = _support(side)
-                rows = [planes.rows(cells.start, cells.stop) for planes in windows]
-                parts.append(side[:, cells] @ torch.cat(rows, dim=2))
+        parts, count = [], down.shape[1] // len(self.planes)
+        for index, windows in enumerate(self.planes):
+            own = slice(index * count, (index + 1) * count)
+            cells = side.support(rows, own)
+            if cells is not None:
+                found = [planes.rows(cells.start, cells.stop) for planes in windows]
+                parts.append(down[:, own][:, cells] @ torch.cat(found, dim=2))
         return sum(parts[1:], parts[0])
 
 
 def enlarged(cells: Tensor, size: tuple[int, int]) -> Stitch:
     """Cells (Q, h, w) bilinearly at `size`."""
-    sides = zip(size, cells.shape[1:], strict=True)
-    return Stitch.of(cells[None, None], *(resize_matrix(*side).float() for side in sides))
+    whole = Windows([0], [0], tuple(cells.shape[1:]), whole=True)
+    return Stitch.over(cells[None, None], whole, tuple(cells.shape[1:]), size)
 
 
-def _support(matrix: Tensor) -> slice:
-    """The columns of `matrix` from the first to the last that is not zero."""
-    used = matrix.any(dim=0).nonzero()
-    return slice(int(used[0]), int(used[-1]) + 1)
+def resize_side(out: int, cells: int, shown: tuple[int, int], like: Tensor) -> Side:
+    """`resize_matrix` on the device of `like` and in its type, made once for the same numbers."""
+    return _side([0], shown[0], cells, shown[1], out, True, like)
+
+
+def _side(
+    starts: Sequence[int], crop: int, cells: int, span: int, out: int, whole: bool, like: Tensor
+) -> Side:
+    """One side of `Stitch.over`, made once for the same numbers."""
+
+    def make() -> Side:
+        if whole:
+            matrix = resize_matrix(out, cells, shown=(crop, span))
+        else:
+            upsample = upsample_matrix(crop, cells, span)
+            matrix = stitch_matrix(starts, crop, starts[-1] + crop, upsample, out)
+        return Side.of(matrix.float(), like.device, like.dtype)
+
+    key = (tuple(starts), crop, cells, span, out, whole, str(like.device), like.dtype)
+    return KEPT(key, make)

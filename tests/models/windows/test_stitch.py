@@ -9,6 +9,7 @@ from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.windows import stitch as sliding
 from mmseg_siglip.models.windows.grid import Windows, window_starts
 from mmseg_siglip.models.windows.stitch import (
+    Side,
     Stitch,
     enlarged,
     resize_matrix,
@@ -92,7 +93,8 @@ def test_any_rows_alone_equal_the_whole(monkeypatch):
     matrices = [
         stitch_matrix([0, 8, 16], 16, 32, upsample_matrix(16, 2, 16), out) for out in (50, 70)
     ]
-    stitch = Stitch.of(torch.randn(3, 3, 5, 2, 2), *matrices)
+    sides = [Side.of(matrix, torch.device('cpu')) for matrix in matrices]
+    stitch = Stitch.of(torch.randn(3, 3, 5, 2, 2), *sides)
     whole = stitch.down @ stitch.planes @ stitch.across.T
     for block in (7, 70, 256):
         monkeypatch.setattr(sliding, 'BLOCK', block)
