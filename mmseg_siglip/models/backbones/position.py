@@ -6,7 +6,7 @@ need different embeddings.
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import SymInt, Tensor
 from torch.nn.functional import interpolate
 
 
@@ -32,9 +32,18 @@ def resize_position(
             points, so weights compared with theirs need it.
 
     Returns:
-        (grid_h * grid_w, C), `position` itself where the grids are equal.
+        (grid_h * grid_w, C), `position` itself where the grids are equal. Where `grid` is symbols,
+        of a graph for any size, equal grids are not told apart: resampling leaves them as they are.
+
+    Raises:
+        ValueError: `grid` is symbols and there is an `offset`, by which equal grids would move.
     """
-    if grid == native:
+    if any(isinstance(side, SymInt) for side in grid):
+        if offset:
+            raise ValueError(
+                f'position_offset: expected 0 in a graph for images of any size, found {offset}'
+            )
+    elif grid == native:
         return position
     plane = position.float().T.reshape(1, -1, *native)
     if offset:
@@ -42,5 +51,5 @@ def resize_position(
         plane = interpolate(plane, scale_factor=scale, mode=mode, antialias=antialias)
     else:
         plane = interpolate(plane, size=grid, mode=mode, antialias=antialias)
-    assert plane.shape[-2:] == grid, (plane.shape, grid)
+    assert tuple(plane.shape[-2:]) == tuple(grid), (plane.shape, grid)
     return plane.flatten(2)[0].T.to(position.dtype)
