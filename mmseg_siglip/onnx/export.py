@@ -318,7 +318,7 @@ def compared(part: Part, graph: Graph, path: Path, *, tight: bool) -> Agreement:
             off = difference(graph(images, name), want)
             if not off <= CLOSE and (tight or off != off):
                 raise ValueError(
-                    f'{path}: expected {name} of {size_text(side)} pixels within {CLOSE} of '
+                    f'{path}: expected {name} of {size_text(side)} within {CLOSE} of '
                     f'torch, found {off:.1e}; nothing was written'
                 )
             largest = max(largest, off)

@@ -65,10 +65,10 @@ class GraphFacts:
             raise ValueError(f'{where}: expected JSON as {KEY!r}, found none ({error})') from error
         if type(data) is not dict or data.pop('version', None) != VERSION:
             raise ValueError(f'{where}: expected version {VERSION} of the format, found another')
-        names = {one.name for one in fields(cls)}
-        if strange := sorted(data.keys() ^ names, key=str):
+        names = [one.name for one in fields(cls)]
+        if strange := sorted(data.keys() ^ set(names)):
             raise ValueError(
-                f'{where}: expected {", ".join(names)}, found a difference in {strange}'
+                f'{where}: expected {", ".join(names)}, found a difference in {strange[0]!r}'
             )
         for name, good in (
             ('kind', data['kind'] in KINDS),
@@ -120,5 +120,5 @@ def _are_words(value: object) -> bool:
 
 
 def size_text(size: Sequence[int]) -> str:
-    """``64x96 (height x width)``."""
-    return f'{size[0]}x{size[1]} (height x width)'
+    """``64x96 pixels (height x width)``."""
+    return f'{size[0]}x{size[1]} pixels (height x width)'

@@ -97,7 +97,7 @@ class Graph:
         """
         if self.facts.size is not None and size != self.facts.size:
             raise ValueError(
-                f'{self.path}: expected images of {size_text(self.facts.size)} pixels, for which '
+                f'{self.path}: expected images of {size_text(self.facts.size)}, for which '
                 f'the graph was written, found {size_text(size)}'
             )
         patch = self.facts.patch
@@ -124,7 +124,7 @@ class Graph:
         except Exception as error:
             raise ValueError(
                 f'{self.path}: onnxruntime cannot run this graph on '
-                f'{size_text(pixels.shape[-2:])} pixels ({_first_line(error)})'
+                f'{size_text(pixels.shape[-2:])} ({_first_line(error)})'
             ) from error
         return found
 
