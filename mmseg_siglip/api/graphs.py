@@ -79,7 +79,7 @@ def export_system(
     """See `System.export_onnx`."""
     from mmseg_siglip.api.description import check_data
     from mmseg_siglip.onnx.export import export_graph
-    from mmseg_siglip.onnx.parts import part_of
+    from mmseg_siglip.onnx.parts import graph_part
 
     if system.description is None:
         raise ValueError(
@@ -88,7 +88,7 @@ def export_system(
         )
     if prompt is not None:
         system.check_prompt(prompt)
-    part = part_of(system.model)
+    part = graph_part(system.model)
     where = f'{path}: the model cannot be told as data'
     try:
         outside = json.loads(json.dumps(part.outside(system.description)))

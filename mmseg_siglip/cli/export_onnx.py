@@ -87,8 +87,8 @@ def export_depth(args: argparse.Namespace) -> Agreement:
 def export_tower(args: argparse.Namespace) -> Agreement:
     """Raises: ValueError: See `export_graph`; or there is no such tower."""
     from mmseg_siglip.onnx.export import export_graph
-    from mmseg_siglip.onnx.parts import part_of
+    from mmseg_siglip.onnx.parts import graph_part
     from mmseg_siglip.vlm import build_vision_tower
 
     tower = build_vision_tower(args.source, select_layer=args.layer)
-    return export_graph(part_of(tower), args.out, size=args.size, int8=args.int8)
+    return export_graph(graph_part(tower), args.out, size=args.size, int8=args.int8)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from mmseg_siglip.io.files import whole_file
+from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.regular_file import MAX_BYTES
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.sizes import MOST_SIDE, pair
@@ -80,7 +80,7 @@ def export_graph(
     """Write a graph of a model's part, once onnxruntime says what torch says.
 
     Args:
-        part: On the CPU, in float32, with the words that it looks for; see `part_of`.
+        part: On the CPU, in float32, with the words that it looks for; see `graph_part`.
         path: The file to write; its name ends in ``.onnx``.
         outside: What of the model's configuration stays outside, plain values.
         settings: Of its system, plain values.
@@ -117,7 +117,7 @@ def export_graph(
     proto = traced(part, size, path)
     if int8:
         proto, facts = rounded(proto), GraphFacts(**(vars(facts) | dict(weights='int8')))
-    finish(proto, facts)
+    describe_graph(proto, facts)
     if proto.ByteSize() > MAX_BYTES:
         raise ValueError(
             f'{path}: expected a graph of at most {MAX_BYTES} bytes, found {proto.ByteSize()}'
@@ -125,9 +125,8 @@ def export_graph(
     with TemporaryDirectory(prefix='mmseg_siglip-') as folder:
         draft = Path(folder, path.name)
         draft.write_bytes(proto.SerializeToString())
-        found = compared(part, Graph(draft), path, tight=not int8)
-        with whole_file(path) as place:
-            place.write_bytes(draft.read_bytes())
+        found = compare_graph(part, Graph(draft), path, tight=not int8)
+        write_atomically(draft.read_bytes(), path)
     return found
 
 
@@ -250,31 +249,31 @@ def rounded(proto: ModelProto) -> ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with TemporaryDirectory(prefix='mmseg_siglip-') as folder:
-        plain, whole = Path(folder, 'plain.onnx'), Path(folder, 'whole.onnx')
-        plain.write_bytes(proto.SerializeToString())
+        draft, whole = Path(folder, 'draft.onnx'), Path(folder, 'whole.onnx')
+        draft.write_bytes(proto.SerializeToString())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         # Weights that stand behind a transposition become constants.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(whole)
-        onnxruntime.InferenceSession(str(plain), options, providers=['CPUExecutionProvider'])
+        onnxruntime.InferenceSession(str(draft), options, providers=['CPUExecutionProvider'])
         root = logging.getLogger()
         level = root.level
         root.setLevel(logging.ERROR)  # its warnings are logged to the root
         try:
             quantize_dynamic(
                 whole,
-                plain,
+                draft,
                 op_types_to_quantize=['MatMul', 'Gemm'],
                 per_channel=True,
                 weight_type=QuantType.QInt8,
             )
         finally:
             root.setLevel(level)
-        return onnx.load(plain)
+        return onnx.load(draft)
 
 
-def finish(proto: ModelProto, facts: GraphFacts) -> None:
+def describe_graph(proto: ModelProto, facts: GraphFacts) -> None:
     """Have a graph say what it is, and nothing of the machine that wrote it."""
     graph = proto.graph
     for holder in (
@@ -293,7 +292,7 @@ def finish(proto: ModelProto, facts: GraphFacts) -> None:
     entry.key, entry.value = KEY, facts.to_json()
 
 
-def compared(part: Part, graph: Graph, path: Path, *, tight: bool) -> Agreement:
+def compare_graph(part: Part, graph: Graph, path: Path, *, tight: bool) -> Agreement:
     """A graph beside torch, on images of noise.
 
     Args:

@@ -225,7 +225,7 @@ PARTS: dict[type[nn.Module], type[Part]] = {
 """What is exported of which model."""
 
 
-def part_of(model: nn.Module) -> Part:
+def graph_part(model: nn.Module) -> Part:
     """The part of a model that becomes a graph.
 
     Raises:

@@ -14,7 +14,7 @@ from mmseg_siglip.api.shipped import build_shipped  # noqa: E402
 from mmseg_siglip.onnx import Graph, export_graph  # noqa: E402
 from mmseg_siglip.onnx import export as module  # noqa: E402
 from mmseg_siglip.onnx.export import difference, rounded, size_for  # noqa: E402
-from mmseg_siglip.onnx.parts import part_of  # noqa: E402
+from mmseg_siglip.onnx.parts import graph_part  # noqa: E402
 from mmseg_siglip.vlm import SigLIPVisionTower  # noqa: E402
 
 SIZES = [(1, 64, 64), (2, 48, 72), (3, 104, 40), (1, 8, 8)]
@@ -38,7 +38,7 @@ def test_dense_features_are_those_of_torch(shapes, dense_file):
     assert any(height != width for height, width in agreement.sizes)
     assert 'within' in str(agreement) and '24x40' in str(agreement)
     shapes.use('circle, square|box, star, heart, brick, grass')
-    agree(part_of(shapes.model), Graph(path), SIZES)
+    agree(graph_part(shapes.model), Graph(path), SIZES)
 
 
 @pytest.mark.parametrize('size', [(44, 48), (48, 50), (9, 8)])
@@ -71,13 +71,13 @@ def test_eight_bits_differ_by_what_they_round(shapes, dense_file, tmp_path):
     images = torch.randn(2, 3, 48, 72)
     shapes.use('circle, square|box, star, heart, brick, grass')
     with torch.no_grad():
-        wanted = part_of(shapes.model)(images)[1]
+        wanted = graph_part(shapes.model)(images)[1]
     assert 1e-4 < difference(Graph(small)(images, 'cosines'), wanted) < 0.1
 
 
 def test_a_graph_that_says_something_else_is_not_written(shapes, dense_file, tmp_path, monkeypatch):
     shapes.use('circle, square|box, star, heart, brick, grass')
-    part, place = part_of(shapes.model), tmp_path / 'other.onnx'
+    part, place = graph_part(shapes.model), tmp_path / 'other.onnx'
     wrong = onnx.load(dense_file[0])
     for one in wrong.graph.initializer:
         if one.name.endswith('post_layernorm.bias'):
@@ -95,7 +95,7 @@ def test_a_model_that_torch_cannot_trace_is_refused_in_a_line(shapes, tmp_path, 
     def forward(images):
         return (images if images.sum() > 0 else -images,)
 
-    part = part_of(shapes.model)
+    part = graph_part(shapes.model)
     monkeypatch.setattr(part, 'forward', forward)
     with pytest.raises(ValueError, match='torch cannot trace this model') as caught:
         export_graph(part, tmp_path / 'x.onnx')
@@ -103,21 +103,21 @@ def test_a_model_that_torch_cannot_trace_is_refused_in_a_line(shapes, tmp_path, 
 
 
 def test_formats_and_names_are_refused(shapes, tmp_path):
-    part = part_of(shapes.model)
+    part = graph_part(shapes.model)
     with pytest.raises(ValueError, match=r'expected a name that ends in \.onnx'):
         export_graph(part, tmp_path / 'x.bin')
     half = build_shipped('tiny_siglip_shapes', device='cpu', precision='bf16')
     with pytest.raises(ValueError, match="expected a model of precision='fp32' to export, found"):
-        export_graph(part_of(half.model), tmp_path / 'x.onnx')
+        export_graph(graph_part(half.model), tmp_path / 'x.onnx')
 
 
 def test_one_size(shapes):
-    part = part_of(shapes.model)
+    part = graph_part(shapes.model)
     assert size_for(part, None) is None and size_for(part, (48, 64)) == (48, 64)
     for size, match in (((44, 64), 'expected whole patches of 8'), (10**6, 'at most'), (4, '8 or')):
         with pytest.raises(ValueError, match=match):
             size_for(part, size)
-    views = part_of(build_shipped('shapes_cat_seg', device='cpu', precision='fp32').model)
+    views = graph_part(build_shipped('shapes_cat_seg', device='cpu', precision='fp32').model)
     assert size_for(views, None) == (64, 64)
     with pytest.raises(ValueError, match='expected 64x64 pixels .*, the views of this model'):
         size_for(views, (64, 72))
@@ -127,7 +127,7 @@ def test_one_size(shapes):
 def test_cat_seg(tmp_path):
     segmenter = build_shipped('shapes_cat_seg', device='cpu', precision='fp32')
     segmenter.use('red circle, blue square, grass')
-    part, path = part_of(segmenter.model), tmp_path / 'cat_seg.onnx'
+    part, path = graph_part(segmenter.model), tmp_path / 'cat_seg.onnx'
     assert export_graph(part, path).largest <= 1e-4
     agree(part, Graph(path), [(1, 64, 64), (3, 64, 64)])
     with pytest.raises(ValueError, match='expected images of 64x64 pixels'):
@@ -136,7 +136,7 @@ def test_cat_seg(tmp_path):
 
 @pytest.mark.slow
 def test_depth(tmp_path):
-    part = part_of(build_shipped('shapes_depth', device='cpu', precision='fp32').model)
+    part = graph_part(build_shipped('shapes_depth', device='cpu', precision='fp32').model)
     assert export_graph(part, tmp_path / 'depth.onnx').largest <= 1e-4
     agree(part, Graph(tmp_path / 'depth.onnx'), SIZES)
 
@@ -147,7 +147,7 @@ def test_the_tower_of_a_chat(tmp_path):
     chat.model.model.vision_tower.save_pretrained(tmp_path / 'tower')
     chat.vlm.image_processor.save_pretrained(tmp_path / 'tower')
     tower = SigLIPVisionTower(str(tmp_path / 'tower'), select_layer=-2)
-    part, path = part_of(tower), tmp_path / 'tower.onnx'
+    part, path = graph_part(tower), tmp_path / 'tower.onnx'
     assert export_graph(part, path).largest <= 1e-4
     agree(part, Graph(path), SIZES)
 
@@ -155,7 +155,7 @@ def test_the_tower_of_a_chat(tmp_path):
 @pytest.mark.slow
 def test_a_graph_of_one_size(shapes, tmp_path):
     shapes.use('circle, square')
-    part = part_of(shapes.model)
+    part = graph_part(shapes.model)
     export_graph(part, tmp_path / 'one.onnx', size=(48, 64))
     graph = Graph(tmp_path / 'one.onnx')
     agree(part, graph, [(2, 48, 64)])

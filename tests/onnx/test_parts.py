@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmseg_siglip.api import DepthPredictor, OpenVocabSegmenter
-from mmseg_siglip.onnx.parts import part_of
+from mmseg_siglip.onnx.parts import graph_part
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def depth():
 
 def test_dense_features_and_their_cosines_with_words(shapes):
     shapes.use('circle, square|box')
-    part = part_of(shapes.model)
+    part = graph_part(shapes.model)
     images = torch.randn(2, 3, 16, 24)
     with torch.no_grad():
         features, cosines = part(images)
@@ -26,19 +26,19 @@ def test_dense_features_and_their_cosines_with_words(shapes):
 
 
 def test_what_stays_outside_is_the_rest_of_the_configuration(shapes, depth):
-    outside = part_of(shapes.model).outside(shapes.description)
+    outside = graph_part(shapes.model).outside(shapes.description)
     assert outside['postprocessor']['type'] == 'PAMRPostProcessor'
     assert outside['test_cfg']['crop_size'] == (48, 48)
     assert not outside.keys() & {'backbone', 'attention', 'vocabulary', 'templates'}
-    assert part_of(depth.model).outside(depth.description) == {}
+    assert graph_part(depth.model).outside(depth.description) == {}
 
 
 def test_depth_is_that_of_the_patches(depth):
     images = torch.randn(1, 3, 16, 24)
     with torch.no_grad():
-        (maps,) = part_of(depth.model)(images)
+        (maps,) = graph_part(depth.model)(images)
         assert torch.equal(maps, depth.model.encode_decode(images))
-    assert part_of(depth.model).own == dict(predicts='depth')
+    assert graph_part(depth.model).own == dict(predicts='depth')
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_a_method_that_no_graph_holds_is_refused(options, reason):
         'tiny_siglip_shapes', device='cpu', precision='fp32', **options
     )
     with pytest.raises(ValueError, match=f'{reason}.* to export'):
-        part_of(segmenter.model)
+        graph_part(segmenter.model)
 
 
 def test_other_models_are_refused():
     with pytest.raises(ValueError, match='expected a model of SCLIPSegmentor, .* found a Linear'):
-        part_of(nn.Linear(1, 1))
+        graph_part(nn.Linear(1, 1))
