@@ -11,6 +11,7 @@ import onnx  # noqa: E402
 
 from mmseg_siglip.api import VisionChat  # noqa: E402
 from mmseg_siglip.api.shipped import build_shipped  # noqa: E402
+from mmseg_siglip.models.segmentors import SCLIPSegmentor  # noqa: E402
 from mmseg_siglip.onnx import Graph, export_graph  # noqa: E402
 from mmseg_siglip.onnx import export as module  # noqa: E402
 from mmseg_siglip.onnx.export import difference, rounded, size_for  # noqa: E402
@@ -161,3 +162,17 @@ def test_a_graph_of_one_size(shapes, tmp_path):
     agree(part, graph, [(2, 48, 64)])
     with pytest.raises(ValueError, match='expected images of 48x64 pixels'):
         graph(torch.zeros(1, 3, 64, 48))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('offset', [0.1, 0.0])
+def test_a_clip_whose_positions_move(openai_file, tmp_path, offset):
+    """But for its own grid, at which they stay."""
+    backbone = dict(type='CLIPBackbone', pretrained=openai_file, position_offset=offset)
+    model = SCLIPSegmentor(backbone, ['cat', 'dog'], templates='plain', attention='csa')
+    part, path = graph_part(model), tmp_path / 'clip.onnx'
+    assert export_graph(part, path).largest <= 1e-4
+    patch, (height, width) = part.patch, part.native
+    agree(
+        part, Graph(path), [(2, height, width), (1, height, 3 * patch), (1, 5 * patch, 2 * patch)]
+    )
