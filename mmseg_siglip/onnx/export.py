@@ -100,12 +100,16 @@ def export_graph(
     require_onnx(path)
     check_format(part.eval())
     size = size_for(part, size)
+    count = TRACED[0] if part.batched else 1
+    proto = traced(part, size, path, count=count)
+    if count > 1 and proto.graph.input[0].type.tensor_type.shape.dim[0].HasField('dim_value'):
+        count, proto = 1, traced(part, size, path, count=1)  # the model has made it a constant
     facts = GraphFacts(
         kind=part.kind,
         patch=part.patch,
         native=tuple(part.native),
         size=size,
-        batched=part.batched,
+        batched=count > 1,
         mean=part.statistics[0],
         std=part.statistics[1],
         channels=part.channels,
@@ -114,7 +118,6 @@ def export_graph(
         settings=dict(settings or {}),
         own=part.own,
     )
-    proto = traced(part, size, path)
     if int8:
         proto, facts = rounded(proto), GraphFacts(**(vars(facts) | dict(weights='int8')))
     describe_graph(proto, facts)
@@ -172,17 +175,17 @@ def size_for(part: Part, size: int | Sequence[int] | None) -> tuple[int, int] | 
     return size
 
 
-def traced(part: Part, size: tuple[int, int] | None, path: object) -> ModelProto:
-    """The graph of a part, without what the exporter says of where it was made.
+def traced(part: Part, size: tuple[int, int] | None, path: object, *, count: int) -> ModelProto:
+    """The graph of a part, of any number of images, or of one if `count` is 1.
 
     Raises:
         ImportError: onnxscript is not installed.
         ValueError: torch cannot trace the model.
     """
-    count, rows, columns = TRACED
+    _, rows, columns = TRACED
     height, width = size or (rows * part.patch, columns * part.patch)
-    images = torch.zeros(count if part.batched else 1, 3, height, width)
-    dims: dict[int, Any] = {0: Dim('batch')} if part.batched else {}
+    images = torch.zeros(count, 3, height, width)
+    dims: dict[int, Any] = {0: Dim('batch')} if count > 1 else {}
     if size is None:
         most = MOST_SIDE // part.patch
         dims |= {2: part.patch * Dim('h', max=most), 3: part.patch * Dim('w', max=most)}
@@ -257,6 +260,8 @@ def rounded(proto: ModelProto) -> ModelProto:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(whole)
         onnxruntime.InferenceSession(str(draft), options, providers=['CPUExecutionProvider'])
+        stacks = {one.name for one in onnx.load(whole).graph.initializer if len(one.dims) > 2}
+        nodes = onnx.load(whole).graph.node
         root = logging.getLogger()
         level = root.level
         root.setLevel(logging.ERROR)  # its warnings are logged to the root
@@ -266,6 +271,7 @@ def rounded(proto: ModelProto) -> ModelProto:
                 draft,
                 op_types_to_quantize=['MatMul', 'Gemm'],
                 per_channel=True,
+                nodes_to_exclude=[node.name for node in nodes if stacks & {*node.input}],
                 weight_type=QuantType.QInt8,
             )
         finally:
