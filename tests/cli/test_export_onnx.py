@@ -49,9 +49,9 @@ def test_a_segmenter_is_written_and_segments(tmp_path, capsys):
     """The whole way: two commands, and the words of the graph alone."""
     pytest.importorskip('onnxscript')
     out = tmp_path / 'x.onnx'
-    assert main(['segment', out, *SHAPES, '--words', 'circle, grass', '--size', 96, 96]) == 0
+    assert main(['segment', out, *SHAPES, '--words', 'circle, grass', '--size', 64, 64]) == 0
     assert (
-        'x.onnx: dense graph for 96x96 pixels (height x width), float32' in capsys.readouterr().out
+        'x.onnx: dense graph for 64x64 pixels (height x width), float32' in capsys.readouterr().out
     )
     photo = tmp_path / 'photo.png'
     Image.fromarray(generate(scene_seed('test', 0), size=(64, 64)).image).save(photo)
