@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--layer', type=int, default=-2, help="as in transformers' hidden_states [%(default)s]"
     )
     for part in parts.values():
-        part.set_defaults(device='cpu', precision='fp32', **dict.fromkeys(OPTIONS))
+        part.set_defaults(device='cpu', precision='auto', **dict.fromkeys(OPTIONS))
         part.add_argument('out', metavar='OUT', type=Path, help='file to write, in .onnx')
         part.add_argument(
             '--size',
@@ -66,6 +66,8 @@ def kept(args: argparse.Namespace) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.precision == 'auto':
+        args.precision = 'fp32'  # what graphs are written of
     found = dict(segment=export_segmenter, depth=export_depth, tower=export_tower)[args.kind](args)
     print(f'{found}; {args.out.stat().st_size / 1e6:.1f} MB')
 
