@@ -38,6 +38,7 @@ LAYERS = (
         'models.windows',
     ),
     ('models.segmentors', 'models.pretrainers', 'vlm'),
+    ('onnx',),
     ('models', 'api'),
     ('apis', 'labelling'),
     ('cli', 'web', '__main__', ''),

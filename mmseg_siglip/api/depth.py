@@ -18,6 +18,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mmseg_siglip.api.graphs import is_graph
 from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.api.results import DepthMap, NormalMap
 from mmseg_siglip.api.system import System
@@ -67,7 +68,8 @@ class DepthPredictor(System):
 
         Args:
             source: A folder or Hub id of transformers (``Intel/dpt-large``), a release's own file
-                (``depth_anything_v2_vits.pth``), or what `save_pretrained` wrote.
+                (``depth_anything_v2_vits.pth``), or what `save_pretrained` or `export_onnx`
+                wrote.
             device: By default the GPU, if there is one.
             precision: See `mmseg_siglip.precision`.
             options: The family's: ``release`` and ``max_depth`` of `DepthAnythingDepth`,
@@ -77,6 +79,8 @@ class DepthPredictor(System):
             ValueError: Nothing known is there, its weights do not fit, or an option is another
                 family's.
         """
+        if is_graph(source):
+            return cls._of_graph(source, device=device, precision=precision, **options)
         saved = cls.saved(source, revision=options.get('revision'))
         if saved is not None:
             return cls._of_saved(saved, device=device, precision=precision, **options)

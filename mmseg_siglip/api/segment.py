@@ -21,6 +21,7 @@ from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 from torch import Tensor, no_grad
 
+from mmseg_siglip.api.graphs import is_graph
 from mmseg_siglip.api.images import as_tensor, read_images
 from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.api.system import System
@@ -104,8 +105,8 @@ class OpenVocabSegmenter(System):
         Args:
             source: Whatever `build_encoder` takes: an OpenAI or open_clip name, a transformers
                 folder or Hub id, a file, or the name of a checkpoint that ships along. Or what
-                `save_pretrained` or ``mmseg-siglip convert cat-seg`` wrote, a whole system,
-                which takes no method, guide or options.
+                `save_pretrained`, `export_onnx` or ``mmseg-siglip convert cat-seg`` wrote, a whole
+                system, which takes no method, guide or options.
             method: One of `METHODS`, or its configuration, ``dict(type=one, ...)``.
             guide: Second model of a method that asks for one: a checkpoint of DINO, SAM or an
                 encoder, see `build_guide`; the method's own by default.
@@ -120,19 +121,16 @@ class OpenVocabSegmenter(System):
             ValueError: No such method or option, no encoder there, a guide for a method without, or
                 a vocabulary among the options.
         """
-        saved = cls.saved(source, revision=revision)
-        if saved is not None:
+        graph = is_graph(source)
+        saved = None if graph else cls.saved(source, revision=revision)
+        if graph or saved is not None:
             if method != 'sclip' or guide or options:
                 raise ValueError(
                     f'{source}: expected neither method nor other options for a saved system'
                 )
-            return cls._of_saved(
-                saved,
-                device=device,
-                precision=precision,
-                short_side=short_side,
-                background_index=background_index,
-            )
+            told = dict(short_side=short_side, background_index=background_index)
+            build, held = (cls._of_graph, source) if graph else (cls._of_saved, saved)
+            return build(held, device=device, precision=precision, **told)
         if isinstance(method, str) and method not in method_names():
             raise ValueError(
                 f'unknown method {method!r}; expected one of {", ".join(method_names())}'

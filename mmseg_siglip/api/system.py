@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mmseg_siglip.api.graphs import GraphModel, is_graph
 from mmseg_siglip.lazy import LazyMapping
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mmseg_siglip.api.model_card import CardFacts
     from mmseg_siglip.api.system_folder import SystemFolder
     from mmseg_siglip.io.image import ImageLike
+    from mmseg_siglip.onnx.export import Agreement
 
 SYSTEMS = LazyMapping(
     {
@@ -79,7 +81,8 @@ class System(ABC):
     ) -> System:
         """Build the system on published weights, or as it was saved.
 
-        ``System.from_pretrained`` itself takes any system that `save_pretrained` wrote.
+        ``System.from_pretrained`` itself takes any system that `save_pretrained` or `export_onnx`
+        wrote.
 
         Args:
             source: A name, file, folder or Hub id.
@@ -91,6 +94,8 @@ class System(ABC):
         Raises:
             ValueError: There are no such weights, or they are not enough for this system.
         """
+        if is_graph(source):
+            return cls._of_graph(source, device=device, precision=precision, **options)
         saved = cls.saved(source, revision=options.get('revision'))
         if saved is not None:
             return cls._of_saved(saved, device=device, precision=precision, **options)
@@ -132,13 +137,7 @@ class System(ABC):
             )
         device = find_device(device)
         compute_dtype(precision, device)
-        settings = saved.settings | {k: v for k, v in options.items() if v is not None}
-        if strange := settings.keys() ^ set(system.told):
-            raise ValueError(
-                f'{saved.folder}: expected as settings of a {system.__name__} '
-                f'{" and ".join(system.told) or "none"}, found a difference in '
-                f'{reprlib.repr(min(strange))}'
-            )
+        settings = system.settings_of(saved.settings, options, saved.folder)
         if not issubclass(saved.kind, system.kind):
             raise ValueError(
                 f'{saved.folder}: expected a {system.kind.__name__}, found a {saved.kind.__name__}'
@@ -151,6 +150,62 @@ class System(ABC):
             raise ValueError(f'{saved.folder}: {error}') from error
         found.description = saved.description
         return found
+
+    @classmethod
+    def settings_of(
+        cls, saved: Mapping[str, Any], options: Mapping[str, Any], where: object
+    ) -> dict[str, Any]:
+        """What was saved as `settings`, and options that are not None in its place.
+
+        Raises:
+            ValueError: They are not those of this system; the sentence begins with `where`.
+        """
+        settings = dict(saved) | {k: v for k, v in options.items() if v is not None}
+        if strange := settings.keys() ^ set(cls.told):
+            raise ValueError(
+                f'{where}: expected as settings of a {cls.__name__} '
+                f'{" and ".join(cls.told) or "none"}, found a difference in '
+                f'{reprlib.repr(min(strange))}'
+            )
+        return settings
+
+    @classmethod
+    def _of_graph(
+        cls, source: str | Path, *, device: str | torch.device | None, precision: str, **options
+    ) -> System:
+        task = None if cls is System else cls.task
+        found = GraphModel.open(source, task, device=device, precision=precision)
+        system = SYSTEMS[found.task]
+        return system(found.model, **system.settings_of(found.settings, options, source))
+
+    def export_onnx(
+        self,
+        path: str | Path,
+        prompt: Any = None,
+        *,
+        size: int | Sequence[int] | None = None,
+        int8: bool = False,
+    ) -> Agreement:
+        """Write the network as an ONNX file, of which `from_pretrained` makes the system again.
+
+        Args:
+            path: The file; its name ends in ``.onnx``.
+            prompt: Words that the graph shall know, of a system that `asks` for words; by default,
+                those that are looked for already.
+            size: See `export_graph`.
+            int8: See `export_graph`.
+
+        Returns:
+            How the graph compares with torch.
+
+        Raises:
+            ImportError: See `export_graph`.
+            ValueError: See `export_graph`; or the system has no graph, or was not built by a
+                configuration of plain values.
+        """
+        from mmseg_siglip.api.graphs import export_system
+
+        return export_system(self, path, prompt, size=size, int8=int8)
 
     @property
     def settings(self) -> dict[str, Any]:

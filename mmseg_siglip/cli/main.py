@@ -30,6 +30,7 @@ COMMANDS = {
     'rank-templates': 'choose prompt templates for each class by images without labels',
     'trace': 'follow one image through a model, stage by stage',
     'convert': 'bring checkpoints into another layout, trained models into folders',
+    'export-onnx': 'write a model as an ONNX graph, checked against torch',
     'patch-stats': 'sum up depth under each patch of a vision-language model',
     'completion': 'print tab completion for bash, zsh or fish',
 }

@@ -81,7 +81,7 @@ def add_segmenter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--encoder',
         help='weights: an OpenAI or open_clip name, a folder, a file, a Hub id, or a saved system '
-        'with its method; '
+        'or ONNX file with its method; '
         'tiny_siglip_shapes ships along and knows coloured shapes only '
         f'[{TRAINING_FREE["encoder"]}]',
     )
@@ -134,7 +134,7 @@ def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSe
         )
     if args.checkpoint is not None:
         raise ValueError('--checkpoint: expected --config, whose weights these are')
-    if args.encoder is not None and OpenVocabSegmenter.saved(args.encoder) is not None:
+    if args.encoder is not None and is_whole_segmenter(args.encoder):
         given = [f'--{name}' for name in list(TRAINING_FREE)[1:] if getattr(args, name) is not None]
         if given:
             raise ValueError(
@@ -164,6 +164,14 @@ def build_segmenter(args: argparse.Namespace, device: str | None) -> OpenVocabSe
         templates=args.templates,
         regions=regions,
     )
+
+
+def is_whole_segmenter(source: str) -> bool:
+    """Whether a source is a whole segmenter: an ONNX file, or what was saved as one."""
+    from mmseg_siglip.api import OpenVocabSegmenter
+    from mmseg_siglip.api.graphs import is_graph
+
+    return is_graph(source) or OpenVocabSegmenter.saved(source) is not None
 
 
 def kept(args: argparse.Namespace) -> str:

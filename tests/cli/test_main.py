@@ -26,6 +26,7 @@ WORDS = {
     'rank-templates': ['c.py', 'w.pt', '--out', 'o.json'],
     'trace': ['c.py', '--index', '3'],
     'convert': ['encoder', 'c.py', 'w.pth', 'o'],
+    'export-onnx': ['segment', 'o.onnx', '--words', 'cat', '--size', '64', '64'],
     'patch-stats': ['maps', '--out', 'o', '--patch-size', '14'],
     'completion': ['bash'],
 }

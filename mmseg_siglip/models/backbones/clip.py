@@ -105,7 +105,7 @@ class CLIPBackbone(CausalText):
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         visual = self.model.visual
         x = visual.conv1(images).flatten(2).transpose(1, 2)
-        cls = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        cls = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         cls_position, position = visual.positional_embedding.split([1, visual.grid_size[0] ** 2])
         position = resize_position(position, self.native_grid, grid, **self.resampling)
         return visual.ln_pre(torch.cat([cls, x], dim=1) + torch.cat([cls_position, position]))

@@ -6,8 +6,9 @@ need different embeddings.
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import interpolate
+import torch
+from torch import SymInt, Tensor
+from torch.nn.functional import grid_sample, interpolate
 
 
 def resize_position(
@@ -32,9 +33,18 @@ def resize_position(
             points, so weights compared with theirs need it.
 
     Returns:
-        (grid_h * grid_w, C), `position` itself where the grids are equal.
+        (grid_h * grid_w, C), `position` itself where the grids are equal. Where `grid` is symbols,
+        of a graph for any size, equal grids are not told apart: resampling leaves them as they are.
+
+    Raises:
+        ValueError: `grid` is symbols, and an `offset` and `antialias` are wanted together.
     """
-    if grid == native:
+    symbols = any(isinstance(side, SymInt) for side in grid)
+    if symbols and offset:
+        if antialias:
+            raise ValueError('position_offset: expected 0 beside position_antialias in a graph')
+        return sample_position(position, native, grid, mode=mode, offset=offset)
+    if not symbols and grid == native:
         return position
     plane = position.float().T.reshape(1, -1, *native)
     if offset:
@@ -42,5 +52,31 @@ def resize_position(
         plane = interpolate(plane, scale_factor=scale, mode=mode, antialias=antialias)
     else:
         plane = interpolate(plane, size=grid, mode=mode, antialias=antialias)
-    assert plane.shape[-2:] == grid, (plane.shape, grid)
+    assert tuple(plane.shape[-2:]) == tuple(grid), (plane.shape, grid)
     return plane.flatten(2)[0].T.to(position.dtype)
+
+
+def sample_position(
+    position: Tensor, native: tuple[int, int], grid: tuple[int, int], *, mode: str, offset: float
+) -> Tensor:
+    """`resize_position` by computed places, so that a graph can tell itself whether grids are equal
+    and then move nothing."""
+    sides = [torch.arange(1, side + 1, device=position.device).float() for side in grid]
+    equal = [side[-1] == have for side, have in zip(sides, native, strict=True)]
+    if mode != 'bilinear':  # torch leaves a side of equal length where it is, if bilinear
+        equal = [equal[0] & equal[1]] * 2
+    places = []
+    for side, have, stays in zip(sides, native, equal, strict=True):
+        step = have / torch.where(stays, side[-1], side[-1] + offset)
+        places.append(2 * (side - 0.5) * step / have - 1)  # -1 and 1 are the borders
+    rows, columns = places
+    rows, columns = rows[:, None].expand(*grid), columns.expand(*grid)
+    plane = position.float().T.reshape(1, -1, *native)
+    found = grid_sample(
+        plane,
+        torch.stack([columns, rows], dim=-1)[None],
+        mode=mode,
+        padding_mode='border',
+        align_corners=False,
+    )
+    return found.flatten(2)[0].T.to(position.dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
-from torch import Tensor
+from torch import SymInt, Tensor
 from torch.nn.functional import pad
 
 from mmseg_siglip.models.backbones.block import Block, attend
@@ -22,11 +22,14 @@ def patch_grid(size: tuple[int, int], patch: int, native: tuple[int, int]) -> tu
 
     A side that `patch` does not divide is padded up, so that no pixel is lost. The one exception
     is a side equal to the checkpoint's own image size: there the grid is the one that it was
-    trained with, rounded down (384 pixels in patches of 14 give 27).
+    trained with, rounded down (384 pixels in patches of 14 give 27). Sides that are symbols, of a
+    graph for any size, hold whole patches.
 
     Raises:
         ValueError: A side is shorter than one patch.
     """
+    if any(isinstance(side, SymInt) for side in size):
+        return tuple(side // patch for side in size)
     if min(size) < patch:
         raise ValueError(
             f'expected an image of at least one patch ({patch}x{patch} pixels), '

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from mmseg_siglip.models.backbones.position import resize_position
+from mmseg_siglip.models.backbones.position import resize_position, sample_position
 
 POSITION = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
 
@@ -40,3 +40,12 @@ def test_half_precision_is_resampled_in_float32():
     assert half.dtype == torch.float16
     full = resize_position(POSITION.half().float(), (4, 4), (6, 5))
     torch.testing.assert_close(half.float(), full, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
+@pytest.mark.parametrize('grid', [(4, 4), (4, 9), (9, 4), (2, 3), (11, 7), (1, 1)])
+def test_computed_places_are_those_of_interpolation(mode, grid):
+    """What a graph for any size has instead."""
+    expected = resize_position(POSITION, (4, 4), grid, mode=mode, offset=0.1)
+    found = sample_position(POSITION, (4, 4), grid, mode=mode, offset=0.1)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
