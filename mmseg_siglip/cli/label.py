@@ -15,7 +15,7 @@ from mmseg_siglip.cli.common import (
     add_ranks,
     at_least,
 )
-from mmseg_siglip.cli.segment import add_background, add_segmenter
+from mmseg_siglip.cli.segment import add_background, add_segmenter, words_of_label
 
 FORMATS = (
     'png, of words and phrases also coco or coco-polygons, masks in one JSON, or yolo, polygons in '
@@ -125,9 +125,13 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError('expected one of --model and --config')
     task = task_asked(args)
     check_shards(args, task)
-    from mmseg_siglip.cli.jobs.label import label_images
+    if task == 'segment':
+        words_of_label(args)  # refused before anything is loaded
+    from mmseg_siglip.cli.jobs.shards import label_shards
+    from mmseg_siglip.labelling.labeller import LazyRecipe
 
-    label_images(args, task)
+    recipe = LazyRecipe('mmseg_siglip.cli.jobs.label:build_labeller', (task, args))
+    label_shards(args, task, recipe, 'labelled')
 
 
 def task_asked(args: argparse.Namespace) -> str:

@@ -56,6 +56,10 @@ def run(args: argparse.Namespace) -> None:
     if args.model and args.config:
         raise UsageError('--model and --config exclude each other')
     check_shards(args, 'patch-stats')
-    from mmseg_siglip.cli.jobs.patch_stats import export
+    from mmseg_siglip.cli.jobs.shards import label_shards
+    from mmseg_siglip.labelling.labeller import LazyRecipe
+    from mmseg_siglip.patch_stats.statistics import NAMES
 
-    export(args)
+    args.stats = list(args.stats or NAMES)
+    place = 'mmseg_siglip.cli.jobs.patch_stats:build_statistics_labeller'
+    label_shards(args, 'patch-stats', LazyRecipe(place, (args,)), 'summed up')

@@ -76,6 +76,18 @@ def words_with_background(
     return Vocabulary.of_words(words, background=background)
 
 
+def words_of_label(args: argparse.Namespace) -> Vocabulary:
+    """The words of ``label``, by ``--words`` or ``--vocabulary``.
+
+    Raises:
+        ValueError: They cannot be used.
+    """
+    from mmseg_siglip.text.vocabulary import Vocabulary
+
+    given = args.words if args.vocabulary is None else Vocabulary.load(args.vocabulary)
+    return words_with_background(args, given)
+
+
 def add_segmenter(parser: argparse.ArgumentParser) -> None:
     """The arguments that `build_segmenter` takes."""
     parser.add_argument(

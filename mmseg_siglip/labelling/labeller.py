@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from mmseg_siglip.lazy import resolve
 
 if TYPE_CHECKING:
     from mmseg_siglip.api.system import System
@@ -39,6 +42,22 @@ Recipe = Callable[[int, int], ShardLabeller]
 
 Raises ValueError or OSError where no worker could be made.
 """
+
+
+@dataclass(frozen=True)
+class LazyRecipe:
+    """A recipe whose module is imported where a labeller is made, and nowhere else.
+
+    Attributes:
+        place: ``module:function``.
+        arguments: Of the function, before the two numbers.
+    """
+
+    place: str
+    arguments: tuple
+
+    def __call__(self, number: int, count: int) -> ShardLabeller:
+        return resolve(self.place)(*self.arguments, number, count)
 
 
 class SystemLabeller:

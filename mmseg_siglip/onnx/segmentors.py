@@ -120,6 +120,10 @@ class ONNXCATSegSegmentor(CATSegSegmentor):
         """(T, 0): nothing that the graph does not hold."""
         return torch.zeros(self.graph.facts.channels, 0)
 
+    def looks_at_all(self, words: int) -> bool:
+        """What the graph drops is not known before it has run."""
+        return False
+
     def logits(self, images: Tensor, text: Tensor, *, max_classes: int | None = None) -> Tensor:
         """(B, 3, H, W) to (B, T, s*h, s*w); the rest is settled by the graph."""
         return self.graph(images)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,12 +11,11 @@ from torch import nn
 
 from mmseg_siglip.api import SYSTEMS, System
 from mmseg_siglip.api.load import read_config
-from mmseg_siglip.cli.jobs.shards import device_of, label_shards, share_cpus
+from mmseg_siglip.cli.jobs.devices import device_of, share_cpus
 from mmseg_siglip.cli.refer import phrases_of
-from mmseg_siglip.cli.segment import build_segmenter, words_with_background
+from mmseg_siglip.cli.segment import build_segmenter, words_of_label
 from mmseg_siglip.labelling.labeller import SystemLabeller
 from mmseg_siglip.models.guides import all_weights
-from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -38,13 +36,8 @@ def settings_of(args: argparse.Namespace, system: System) -> dict[str, Any]:
     )
 
 
-def words_of(args: argparse.Namespace) -> Vocabulary:
-    given = args.words if args.vocabulary is None else Vocabulary.load(args.vocabulary)
-    return words_with_background(args, given)
-
-
 def segment_labeller(args: argparse.Namespace, device: str) -> SystemLabeller:
-    vocabulary = words_of(args)
+    vocabulary = words_of_label(args)
     segmenter = build_segmenter(args, device)
     segmenter.use(vocabulary, threshold=args.threshold)
     settings = settings_of(args, segmenter) | dict(
@@ -105,9 +98,3 @@ def build_labeller(task: str, args: argparse.Namespace, number: int, count: int)
     """The `Recipe` of ``mmseg-siglip label``."""
     share_cpus(count)
     return LABELLERS[task](args, device_of(args, number))
-
-
-def label_images(args: argparse.Namespace, task: str) -> None:
-    if task == 'segment':
-        words_of(args)  # refused before anything is loaded
-    label_shards(args, task, partial(build_labeller, task, args), 'labelled')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,12 +11,12 @@ from torch import Tensor
 
 from mmseg_siglip.api.depth import metric_predictor
 from mmseg_siglip.api.load import read_config
+from mmseg_siglip.cli.jobs.devices import device_of, share_cpus
 from mmseg_siglip.cli.jobs.label import weights_digest
-from mmseg_siglip.cli.jobs.shards import device_of, label_shards, share_cpus
 from mmseg_siglip.io.image import decode_depth, decode_rgb
 from mmseg_siglip.labelling.labeller import Row
 from mmseg_siglip.patch_stats.export import FORMATS
-from mmseg_siglip.patch_stats.statistics import NAMES, patch_statistics
+from mmseg_siglip.patch_stats.statistics import patch_statistics
 
 KEPT = ('patch_size', 'grid', 'space', 'stats', 'depth_scale', 'invalid', 'format', 'model')
 
@@ -76,8 +75,3 @@ def build_statistics_labeller(
     share_cpus(count)
     needed = args.config or args.model
     return PatchStatisticsLabeller(args, device_of(args, number) if needed else 'cpu')
-
-
-def export(args: argparse.Namespace) -> None:
-    args.stats = list(args.stats or NAMES)
-    label_shards(args, 'patch-stats', partial(build_statistics_labeller, args), 'summed up')

@@ -235,6 +235,10 @@ class CATSegSegmentor(OpenVocabularySegmentor):
         if self.encoder_size is None and self.test_cfg['image_size'] is None:
             super().check_image(image, name)
 
+    def looks_at_all(self, words: int) -> bool:
+        """Whether the head drops none of that many words; if it may, labels wait to see which."""
+        return self.decode_head.aggregator.count_kept(words, self.test_cfg['max_classes']) == words
+
     def label(
         self,
         inputs: Sequence[Tensor],
@@ -245,8 +249,7 @@ class CATSegSegmentor(OpenVocabularySegmentor):
     ) -> Iterator[Labels]:
         views = [Views.of(image, self.test_cfg) for image in inputs]
         results = self._view_logits([image for own in views for image in own.images])
-        words, limit = len(self.text), self.test_cfg['max_classes']
-        everything = self.decode_head.aggregator.count_kept(words, limit) == words
+        everything = self.looks_at_all(len(self.text))
         for own, size in zip(views, sizes, strict=True):
             logits = torch.stack([next(results) for _ in own.images])
             yield label_views(
