@@ -78,7 +78,7 @@ class Listing:
         column: Of Parquet files, the one with images.
 
     Attributes:
-        roots: What names are relative to, sorted.
+        roots: The arguments, each once, as whole paths, sorted.
         others: What was passed over so far.
 
     Raises:
@@ -103,9 +103,12 @@ class Listing:
             for place in places:
                 if not is_url(place) and not os.path.isfile(place):
                     raise ValueError(f'{place}: no such folder, image, list or tar file')
-        roots = [listing(path)[0] for path in self.plain]
-        archives = map(absolute, self.archives)
-        self.roots = sorted({*(str(root.resolve()) for root in roots), *archives, *self.streams})
+        for path in self.plain:
+            listing(path)
+        places = (
+            text if is_url(text) else os.path.realpath(text) for text in [*rest, *self.archives]
+        )
+        self.roots = sorted({*places, *self.streams})
         self._twice = frozenset()
         if len(self.plain) > 1:
             self._twice = doubled(entry.name for entry in self._entries(PassedOver()))

@@ -92,7 +92,8 @@ class RayPool:
             num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_restarts=0, max_task_retries=0
         )
         count = 1 if self.num_gpus else self.count
-        self.actors[number] = kind.remote(self.settings, 0 if self.num_gpus else number, count)
+        place = (0 if self.num_gpus else number, count)
+        self.actors[number] = kind.remote(self.settings, place, os.getcwd())
         self.waiting[self.actors[number].ready.remote()] = number
 
     def submit(self, worker: int, task: Task) -> None:
@@ -118,14 +119,21 @@ class RayPool:
 
 
 class Actor:
-    """A worker in an actor of its own; what cannot be done is an answer, no exception."""
+    """A worker in an actor of its own; what cannot be done is an answer, no exception.
 
-    def __init__(self, settings: WorkerSettings, number: int, count: int) -> None:
-        self.settings, self.numbers = settings, (number, count)
+    Args:
+        settings: See `WorkerSettings`.
+        place: See `Worker.build`.
+        folder: The driver's, which paths are relative to; it must be on the actor's machine, too.
+    """
+
+    def __init__(self, settings: WorkerSettings, place: tuple[int, int], folder: str) -> None:
+        self.settings, self.place, self.folder = settings, place, folder
 
     def ready(self) -> list[Event]:
         try:
-            self.worker = Worker.build(self.settings, *self.numbers)
+            os.chdir(self.folder)
+            self.worker = Worker.build(self.settings, *self.place)
         except (ValueError, OSError, ImportError, KeyError) as error:
             return [Unable(reason_of(error))]
         return [Ready(self.worker.labeller.settings)]

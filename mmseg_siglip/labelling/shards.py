@@ -94,7 +94,9 @@ class TarShard:
 
     def members(self) -> Iterator[Member | Failure]:
         with on_disk(self.place) as path:
-            yield from checked(tar_members(path, shown=self.place, stem=stem_of_place(self.place)))
+            stem = stem_of_place(self.place)
+            found = checked(tar_members(path, shown=self.place, stem=stem))
+            yield from map(read_now, found) if is_url(self.place) else found
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,16 @@ def encoded_of(value: object, name: str, place: str) -> Encoded | Failure:
     if len(data) > MAX_BYTES:
         return Failure(place, f'has {len(data)} bytes, expected at most {MAX_BYTES}')
     return Encoded(name, place, data)
+
+
+def read_now(member: Member | Failure) -> Encoded | Failure:
+    """A member that needs its file no longer."""
+    if isinstance(member, Failure):
+        return member
+    try:
+        return Encoded(member.name, member.place, member.read())
+    except ValueError as error:
+        return Failure.of(member.place, error)
 
 
 def checked(members: Iterator[Member | Failure]) -> Iterator[Member | Failure]:

@@ -54,6 +54,14 @@ def test_a_tar_here_and_at_an_address(tmp_path):
         assert contents(TarShard('s', place)) == wanted | refused
 
 
+def test_what_was_fetched_is_read_before_it_is_removed(tmp_path):
+    path = write_tar(tmp_path / 's.tar', [(f'{i:02d}.jpg', bytes([i])) for i in range(20)])
+    with fsspec.open('memory://bucket/s.tar', 'wb') as file:
+        file.write(path.read_bytes())
+    members = list(TarShard('s', 'memory://bucket/s.tar').members())
+    assert [member.read() for member in members] == [bytes([i]) for i in range(20)]
+
+
 def test_an_archive_that_cannot_be_read(tmp_path):
     (tmp_path / 'junk.tar').write_bytes(b'junk' * 300)
     ((place, reason),) = contents(TarShard('s', str(tmp_path / 'junk.tar'))).items()

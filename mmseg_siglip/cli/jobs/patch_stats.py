@@ -14,11 +14,12 @@ from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.jobs.devices import device_of, share_cpus
 from mmseg_siglip.cli.jobs.label import weights_digest
 from mmseg_siglip.io.image import decode_depth, decode_rgb
+from mmseg_siglip.labelling.exports import NOTHING
 from mmseg_siglip.labelling.labeller import Row
 from mmseg_siglip.patch_stats.export import FORMATS
 from mmseg_siglip.patch_stats.statistics import patch_statistics
 
-KEPT = ('patch_size', 'grid', 'space', 'stats', 'depth_scale', 'invalid', 'format', 'model')
+KEPT = ('patch_size', 'grid', 'space', 'stats', 'depth_scale', 'invalid', 'model')
 
 
 class PatchStatisticsLabeller:
@@ -33,7 +34,8 @@ class PatchStatisticsLabeller:
 
     def __init__(self, args: argparse.Namespace, device: str) -> None:
         self.args, self.predictor = args, None
-        self.settings = {name: getattr(args, name) for name in KEPT}
+        self.form = 'npz' if args.format == NOTHING else args.format
+        self.settings = {name: getattr(args, name) for name in KEPT} | dict(format=self.form)
         if args.config or args.model:
             self.predictor = metric_predictor(
                 args.config, args.checkpoint, published=args.model, device=device
@@ -56,7 +58,7 @@ class PatchStatisticsLabeller:
         return [[dict(statistics=self._statistics(torch.from_numpy(depth)))] for depth in images]
 
     def _statistics(self, depth: Tensor) -> bytes:
-        encode, _ = FORMATS[self.args.format]
+        encode, _ = FORMATS[self.form]
         return encode(
             patch_statistics(
                 depth[None],

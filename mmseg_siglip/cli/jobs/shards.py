@@ -93,7 +93,9 @@ def conclude(
     if listing.others.count:
         print(listing.others)
     there = f', {total.there} of {count} shards were there already' if total.there else ''
-    print(f'{total.labelled} images {done} into {args.out}{there}')
+    size = place_among(args.launcher)[1]
+    by = f' by process 0 of {size}' if size > 1 else ''
+    print(f'{total.labelled} images {done}{by} into {args.out}{there}')
 
 
 def export_tables(store: ShardStore, task: str, form: str, folder: Path | None) -> None:
@@ -108,6 +110,11 @@ def export_tables(store: ShardStore, task: str, form: str, folder: Path | None) 
     failures = list(tables.failures())
     if form != NOTHING:
         failures += export_of(task, form)(tables, folder)
+    if folder is None and failures:
+        raise ValueError(
+            f'{len(failures)} files could not be read, see failure in the tables of {store.url}; '
+            f'the first is {failures[0]}'
+        )
     if folder is not None:
         write_failures(failures, folder / FAILURES)
-    refuse_failures(failures, (folder or Path('.')) / FAILURES)
+        refuse_failures(failures, folder / FAILURES)

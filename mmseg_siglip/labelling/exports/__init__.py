@@ -27,14 +27,14 @@ _MASKS = {
     'yolo': 'mmseg_siglip.labelling.exports.yolo:yolo',
 }
 _FILES = 'mmseg_siglip.labelling.exports.files'
-_STATISTICS = 'mmseg_siglip.labelling.exports.statistics:statistics'
+_STATISTICS = 'mmseg_siglip.labelling.exports.statistics'
 
 EXPORTS: dict[str, dict[str, Export | str]] = {
     'segment': {'png': f'{_FILES}:export_label_maps', **_MASKS},
     'refer': {'png': f'{_FILES}:export_masks', **_MASKS},
     'depth': {'png': f'{_FILES}:export_depth_maps'},
     'ask': {'jsonl': f'{_FILES}:export_answers'},
-    'patch-stats': {'npz': _STATISTICS, 'safetensors': _STATISTICS},
+    'patch-stats': {'npz': f'{_STATISTICS}:npz', 'safetensors': f'{_STATISTICS}:safetensors'},
 }
 """Task to name to export, or to where it is; the first of each is the usual one."""
 

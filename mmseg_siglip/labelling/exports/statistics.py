@@ -15,15 +15,27 @@ from mmseg_siglip.patch_stats.statistics import SPACES
 SUMMARY = 'summary.json'
 
 
-def statistics(tables: Tables, folder: Path) -> list[Failure]:
+def npz(tables: Tables, folder: Path) -> list[Failure]:
+    """See `write_statistics`."""
+    return write_statistics(tables, folder, 'npz')
+
+
+def safetensors(tables: Tables, folder: Path) -> list[Failure]:
+    """See `write_statistics`."""
+    return write_statistics(tables, folder, 'safetensors')
+
+
+def write_statistics(tables: Tables, folder: Path, suffix: str) -> list[Failure]:
     """``<name>.npz`` or ``<name>.safetensors``, see `mmseg_siglip.patch_stats.export`, and
     ``summary.json``: mean and standard deviation, for `PatchStatisticsFusion`.
 
     Raises:
-        ValueError: No file has depth anywhere.
+        ValueError: No file has depth anywhere, or the tables hold the other form.
     """
     settings = tables.settings
-    names, space, suffix = settings['stats'], settings['space'], settings['format']
+    names, space, held = settings['stats'], settings['space'], settings['format']
+    if suffix != held:
+        raise ValueError(f'--format: expected {held}, as it was summed up, found {suffix}')
     _, decode = FORMATS[suffix]
     moments, count = Moments(len(names)), 0
 

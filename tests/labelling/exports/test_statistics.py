@@ -5,7 +5,7 @@ import pytest
 import torch
 from labelled import fill
 
-from mmseg_siglip.labelling.exports.statistics import statistics
+from mmseg_siglip.labelling.exports.statistics import npz, safetensors
 from mmseg_siglip.patch_stats.export import FORMATS
 from mmseg_siglip.patch_stats.statistics import patch_statistics
 
@@ -31,9 +31,12 @@ SETTINGS = dict(task='patch-stats', stats=['mean', 'max'], space='depth', format
 def test_a_file_each_and_the_mean_over_all(tmp_path):
     rng = np.random.default_rng(0)
     found = {name: Summed(rng.uniform(1, 5, (4, 6))) for name in ('a.png', 'b/c.png')}
-    assert statistics(fill(tmp_path, found, **SETTINGS), tmp_path) == []
+    tables = fill(tmp_path, found, **SETTINGS)
+    assert npz(tables, tmp_path) == []
     for name, each in found.items():
         assert (tmp_path / f'{name}.npz').read_bytes() == each.data
+    with pytest.raises(ValueError, match='expected npz, as it was summed up, found safetensors'):
+        safetensors(tables, tmp_path)
     summary = json.loads((tmp_path / 'summary.json').read_text())
     values = np.concatenate([each.values for each in found.values()])
     assert summary['files'] == 2 and summary['unit'] == 'm' and summary['names'] == ['mean', 'max']
@@ -44,5 +47,5 @@ def test_a_file_each_and_the_mean_over_all(tmp_path):
 def test_no_depth_anywhere_has_no_mean(tmp_path):
     tables = fill(tmp_path, {'a.png': Summed(np.zeros((4, 6)))}, **SETTINGS)
     with pytest.raises(ValueError, match='expected depth in some patch, found none in any file'):
-        statistics(tables, tmp_path)
+        npz(tables, tmp_path)
     assert not (tmp_path / 'summary.json').exists()
