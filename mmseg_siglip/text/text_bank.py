@@ -22,7 +22,7 @@ from mmseg_siglip.io.cache import cache_folder
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.precision import autocast, compute_dtype
 from mmseg_siglip.text.templates import SLOT
-from mmseg_siglip.weights.differences import tensors_digest
+from mmseg_siglip.weights.remembered_digest import remembered_digest
 
 if TYPE_CHECKING:
     from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
@@ -164,5 +164,5 @@ def bank_key(
     header = [FORMAT, type(backbone).__name__, list(queries), list(templates), str(dtype)]
     header += [backbone.text_settings(), backbone.tokenizer_state(), *['each'] * each]
     digest.update(json.dumps(header, sort_keys=True).encode())
-    digest.update(tensors_digest(backbone.text_parameters()).encode())
+    digest.update(remembered_digest(backbone, backbone.text_parameters()).encode())
     return digest.hexdigest()
