@@ -31,7 +31,7 @@ from mmseg_siglip.labelling.drive import Drive, ShardTurns
 from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.objects import ShardStore
 from mmseg_siglip.labelling.process import Ready, Replied
-from mmseg_siglip.labelling.work import Task
+from mmseg_siglip.labelling.work import Hello, Task
 
 LABEL = [sys.executable, '-m', 'mmseg_siglip', 'label']
 OPTIONS = '--vocabulary shapes --encoder tiny_siglip_shapes --templates single --precision fp32'
@@ -121,7 +121,7 @@ class Instant:
     """A pool that does nothing, at once."""
 
     def start(self) -> None:
-        self.events = [(0, Ready({}))]
+        self.events = [(0, Ready(Hello({}, {})))]
 
     def submit(self, worker: int, task: Task) -> None:
         self.events = [(worker, Replied(1))]
@@ -133,6 +133,13 @@ class Instant:
         pass
 
 
+class Once(ShardTurns):
+    """Tasks that nobody looks for again."""
+
+    def _missing(self) -> list:
+        return []
+
+
 def drive_alone(shards: int) -> None:
     """Hand out that many shards; print the growth of this process, MB."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -140,7 +147,7 @@ def drive_alone(shards: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = ShardStore(folder)
         listing = Listing([f's-{{0000000..{shards - 1:07d}}}.tar'])
-        total = Drive(ShardTurns(listing, store), Instant(), store).run()
+        total = Drive(Once(listing, store), Instant(), store).run()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(f'{total.shards} {grown / 1024:.0f}')
 

@@ -23,13 +23,15 @@ def kept(args: argparse.Namespace) -> str:
 
 def run(args: argparse.Namespace) -> None:
     from mmseg_siglip.cli.jobs.shards import export_tables
-    from mmseg_siglip.labelling.exports import check_export
+    from mmseg_siglip.labelling.exports import EXPORTS, check_export
     from mmseg_siglip.labelling.objects import ShardStore
     from mmseg_siglip.labelling.shards import is_url
 
     if args.out is None and is_url(args.labelled):
         raise ValueError(f'{args.labelled}: expected --out, a folder to fill')
     store, folder = ShardStore(args.labelled), args.out or Path(args.labelled)
-    task = store.settings()['task']
+    task = store.settings().get('task')
+    if task not in EXPORTS:
+        raise ValueError(f'{args.labelled}: expected a folder that label has filled')
     export_tables(store, task, check_export(task, args.format), folder)
     print(f'{args.labelled} exported to {folder}')

@@ -155,5 +155,7 @@ def check_shards(args: argparse.Namespace, task: str) -> None:
         raise UsageError('--address needs --engine ray')
     if args.engine == 'loop' and (args.workers or 1) > 1:
         raise UsageError('--engine loop has one worker')
+    if args.retry_failed and args.launcher != 'none':
+        raise UsageError('--retry-failed is for one process: expected no --launcher')
     if args.engine == 'ray' and args.launcher != 'none':
         raise UsageError('--engine ray starts its own processes: expected no --launcher')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import secrets
@@ -44,11 +45,28 @@ def whole_file(
         if replace:
             os.replace(draft, path)
         else:
-            os.link(draft, path)
-            draft.unlink()
+            _claim(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _claim(draft: Path, path: Path) -> None:
+    """Rename a draft to where no file is.
+
+    Raises:
+        FileExistsError: There is one.
+    """
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links: looked at, then renamed
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(draft, path)
+    else:
+        draft.unlink()
 
 
 def write_atomically(data: bytes | memoryview | str, path: str | Path) -> None:

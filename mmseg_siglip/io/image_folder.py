@@ -64,7 +64,7 @@ def judged(files: Iterable[Path | Failure]) -> Iterator[Judged | Failure]:
         try:
             yield Judged(file, is_image(file.name, partial(read_regular, file, count=HEAD)))
         except (OSError, ValueError) as error:
-            if file.is_file() or file.suffix.lower() in SUFFIXES:
+            if os.path.isfile(file) or file.suffix.lower() in SUFFIXES:
                 yield Failure.of(file, error)
             else:  # a pipe, a socket, a link to nowhere
                 yield Judged(file, False)
@@ -106,7 +106,7 @@ def below(root: Path) -> Iterator[Path | Failure]:
             deeper = []
             for item in items:
                 path = folder / item.name
-                if item.is_symlink() and path.is_dir():
+                if item.is_symlink() and os.path.isdir(path):
                     links.append(path)
                 elif item.is_dir(follow_symlinks=False):
                     deeper.append(path)

@@ -91,6 +91,10 @@ def expand(pattern: str) -> Iterator[str]:
 def refuse_name(entry: ImageEntry) -> Failure | None:
     """Why a name cannot become a path below another folder, if it cannot."""
     name = PurePosixPath(entry.name)
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        return Failure(entry.place, 'has a name that is no UTF-8')
     if name.is_absolute() or '..' in name.parts or '\0' in entry.name:
         return Failure(entry.place, 'has a name that leads out of the folder')
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in name.parts):

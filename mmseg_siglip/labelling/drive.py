@@ -69,12 +69,16 @@ class ShardTurns:
             if index % self.size != self.rank:
                 continue
             if shard.name not in done:
-                yield Task(shard)
+                if self.size > 1 and self.store.has(shard.name):  # another has helped
+                    self.there += 1
+                else:
+                    yield Task(shard)
             elif self.retry and self.store.failed(shard.name):
                 yield Task(shard, again=True)
             else:
                 self.there += 1
-        while self.size > 1 and (missing := self._missing()):
+        while missing := self._missing():
+            missing.reverse()  # towards whoever is at work on these
             start = self.rank * len(missing) // self.size
             for shard in missing[start:] + missing[:start]:
                 if not self.store.has(shard.name):
@@ -118,7 +122,8 @@ class Drive:
         self.deaths: Counter[str] = Counter()
         self.busy: dict[int, Task] = {}
         self.idle: set[int] = set()
-        self.starts, self.settings, self.total = 0, None, Total()
+        self.starts, self.ends, self.settings, self.total = 0, 0, None, Total()
+        self.columns: dict[str, str] = {}
 
     def run(self) -> Total:
         """Do all.
@@ -160,13 +165,18 @@ class Drive:
         return self.again.popleft() if self.again else None
 
     def _wait(self) -> None:
-        for worker, event in self.pool.wait():
-            self._take(worker, event)
+        """Until something has happened that makes a worker free, or not."""
+        news = False
+        while not news:
+            for worker, event in self.pool.wait():
+                self._take(worker, event)
+                news |= not isinstance(event, Told)
 
     def _take(self, worker: int, event: Event) -> None:
         match event:
-            case Ready(settings):
-                self._compare(settings)
+            case Ready(hello):
+                self.columns = hello.columns
+                self._compare(hello.settings)
                 self.starts = 0
                 self.idle.add(worker)
             case Told(count):
@@ -197,10 +207,13 @@ class Drive:
             if self.starts == STARTS:
                 raise ValueError(f'{STARTS} workers in a row ended before a task: {reason}')
             return
+        self.ends += 1
+        if self.ends == STARTS and not self.total.labelled:
+            raise ValueError(f'{STARTS} workers ended before they had labelled an image: {reason}')
         name = task.shard.name
         if task.alone:
             count = f'ended {self.deaths[name] + 1} workers'
-            commit_failure(self.store, task.shard, f'{count}, the last by {reason}')
+            commit_failure(self.store, task.shard, f'{count}, the last by {reason}', self.columns)
             return
         self.deaths[name] += 1
         self.again.append(replace(task, alone=self.deaths[name] >= TRIES))

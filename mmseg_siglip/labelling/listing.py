@@ -19,6 +19,7 @@ from mmseg_siglip.labelling.shards import (
     ParquetShard,
     Shard,
     TarShard,
+    absolute,
     is_url,
     shard_name,
     stem_of_place,
@@ -95,6 +96,8 @@ class Listing:
         self.plain = list(map(Path, rest))
         for text in self.streams:
             Stream.of(text)
+            if len({*arguments}) > 1:
+                raise ValueError(f'{text}: expected one data set alone, found more than that')
         for text in rest:
             if is_url(text):
                 raise ValueError(f'{text}: expected a tar or Parquet file at an address')
@@ -110,13 +113,15 @@ class Listing:
         )
         self.roots = sorted({*places, *self.streams})
         self._twice = frozenset()
-        if len(self.plain) > 1:
+        if len(self.plain) > 1 or any(not path.is_dir() for path in self.plain):
             self._twice = doubled(entry.name for entry in self._entries(PassedOver()))
             deque(self._once(self._entries(PassedOver())), maxlen=0)
         self._archives_twice = doubled(map(stem_of_place, self._places()))
         deque(self._archives_once() if self._archives_twice else (), maxlen=0)
         stems = map(stem_of_place, self._places()) if self.plain else ()
         self._stems = frozenset(map(number_of, stems))
+        for item in self._items(PassedOver()) if self._stems else ():
+            self._refuse_in_archive(item)
         self.others = PassedOver()
 
     def shards(self) -> Iterator[Shard]:
@@ -131,7 +136,6 @@ class Listing:
             yield from Stream.of(text).shards(text)
         part: list[ImageEntry | Failure] = []
         for item in self._once(self._items(self.others)):
-            self._refuse_in_archive(item)
             part.append(item)
             if self._ends(part):
                 yield self._shard(part)
@@ -148,7 +152,8 @@ class Listing:
     def _shard(self, part: Sequence[ImageEntry | Failure]) -> FileShard:
         first = part[0]
         place = first.file if isinstance(first, ImageEntry) else first.path
-        about = '\0'.join(getattr(item, 'file', None) or item.path for item in part)
+        files = (item.file if isinstance(item, ImageEntry) else item.path for item in part)
+        about = '\0'.join(map(absolute, files))
         name = shard_name(place, about)
         return FileShard(name, f'{len(part)} files from {place}', tuple(part))
 
@@ -217,10 +222,6 @@ def once(
                 continue
             seen[name] = place
         yield item
-
-
-def absolute(place: str) -> str:
-    return place if is_url(place) else os.path.abspath(place)
 
 
 def is_stream(text: str) -> bool:

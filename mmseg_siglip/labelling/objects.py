@@ -98,7 +98,9 @@ class ShardStore:
         if not self._there(self._manifest):
             if self._there(self.root):
                 paths = self.fs.ls(self.root, detail=False)
-                refuse_strange(self.url, [path.rstrip('/').rpartition('/')[2] for path in paths])
+                names = [path.rstrip('/').rpartition('/')[2] for path in paths]
+                if MANIFEST not in names:  # which another rank may just have written
+                    refuse_strange(self.url, names)
             self._put(manifest_of(settings).encode(), self._manifest, if_absent=True)
         refuse_other_settings(self.url, self.settings(), settings)
 
@@ -141,7 +143,8 @@ class ShardStore:
             OutputError: It cannot be written.
         """
         path = self.path(name)
-        if only_if_absent and self._there(path):
+        there = self._there(path)
+        if only_if_absent and there:
             return False
         if not self.local:
             with tempfile.TemporaryFile() as file:
@@ -155,7 +158,7 @@ class ShardStore:
         except OSError as error:
             if isinstance(error, FileExistsError) and only_if_absent and self.has(name):
                 return False
-            if isinstance(error, FileNotFoundError) and self.has(name):
+            if isinstance(error, FileNotFoundError) and not there and self.has(name):
                 return True  # a run that found all done has removed the draft
             raise OutputError(f'{target}: cannot be written: {error.strerror or error}') from error
         return True

@@ -19,9 +19,16 @@ def label_alone(
     members: Iterable[Member | Failure],
     recipe: Recipe,
     *,
+    place: tuple[int, int] = (0, 1),
     told: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Row]:
     """Rows as of `label_members`; an image that ends its process is a failure.
+
+    Args:
+        members: Of a shard.
+        recipe: Makes the labeller.
+        place: Its two numbers.
+        told: Called with how many images more are done.
 
     Raises:
         ValueError: The process ends before it has an image.
@@ -32,7 +39,7 @@ def label_alone(
             if isinstance(member, Failure):
                 yield failure_row(member)
                 continue
-            child = child or started(recipe)
+            child = child or started(recipe, place)
             rows = ask(child, member)
             if isinstance(rows, Died):
                 child.close()
@@ -59,9 +66,9 @@ def ask(child: Child, member: Member) -> list[Row] | Died:
     return event if isinstance(event, Died) else event.answer
 
 
-def started(recipe: Recipe) -> Child:
+def started(recipe: Recipe, place: tuple[int, int]) -> Child:
     for _ in range(STARTS):
-        child = Child(partial(build_alone, recipe))
+        child = Child(partial(build_alone, recipe, place))
         event = child.next()
         if isinstance(event, Ready):
             return child
@@ -71,8 +78,8 @@ def started(recipe: Recipe) -> Child:
     raise ValueError(f'a process that labels ended before it had an image: {event.reason}')
 
 
-def build_alone(recipe: Recipe) -> tuple[Any, Handler]:
-    labeller = recipe(0, 1)
+def build_alone(recipe: Recipe, place: tuple[int, int]) -> tuple[Any, Handler]:
+    labeller = recipe(*place)
     return None, lambda member, told: list(
         label_members([member], labeller, batch_size=1, threads=1)
     )

@@ -50,7 +50,7 @@ class LoopPool:
 
     def start(self) -> None:
         self.worker = Worker.build(self.settings)
-        self.events = [Ready(self.worker.labeller.settings)]
+        self.events = [Ready(self.worker.hello)]
 
     def submit(self, worker: int, task: Task) -> None:
         def told(count: int) -> None:
@@ -112,4 +112,4 @@ class ProcessPool:
 
 def build_worker(settings: WorkerSettings, number: int, count: int) -> tuple[Any, Handler]:
     worker = Worker.build(settings, number, count)
-    return worker.labeller.settings, worker.work
+    return worker.hello, worker.work

@@ -82,7 +82,7 @@ class Child:
         """What it says next; waits for it."""
         try:
             return self.connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             self.process.join()
             return Died(how_ended(self.process.exitcode))
 

@@ -22,11 +22,15 @@ def place_among(launcher: str) -> tuple[int, int, int]:
     if launcher == 'none':
         return 0, 1, 0
     if launcher == 'slurm' and 'SLURM_ARRAY_TASK_ID' in os.environ:
-        if os.environ.get('SLURM_NTASKS', '1') == '1':
-            first, number, size = (
-                int(os.environ[f'SLURM_ARRAY_TASK_{name}']) for name in ('MIN', 'ID', 'COUNT')
-            )
-            return number - first, size, 0
+        first, number, size, step = (
+            int(os.environ.get(f'SLURM_ARRAY_TASK_{name}', 1))
+            for name in ('MIN', 'ID', 'COUNT', 'STEP')
+        )
+        tasks, task, local = (
+            int(os.environ.get(f'SLURM_{name}', default))
+            for name, default in (('NTASKS', 1), ('PROCID', 0), ('LOCALID', 0))
+        )
+        return (number - first) // step * tasks + task, size * tasks, local
     rank, size, local = names[launcher]
     if rank not in os.environ or size not in os.environ:
         raise ValueError(f'--launcher {launcher}: expected {rank} and {size} to be set')

@@ -47,7 +47,8 @@ class RayPool:
         address: Of a cluster that ``ray start`` made, ``auto`` for the one of this machine; by
             default, one is started here, for as long as the run takes. Such a cluster wants a
             token, which Ray looks for in ``~/.ray/auth_token``.
-        num_cpus: CPUs that Ray keeps for a worker.
+        num_cpus: CPUs that Ray keeps for a worker, and as many threads; by default one beside a
+            GPU, else a worker's part of all.
         num_gpus: GPUs, or a part of one; by default 1 where there are any.
 
     Raises:
@@ -60,7 +61,7 @@ class RayPool:
         count: int | None = None,
         *,
         address: str | None = None,
-        num_cpus: float = 0.5,
+        num_cpus: float | None = None,
         num_gpus: float | None = None,
     ) -> None:
         self.settings, self.count, self.address = settings, count, address
@@ -70,7 +71,12 @@ class RayPool:
         self.waiting: dict[Any, int] = {}
 
     def start(self) -> None:
-        """Raises: OSError: There is no such cluster, or it wants another token."""
+        """Start all workers.
+
+        Raises:
+            OSError: There is no such cluster, or it wants another token.
+            ValueError: It has no place for so many.
+        """
         if self.address is None:  # without 'local', Ray waits for the last one of this machine
             options = dict(address='local', include_dashboard=False)
         else:
@@ -80,10 +86,19 @@ class RayPool:
                 self.ray.init(log_to_driver=False, logging_level='ERROR', **options)
         except (RuntimeError, ConnectionError, self.ray.exceptions.RayError) as error:
             raise OSError(f'--engine ray, {options["address"]}: {brief(error)}') from error
-        gpus = int(self.ray.cluster_resources().get('GPU', 0))
+        held = self.ray.cluster_resources()
+        gpus, cpus = int(held.get('GPU', 0)), held.get('CPU', 0)
         if self.num_gpus is None:
             self.num_gpus = 1 if gpus else 0
         self.count = self.count or gpus or len(self.ray.nodes())
+        if self.num_cpus is None:
+            self.num_cpus = 1 if self.num_gpus else cpus // self.count or 0.5
+        for name, each, there in (('CPUs', self.num_cpus, cpus), ('GPUs', self.num_gpus, gpus)):
+            if self.count * each > there:
+                raise ValueError(
+                    f'--workers: expected at most {int(there // each)}, of {each:g} {name} each, '
+                    f'found {self.count}'
+                )
         for number in range(self.count):
             self._start(number)
 
@@ -124,7 +139,7 @@ class Actor:
     Args:
         settings: See `WorkerSettings`.
         place: See `Worker.build`.
-        folder: The driver's, which paths are relative to; it must be on the actor's machine, too.
+        folder: The driver's, which paths are relative to.
     """
 
     def __init__(self, settings: WorkerSettings, place: tuple[int, int], folder: str) -> None:
@@ -132,11 +147,12 @@ class Actor:
 
     def ready(self) -> list[Event]:
         try:
-            os.chdir(self.folder)
+            if os.path.isdir(self.folder):
+                os.chdir(self.folder)
             self.worker = Worker.build(self.settings, *self.place)
         except (ValueError, OSError, ImportError, KeyError) as error:
             return [Unable(reason_of(error))]
-        return [Ready(self.worker.labeller.settings)]
+        return [Ready(self.worker.hello)]
 
     def work(self, task: Task) -> list[Event]:
         told: list[int] = []

@@ -47,7 +47,12 @@ def arrow_type(kind: str) -> pa.DataType:
 
 
 def failure_row(failure: Failure, name: str | None = None) -> Row:
-    return dict(name=name, path=failure.path, failure=failure.reason)
+    return dict(name=name, path=in_utf8(failure.path), failure=in_utf8(failure.reason))
+
+
+def in_utf8(text: str) -> str:
+    """A path as text that can be stored: bytes that are no UTF-8 as ``\\udcff``."""
+    return text.encode('utf-8', 'backslashreplace').decode()
 
 
 def write_table(rows: Iterable[Row], schema: pa.Schema, file: IO[bytes]) -> None:
@@ -106,7 +111,7 @@ def _label_batch(
             continue
         height, width = image.shape[:2]
         for row in result:
-            yield dict(row, name=name, path=member.place, height=height, width=width)
+            yield dict(row, name=name, path=in_utf8(member.place), height=height, width=width)
 
 
 def ahead(

@@ -5,7 +5,9 @@ A shard is small and can be pickled: it knows where its images are, and reads th
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,7 +105,7 @@ class TarShard:
 class ParquetShard:
     """A Parquet file with a column of images, as Hugging Face data sets are published.
 
-    Row 12 is called ``<file's stem>/000012``, or by the path that the table gives it after that.
+    Row 12 is called ``<file's stem>/000012``.
 
     Attributes:
         column: Of structs with ``bytes`` and perhaps ``path``, or of bytes.
@@ -171,11 +173,14 @@ def stem_of_place(place: str) -> str:
 
 def shard_name(place: str, about: str = '') -> str:
     """A name for the object of what lies there: readable, and of no other place or content."""
-    stem = ''.join(
-        c if c.isascii() and (c.isalnum() or c in '._-') else '_' for c in stem_of_place(place)
-    )
-    digest = blake2b(f'{place}\0{about}'.encode('utf-8', 'surrogateescape'), digest_size=6)
-    return f'{stem.lstrip("._")[:80] or "images"}-{digest.hexdigest()}'
+    stem = re.sub('[^A-Za-z0-9._-]', '_', stem_of_place(place)).lstrip('._')[:80]
+    text = f'{absolute(place)}\0{about}'.encode('utf-8', 'surrogateescape')
+    return f'{stem or "images"}-{blake2b(text, digest_size=6).hexdigest()}'
+
+
+def absolute(place: str) -> str:
+    """A path from the root; an address, or the name of a data set, as it is."""
+    return place if is_url(place) or place.startswith('datasets:') else os.path.abspath(place)
 
 
 def is_url(place: str) -> bool:
@@ -204,5 +209,7 @@ def on_disk(place: str) -> Iterator[Path]:
         except ImportError as error:
             raise ValueError(f'cannot be fetched: {error}') from error
         except Exception as error:  # each store has its own
+            if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+                raise
             raise ValueError(f'cannot be fetched: {type(error).__name__}: {error}') from error
         yield target

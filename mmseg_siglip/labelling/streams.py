@@ -86,9 +86,13 @@ class Stream:
     def members(self, part: int, parts: int) -> Iterator[Member | Failure]:
         """Row 12 of file 3 is called ``<split>/00003/000012``."""
         rows = self.open().shard(num_shards=parts, index=part)
-        for row, record in enumerate(rows):
-            name = f'{self.split}/{part:05d}/{row:06d}'
-            yield encoded_of(record[self.column], name, f'{self.source}: {name}')
+        try:
+            for row, record in enumerate(rows):
+                name = f'{self.split}/{part:05d}/{row:06d}'
+                yield encoded_of(record[self.column], name, f'{self.source}: {name}')
+        except (OSError, RuntimeError) as error:
+            reason = str(error).strip().split('\n')[0]
+            raise ValueError(f'ends before its end: {type(error).__name__}: {reason}') from error
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.image_source import ImageEntry, refuse_name
 from mmseg_siglip.io.manifest import digest_of
 from mmseg_siglip.labelling.labeller import Row
 from mmseg_siglip.labelling.objects import ShardStore
@@ -77,6 +78,9 @@ class Tables:
             for name, group in groupby(rows, key=lambda row: row['name']):
                 rows_of_one = tuple(group)
                 first = rows_of_one[0]
+                refusal = refuse_name(ImageEntry(name, name))
+                if refusal is not None:
+                    raise ValueError(f'{self.store.path(shard)}: {refusal}')
                 yield Labelled(name, first['height'], first['width'], rows_of_one)
 
     def masks(self, image: Labelled) -> Iterator[tuple[int, np.ndarray, float]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
-from typing import IO
+from typing import IO, Any
 
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.manifest import digest_of
@@ -35,6 +35,14 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Hello:
+    """What a worker says of itself: see `ShardLabeller`."""
+
+    settings: dict[str, Any]
+    columns: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Worker:
     """A labeller, where its rows go, and how.
 
@@ -44,6 +52,7 @@ class Worker:
         recipe: Makes the labeller again, for an image that may end its process.
         batch_size: Images at a time.
         threads: That read and decode.
+        place: Number of the worker, and of how many on its machine.
     """
 
     labeller: ShardLabeller
@@ -51,6 +60,7 @@ class Worker:
     recipe: Recipe
     batch_size: int
     threads: int
+    place: tuple[int, int] = (0, 1)
 
     @classmethod
     def build(cls, settings: WorkerSettings, number: int = 0, count: int = 1) -> Worker:
@@ -61,7 +71,12 @@ class Worker:
         """
         labeller = settings.recipe(number, count)
         store = ShardStore(settings.store)
-        return cls(labeller, store, settings.recipe, settings.batch_size, settings.threads)
+        how = (settings.batch_size, settings.threads, (number, count))
+        return cls(labeller, store, settings.recipe, *how)
+
+    @property
+    def hello(self) -> Hello:
+        return Hello(dict(self.labeller.settings), dict(self.labeller.columns))
 
     def work(self, task: Task, told: Callable[[int], None] = lambda count: None) -> int:
         """Label a shard and commit its table; how many images of it were labelled.
@@ -88,7 +103,7 @@ class Worker:
     def _rows(self, task: Task, done: set[str], told: Callable[[int], None]) -> Iterator[Row]:
         members = self._members(task.shard, done)
         if task.alone:
-            return label_alone(members, self.recipe, told=told)
+            return label_alone(members, self.recipe, place=self.place, told=told)
         return label_members(
             members,
             self.labeller,
@@ -109,10 +124,13 @@ class Worker:
 
     @staticmethod
     def _counted(rows: Iterable[Row], labelled: Counter[str]) -> Iterator[Row]:
-        for row in rows:
-            if row.get('failure') is None:
-                labelled[row['name']] += 1
-            yield row
+        try:
+            for row in rows:
+                if row.get('failure') is None:
+                    labelled[row['name']] += 1
+                yield row
+        except OSError as error:  # of the work, not of the table that is written
+            raise RuntimeError(f'{type(error).__name__}: {error}') from error
 
 
 @dataclass(frozen=True)
@@ -132,8 +150,10 @@ class WorkerSettings:
     threads: int = 2
 
 
-def commit_failure(store: ShardStore, shard: Shard, reason: str) -> bool:
+def commit_failure(
+    store: ShardStore, shard: Shard, reason: str, columns: Mapping[str, str]
+) -> bool:
     """The object of a shard of which nothing could be made; one that is there is left."""
     rows = [failure_row(Failure(shard.place, reason))]
-    schema = schema_of({}, dict(shard=shard.name))
+    schema = schema_of(columns, dict(shard=shard.name))
     return store.put(shard.name, partial(write_table, rows, schema), only_if_absent=True)

@@ -1,5 +1,6 @@
 """One loop over every pool: nothing lost, nothing twice, whoever is killed when."""
 
+import os
 import random
 import threading
 import time
@@ -10,6 +11,7 @@ from toy_labeller import BROKEN, KILLS, KILLS_IN_COMPANY, Recipe, Run, write_ima
 from mmseg_siglip.labelling.drive import Drive, ShardTurns
 from mmseg_siglip.labelling.objects import OutputError
 from mmseg_siglip.labelling.pools import ProcessPool
+from mmseg_siglip.labelling.shards import FileShard
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -100,7 +102,7 @@ def test_twenty_kills_lose_nothing(tmp_path):
     finally:
         over.set()
         thread.join()
-    assert run.rows() == run.expected() and kills
+    assert run.rows() == run.expected() and len(kills) >= 5
     run.store.write_index(shard.name for shard in run.listing.shards())
     assert not list((tmp_path / 'out/shards').glob('.*'))
 
@@ -137,3 +139,55 @@ def test_a_folder_that_cannot_be_written_ends_the_run(tmp_path, workers):
     (tmp_path / 'out/shards').write_text('in the way')
     with pytest.raises(OutputError, match='cannot be written'):
         run(workers=workers)
+
+
+def test_two_ranks_at_once(tmp_path):
+    """Each image once, whoever labels it."""
+    run = Run(tmp_path, range(60))
+    totals, threads = [], []
+    for rank in range(2):
+        recipe = Recipe(seconds=0.01 * rank)
+        threads.append(
+            threading.Thread(target=lambda r=rank, c=recipe: totals.append(run(c, rank=r, size=2)))
+        )
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert run.rows() == run.expected() and len(totals) == 2
+    assert sum(total.shards for total in totals) <= len(list(run.listing.shards())) + 3
+
+
+def test_what_comes_during_the_run_is_labelled_too(tmp_path):
+    run = Run(tmp_path, range(20))
+    run(claim=lambda settings: write_images(tmp_path / 'images', [*range(20), 99]))
+    assert run.rows() == run.expected() | {'020.png': 99.0}
+
+
+def test_a_fault_of_all_images_ends_the_run(tmp_path):
+    run = Run(tmp_path, [KILLS] * 60, size=2)
+    with pytest.raises(ValueError, match='20 workers ended before they had labelled an image'):
+        run(workers=2)
+
+
+def test_a_name_that_is_no_utf8(tmp_path):
+    run = Run(tmp_path, range(3))
+    (tmp_path / 'images' / os.fsdecode(b'\xff.png')).write_bytes(b'1')
+    run()
+    rows = run.rows()
+    (path,) = [name for name in rows if name not in run.expected()]
+    assert path.endswith('\\udcff.png') and rows[path] == 'has a name that is no UTF-8'
+    del rows[path]
+    assert rows == run.expected()
+
+
+def test_an_error_of_reading_is_none_of_writing(tmp_path, monkeypatch):
+    run = Run(tmp_path, range(3))
+
+    def gone(self):
+        raise ConnectionError('the Hub is not reached')
+        yield
+
+    monkeypatch.setattr(FileShard, 'members', gone)
+    with pytest.raises(RuntimeError, match='ConnectionError: the Hub is not reached'):
+        run()

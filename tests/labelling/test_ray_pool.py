@@ -60,7 +60,7 @@ def test_kills_and_an_image_that_kills(tmp_path):
     rows, wanted = run.rows(), run.expected()
     assert rows.pop('030.png').startswith('ended the process that labelled it: signal 9')
     del wanted['030.png']
-    assert rows == wanted and kills and total.labelled == 59 <= sum(told)
+    assert rows == wanted and len(kills) >= 3 and total.labelled == 59 <= sum(told)
     assert not actors()
 
 

@@ -36,7 +36,9 @@ def test_a_shard_that_cannot_be_read(worker, tmp_path):
 
 def test_a_shard_of_which_nothing_could_be_made(tmp_path):
     store, shard = ShardStore(tmp_path), TarShard('s', 'x.tar')
-    assert commit_failure(store, shard, 'ended 4 workers')
-    assert not commit_failure(store, shard, 'ended 5 workers')
+    columns = dict(mean='float32')
+    assert commit_failure(store, shard, 'ended 4 workers', columns)
+    assert not commit_failure(store, shard, 'ended 5 workers', columns)
+    assert 'mean' in pq.read_table(tmp_path / 'shards/s.parquet').column_names
     (row,) = store.rows('s')
     assert (row['path'], row['failure']) == ('x.tar', 'ended 4 workers') and store.failed('s')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def label_shards(args: argparse.Namespace, task: str, recipe: Recipe, done: str)
             not be.
     """
     form = args.format
+    if not is_url(args.out):
+        args.out = os.path.expanduser(args.out)
     rank, size, _ = place_among(args.launcher)
     if is_url(args.out) and form != NOTHING:
         raise ValueError(
@@ -53,7 +56,8 @@ def label_shards(args: argparse.Namespace, task: str, recipe: Recipe, done: str)
         raise ValueError(f'{" ".join(args.images)}: no images found; {looked}')
 
     def claim(settings: dict[str, Any]) -> None:
-        store.claim(dict(settings, task=task, images=listing.roots, shard_size=args.shard_size))
+        how = dict(images=listing.roots, shard_size=args.shard_size, column=args.column)
+        store.claim(dict(settings, task=task, **how))
 
     turns = ShardTurns(listing, store, rank=rank, size=size, retry=args.retry_failed)
     of = f' of process 0 of {size}' if size > 1 else ''
@@ -89,7 +93,11 @@ def conclude(
     args: argparse.Namespace, listing: Listing, store: ShardStore, total: Total, done: str
 ) -> None:
     """Say what makes up the result, and what was done."""
-    count = store.write_index(shard.name for shard in listing.shards())
+    done, late = store.done(), []
+    names = (shard.name for shard in listing.shards())
+    count = store.write_index(name for name in names if name in done or late.append(name))
+    if late:
+        print(f'{len(late)} shards of images that came in the meantime: the same command goes on')
     if listing.others.count:
         print(listing.others)
     there = f', {total.there} of {count} shards were there already' if total.there else ''
