@@ -77,7 +77,9 @@ class Ending:
             raise Stopped(number)
 
     def _watch(self, wake: int) -> None:
-        """End the process if the main thread does not; in a thread of its own."""
+        """End the process if the main thread does not; in a thread of its own, which takes no
+        signal from the main thread, whose sleep it would not interrupt."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, WORDS)
         number = None
         while select.select([wake], [], [], GRACE if number else None)[0]:
             signals = os.read(wake, 64)
