@@ -29,7 +29,7 @@ import torch
 from gpu_training import training_rows
 from measure import markdown
 from torch import Tensor
-from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
+from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipVisionModel
 
 from mmseg_siglip.api import OpenVocabSegmenter, System
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
@@ -267,7 +267,8 @@ def tower(scale: Scale, clock: Clock) -> Iterator[dict]:
         model.save_pretrained(folder)
         SiglipImageProcessor(size=dict(height=224, width=224)).save_pretrained(folder)
         ours = SigLIPVisionTower(folder, precision='auto').eval().to(clock.device)
-    stock = model.vision_model.to(clock.device)
+        stock = SiglipVisionModel.from_pretrained(folder, trust_remote_code=False)
+    stock = stock.eval().to(clock.device)
     images = torch.randn(scale.at_once, 3, 224, 224, device=clock.device)
     fast, plain = clock(lambda: ours(images)), clock(lambda: stock(images))
     yield row(f'tower, {scale.at_once} images', fast, plain, 'to all of it in float32')

@@ -13,6 +13,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS, SCOPE
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def training_rows(arch: str, clock: Clock, *, small: bool) -> Iterator[dict]:
             optimizer: torch.optim.Optimizer = optimizer,
         ) -> None:
             optimizer.zero_grad()
-            with torch.autocast(clock.device.type, torch.bfloat16, enabled=enabled):
+            with autocast('bf16' if enabled else 'fp32', clock.device):
                 loss, _ = model.parse_losses(model.loss(images, samples))
             loss.backward()
             optimizer.step()

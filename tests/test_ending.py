@@ -20,6 +20,8 @@ from pathlib import Path
 from mmseg_siglip import ending
 from mmseg_siglip.cli.common import leave, run
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
+
 def ready(argument=None):
     os.write(1, f'ready {os.getpid()}\\n'.encode())
 

@@ -103,6 +103,8 @@ def flops_ratio(runner: Runner) -> float | None:
     model.eval()
     _ = model.text
     sample = runner.test_dataloader.dataset[0]
+    with encoder_alone(model):  # which makes what is kept for a size of images
+        model.test_step(pseudo_collate([sample]))
     own = count_flops(model, sample)
     with encoder_alone(model):
         return own / count_flops(model, sample)

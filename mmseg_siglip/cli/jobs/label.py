@@ -84,10 +84,10 @@ LABELLERS = {
 
 def built(task: str, args: argparse.Namespace, device: str) -> System:
     """The system that ``--model`` or ``--config`` names."""
-    system, common = SYSTEMS[task], dict(device=device, precision=args.precision)
+    common = dict(device=device, precision=args.precision)
     if args.model is not None:
-        return system.from_pretrained(args.model, **common)
-    return system.from_config(args.config, args.checkpoint, **common)
+        return SYSTEMS[task].from_pretrained(args.model, **common)
+    return SYSTEMS[task].from_config(args.config, args.checkpoint, **common)
 
 
 def labeller(system: System, prompt: Any, settings: dict[str, Any], **options) -> SystemLabeller:

@@ -61,7 +61,7 @@ def label_shards(args: argparse.Namespace, task: str, recipe: Recipe, done: str)
 
     turns = ShardTurns(listing, store, rank=rank, size=size, retry=args.retry_failed)
     of = f' of process 0 of {size}' if size > 1 else ''
-    with tqdm(desc=f'images{of}', unit='', disable=rank != 0) as bar:
+    with tqdm(desc=f'images{of}', unit='', delay=0.1, disable=rank != 0) as bar:
         total = Drive(turns, pool_of(args, recipe), store, claim=claim, told=bar.update).run()
     if rank == 0:
         conclude(args, listing, store, total, done)
