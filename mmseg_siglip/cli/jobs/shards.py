@@ -93,9 +93,9 @@ def conclude(
     args: argparse.Namespace, listing: Listing, store: ShardStore, total: Total, done: str
 ) -> None:
     """Say what makes up the result, and what was done."""
-    done, late = store.done(), []
+    there_now, late = store.done(), []
     names = (shard.name for shard in listing.shards())
-    count = store.write_index(name for name in names if name in done or late.append(name))
+    count = store.write_index(name for name in names if name in there_now or late.append(name))
     if late:
         print(f'{len(late)} shards of images that came in the meantime: the same command goes on')
     if listing.others.count:
