@@ -80,14 +80,14 @@ def test_what_fails_in_company_alone_is_labelled(tmp_path):
     assert run.rows() == run.expected()
 
 
-def test_twenty_kills_lose_nothing(tmp_path):
+def test_kills_lose_nothing(tmp_path):
     run, chance = Run(tmp_path, range(120), size=6), random.Random(0)
     pool = ProcessPool(run.settings(Recipe(seconds=0.03)), 2)
     drive, kills = Drive(ShardTurns(run.listing, run.store), pool, run.store), []
     over = threading.Event()
 
     def kill():
-        while not over.is_set() and len(kills) < 20:
+        while not over.is_set() and len(kills) < 15:
             time.sleep(chance.uniform(0, 0.4))
             for number in [*drive.busy][:1]:
                 child = pool.children.get(number)
