@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -120,8 +120,27 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def passed_over(others: Sequence[Path | str]) -> str:
+@dataclass
+class PassedOver:
+    """Files in folders that are no images: their number, and the first of them."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, path: str) -> None:
+        self.count += 1
+        if len(self.first) < NAMED:
+            self.first.append(path)
+
+    def __str__(self) -> str:
+        more = f' and {self.count - len(self.first)} more' if self.count > len(self.first) else ''
+        named = ', '.join(self.first)
+        return f'{self.count} files are no images and were passed over: {named}{more}'
+
+
+def passed_over(others: Iterable[Path | str]) -> str:
     """A sentence that names files that are no images."""
-    named = ', '.join(map(str, others[:NAMED]))
-    more = f' and {len(others) - NAMED} more' if len(others) > NAMED else ''
-    return f'{len(others)} files are no images and were passed over: {named}{more}'
+    found = PassedOver()
+    for path in others:
+        found.add(str(path))
+    return str(found)

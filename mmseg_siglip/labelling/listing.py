@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from hashlib import blake2b
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mmseg_siglip.io.failures import Failure
-from mmseg_siglip.io.image_folder import NAMED
+from mmseg_siglip.io.image_folder import PassedOver
 from mmseg_siglip.io.image_source import ImageEntry, expand, listing
+from mmseg_siglip.labelling.names import doubled, number_of, once
 from mmseg_siglip.labelling.shards import (
     FileShard,
     ParquetShard,
@@ -28,37 +25,6 @@ from mmseg_siglip.labelling.streams import PREFIX, Stream
 
 SIZE = 200  # files of a shard, on average
 TABLES = ('.parquet',)
-
-
-def number_of(text: str) -> int:
-    """64 bits for a name."""
-    digest = blake2b(os.fsencode(text), digest_size=8).digest()
-    return int.from_bytes(digest, 'little')
-
-
-def doubled(names: Iterable[str]) -> frozenset[int]:
-    """Numbers of the names that come more than once; 8 bytes a name, however long it is."""
-    numbers = np.fromiter(map(number_of, names), np.uint64)
-    numbers.sort()
-    return frozenset(numbers[1:][numbers[1:] == numbers[:-1]].tolist())
-
-
-@dataclass
-class PassedOver:
-    """Files in folders that are no images: their number, and the first of them."""
-
-    count: int = 0
-    first: list[str] = field(default_factory=list)
-
-    def add(self, path: str) -> None:
-        self.count += 1
-        if len(self.first) < NAMED:
-            self.first.append(path)
-
-    def __str__(self) -> str:
-        more = f' and {self.count - len(self.first)} more' if self.count > len(self.first) else ''
-        named = ', '.join(self.first)
-        return f'{self.count} files are no images and were passed over: {named}{more}'
 
 
 class Listing:
@@ -192,36 +158,6 @@ class Listing:
 
     def _archives_once(self) -> Iterator[str]:
         return once(self._places(), stem_of_place, str, self._archives_twice)
-
-
-def once(
-    items: Iterable,
-    name_of: Callable[..., str | None],
-    place_of: Callable[..., str],
-    twice: frozenset[int],
-) -> Iterator:
-    """Items without those that are there already.
-
-    Args:
-        items: What has a name, or None.
-        name_of: Its name.
-        place_of: Where it lies.
-        twice: See `doubled`; what is remembered is of these names alone.
-
-    Raises:
-        ValueError: Two have one name, and lie in two places.
-    """
-    seen: dict[str, str] = {}
-    for item in items:
-        name = name_of(item) if twice else None
-        if name is not None and number_of(name) in twice:
-            place = place_of(item)
-            if name in seen:
-                if absolute(seen[name]) != absolute(place):
-                    raise ValueError(f'{place} and {seen[name]} have one name: {name}')
-                continue
-            seen[name] = place
-        yield item
 
 
 def is_stream(text: str) -> bool:

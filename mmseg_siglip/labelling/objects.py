@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
@@ -28,7 +27,7 @@ from mmseg_siglip.io.manifest import (
     refuse_other_settings,
     refuse_strange,
 )
-from mmseg_siglip.labelling.listing import number_of
+from mmseg_siglip.labelling.names import NumberedNames
 
 INDEX = 'shards.txt'
 SHARDS = 'shards'
@@ -38,26 +37,6 @@ PART = 16  # rows in memory at a time
 
 class OutputError(ValueError):
     """The output cannot be written, so no shard could be."""
-
-
-class DoneShards:
-    """Names of objects that are there: 8 bytes each.
-
-    Args:
-        names: The names.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._numbers = np.fromiter(map(number_of, names), np.uint64)
-        self._numbers.sort()
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __contains__(self, name: str) -> bool:
-        number = np.uint64(number_of(name))
-        place = np.searchsorted(self._numbers, number)
-        return bool(place < len(self._numbers) and self._numbers[place] == number)
 
 
 class ShardStore:
@@ -119,9 +98,9 @@ class ShardStore:
         except FileNotFoundError:
             raise ValueError(f'{self.url}: expected {MANIFEST}, found none') from None
 
-    def done(self) -> DoneShards:
+    def done(self) -> NumberedNames:
         """The objects that are there now."""
-        return DoneShards(self._names())
+        return NumberedNames(self._names())
 
     def has(self, name: str) -> bool:
         return self._there(self.path(name))

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from mmseg_siglip.models.segmentors import CATSegSegmentor, SCLIPSegmentor
-from mmseg_siglip.models.segmentors.cat_seg import INTERPOLATIONS
+from mmseg_siglip.models.segmentors.cat_seg import check_choices
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
 from mmseg_siglip.models.windows.views import check_views
 from mmseg_siglip.onnx.encoder import GraphSides, ONNXEncoder, some
 from mmseg_siglip.onnx.graph import Graph
 from mmseg_siglip.text.vocabulary import Vocabulary
-from mmseg_siglip.text.word_features import SYNONYMS
 
 PLAIN = 'plain'  # sentences around words are in the graph's embeddings
 
@@ -88,12 +87,7 @@ class ONNXCATSegSegmentor(CATSegSegmentor):
             precision='fp32',
             data_preprocessor=data_preprocessor,
         )
-        for name, value, allowed in (
-            ('synonyms', synonyms, SYNONYMS),
-            ('interpolation', interpolation, INTERPOLATIONS),
-        ):
-            if value not in allowed:
-                raise ValueError(f'{name}: expected one of {", ".join(allowed)}, found {value!r}')
+        check_choices(synonyms, interpolation)
         self.graph, self.synonyms = graph, synonyms
         self.encoder_size = tuple(encoder_size) if encoder_size else None
         self.interpolation, self.antialias = interpolation, antialias

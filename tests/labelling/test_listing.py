@@ -1,10 +1,9 @@
 import tracemalloc
 
-import numpy as np
 import pytest
 from tars import write_tar
 
-from mmseg_siglip.labelling.listing import Listing, doubled, number_of
+from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.shards import FileShard, ParquetShard, TarShard
 
 
@@ -143,10 +142,3 @@ def test_a_million_shards_are_no_list(tmp_path, monkeypatch):
     peak(200)  # what is imported then
     few, many = peak(200), peak(20_000)
     assert many - few < 40 * 20_000
-
-
-def test_doubled_names():
-    found = doubled(['a', 'b', 'a', 'c', 'a', 'b'])
-    assert found == {number_of('a'), number_of('b')}
-    assert doubled([]) == frozenset() and isinstance(next(iter(found)), int)
-    assert number_of('a') < 2**64 and np.uint64(number_of('a')) == number_of('a')

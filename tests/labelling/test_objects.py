@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmseg_siglip.labelling import objects
-from mmseg_siglip.labelling.objects import DoneShards, OutputError, ShardStore
+from mmseg_siglip.labelling.objects import OutputError, ShardStore
 from mmseg_siglip.labelling.rows import schema_of, write_table
 
 ROWS = [dict(name='a.jpg', path='p/a.jpg', png=b'1'), dict(path='p/b', failure='is empty')]
@@ -137,12 +137,6 @@ def test_an_object_storage_that_fails(monkeypatch):
 def test_addresses_that_cannot_be(monkeypatch):
     with pytest.raises(ValueError, match='nope://x: Protocol not known: nope'):
         ShardStore('nope://x')
-
-
-def test_many_names_take_eight_bytes():
-    done = DoneShards(f'shard-{n}' for n in range(5000))
-    assert done._numbers.nbytes == 40_000
-    assert all(f'shard-{n}' in done for n in range(0, 5000, 97)) and 'shard-5000' not in done
 
 
 def test_a_table_is_read_by_others(tmp_path):

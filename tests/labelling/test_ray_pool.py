@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -36,31 +35,31 @@ def actors():
     return found
 
 
+class Killing(RayPool):
+    """Kills an actor's process at a random moment after it got a task, until it has killed ten."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.chance, self.kills = random.Random(0), 0
+
+    def submit(self, worker, task):
+        super().submit(worker, task)
+        if self.kills < 10 and self.chance.random() < 0.6:
+            time.sleep(self.chance.uniform(0, 0.3))
+            os.kill(self.chance.choice(actors()), signal.SIGKILL)
+            self.kills += 1
+
+
 @pytest.mark.slow
 def test_kills_and_an_image_that_kills(tmp_path):
-    run, chance = Run(tmp_path, [*range(30), KILLS, *range(31, 60)], size=5), random.Random(0)
-    pool = RayPool(run.settings(Recipe(seconds=0.05)), 2)
-    drive, kills, told = Drive(ShardTurns(run.listing, run.store), pool, run.store), [], []
-    drive.told, over = told.append, threading.Event()
-
-    def kill():
-        while not over.is_set() and len(kills) < 10:
-            time.sleep(chance.uniform(0, 1.5))
-            for pid in actors()[:1] if drive.busy else ():
-                os.kill(pid, signal.SIGKILL)
-                kills.append(pid)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        total = drive.run()
-    finally:
-        over.set()
-        thread.join()
+    run = Run(tmp_path, [*range(30), KILLS, *range(31, 60)], size=3)
+    pool, told = Killing(run.settings(Recipe(seconds=0.05)), 2), []
+    turns = ShardTurns(run.listing, run.store)
+    total = Drive(turns, pool, run.store, told=told.append).run()
     rows, wanted = run.rows(), run.expected()
     assert rows.pop('030.png').startswith('ended the process that labelled it: signal 9')
     del wanted['030.png']
-    assert rows == wanted and len(kills) >= 3 and total.labelled == 59 <= sum(told)
+    assert rows == wanted and pool.kills == 10 and total.labelled == 59 <= sum(told)
     assert not actors()
 
 

@@ -11,7 +11,7 @@ from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.outlines import outlines
 from mmseg_siglip.labelling.exports.files import write_files
-from mmseg_siglip.labelling.listing import doubled, number_of
+from mmseg_siglip.labelling.names import doubled, number_of
 from mmseg_siglip.labelling.tables import Labelled, Tables
 
 

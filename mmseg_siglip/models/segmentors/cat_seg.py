@@ -100,12 +100,7 @@ class CATSegSegmentor(OpenVocabularySegmentor):
             precision=precision,
             data_preprocessor=data_preprocessor,
         )
-        for name, value, allowed in (
-            ('synonyms', synonyms, SYNONYMS),
-            ('interpolation', interpolation, INTERPOLATIONS),
-        ):
-            if value not in allowed:
-                raise ValueError(f'{name}: expected one of {", ".join(allowed)}, found {value!r}')
+        check_choices(synonyms, interpolation)
         self.synonyms, backbone = synonyms, self.backbone
         pools = bool(backbone.pooling_parts())
         self.method = backbone.method_for(attention or ('vanilla' if pools else 'value_cls'))
@@ -287,3 +282,13 @@ def check_blocks(blocks: Sequence[int] | None, num_layers: int) -> tuple[int, in
             f'guidance_blocks: expected two of 0 to {num_layers - 1}, found {tuple(blocks)}'
         )
     return tuple(blocks)
+
+
+def check_choices(synonyms: str, interpolation: str) -> None:
+    """Raises: ValueError: One of them is no such name."""
+    for name, value, allowed in (
+        ('synonyms', synonyms, SYNONYMS),
+        ('interpolation', interpolation, INTERPOLATIONS),
+    ):
+        if value not in allowed:
+            raise ValueError(f'{name}: expected one of {", ".join(allowed)}, found {value!r}')
