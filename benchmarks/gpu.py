@@ -1,10 +1,10 @@
-"""What a GPU makes of this package, in one command and 25 minutes.
+"""What a GPU makes of this package, in one command that is meant to take 25 minutes.
 
     make gpu
 
-Every figure is a ratio to a plain implementation in the same run: tests/oracles.py on open_clip's
-own modules, transformers' own tower, or the same step in float32. Weights are random, but for the
-agreement with the CPU, which is of the systems that ship along. The result is
+Figures are ratios in one run: to tests/oracles.py on open_clip's own modules, to transformers' own
+tower, to the same step in float32, and of the systems that ship along to themselves on the CPU;
+weights of the others are random. The result is
 benchmarks/RESULTS_GPU.md, with the device's name in it.
 
 Without a GPU, `--device cpu --small` runs every line in small; its figures mean nothing.
@@ -20,6 +20,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -139,7 +140,7 @@ class Clock:
         return best
 
     def peak(self, call: Callable[[], Any]) -> str:
-        """GB that a call has at once; nothing where it is not counted."""
+        """GB at once during a call, weights included; nothing where it is not counted."""
         if self.device.type != 'cuda':
             return ''
         torch.cuda.reset_peak_memory_stats(self.device)
@@ -283,15 +284,9 @@ def agreement(scale: Scale, clock: Clock) -> Iterator[dict]:
         for device in (torch.device('cpu'), clock.device):
             system = System.from_pretrained(ASSETS / name, device=device, precision='fp32')
             system.torch(images, *prompt)
-            with warnings.catch_warnings(record=True) as found:
-                warnings.simplefilter('always')
-                if device.type == 'cuda':
-                    torch.cuda.set_sync_debug_mode('warn')
-                started = time.perf_counter()
-                outputs.append((system.torch(images, *prompt), time.perf_counter() - started))
-                if device.type == 'cuda':
-                    torch.cuda.set_sync_debug_mode('default')
-            waits = sum('synchroniz' in str(one.message) for one in found)
+            started = time.perf_counter()
+            outputs.append((system.torch(images, *prompt), time.perf_counter() - started))
+        waits = waits_of(partial(system.torch, images, *prompt), clock.device)
         (expected, slow), (there, fast) = outputs
         same = [
             torch.isclose(first(one).float(), first(own).float(), rtol=1e-3).float().mean()
@@ -299,6 +294,20 @@ def agreement(scale: Scale, clock: Clock) -> Iterator[dict]:
         ]
         note = f'{100 * float(min(same)):.2f} % of pixels equal, the host waited {waits} times'
         yield row(f'{name}, to the CPU', fast, slow, note)
+
+
+def waits_of(call: Callable[[], Any], device: torch.device) -> int:
+    """How often CUDA says that the host waited."""
+    if device.type != 'cuda':
+        return 0
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        torch.cuda.set_sync_debug_mode('warn')
+        try:
+            call()
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+    return sum('synchroniz' in str(one.message) for one in found)
 
 
 def first(output: Any) -> Tensor:
@@ -323,7 +332,7 @@ def document(results: dict[str, list[dict]], device: torch.device, minutes: floa
     head = (
         f'# On a GPU: {name}\n\nMade by `make gpu` in {minutes:.1f} minutes, torch '
         f'{torch.__version__}. How many times faster this package is than a plain implementation '
-        'in the same run; see `benchmarks/gpu.py` for what that is.\n'
+        'in the same run, or than what a part names; see `benchmarks/gpu.py`.\n'
     )
     return head + ''.join(f'\n## {part}\n\n{markdown(rows)}\n' for part, rows in results.items())
 

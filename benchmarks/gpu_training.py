@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,20 @@ def batch_of(name: str, side: int, count: int, device: torch.device) -> tuple:
     return images, samples
 
 
+def train_step(
+    model: nn.Module,
+    images: Tensor,
+    samples: list,
+    optimizer: torch.optim.Optimizer,
+    precision: str,
+) -> None:
+    optimizer.zero_grad()
+    with autocast(precision, images.device):
+        loss, _ = model.parse_losses(model.loss(images, samples))
+    loss.backward()
+    optimizer.step()
+
+
 def training_rows(arch: str, clock: Clock, *, small: bool) -> Iterator[dict]:
     """One line a system, by seconds of a step."""
     for name, config, side, count in models(arch, small=small):
@@ -85,25 +100,15 @@ def training_rows(arch: str, clock: Clock, *, small: bool) -> Iterator[dict]:
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=1e-6)
 
-        def step(
-            enabled: bool,
-            model: nn.Module = model,
-            images: Tensor = images,
-            samples: list = samples,
-            optimizer: torch.optim.Optimizer = optimizer,
-        ) -> None:
-            optimizer.zero_grad()
-            with autocast('bf16' if enabled else 'fp32', clock.device):
-                loss, _ = model.parse_losses(model.loss(images, samples))
-            loss.backward()
-            optimizer.step()
-
-        ours, plain = clock(lambda: step(True)), clock(lambda: step(False))
-        memory = clock.peak(lambda: step(True))
+        fast, slow = (
+            partial(train_step, model, images, samples, optimizer, precision)
+            for precision in ('bf16', 'fp32')
+        )
+        ours, plain, memory = clock(fast), clock(slow), clock.peak(fast)
         yield {
             'part': f'{name}, a step of {count} at {side} pixels in bfloat16',
             'plain / ours': plain / ours,
             'ours s': ours,
             'note': 'to float32' + (memory and f', {memory} GB'),
         }
-        del model, optimizer, trained
+        del model, optimizer, trained, fast, slow

@@ -45,7 +45,7 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """`tensors` on the CPU; for those of a GPU the host waits once, not once for each."""
     gpus = {tensor.device for tensor in tensors if tensor.is_cuda}
-    found = [tensor.to('cpu', non_blocking=True) for tensor in tensors]
+    found = [tensor.to('cpu', non_blocking=tensor.is_cuda) for tensor in tensors]
     for device in gpus:
         torch.cuda.current_stream(device).synchronize()
     # What a GPU copies to is page-locked, which the results of many images should not remain.

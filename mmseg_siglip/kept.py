@@ -35,10 +35,11 @@ class LastUsed:
 
     Args:
         most: How many are kept.
+        most_bytes: Of all of them; what is larger alone is not kept.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, most: int, *, most_bytes: int = 2**28) -> None:
+        self.most, self.most_bytes = most, most_bytes
         self._held: OrderedDict[Hashable, object] = OrderedDict()
         self._lock = Lock()
 
@@ -57,14 +58,22 @@ class LastUsed:
             made = make()
         with self._lock:
             self._held[key] = made
-            while len(self._held) > self.most:
-                self._held.popitem(last=False)
+            held = sum(map(bytes_of, self._held.values()))
+            while len(self._held) > self.most or held > self.most_bytes:
+                held -= bytes_of(self._held.popitem(last=False)[1])
         return made
 
     def clear(self) -> None:
         """Forget all."""
         with self._lock:
             self._held.clear()
+
+
+def bytes_of(made: object) -> int:
+    """Of the tensors in nested tuples and lists."""
+    if isinstance(made, Tensor):
+        return made.nbytes
+    return sum(map(bytes_of, made)) if isinstance(made, (tuple, list)) else 0
 
 
 CONSTANTS = LastUsed(256)

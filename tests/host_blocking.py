@@ -35,6 +35,7 @@ WAIT = {
     aten._linalg_svd,
     aten.masked_select,
     aten.nonzero,
+    aten.repeat_interleave,
     aten.unique_consecutive,
     aten.unique_dim,
 }
@@ -97,9 +98,6 @@ class Counter(TorchDispatchMode):
 
     def __post_init__(self) -> None:
         super().__init__()
-
-    def __enter__(self) -> Counter:
-        return super().__enter__()
 
     def clear(self) -> None:
         self.blocking, self.copies, self.kernels = Tally(), Tally(), 0

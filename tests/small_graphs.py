@@ -25,7 +25,7 @@ FACTS = {
         channels=3,
         words=(('red',), ('green', 'lime')),
         settings=dict(short_side=None, background_index=None),
-        own=dict(normalise=True, logit_scale=10.0, method='vanilla', background=None),
+        own=dict(normalise=True, logit_scale=10.0, background=None),
     ),
     'cat_seg': GraphFacts(
         kind='cat_seg',

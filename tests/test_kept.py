@@ -56,3 +56,12 @@ def test_export_poisons_nothing():
     assert torch.equal(exported.module()(x), expected)
     assert torch.equal(torch.export.export(Scaled(), (x,)).module()(x), expected)
     assert torch.equal(Scaled()(x), expected)
+
+
+def test_bytes_are_bounded_too():
+    kept = LastUsed(100, most_bytes=1000)
+    for key in range(5):
+        kept(key, lambda: (torch.zeros(50), [torch.zeros(25)]))
+    assert len(kept) == 3
+    large = kept('large', lambda: torch.zeros(1000))
+    assert large.shape == (1000,) and len(kept) == 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def is_graph(source: object) -> bool:
     """Whether a source is named as an ONNX file."""
-    return str(source).endswith(SUFFIX)
+    return str(source).lower().endswith(SUFFIX)
 
 
 class GraphModel(NamedTuple):

@@ -124,7 +124,7 @@ class OpenVocabSegmenter(System):
         graph = is_graph(source)
         saved = None if graph else cls.saved(source, revision=revision)
         if graph or saved is not None:
-            if method != 'sclip' or guide or options:
+            if method != 'sclip' or guide or options or (graph and revision):
                 raise ValueError(
                     f'{source}: expected neither method nor other options for a saved system'
                 )

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_segmenter(segment)
     add_published_depth(depth)
     add_trained(depth, of='of configs/dpt', required=False)
-    tower.add_argument('source', metavar='TOWER', help='a folder or Hub id of transformers')
+    tower.add_argument(
+        '--encoder', required=True, help='its weights: a folder or Hub id of transformers'
+    )
     tower.add_argument(
         '--layer', type=int, default=-2, help="as in transformers' hidden_states [%(default)s]"
     )
@@ -92,5 +94,5 @@ def export_tower(args: argparse.Namespace) -> Agreement:
     from mmseg_siglip.onnx.parts import graph_part
     from mmseg_siglip.vlm import build_vision_tower
 
-    tower = build_vision_tower(args.source, select_layer=args.layer)
+    tower = build_vision_tower(args.encoder, select_layer=args.layer)
     return export_graph(graph_part(tower), args.out, size=args.size, int8=args.int8)

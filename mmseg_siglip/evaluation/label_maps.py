@@ -127,9 +127,11 @@ def count_areas(samples: Sequence[Mapping], names: Sequence[str], ignore_index: 
         ValueError: See `label_maps`.
     """
     classes = len(names)
-    pairs = [_pair(sample, names) for sample in samples]
-    counted = [areas_of(*pair, classes, ignore_index) for pair in pairs]
-    odd = [_is_odd(*pair, sample, classes) for pair, sample in zip(pairs, samples, strict=True)]
+    counted, odd = [], []
+    for sample in samples:
+        pair = _pair(sample, names)
+        counted.append(areas_of(*pair, classes, ignore_index))
+        odd.append(_is_odd(*pair, sample, classes))
     *counts, odd = to_host([*counted, torch.stack(odd)]) if counted else [torch.empty(0)]
     found = []
     for sample, count, strange in zip(samples, counts, odd.tolist(), strict=True):
@@ -155,7 +157,9 @@ def areas_of(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int)
     predicted = prediction.where(inside, classes + 1)
     both = predicted.where(prediction == truth, classes + 1)
     places = torch.stack([both, predicted, labelled])
-    return places.new_zeros(3, classes + 2).scatter_add_(1, places, torch.ones_like(places))
+    return places.new_zeros(3, classes + 2).scatter_add_(
+        1, places, places.new_ones(()).expand_as(places)
+    )
 
 
 def _is_odd(prediction: Tensor, truth: Tensor, sample: Mapping, classes: int) -> Tensor:

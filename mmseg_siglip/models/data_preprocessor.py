@@ -23,14 +23,20 @@ class ImageListPreProcessor(SegDataPreProcessor):
     """MMSeg's normalisation, without stacking at test time.
 
     MMSeg's own asks for images of one size, or pads them to one; windows need neither. Copies to a
-    GPU overlap with its work, if the loader's memory is page-locked.
+    GPU overlap with its work; in training, if the loader's memory is page-locked.
 
     Raises:
-        ValueError: In training, label maps would be padded with 255 where that is a class.
+        ValueError: In training, label maps would be padded with 255 where that is a class; or a
+            ``test_cfg`` asks for padding.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        if self.test_cfg:
+            raise ValueError(
+                'data_preprocessor.test_cfg: expected none, since images are not padded at test '
+                f'time, found {self.test_cfg}'
+            )
         self._non_blocking = True
 
     def forward(self, data: dict, training: bool = False) -> dict:

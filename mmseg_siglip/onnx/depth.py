@@ -44,6 +44,7 @@ class ONNXDepthEstimator(SigLIPDepthEstimator):
             raise ValueError(f'{graph.path}: expected a graph of depth, found {predicts!r}')
         BaseSegmentor.__init__(self, data_preprocessor=depth_preprocessor(data_preprocessor, sides))
         self.graph, self._predicts = graph, predicts
+        self.register_buffer('graph_digest', graph.digest)
         self.align_corners, self.num_classes, self.out_channels = False, 1, 1
         self.precision, self.image_size = 'fp32', image_size
         config = dict(test_cfg or {})

@@ -34,6 +34,7 @@ class GraphSides(VisionLanguageBackbone):
         self.image_size, self.patch_size = facts.native, facts.patch
         self.mean, self.std = facts.mean, facts.std
         self.hidden_size = self.embed_dim = facts.channels
+        self.register_buffer('graph_digest', graph.digest)
 
     @classmethod
     def recognises(cls, source: Source) -> bool:
@@ -55,6 +56,7 @@ class GraphSides(VisionLanguageBackbone):
         )
 
     embed = norm = project = summary = pool = refuse_inside
+    forward = forward_intermediates = encode_image = refuse_inside
     unread = vision_parts = pooling_parts = towers = drop_pooling = refuse_inside
     encode_text = encode_text_tokens = token_rows = project_text = refuse_inside
 

@@ -6,10 +6,11 @@ Shapes: B images (3, H, W), whole patches of side p.
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ from mmseg_siglip.onnx.facts import KEY, GraphFacts, size_text
 from mmseg_siglip.onnx.graph import IMAGES, Graph, require_onnx
 from mmseg_siglip.onnx.parts import Part
 from mmseg_siglip.precision import compute_dtype
+from mmseg_siglip.weights.foreign import first_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -119,7 +121,7 @@ def export_graph(
         own=part.own,
     )
     if int8:
-        proto, facts = rounded(proto), GraphFacts(**(vars(facts) | dict(weights='int8')))
+        proto, facts = rounded(proto), replace(facts, weights='int8')
     describe_graph(proto, facts)
     if proto.ByteSize() > MAX_BYTES:
         raise ValueError(
@@ -137,11 +139,14 @@ def check_format(part: Part) -> None:
     """Refuse weights that no graph is written of.
 
     Raises:
-        ValueError: They are on a GPU or of another format.
+        ValueError: They are on a GPU, of another format, or more than a file may hold.
     """
     precision = getattr(part.model, 'precision', 'fp32')
     tensors = [*part.parameters()]
     formats = {value.dtype for value in tensors} - {torch.float32}
+    held = sum(value.numel() * value.element_size() for value in tensors)
+    if held > MAX_BYTES:
+        raise ValueError(f'expected weights of at most {MAX_BYTES} bytes to export, found {held}')
     if any(value.device.type != 'cpu' for value in tensors):
         raise ValueError("expected a model on the CPU to export, by device='cpu'")
     if formats or compute_dtype(precision, torch.device('cpu')) != torch.float32:
@@ -163,14 +168,14 @@ def size_for(part: Part, size: int | Sequence[int] | None) -> tuple[int, int] | 
     if max(size) > MOST_SIDE:
         raise ValueError(f'size: expected sides of at most {MOST_SIDE}, found {size_text(size)}')
     grid = patch_grid(size, part.patch, part.native)
-    if part.fixed is not None and size != part.fixed:
-        raise ValueError(
-            f'size: expected {size_text(part.fixed)}, the views of this model, found '
-            f'{size_text(size)}'
-        )
     if any(n * part.patch > side for n, side in zip(grid, size, strict=True)):
         raise ValueError(
             f'size: expected whole patches of {part.patch} pixels, found {size_text(size)}'
+        )
+    seen = part.fixed or part.window
+    if seen is not None and size != seen:
+        raise ValueError(
+            f'size: expected {size_text(seen)}, the views of this model, found {size_text(size)}'
         )
     return size
 
@@ -213,7 +218,7 @@ def traced(part: Part, size: tuple[int, int] | None, path: object, *, count: int
         raise
     except Exception as error:
         cause = error.__cause__ or error
-        reason = str(cause).strip().splitlines()[0]
+        reason = first_line(cause)
         hint = '' if size is not None else '; a graph of one size may be possible, see size'
         raise ValueError(f'{path}: torch cannot trace this model ({reason}){hint}') from error
     finally:
@@ -321,7 +326,7 @@ def compare_graph(part: Part, graph: Graph, path: Path, *, tight: bool) -> Agree
             wanted = [torch.cat(found) for found in zip(*map(part, images.split(1)), strict=True)]
         for name, want in zip(part.outputs, wanted, strict=True):
             off = difference(graph(images, name), want)
-            if not off <= CLOSE and (tight or off != off):
+            if not off <= CLOSE and (tight or not math.isfinite(off)):
                 raise ValueError(
                     f'{path}: expected {name} of {size_text(side)} within {CLOSE} of '
                     f'torch, found {off:.1e}; nothing was written'

@@ -5,6 +5,7 @@ Shapes: B images (3, H, W), patch side p, grid (h, w), Q words, D joint channels
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from torch.nn.functional import pad
 from mmseg_siglip.io.regular_file import read_regular
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.onnx.facts import KEY, GraphFacts, size_text
+from mmseg_siglip.weights.foreign import first_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -37,6 +39,7 @@ class Graph:
     Attributes:
         facts: What it says of itself.
         words: (Q, D) float32, embeddings of its words, unit length; None without.
+        digest: (32,) uint8, SHA-256 of the file, in the place of weights.
 
     Raises:
         ImportError: onnx or onnxruntime is not installed.
@@ -54,6 +57,7 @@ class Graph:
         except ValueError as error:
             raise ValueError(f'{path} {error}') from error
         self.facts, self.words = _look_through(data, path)
+        self.digest = torch.tensor([*sha256(data).digest()], dtype=torch.uint8)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4  # an error is raised, and needs no second line
@@ -63,7 +67,7 @@ class Graph:
             )
         except Exception as error:
             raise ValueError(
-                f'{path}: onnxruntime cannot run this graph ({_first_line(error)})'
+                f'{path}: onnxruntime cannot run this graph ({first_line(error)})'
             ) from error
         self._options = runtime.RunOptions()
         self._options.only_execute_path_to_fetches = True
@@ -124,9 +128,33 @@ class Graph:
         except Exception as error:
             raise ValueError(
                 f'{self.path}: onnxruntime cannot run this graph on '
-                f'{size_text(pixels.shape[-2:])} ({_first_line(error)})'
+                f'{size_text(pixels.shape[-2:])} ({first_line(error)})'
             ) from error
+        self._check_output(found, names[0], pixels.shape)
         return found
+
+    def _check_output(self, found: object, name: str, images: tuple[int, ...]) -> None:
+        """Raises: ValueError: A graph gives something else than it says of itself."""
+        facts, (count, _, *size) = self.facts, images
+        grid = [side // facts.patch for side in size]
+        wanted = {
+            'dense': [count, facts.channels, *grid],
+            'cat_seg': [count, facts.channels, None, None],
+            'depth': [count, facts.channels, None, None],
+            'tower': [count, None, facts.channels],
+        }[facts.kind]
+        if name == 'cosines':
+            wanted[1] = len(facts.queries)
+        shape = list(getattr(found, 'shape', ()))
+        same = len(shape) == len(wanted) and all(
+            want in (None, side) for want, side in zip(wanted, shape, strict=True)
+        )
+        if not same or found.dtype != np.float32:
+            text = ', '.join('any' if side is None else str(side) for side in wanted)
+            raise ValueError(
+                f'{self.path}: expected float32 of ({text}) as {name}, found '
+                f'{getattr(found, "dtype", type(found).__name__)} of {tuple(shape)}'
+            )
 
 
 def require_onnx(source: object) -> Any:
@@ -168,7 +196,12 @@ def _look_through(data: bytes, path: str | Path) -> tuple[GraphFacts, Tensor | N
     shape = [len(facts.queries), facts.channels]
     if len(table) != 1 or [*table[0].dims] != shape or table[0].data_type != onnx.TensorProto.FLOAT:
         raise ValueError(f'{path}: expected embeddings {shape} of its words, found others')
-    words = torch.from_numpy(to_array(table[0]).copy())
+    try:
+        words = torch.from_numpy(to_array(table[0]).copy())
+    except Exception as error:
+        raise ValueError(
+            f'{path}: expected embeddings {shape} of its words, found others ({first_line(error)})'
+        ) from error
     if not words.isfinite().all():
         raise ValueError(f'{path}: expected embeddings of finite numbers, found others')
     return facts, words
@@ -202,7 +235,3 @@ def check_graph(model: ModelProto, path: object) -> None:
                 tensors += [sparse.values, sparse.indices]
     if any(one.data_location == TensorProto.EXTERNAL or one.external_data for one in tensors):
         raise ValueError(f'{path}: expected all data inside of the file, found some elsewhere')
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

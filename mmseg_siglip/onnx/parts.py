@@ -34,6 +34,7 @@ class Part(nn.Module):
         outputs: Names of what `forward` gives, in order.
         batched: Whether it takes any number of images, or one.
         fixed: (H, W) that it is for where no other is asked for; None, all sizes.
+        window: (H, W) of the windows that its model cuts images into; None, it cuts none.
         learning: Whether it is traced as in training, which cuts nothing into chunks.
         keeps: Arguments of the model that stay outside of the graph.
 
@@ -47,6 +48,7 @@ class Part(nn.Module):
     learning: ClassVar[bool] = False
     keeps: ClassVar[tuple[str, ...]] = ()
     fixed: tuple[int, int] | None = None
+    window: tuple[int, int] | None = None
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -94,8 +96,10 @@ class DensePart(Part):
     (B, Q, h, w) with its words."""
 
     kind, outputs = 'dense', ('features', 'cosines')
-    keeps = ('prob_thd', 'area_thd', 'background_index', 'postprocessor', 'label_steps')
-    keeps = (*keeps, 'test_cfg', 'data_preprocessor')
+    keeps = (
+        *('prob_thd', 'area_thd', 'background_index', 'postprocessor', 'label_steps'),
+        *('test_cfg', 'data_preprocessor'),
+    )
 
     def __init__(self, model: SCLIPSegmentor) -> None:
         super().__init__(model)
@@ -108,8 +112,12 @@ class DensePart(Part):
         }.items():
             if there:
                 raise ValueError(f'expected a dense method {what} to export, found {name!r}')
-        if len(model.score_steps) or model.upsampler is not None:
-            raise ValueError('expected a segmenter without score_steps and upsampler to export')
+        for name in ('score_steps', 'upsampler', 'proposer'):
+            held = getattr(model, name)
+            if held is not None and (name != 'score_steps' or len(held)):
+                raise ValueError(f'expected a segmenter without {name} to export')
+        if model.test_cfg['mode'] == 'slide':
+            self.window = tuple(model.test_cfg['crop_size'])
         self.register_buffer(WORDS, model.text.clone())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,7 +140,6 @@ class DensePart(Part):
         return dict(
             normalise=model.method.normalise,
             logit_scale=model.logit_scale,
-            method=method_name(model.method),
             background=model.vocabulary.background_index,
         )
 
@@ -141,13 +148,16 @@ class CATSegPart(Part):
     """Logits (1, T, s*h, s*w) of a CAT-Seg, of one view as its encoder gets it."""
 
     kind, outputs, batched, learning = 'cat_seg', ('logits',), False, True
-    keeps = ('synonyms', 'encoder_size', 'interpolation', 'antialias')
-    keeps = (*keeps, 'test_cfg', 'data_preprocessor')
+    keeps = (
+        *('synonyms', 'encoder_size', 'interpolation', 'antialias'),
+        *('test_cfg', 'data_preprocessor'),
+    )
 
     def __init__(self, model: CATSegSegmentor) -> None:
         super().__init__(model)
         cfg = model.test_cfg
-        self.fixed = tuple(model.encoder_size or cfg['crop_size'])
+        view = cfg['image_size'] if cfg['mode'] == 'whole' else None
+        self.fixed = tuple(model.encoder_size or view or cfg['crop_size'])
         self.register_buffer(WORDS, model.text.clone())
 
     def forward(self, images: Tensor) -> tuple[Tensor]:

@@ -106,6 +106,11 @@ class ONNXCATSegSegmentor(CATSegSegmentor):
                 f'{some(vocabulary.names)}; `mmseg-siglip export-onnx` writes a graph with others'
             )
         super().set_vocabulary(vocabulary, background_index)
+        if len(self.query_to_class) != self.graph.facts.channels:
+            raise ValueError(
+                f'{self.graph.path}: expected {len(self.query_to_class)} logits for its words, '
+                f'found {self.graph.facts.channels}'
+            )
 
     def forget_text(self) -> None:
         self._text = None

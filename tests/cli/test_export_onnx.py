@@ -26,7 +26,7 @@ SHAPES = ['--encoder', 'tiny_siglip_shapes', '--method', 'vanilla', '--templates
             "expected a model of precision='fp32' to export, found 'bf16'",
         ),
         (['depth', 'x.onnx', '--model', 'nothing.pth'], 'nothing.pth'),
-        (['tower', 'nothing/here', 'x.onnx'], 'nothing/here'),
+        (['tower', 'x.onnx', '--encoder', 'nothing/here'], 'nothing/here'),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(arguments, match, tmp_path, monkeypatch, capsys):

@@ -239,6 +239,13 @@ class EncoderContract:
         sum(fresh.logit_parameters()).backward()
         assert weights and all(weight.grad.abs() > 0 for weight in weights)
 
+    def test_eval_reads_logits_that_an_average_took_the_place_of(self, fresh):
+        fresh.set_logit(scale=7.0, bias=0.0)
+        assert fresh.train().logit_scale == pytest.approx(7)
+        fresh.logit_weights()[0].data.add_(1)
+        now = fresh.logit_parameters()[0].item()
+        assert fresh.eval().logit_scale == now != pytest.approx(7)
+
     # Training
 
     def test_recomputing_blocks_gives_the_same_gradients(self, fresh):

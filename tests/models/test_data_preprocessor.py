@@ -73,3 +73,10 @@ def test_normals_of_images_of_several_sizes_are_filled_up_with_none():
         normals = sample.gt_normal_map.data
         assert torch.equal(normals, sample.gt_depth_map.data.expand(3, -1, -1))
         assert normals.sum() == 3 * height * width and normals[:, :height, :width].all()
+
+
+def test_padding_at_test_time_is_refused():
+    with pytest.raises(
+        ValueError, match=r'data_preprocessor\.test_cfg: expected none, since images'
+    ):
+        ImageListPreProcessor(test_cfg=dict(size_divisor=32))

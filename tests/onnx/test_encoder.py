@@ -37,7 +37,7 @@ def test_it_tells_sizes_and_statistics(encoder):
 
 @pytest.mark.parametrize('name', ['encode_image', 'forward', 'encode_text', 'towers'])
 def test_what_is_inside_is_refused(encoder, name):
-    with pytest.raises((ValueError, NotImplementedError), match='graph|blocks'):
+    with pytest.raises(ValueError, match='expected an encoder in torch, found an ONNX graph'):
         getattr(encoder, name)(*([torch.zeros(1, 3, 16, 16)] * (name != 'towers')))
 
 

@@ -114,7 +114,11 @@ def test_formats_and_names_are_refused(shapes, tmp_path):
 
 def test_one_size(shapes):
     part = graph_part(shapes.model)
-    assert size_for(part, None) is None and size_for(part, (48, 64)) == (48, 64)
+    assert size_for(part, None) is None and size_for(part, part.window) == part.window
+    with pytest.raises(ValueError, match='expected 48x48 pixels .*, the views of this model'):
+        size_for(part, (48, 64))
+    part.window = None  # a model that sees images whole
+    assert size_for(part, (48, 64)) == (48, 64)
     for size, match in (((44, 64), 'expected whole patches of 8'), (10**6, 'at most'), (4, '8 or')):
         with pytest.raises(ValueError, match=match):
             size_for(part, size)
@@ -157,6 +161,7 @@ def test_the_tower_of_a_chat(tmp_path):
 def test_a_graph_of_one_size(shapes, tmp_path):
     shapes.use('circle, square')
     part = graph_part(shapes.model)
+    part.window = None  # a model that sees images whole
     export_graph(part, tmp_path / 'one.onnx', size=(48, 64))
     graph = Graph(tmp_path / 'one.onnx')
     agree(part, graph, [(2, 48, 64)])
@@ -176,3 +181,25 @@ def test_a_clip_whose_positions_move(openai_file, tmp_path, offset):
     agree(
         part, Graph(path), [(2, height, width), (1, height, 3 * patch), (1, 5 * patch, 2 * patch)]
     )
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_eight_bits_that_give_no_numbers_are_not_written(shapes, dense_file, tmp_path, value):
+    shapes.use('circle, square|box, star, heart, brick, grass')
+
+    class Broken(Graph):
+        def __call__(self, images, output=None):
+            return super().__call__(images, output).fill_(value)
+
+    with pytest.raises(ValueError, match='nothing was written'):
+        module.compare_graph(
+            graph_part(shapes.model), Broken(dense_file[0]), tmp_path / 'x.onnx', tight=False
+        )
+
+
+def test_a_size_that_the_windows_do_not_have(shapes):
+    shapes.use('circle, square')
+    part = graph_part(shapes.model)
+    assert module.size_for(part, part.window) == part.window
+    with pytest.raises(ValueError, match='the views of this model, found 16x24'):
+        module.size_for(part, (16, 24))

@@ -12,7 +12,10 @@ pytest.importorskip('onnxruntime')
 from onnx import helper, numpy_helper  # noqa: E402
 from small_graphs import small_graph, write_graph  # noqa: E402
 
+from mmseg_siglip.cli.jobs.label import weights_digest  # noqa: E402
+from mmseg_siglip.onnx.depth import ONNXDepthEstimator  # noqa: E402
 from mmseg_siglip.onnx.graph import Graph  # noqa: E402
+from mmseg_siglip.onnx.segmentors import ONNXSegmentor  # noqa: E402
 
 
 def refused(tmp_path, model, match):
@@ -146,3 +149,33 @@ def test_without_the_extra_a_sentence_says_how_to_get_it(tmp_path, monkeypatch, 
     with pytest.raises(ImportError, match=r"pip install 'mmseg_siglip\[onnx\]'") as caught:
         Graph(path)
     assert f'found no {name}' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'changes', 'message'),
+    [
+        ('cat_seg', dict(channels=4), r'\(1, 4, any, any\) as logits, found float32 of'),
+        (
+            'depth',
+            dict(channels=4),
+            r'\(1, 4, any, any\) as maps, found .* \(1, 1, 64, 64\)',
+        ),
+        ('dense', dict(patch=16), r'\(1, 3, 4, 4\) as features, found float32 of \(1, 3, 8, 8\)'),
+    ],
+)
+def test_outputs_that_are_other_than_the_graph_says(tmp_path, kind, changes, message):
+    graph = Graph(write_graph(tmp_path / 'x.onnx', kind, **changes))
+    with pytest.raises(ValueError, match=message):
+        graph(torch.zeros(1, 3, 64, 64))
+
+
+def test_weights_of_two_graphs_are_told_apart(tmp_path):
+    """By whatever asks for all that a model's results depend on."""
+    found = set()
+    for name, changes in (('a', {}), ('b', dict(std=(120.0,) * 3)), ('c', {})):
+        model = ONNXDepthEstimator(
+            Graph(write_graph(tmp_path / f'{name}.onnx', 'depth', **changes))
+        )
+        words = ONNXSegmentor(Graph(write_graph(tmp_path / f'{name}_.onnx', 'dense', **changes)))
+        found |= {weights_digest(model), weights_digest(words)}
+    assert len(found) == 4

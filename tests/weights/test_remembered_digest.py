@@ -39,6 +39,7 @@ def test_it_is_computed_once(layer, counted):
         lambda weight: weight.data.add_(1e-7 * weight.abs().max()),
         lambda weight: weight.data.mul_(-1),
         lambda weight: weight.data[1, 2].add_(1e-6),
+        lambda weight: weight.data.copy_(weight.flip(0)),
     ],
 )
 def test_a_change_is_seen_also_through_data(layer, counted, change):
@@ -67,6 +68,16 @@ def test_any_type_and_shape():
     with torch.inference_mode():
         assert fingerprint(dict(a=torch.zeros(3))) == fingerprint(dict(a=torch.zeros(3)))
     assert fingerprint({}) == fingerprint({})
+
+
+def test_values_that_change_places_are_seen():
+    value = torch.randn(3 * 2048 + 8)
+    seen = {fingerprint(dict(a=value))}
+    for first, second in ((0, 2), (4096, 6), (2, 2050), (6146, 6148)):
+        pair = value[[first, first + 1, second, second + 1]]
+        value.data[[second, second + 1, first, first + 1]] = pair
+        seen.add(fingerprint(dict(a=value)))
+    assert len(seen) == 5
 
 
 def test_a_change_anywhere_in_a_long_tensor_is_seen():

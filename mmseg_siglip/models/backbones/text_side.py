@@ -103,6 +103,12 @@ class TextSide:
     def logit_bias(self) -> float:
         return self._logit_values()[1]
 
+    def train(self, mode: bool = True) -> TextSide:
+        """As a module's; what was read of weights is read again, since those that an exponential
+        average takes the place of, before `eval`, are not counted as changed."""
+        self.__dict__.pop('_logit_read', None)
+        return super().train(mode)
+
     def _logit_values(self) -> tuple[float, float]:
         """`logit_parameters` as numbers, read again where their weights were changed."""
         weights = self.logit_weights()

@@ -74,7 +74,7 @@ class SAMFeatures:
 def rows_of(x: Tensor, indices: tuple[int, ...]) -> Tensor:
     """(B, ...) at some of its rows, any of them several times."""
     first, count = (indices or (0,))[0], len(indices)
-    if indices == tuple(range(first, first + count)):
+    if 0 <= first <= len(x) - count and indices == tuple(range(first, first + count)):
         return x[first : first + count]
     return x[constant(indices, dtype=torch.int64, device=x.device)]
 

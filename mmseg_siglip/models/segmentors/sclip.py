@@ -240,7 +240,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
                 'compile_backend: expected a method that sees one window at a time, without score '
                 f'steps, found {self.attention!r}'
             )
-        missing = window_batch(self.test_cfg, self.backbone) - len(windows)
+        missing = window_batch(self.test_cfg, self.backbone, alone=False) - len(windows)
         full = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
         views = (*surroundings.views, *surroundings.views[:1] * missing)
         return self._compiled(full, replace(surroundings, views=views))[: len(windows)]
@@ -336,7 +336,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         config = (config or self.test_cfg) if self.method.windows else dict(mode='whole')
         windows = [Windows.of(tuple(image.shape[-2:]), config) for image in images]
         regions = self._regions_of(images, samples)
-        batch = window_batch(self.test_cfg, self.backbone)
+        alone = self._compiled is None and not self.method.uses_guide
+        batch = window_batch(self.test_cfg, self.backbone, alone=alone)
         parts = self._parts(images, windows, regions, batch=batch)
         if self.method.whole:
             windows = [Windows.of(tuple(im.shape[-2:]), dict(mode='whole')) for im in images]

@@ -22,21 +22,24 @@ MAPS = 3
 """Maps of all pairs of tokens a head has at once, where a method forms them."""
 
 
-def window_batch(config: Mapping, encoder: VisionLanguageBackbone) -> int:
+def window_batch(config: Mapping, encoder: VisionLanguageBackbone, *, alone: bool = True) -> int:
     """``window_batch`` of a `test_cfg`, or where that is None what the device is good for.
 
     On a CPU it is 16. On a GPU it is as many windows as an eighth of the memory holds in float32,
     from 16 to 256: 24 numbers of the trunk's width a token, and 3 a head for each pair of tokens.
+
+    Args:
+        config: With ``window_batch``, ``mode`` and ``crop_size``.
+        encoder: Through which windows pass.
+        alone: Whether nothing but the encoder sees a batch; else, as for whole images, whose size
+            is not known here, it is 16.
     """
     if config['window_batch'] is not None:
         return config['window_batch']
-    device = next(encoder.parameters()).device
-    memory = device_memory(device)
-    if memory is None:
+    memory = device_memory(next(encoder.parameters()).device)
+    if memory is None or not alone or config['mode'] == 'whole':
         return USUAL
-    size = encoder.image_size if config['mode'] == 'whole' else config['crop_size']
-    held = window_bytes(encoder, size)
-    return min(max(memory // SHARE // held, USUAL), MOST)
+    return min(max(memory // SHARE // window_bytes(encoder, config['crop_size']), USUAL), MOST)
 
 
 def window_bytes(encoder: VisionLanguageBackbone, size: tuple[int, int]) -> int:

@@ -33,3 +33,11 @@ def test_bytes_grow_with_the_window(encoder):
     small, large, odd = (window_bytes(encoder, size) for size in ((32, 32), (64, 64), (64, 33)))
     assert 4 * small < large < 16 * small + 1 and small < odd < large
     assert window_bytes(encoder, (1, 1)) <= small
+
+
+def test_what_else_sees_a_batch_keeps_it_small(encoder, monkeypatch):
+    """A second model, a compiled graph, images in one piece: their memory is not known here."""
+    monkeypatch.setattr('mmseg_siglip.models.windows.batch.device_memory', lambda device: 2**60)
+    assert window_batch(SLIDE, encoder) == MOST
+    assert window_batch(SLIDE, encoder, alone=False) == USUAL
+    assert window_batch(dict(SLIDE, mode='whole'), encoder) == USUAL
