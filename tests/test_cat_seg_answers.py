@@ -79,7 +79,7 @@ ANSWERS = {
     ),
     'S11': Answer(
         'channels',
-        'loaded BGR, turned to RGB once; EXIF orientation is not applied: masks follow stored pixels',
+        'loaded BGR, turned to RGB once; EXIF orientation is not applied, as to masks',
         CONFIG + '::test_the_published_schedule',
         LOAD + '::test_exif_is_ignored_for_annotated_images_and_refused_on_request',
     ),
