@@ -31,6 +31,10 @@ class Failure:
         return f'{self.path}: {self.reason}'
 
 
+class OutputError(ValueError):
+    """The output cannot be written, whatever is to be."""
+
+
 def write_failures(failures: Sequence[Failure], path: Path) -> None:
     """A JSON line for each, or no file."""
     if not failures:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from mmseg_siglip.io.failures import OutputError
 from mmseg_siglip.labelling.listing import Listing
-from mmseg_siglip.labelling.objects import OutputError, ShardStore
+from mmseg_siglip.labelling.objects import ShardStore
 from mmseg_siglip.labelling.pools import Pool
 from mmseg_siglip.labelling.process import Died, Event, Ready, Replied, Told, Unable
 from mmseg_siglip.labelling.shards import Shard

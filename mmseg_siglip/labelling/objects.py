@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from mmseg_siglip.io.failures import OutputError
 from mmseg_siglip.io.files import whole_file
 from mmseg_siglip.io.manifest import (
     MANIFEST,
@@ -33,10 +34,6 @@ INDEX = 'shards.txt'
 SHARDS = 'shards'
 SUFFIX = '.parquet'
 PART = 16  # rows in memory at a time
-
-
-class OutputError(ValueError):
-    """The output cannot be written, so no shard could be."""
 
 
 class ShardStore:
@@ -126,10 +123,14 @@ class ShardStore:
         if only_if_absent and there:
             return False
         if not self.local:
-            with tempfile.TemporaryFile() as file:
-                write(file)
-                file.seek(0)
-                return self._put(file.read(), path, if_absent=only_if_absent)
+            try:
+                with tempfile.TemporaryFile() as file:
+                    write(file)
+                    file.seek(0)
+                    data = file.read()
+            except OSError as error:
+                raise OutputError(f'{path}: no temporary file for it: {error}') from error
+            return self._put(data, path, if_absent=only_if_absent)
         target = Path(path)
         try:
             with whole_file(target, replace=not only_if_absent) as draft, draft.open('wb') as file:

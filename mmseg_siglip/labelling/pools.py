@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
 
-from mmseg_siglip.labelling.objects import OutputError
+from mmseg_siglip.io.failures import OutputError
 from mmseg_siglip.labelling.process import (
     Child,
     Died,

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from mmseg_siglip.ending import end_with
-from mmseg_siglip.labelling.objects import OutputError
+from mmseg_siglip.io.failures import OutputError
 
 Handler = Callable[[Any, Callable[[int], None]], Any]
 """A request, and what to call with how much is done, to an answer."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from mmseg_siglip.labelling.objects import OutputError
+from mmseg_siglip.io.failures import OutputError
 from mmseg_siglip.labelling.process import Died, Event, Ready, Replied, Told, Unable, reason_of
 from mmseg_siglip.labelling.work import Task, Worker, WorkerSettings
 

@@ -18,11 +18,12 @@ from typing import Protocol
 
 import fsspec
 
-from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.failures import Failure, OutputError
 from mmseg_siglip.io.image_source import ImageEntry, refuse_name, tar_members
 from mmseg_siglip.io.regular_file import MAX_BYTES
 
 PART = 64  # rows of a Parquet file in memory at a time
+NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 class Member(Protocol):
@@ -193,13 +194,14 @@ def on_disk(place: str) -> Iterator[Path]:
 
     Raises:
         ValueError: It is not there, or cannot be fetched; the message follows `place`.
+        OutputError: There is no room for it.
     """
     if not is_url(place):
         if not os.path.isfile(place):
             raise ValueError('no such file')
         yield Path(place)
         return
-    with tempfile.TemporaryDirectory(prefix='mmseg_siglip_') as folder:
+    with temporary_folder(place) as folder:
         target = Path(folder, place.rpartition('/')[2])
         try:
             fs, path = fsspec.core.url_to_fs(place)
@@ -209,7 +211,19 @@ def on_disk(place: str) -> Iterator[Path]:
         except ImportError as error:
             raise ValueError(f'cannot be fetched: {error}') from error
         except Exception as error:  # each store has its own
-            if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
-                raise
+            if getattr(error, 'errno', None) in NO_ROOM:
+                raise OutputError(f'{folder}, for {place}: cannot be written: {error}') from error
             raise ValueError(f'cannot be fetched: {type(error).__name__}: {error}') from error
         yield target
+
+
+def temporary_folder(place: str) -> tempfile.TemporaryDirectory:
+    """To fetch `place` to.
+
+    Raises:
+        OutputError: There can be none.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix='mmseg_siglip_')
+    except OSError as error:
+        raise OutputError(f'no temporary folder for {place}: {error}') from error

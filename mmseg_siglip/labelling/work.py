@@ -10,7 +10,7 @@ from importlib.metadata import version
 from itertools import chain
 from typing import IO, Any
 
-from mmseg_siglip.io.failures import Failure
+from mmseg_siglip.io.failures import Failure, OutputError
 from mmseg_siglip.io.manifest import digest_of
 from mmseg_siglip.labelling.labeller import Recipe, Row, ShardLabeller
 from mmseg_siglip.labelling.objects import ShardStore
@@ -119,6 +119,8 @@ class Worker:
             for member in shard.members():
                 if isinstance(member, Failure) or member.name not in done:
                     yield member
+        except OutputError:
+            raise
         except ValueError as error:
             yield Failure.of(shard.place, error)
 

@@ -8,8 +8,8 @@ import time
 import pytest
 from toy_labeller import BROKEN, KILLS, KILLS_IN_COMPANY, Recipe, Run, write_images
 
+from mmseg_siglip.io.failures import OutputError
 from mmseg_siglip.labelling.drive import Drive, ShardTurns
-from mmseg_siglip.labelling.objects import OutputError
 from mmseg_siglip.labelling.pools import ProcessPool
 from mmseg_siglip.labelling.shards import FileShard
 

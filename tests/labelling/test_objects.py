@@ -1,13 +1,15 @@
 import errno
 import multiprocessing
 import os
+import tempfile
 
 import fsspec
 import pyarrow.parquet as pq
 import pytest
 
+from mmseg_siglip.io.failures import OutputError
 from mmseg_siglip.labelling import objects
-from mmseg_siglip.labelling.objects import OutputError, ShardStore
+from mmseg_siglip.labelling.objects import ShardStore
 from mmseg_siglip.labelling.rows import schema_of, write_table
 
 ROWS = [dict(name='a.jpg', path='p/a.jpg', png=b'1'), dict(path='p/b', failure='is empty')]
@@ -131,6 +133,9 @@ def test_an_object_storage_that_fails(monkeypatch):
 
     monkeypatch.setattr(type(store.fs), 'pipe_file', fail)
     with pytest.raises(OutputError, match='cannot be written: slow down'):
+        store.put('s', table())
+    monkeypatch.setattr(tempfile, 'tempdir', '/gone')
+    with pytest.raises(OutputError, match='no temporary file for it'):
         store.put('s', table())
 
 

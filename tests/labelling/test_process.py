@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from mmseg_siglip.labelling.objects import OutputError
+from mmseg_siglip.io.failures import OutputError
 from mmseg_siglip.labelling.process import (
     Child,
     Died,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from toy_labeller import KILLS, Recipe, Run, rows_of
 
+from mmseg_siglip.io.failures import OutputError
 from mmseg_siglip.labelling.drive import Drive, ShardTurns
-from mmseg_siglip.labelling.objects import OutputError
 from mmseg_siglip.labelling.ray_pool import RayPool, brief
 
 pytest.importorskip('ray')

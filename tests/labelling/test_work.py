@@ -1,7 +1,13 @@
+import errno
+import os
+import tempfile
+
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 from toy_labeller import BROKEN, Recipe, write_images
 
+from mmseg_siglip.io.failures import OutputError
 from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.objects import ShardStore
 from mmseg_siglip.labelling.shards import TarShard
@@ -32,6 +38,24 @@ def test_a_shard_that_cannot_be_read(worker, tmp_path):
     assert worker.work(Task(shard)) == 0
     (row,) = worker.store.rows('s')
     assert (row['path'], row['failure']) == (f'{tmp_path}/gone.tar', 'no such file')
+
+
+def test_no_room_for_what_is_fetched_is_no_fault_of_the_shard(worker, tmp_path, monkeypatch):
+    place = 'memory://bucket/fetched.tar'
+    with fsspec.open(place, 'wb') as file:
+        file.write(b'')
+
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fsspec.filesystem('memory')), 'get_file', full)
+        with pytest.raises(OutputError, match=f'for {place}: cannot be written: .*No space left'):
+            worker.work(Task(TarShard('s', place)))
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'gone'))
+    with pytest.raises(OutputError, match=f'no temporary folder for {place}'):
+        worker.work(Task(TarShard('s', place)))
+    assert not worker.store.has('s')
 
 
 def test_a_shard_of_which_nothing_could_be_made(tmp_path):
