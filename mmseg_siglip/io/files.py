@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+"""What a disk says that is full or may only be read."""
+
 
 @contextmanager
 def whole_file(
@@ -33,6 +36,7 @@ def whole_file(
 
     Raises:
         FileExistsError: It does not, and there is one.
+        OSError: It cannot be written; of a full disk the error names `path`.
     """
     path = Path(path)
     draft = draft or path.with_name(f'.{secrets.token_hex(8)}.tmp')
@@ -46,8 +50,10 @@ def whole_file(
             os.replace(draft, path)
         else:
             _claim(draft, path)
-    except BaseException:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
+            error.filename = str(path)
         raise
 
 

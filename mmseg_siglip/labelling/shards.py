@@ -5,7 +5,6 @@ A shard is small and can be pickled: it knows where its images are, and reads th
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import tempfile
@@ -19,11 +18,11 @@ from typing import Protocol
 import fsspec
 
 from mmseg_siglip.io.failures import Failure, OutputError
+from mmseg_siglip.io.files import NO_ROOM
 from mmseg_siglip.io.image_source import ImageEntry, refuse_name, tar_members
 from mmseg_siglip.io.regular_file import MAX_BYTES
 
 PART = 64  # rows of a Parquet file in memory at a time
-NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 class Member(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 
 import pytest
@@ -24,6 +25,16 @@ def test_an_atomic_write_leaves_the_old_file_or_the_new(tmp_path, monkeypatch):
         write_atomically(b'new', path)
     assert path.read_bytes() == b'old'
     assert [file.name for file in path.parent.iterdir()] == ['a.pth']
+
+
+def test_a_full_disk_is_named_by_the_file_that_did_not_fit(tmp_path):
+    with pytest.raises(OSError) as caught, whole_file(tmp_path / 'a'):
+        with open('/dev/full', 'wb', buffering=0) as full:
+            full.write(b'x')
+    assert caught.value.filename == str(tmp_path / 'a') and caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError) as caught, whole_file(tmp_path / 'a'):
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    assert caught.value.filename is None
 
 
 def current_umask() -> int:
