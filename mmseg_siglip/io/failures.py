@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmseg_siglip.io.files import write_atomically
+from mmseg_siglip.io.files import whole_file
 
 FAILURES = 'failures.jsonl'
 
@@ -35,18 +35,37 @@ class OutputError(ValueError):
     """The output cannot be written, whatever is to be."""
 
 
-def write_failures(failures: Sequence[Failure], path: Path) -> None:
+class Failures:
+    """Failures that pass by, of which the number and the first are kept.
+
+    Args:
+        failures: Any number of them.
+    """
+
+    def __init__(self, failures: Iterable[Failure]) -> None:
+        self._failures, self.count, self.first = failures, 0, None
+
+    def __iter__(self) -> Iterator[Failure]:
+        for failure in self._failures:
+            self.count += 1
+            self.first = self.first or failure
+            yield failure
+
+    def refuse(self, place: str | Path) -> None:
+        """Raises: ValueError: There were some, which are listed at `place`."""
+        if self.count:
+            raise ValueError(
+                f'{self.count} files could not be read, see {place}; the first is {self.first}'
+            )
+
+
+def write_failures(failures: Iterable[Failure], path: Path) -> None:
     """A JSON line for each, or no file."""
-    if not failures:
+    lines = (f'{json.dumps(vars(failure))}\n' for failure in failures)
+    first = next(lines, None)
+    if first is None:
         path.unlink(missing_ok=True)
         return
-    lines = (json.dumps(vars(failure)) for failure in sorted(failures, key=lambda f: f.path))
-    write_atomically(''.join(f'{line}\n' for line in lines), path)
-
-
-def refuse_failures(failures: Sequence[Failure], path: Path) -> None:
-    """Raises: ValueError: There are some, which `path` lists."""
-    if failures:
-        raise ValueError(
-            f'{len(failures)} files could not be read, see {path}; the first is {failures[0]}'
-        )
+    with whole_file(path) as draft, draft.open('w') as file:
+        file.write(first)
+        file.writelines(lines)

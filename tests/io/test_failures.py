@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmseg_siglip.io.failures import Failure, refuse_failures, write_failures
+from mmseg_siglip.io.failures import Failure, Failures, write_failures
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,13 @@ def test_a_reason_is_one_line_without_the_name(error, reason):
 
 def test_a_file_of_failures_is_there_while_there_are_some(tmp_path):
     path = tmp_path / 'failures.jsonl'
-    failures = [Failure('b\udcff', 'is empty'), Failure('a', 'is cut')]
+    failures = Failures(iter([Failure('b\udcff', 'is empty'), Failure('a', 'is cut')]))
     write_failures(failures, path)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert rows == [dict(path='a', reason='is cut'), dict(path='b\udcff', reason='is empty')]
+    assert rows == [dict(path='b\udcff', reason='is empty'), dict(path='a', reason='is cut')]
     with pytest.raises(ValueError, match='2 files could not be read, see .*; the first is b'):
-        refuse_failures(failures, path)
-    write_failures([], path)
+        failures.refuse(path)
+    none = Failures([])
+    write_failures(none, path)
+    none.refuse(path)
     assert not path.exists()
-    refuse_failures([], path)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import deque
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from mmseg_siglip.cli.common import refuse_inside
-from mmseg_siglip.io.failures import FAILURES, refuse_failures, write_failures
+from mmseg_siglip.io.failures import FAILURES, Failures, write_failures
 from mmseg_siglip.io.image_kinds import FORMATS
 from mmseg_siglip.labelling.drive import Drive, ShardTurns, Total
 from mmseg_siglip.labelling.exports import NOTHING, export_of
@@ -115,14 +117,11 @@ def export_tables(store: ShardStore, task: str, form: str, folder: Path | None) 
     from mmseg_siglip.labelling.tables import Tables
 
     tables = Tables(store)
-    failures = list(tables.failures())
-    if form != NOTHING:
-        failures += export_of(task, form)(tables, folder)
-    if folder is None and failures:
-        raise ValueError(
-            f'{len(failures)} files could not be read, see failure in the tables of {store.url}; '
-            f'the first is {failures[0]}'
-        )
-    if folder is not None:
+    unwritten = [] if form == NOTHING else export_of(task, form)(tables, folder)
+    failures = Failures(chain(tables.failures(), unwritten))
+    if folder is None:
+        deque(failures, maxlen=0)
+        failures.refuse(f'failure in the tables of {store.url}')
+    else:
         write_failures(failures, folder / FAILURES)
-        refuse_failures(failures, folder / FAILURES)
+        failures.refuse(folder / FAILURES)
