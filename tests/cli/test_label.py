@@ -19,7 +19,7 @@ from mmseg_siglip.cli.jobs.label import weights_digest
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 from mmseg_siglip.labelling import objects
 
-main = command('label')
+main, export = command('label'), command('export')
 
 WORDS = 'cat, dog, grass'
 
@@ -315,6 +315,15 @@ def test_a_disk_that_is_full_ends_the_run(command, photos, capsys, monkeypatch):
     monkeypatch.setattr(objects, 'whole_file', put)
     assert command(photos) == 0
     assert '1 of' in capsys.readouterr().out
+
+
+def test_without_the_first_rank_the_result_is_whole(command, photos, tmp_path, monkeypatch, capsys):
+    for name, value in dict(RANK='1', LOCAL_RANK='1', WORLD_SIZE='2').items():
+        monkeypatch.setenv(name, value)
+    assert command(photos, extra=['--launcher', 'pytorch']) == 0
+    assert not capsys.readouterr().out and not (tmp_path / 'out/labels').exists()
+    assert export([str(tmp_path / 'out')]) == 0
+    assert len(labels_in(tmp_path / 'out')) == 7
 
 
 def test_a_name_that_cannot_be_written_is_a_failure(command, photos, tmp_path, capsys):

@@ -65,8 +65,8 @@ def label_shards(args: argparse.Namespace, task: str, recipe: Recipe, done: str)
     of = f' of process 0 of {size}' if size > 1 else ''
     with tqdm(desc=f'images{of}', unit='', delay=0.1, disable=rank != 0) as bar:
         total = Drive(turns, pool_of(args, recipe), store, claim=claim, told=bar.update).run()
+    index_shards(args, listing, store, total, done)
     if rank == 0:
-        conclude(args, listing, store, total, done)
         export_tables(store, task, form, None if is_url(args.out) else Path(args.out))
 
 
@@ -91,19 +91,21 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def conclude(
+def index_shards(
     args: argparse.Namespace, listing: Listing, store: ShardStore, total: Total, done: str
 ) -> None:
-    """Say what makes up the result, and what was done."""
+    """Say what makes up the result, which every process of a run knows; the first prints it."""
     there_now, late = store.done(), []
     names = (shard.name for shard in listing.shards())
     count = store.write_index(name for name in names if name in there_now or late.append(name))
+    rank, size, _ = place_among(args.launcher)
+    if rank != 0:
+        return
     if late:
         print(f'{len(late)} shards of images that came in the meantime: the same command goes on')
     if listing.others.count:
         print(listing.others)
     there = f', {total.there} of {count} shards were there already' if total.there else ''
-    size = place_among(args.launcher)[1]
     by = f' by process 0 of {size}' if size > 1 else ''
     print(f'{total.labelled} images {done}{by} into {args.out}{there}')
 
