@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from mmseg_siglip.io.journal import read_lines
 ROOT = Path(__file__).resolve().parents[1]
 FAMILY_SECONDS = 30  # in which all others of a killed run end, on a busy machine
 START_SECONDS = 20  # in which a run begins to work
+SPARE = 4  # parts of a run's way, as many as kills and these, that are left in the end
 LAST = 'iter_{}.pth'
 
 Done = Counter[str]
@@ -138,21 +140,25 @@ def kill(process: subprocess.Popen) -> int:
     return len(left)
 
 
+def has_done(job: Job, out: Path, process: subprocess.Popen, goal: int) -> bool:
+    """Whether so much is done, or a run has ended."""
+    return job.done(out).total() >= goal or process.poll() is not None
+
+
 def killed_often(job: Job, folder: Path, kills: int, chance: random.Random) -> Figures:
     """Kill a job that often, let it end, and compare it with one that nobody killed."""
     figures, seen = Figures(), {}
     whole, out, errors = folder / 'whole', folder / 'killed', folder / 'errors'
     finish(job.command(whole, 0), errors)
     for number in range(kills):
-        goal = job.done(out).total() + chance.randint(0, job.parts // (kills + 1))
+        before = job.done(out).total()
+        goal = int((number + chance.random()) * job.parts / (kills + SPARE))
         process = start(job.command(out, number), errors)
-        if goal == job.done(out).total():
-            time.sleep(chance.uniform(0, START_SECONDS))
-        while job.done(out).total() < goal and process.poll() is None:
-            time.sleep(0.01)
+        reached = partial(has_done, job, out, process, max(goal, before + 1))
+        wait_for(reached, chance.uniform(0, START_SECONDS) if goal <= before else float('inf'))
         time.sleep(chance.uniform(0, 0.3))
         if process.poll() is not None:
-            raise RuntimeError(f'a run ended by itself:\n{tail(errors)}')
+            raise RuntimeError(f'a run ended by itself, by {process.returncode}:\n{tail(errors)}')
         figures.alive += kill(process)
         figures.kills += 1
         figures.done_at.append(job.done(out).total())
