@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,8 @@ def check_model_fields(fields: dict[str, Any], where: object) -> dict[str, Any]:
     for name, value in _walk(fields):
         if name in ELSEWHERE and value is not None:
             raise ValueError(f'{where}: expected plain weights, found {name} in the configuration')
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f'{where}: expected {name} to be a finite number, found {value}')
         if type(value) is not int:
             continue
         most = MOST_LABELS if name == 'num_labels' else MOST_LAYERS if _counts(name) else value

@@ -46,6 +46,7 @@ def test_an_object_is_read(tmp_path):
         (dict(vision_config=dict(num_hidden_layers=10**9)), 'num_hidden_layers of at most 1000'),
         (dict(depths=[2, 10**6]), 'depths of at most 1000, found 1000000'),
         (dict(num_labels=10**9), 'num_labels of at most 100000'),
+        (dict(hidden_dropout_prob=float('nan')), 'hidden_dropout_prob to be a finite number'),
         (dict(quantization_config=dict(quant_method='x')), 'found quantization_config'),
         (dict(transformers_weights='../x.safetensors'), 'found transformers_weights'),
     ],
