@@ -7,7 +7,7 @@ from mmseg_siglip import compat, versions  # noqa: F401  (mends what can work, r
 from mmseg_siglip.api import OFFERED
 from mmseg_siglip.lazy import lazy
 
-__version__ = '0.1.0'
+__version__ = '0.2.0.dev0'
 
 PACKAGES = ('datasets', 'engine', 'evaluation', 'models', 'vlm')
 _find, __dir__, __all__ = lazy(__name__, OFFERED)

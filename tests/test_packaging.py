@@ -78,14 +78,15 @@ def test_files_stay_short(repository):
 
 def test_the_metadata_names_the_version_of_the_package(repository):
     assert setup_cfg(repository)['metadata']['version'] == 'attr: mmseg_siglip.__version__'
-    assert re.fullmatch(r'\d+\.\d+\.\d+', mmseg_siglip.__version__)
+    assert re.fullmatch(r'\d+\.\d+\.\d+(\.dev0)?', mmseg_siglip.__version__)
 
 
 def test_the_citation(repository):
     citation = yaml.safe_load((repository / 'CITATION.cff').read_text())
     assert citation['cff-version'] == '1.2.0' and citation['type'] == 'software'
     assert citation['message'] and citation['title'] == 'mmseg_siglip'
-    assert citation['version'] == mmseg_siglip.__version__
+    released = re.search(r'^## (\S+) - (\S+)$', (repository / 'CHANGELOG.md').read_text(), re.M)
+    assert (citation['version'], str(citation['date-released'])) == released.groups()
     assert citation['license'] == 'Apache-2.0'
     assert citation['authors'] and all(
         author.keys() & {'name', 'family-names'} for author in citation['authors']
