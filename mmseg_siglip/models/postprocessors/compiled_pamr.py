@@ -45,7 +45,7 @@ def library() -> ctypes.CDLL | None:
 @cache
 def _library() -> ctypes.CDLL | None:
     try:
-        return build()
+        return compile_loops()
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         _warn('loops', getattr(error, 'stderr', None) or str(error))
         return None
@@ -74,7 +74,7 @@ def _warn(what: str, said: str) -> None:
     )
 
 
-def build() -> ctypes.CDLL:
+def compile_loops() -> ctypes.CDLL:
     """Compile `SOURCE` by ``$CC``, else the first of `COMPILERS` that there is.
 
     Raises:

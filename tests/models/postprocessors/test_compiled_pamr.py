@@ -116,8 +116,8 @@ def test_other_types_are_torchs(monkeypatch, dtype):
 
 @needs_compiler
 def test_several_threads_at_once_compile_once(unbuilt, monkeypatch):
-    builds, build = [], compiled_pamr.build
-    monkeypatch.setattr(compiled_pamr, 'build', lambda: builds.append(1) or build())
+    builds, build = [], compiled_pamr.compile_loops
+    monkeypatch.setattr(compiled_pamr, 'compile_loops', lambda: builds.append(1) or build())
     refine = PAMRPostProcessor(num_iter=3, compiled=True)
     pairs = [(torch.randn(1, 3, 30, 40), torch.randn(1, 5, 30, 40)) for _ in range(8)]
     with ThreadPoolExecutor(4) as pool:
@@ -152,7 +152,7 @@ def test_no_compiler_at_all(unbuilt, monkeypatch):
     monkeypatch.delenv('CC', raising=False)
     monkeypatch.setattr(compiled_pamr, 'which', lambda _: None)
     with pytest.raises(ValueError, match=r'no C compiler is found \(cc, gcc, clang\)'):
-        compiled_pamr.build()
+        compiled_pamr.compile_loops()
 
 
 def test_nothing_is_compiled_before_a_picture(unbuilt, monkeypatch):
