@@ -53,6 +53,10 @@ ALLOWED = {
     'mmseg_siglip/datasets/refs_file.py': {'pickle': 'an interpreter of plain containers alone'},
     'mmseg_siglip/engine/processes.py': {'subprocess': "SLURM's scontrol names the first machine"},
     'mmseg_siglip/lazy.py': {'import_module': OURS},
+    'mmseg_siglip/models/postprocessors/compiled_pamr.py': {
+        'ctypes': "PAMR's loops in C, which are ours",
+        'subprocess': "the machine's own compiler makes them, when a config asks for it",
+    },
     'mmseg_siglip/weights/checkpoint.py': {
         'pickle': "the type of torch.load's refusals",
         'torch.load': 'the one reader of torch files',

@@ -5,7 +5,8 @@ Shapes: B images, C mask channels, (H, W) pixels, P = 8 |dilations| neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from mmengine.model import BaseModule
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from mmseg_siglip.device import chunk_bytes
+from mmseg_siglip.models.postprocessors.compiled_pamr import refine_compiled, triton_kernel
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.registry import MODELS
 
@@ -90,13 +92,22 @@ class PAMRPostProcessor(BaseModule):
         dilations: Distances of the neighbours, in pixels.
         channels: Channels refined at a time. By default 8 on a CPU, to stay within its cache, and
             on a GPU, where a kernel costs its start, as many as `chunk_bytes` hold.
+        compiled: Refine float32 logits by code compiled at the first picture, equal to 1e-5: on a
+            CPU by loops in C, by the machine's own compiler, on a GPU by one Triton kernel an
+            iteration. Where they cannot be compiled, a warning says why and torch refines; other
+            types are always torch's.
 
     Raises:
         ValueError: A count or distance out of range.
     """
 
     def __init__(
-        self, *, num_iter: int = 10, dilations: Sequence[int] = (8, 16), channels: int | None = None
+        self,
+        *,
+        num_iter: int = 10,
+        dilations: Sequence[int] = (8, 16),
+        channels: int | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         if num_iter < 0 or not dilations or min(dilations) < 1:
@@ -105,6 +116,7 @@ class PAMRPostProcessor(BaseModule):
                 f'found {num_iter} and {tuple(dilations)}'
             )
         self.num_iter, self.dilations, self.channels = num_iter, tuple(dilations), channels
+        self.compiled = compiled
 
     @torch.no_grad()
     def forward(self, images: Tensor, logits: Tensor, context: Context | None = None) -> Tensor:
@@ -115,11 +127,17 @@ class PAMRPostProcessor(BaseModule):
             )
         if self.num_iter == 0:
             return logits
+        compiled = self.compiled and logits.dtype == torch.float32
+        if compiled and logits.device.type == 'cpu':
+            refined = refine_compiled(images, logits, self.dilations, self.num_iter)
+            if refined is not None:
+                return refined
         weights = affinity(images.float(), self.dilations).unsqueeze(2)
+        refine = (self._by_triton(logits.device) if compiled else None) or self._refine
         refined = torch.empty_like(logits)
         parts = (tensor.split(self._at_once(logits), dim=1) for tensor in (logits, refined))
         for part, place in zip(*parts, strict=True):
-            place.copy_(self._refine(part, weights))
+            place.copy_(refine(part, weights))
         return refined
 
     def _at_once(self, logits: Tensor) -> int:
@@ -129,6 +147,10 @@ class PAMRPostProcessor(BaseModule):
             return ON_CPU
         held = chunk_bytes(logits.device, 0)
         return max(ON_CPU, held // (2 * logits[:, :1].numel() * logits.element_size()))
+
+    def _by_triton(self, device: torch.device) -> Callable[[Tensor, Tensor], Tensor] | None:
+        kernel = triton_kernel(device) if device.type == 'cuda' else None
+        return kernel and partial(kernel, dilations=self.dilations, num_iter=self.num_iter)
 
     def _refine(self, mask: Tensor, weights: Tensor) -> Tensor:
         now = Shifts(mask, max(self.dilations))

@@ -1,0 +1,189 @@
+"""PAMR by a few C loops that the machine's own compiler makes into code, where there is one.
+
+What torch does neighbour by neighbour through the whole picture, they do for a strip that the cache
+holds. Nothing is kept on disk: a process compiles once, into a folder that is gone again when the
+code is in memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from shutil import which
+from tempfile import TemporaryDirectory
+from threading import Lock
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+from torch.nn.functional import pad
+
+SOURCE = Path(__file__).with_name('pamr.c')
+COMPILERS = ('cc', 'gcc', 'clang')
+FLAGS = ('-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-shared', '-fPIC')
+PATIENCE = 60
+AT_ONCE = 8
+"""Channels that share the affinities that one of them has brought into the cache."""
+BANDS = 4
+"""Parts of a picture's rows for each thread."""
+LOCK = Lock()
+
+
+def library() -> ctypes.CDLL | None:
+    """The loops, compiled when first asked for; None, after a warning that says why, without."""
+    with LOCK:
+        return _library()
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    try:
+        return compile_loops()
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        _warn('loops', getattr(error, 'stderr', None) or str(error))
+        return None
+
+
+@cache
+def triton_kernel(device: torch.device) -> Callable[..., Tensor] | None:
+    """`iterate_by_triton`, tried on one pixel; None, after a warning that says why, where it does
+    not run."""
+    try:
+        from mmseg_siglip.models.postprocessors.triton_pamr import iterate_by_triton
+
+        pixel = torch.ones(1, 1, 1, 1, device=device)
+        iterate_by_triton(pixel, pixel.expand(1, 8, 1, 1) / 8, (1,), 1)
+    except Exception as error:  # Triton's own are of no common kind
+        _warn('kernel', f'{type(error).__name__}: {error}')
+        return None
+    return iterate_by_triton
+
+
+def _warn(what: str, said: str) -> None:
+    print_log(
+        f'PAMR runs without its compiled {what}, slower: {" ".join(said.split())[:300]}',
+        'current',
+        logging.WARNING,
+    )
+
+
+def compile_loops() -> ctypes.CDLL:
+    """Compile `SOURCE` by ``$CC``, else the first of `COMPILERS` that there is.
+
+    Raises:
+        ValueError: There is no compiler.
+        OSError: It cannot be started, or what it made cannot be loaded.
+        subprocess.SubprocessError: It fails, or takes more than a minute.
+    """
+    chosen = os.environ.get('CC') or next(filter(which, COMPILERS), None)
+    if chosen is None:
+        raise ValueError(f'no C compiler is found ({", ".join(COMPILERS)})')
+    with TemporaryDirectory(prefix='mmseg_siglip_') as folder:
+        made = Path(folder) / 'pamr.so'
+        command = [*shlex.split(chosen), *FLAGS, '-o', str(made), str(SOURCE), '-lm']
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+        return ctypes.CDLL(str(made))
+
+
+def refine_compiled(
+    images: Tensor, logits: Tensor, dilations: Sequence[int], num_iter: int
+) -> Tensor | None:
+    """PAMR on a CPU, in float32, by as many threads as torch has.
+
+    Args:
+        images: (B, 3, H, W).
+        logits: (B, C, H, W).
+        dilations: Distances of the neighbours, in pixels.
+        num_iter: Repetitions.
+
+    Returns:
+        (B, C, H, W), or None if the loops cannot be compiled.
+    """
+    loops = library()
+    if loops is None:
+        return None
+    refined = logits.detach().float().clone(memory_format=torch.contiguous_format)
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        for image, channels in zip(images.detach().float(), refined, strict=True):
+            weights = compiled_affinity(loops, pool, image, dilations)
+            _iterate(loops, pool, weights, channels, dilations, num_iter)
+    return refined
+
+
+def compiled_affinity(
+    loops: ctypes.CDLL, pool: ThreadPoolExecutor, image: Tensor, dilations: Sequence[int]
+) -> Tensor:
+    """`affinity` of an image (3, H, W): (H, P, pitch of W), sums to 1 over P."""
+    _, height, width = image.shape
+    reach = max(dilations)
+    pitch = _pitch(width + 2 * reach)
+    padded = pad(image[None], (reach, pitch - width - reach, 0, 0), mode='replicate')
+    distance = torch.zeros(height, 8 * len(dilations), _pitch(width))
+    sizes = height, width, reach, pitch, distance.shape[-1]
+
+    def band(rows: Tensor) -> None:
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        _call(loops.pamr_distance, padded, distance, _longs(dilations), *sizes, first, last)
+
+    bands = torch.arange(height).tensor_split(min(height, BANDS * torch.get_num_threads()))
+    _each(pool, band, bands)
+    return distance.softmax(dim=1)
+
+
+def _iterate(
+    loops: ctypes.CDLL,
+    pool: ThreadPoolExecutor,
+    weights: Tensor,
+    logits: Tensor,
+    dilations: Sequence[int],
+    num_iter: int,
+) -> None:
+    channels, height, width = logits.shape
+    reach = max(dilations)
+    pitch = _pitch(width + 2 * reach)
+
+    def part(values: Tensor) -> None:
+        scratch = torch.empty(2, len(values), height, pitch)
+        sizes = num_iter, len(values), height, width, reach, pitch, weights.shape[-1]
+        _call(loops.pamr_refine, values, scratch, weights, _longs(dilations), *sizes)
+
+    count = max(-(-channels // AT_ONCE), min(channels, torch.get_num_threads()))
+    _each(pool, part, logits.tensor_split(max(count, 1)))
+
+
+def _each(
+    pool: ThreadPoolExecutor, function: Callable[[Tensor], None], parts: Iterable[Tensor]
+) -> None:
+    for done in [pool.submit(function, part) for part in parts]:
+        done.result()
+
+
+def _call(function: Callable, *arguments: Tensor | Sequence[int] | int) -> None:
+    """Tensors go as addresses, a sequence with its length."""
+    given: list = []
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            given.append(ctypes.c_void_p(argument.data_ptr()))
+        elif isinstance(argument, int):
+            given.append(ctypes.c_long(argument))
+        else:
+            given += [argument, ctypes.c_long(len(argument))]
+    function(*given)
+
+
+def _longs(values: Sequence[int]) -> Sequence[int]:
+    return (ctypes.c_long * len(values))(*values)
+
+
+def _pitch(width: int) -> int:
+    """Floats from row to row: an odd number of the cache's lines, of 16."""
+    lines = -(-width // 16)
+    return 16 * (lines | 1)
