@@ -58,9 +58,9 @@ class LastUsed:
             made = make()
         with self._lock:
             self._held[key] = made
-            held = sum(map(bytes_of, self._held.values()))
+            held = sum(map(bytes_held, self._held.values()))
             while len(self._held) > self.most or held > self.most_bytes:
-                held -= bytes_of(self._held.popitem(last=False)[1])
+                held -= bytes_held(self._held.popitem(last=False)[1])
         return made
 
     def clear(self) -> None:
@@ -69,11 +69,11 @@ class LastUsed:
             self._held.clear()
 
 
-def bytes_of(made: object) -> int:
+def bytes_held(made: object) -> int:
     """Of the tensors in nested tuples and lists."""
     if isinstance(made, Tensor):
         return made.nbytes
-    return sum(map(bytes_of, made)) if isinstance(made, (tuple, list)) else 0
+    return sum(map(bytes_held, made)) if isinstance(made, (tuple, list)) else 0
 
 
 CONSTANTS = LastUsed(256)
