@@ -13,6 +13,7 @@ PRECISIONS = ('auto', *DTYPES)
 MULTIPLY_BF16 = ('AMX', 'AVX512-BF16')
 
 
+@torch.compiler.assume_constant_result
 def cpu_kind() -> str:
     """The best units of this CPU for products.
 

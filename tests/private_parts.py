@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import dynamic_module_utils
 
@@ -133,6 +135,33 @@ def attention_of_a_cpu() -> None:
     with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
         nn.functional.scaled_dot_product_attention(q, q, q)
     assert counter.get_total_flops() == 4 * 4 * 4 * 8
+
+
+@part('torch', '_parameters', why='a weight changes places with itself in another format, quickly')
+def weights_by_name():
+    layer = nn.Linear(2, 2, bias=False)
+    layer._parameters['weight'] = other = nn.Parameter(torch.ones(2, 2))
+    assert layer.weight is other
+
+
+@part(
+    'torch',
+    'torch.utils._python_dispatch:TorchDispatchMode',
+    'torch.utils._pytree:tree_leaves',
+    '_to_copy',
+    why='which weights autocast casts, and which are read as they are',
+)
+def casts_of_weights():
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            weights = [x for x in tree_leaves((args, kwargs)) if isinstance(x, nn.Parameter)]
+            found.extend((func, weight is layer.weight) for weight in weights)
+            return func(*args, **(kwargs or {}))
+
+    found, layer = [], nn.Linear(2, 2, bias=False)
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16), Names():
+        layer(torch.zeros(1, 2))
+    assert found == [(torch.ops.aten._to_copy.default, True)]
 
 
 @part('torch', '_version', why='whether a number read of a weight is still its value')

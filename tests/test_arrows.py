@@ -28,6 +28,7 @@ LAYERS = (
         'models.depth_models',
         'models.finetune',
         'models.guides',
+        'models.held_weights',
         'models.lora',
         'models.losses',
         'models.postprocessors',

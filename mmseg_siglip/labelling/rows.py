@@ -73,6 +73,9 @@ def label_members(
 ) -> Iterator[Row]:
     """Rows of images, in their order; reading, labelling and writing go side by side.
 
+    While the caller writes the rows of a batch, the next is labelled, and images behind it are
+    decoded.
+
     Args:
         members: Of a shard.
         labeller: What labels.
@@ -89,11 +92,15 @@ def label_members(
         except Exception as error:
             return member, Failure.of(member.place, error)
 
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
+    def label(batch: list) -> tuple[list[Row], int]:
+        return [*_label_batch(batch, labeller)], len(batch)
+
+    with ThreadPoolExecutor(max(threads, 1)) as pool, ThreadPoolExecutor(1) as model:
         decoded = ahead(pool, decode, members, batch_size + threads)
-        while batch := list(islice(decoded, batch_size)):
-            yield from _label_batch(batch, labeller)
-            told(len(batch))
+        batches = iter(lambda: [*islice(decoded, batch_size)], [])
+        for rows, count in ahead(model, label, batches, 1):
+            yield from rows
+            told(count)
 
 
 def _label_batch(

@@ -21,7 +21,6 @@ from mmseg_siglip.models.labelling import Labels, label_views
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
 from mmseg_siglip.models.windows.stream import in_batches
 from mmseg_siglip.models.windows.views import Views, check_views
-from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.distinct import check_distinct
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -264,7 +263,7 @@ class CATSegSegmentor(OpenVocabularySegmentor):
         text, limit = self.text, self.test_cfg['max_classes']
         resized = (self.resize(image[None])[0] for image in images)
         for batch in in_batches(resized, self.test_cfg['window_batch']):
-            with autocast(self.precision, text.device):
+            with self.held.autocast(self, self.precision, text.device):
                 logits = self.logits(torch.stack(batch), text, max_classes=limit)
             yield from logits.float()
 

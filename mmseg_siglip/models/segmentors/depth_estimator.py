@@ -18,6 +18,7 @@ from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 from mmseg_siglip.models.decode_heads.dpt_head import DPTHead, fit_to_image
 from mmseg_siglip.models.finetune import freeze_unread
+from mmseg_siglip.models.held_weights import HeldWeights
 from mmseg_siglip.models.lora import add_lora
 from mmseg_siglip.models.segmentors.depth_model import DepthModel, mirrored_maps
 from mmseg_siglip.models.segmentors.depth_taps import DepthTaps
@@ -29,7 +30,6 @@ from mmseg_siglip.models.segmentors.parts import (
 from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stream import in_batches
 from mmseg_siglip.models.windows.test_cfg import check_test_cfg, window_defaults
-from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
 
 
@@ -108,7 +108,7 @@ class SigLIPDepthEstimator(DepthModel):
             tap_readout=tap_readout,
         )
         self.align_corners, self.num_classes, self.out_channels = False, 1, 1
-        self.precision = check_precision(precision)
+        self.precision, self.held = check_precision(precision), HeldWeights()
         self.train_cfg, self.image_size = train_cfg, image_size
         config = dict(test_cfg or {})
         self.flip = config.pop('flip', False)
@@ -142,7 +142,7 @@ class SigLIPDepthEstimator(DepthModel):
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
         """(B, 3, H, W), normalised, to maps (B, C, H, W), float32, of the pixels themselves."""
-        with autocast(self.precision, inputs.device):
+        with self.held.autocast(self, self.precision, inputs.device):
             taps = self.extract_feat(inputs)
             maps = torch.cat([head(taps) for head in self.heads], dim=1)
         return fit_to_image(maps, tuple(inputs.shape[-2:]))

@@ -103,7 +103,9 @@ class DepthModel(DepthEstimator):
         sizes = [tuple(image.shape[-2:]) for image in images]
         inputs = [self._prepare(image) for image in images]
         samples = [SegDataSample(metainfo=dict(ori_shape=size)) for size in sizes]
-        results = self.eval().predict(inputs, samples)
+        if self.training:
+            self.eval()
+        results = self.predict(inputs, samples)
         names = ('pred_depth_map', 'pred_normal_map')[: 1 + self.has_normals]
         return [torch.cat([result.get(name).data for name in names]) for result in results]
 

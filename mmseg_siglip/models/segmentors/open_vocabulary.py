@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmseg_siglip.kept import to_be_kept
 from mmseg_siglip.models.finite import doubts
+from mmseg_siglip.models.held_weights import HeldWeights
 from mmseg_siglip.models.labelling import Labels
 from mmseg_siglip.models.segmentors.parts import (
     build_backbone,
@@ -67,7 +68,7 @@ class OpenVocabularySegmentor(BaseSegmentor):
         super().__init__(data_preprocessor=build_preprocessor(data_preprocessor, encoder))
         self.backbone = encoder
         self.templates = get_templates(templates)
-        self.precision = check_precision(precision)
+        self.precision, self.held = check_precision(precision), HeldWeights()
         self.register_buffer('_text', None, persistent=False)
         self.register_buffer('_bank', None, persistent=False)
         self.register_load_state_dict_pre_hook(refuse_others)
@@ -81,6 +82,12 @@ class OpenVocabularySegmentor(BaseSegmentor):
     @dataset_meta.setter
     def dataset_meta(self, given: Mapping) -> None:
         """Nothing: words may change, and a checkpoint knows only those of its training."""
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether many images of a `predict` take no more memory than one, labels apart, as their
+        windows pass in batches of their own."""
+        return not self.test_cfg['return_logits']
 
     @abstractmethod
     def set_vocabulary(

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.depth_models import build_depth_model
+from mmseg_siglip.models.held_weights import HeldWeights
 from mmseg_siglip.models.segmentors.depth_model import DepthModel
 from mmseg_siglip.models.segmentors.parts import check_precision
-from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
 
 
@@ -48,7 +48,7 @@ class PublishedDepthEstimator(DepthModel):
         BaseSegmentor.__init__(self, data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.backbone = build_depth_model(**backbone)
         self.align_corners, self.num_classes, self.out_channels = False, 1, 1
-        self.precision = check_precision(precision)
+        self.precision, self.held = check_precision(precision), HeldWeights()
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
 
     @property
@@ -60,7 +60,7 @@ class PublishedDepthEstimator(DepthModel):
         return self.backbone.has_normals
 
     def inference(self, inputs: Tensor, batch_img_metas: object = None) -> Tensor:
-        with autocast(self.precision, inputs.device):
+        with self.held.autocast(self, self.precision, inputs.device):
             return self.backbone(inputs.round().clamp(0, 255).byte())
 
     def _prepare(self, rgb: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from mmseg_siglip.device import to_host
 from mmseg_siglip.kept import constant
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
+from mmseg_siglip.models.held_weights import HeldWeights
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
 from mmseg_siglip.models.sam.finetune import choose_sam_trainable
 from mmseg_siglip.models.sam.geometry import Size
@@ -33,7 +34,6 @@ from mmseg_siglip.models.segmentors.parts import (
 from mmseg_siglip.models.segmentors.phrases import Phrases
 from mmseg_siglip.models.segmentors.referring_encoder import ReferringEncoder
 from mmseg_siglip.models.windows.test_cfg import check_test_cfg
-from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
 
 TEST_OPTIONS = dict(mode='whole', threshold=0.5, phrase_batch=32, return_logits=False)
@@ -148,7 +148,8 @@ class ReferringSegmentor(BaseSegmentor):
             masks=self.decode_head.dense is not None,
             iou=self.decode_head.iou_loss_weight > 0,
         )
-        self.precision, self.fallback_text = check_precision(precision), list(fallback_text)
+        self.precision, self.held = check_precision(precision), HeldWeights()
+        self.fallback_text = list(fallback_text)
         self.test_cfg = check_referring(test_cfg or {})
         self.align_corners, self.num_classes, self.out_channels = False, 2, 1
 
@@ -284,7 +285,7 @@ class ReferringSegmentor(BaseSegmentor):
         texts = Phrases.of(samples).of_image
         if any(sample.metainfo.get('flip') for sample in samples):
             raise ValueError(f'flipped images are refused in prediction: {WHY_NO_FLIP}')
-        with autocast(self.precision, self.encoder.mean.device):
+        with self.held.autocast(self, self.precision, self.encoder.mean.device):
             answers, features = self.answer(inputs, texts)
         finite = [a.logits.isfinite().all() & a.iou.isfinite().all() for a in answers]
         flags, *iou = to_host([torch.stack(finite), *(a.iou.float() for a in answers)])

@@ -159,10 +159,10 @@ class SAM3Segmentor(OpenVocabularySegmentor):
             Indices of words (N,), and their evidence (N, H_o, W_o) float32.
         """
         text, step = self.text, max(1, CHUNK_BYTES // (4 * size[0] * size[1]))
-        with autocast(self.precision, image.device):
+        with self.held.autocast(self, self.precision, image.device, 'encode'):
             seen = self.backbone.encode(self.backbone.to_pixels(image))
         for words in torch.arange(len(text)).split(self.backbone.words_per_batch):
-            with autocast(self.precision, image.device):
+            with self.held.autocast(self, self.precision, image.device, 'find'):
                 found = self.backbone.find(seen, text[words])
             maps = READS[self.read](found)
             for chosen, part in zip(words.split(step), maps.split(step), strict=True):

@@ -32,7 +32,6 @@ from mmseg_siglip.models.windows.grid import Windows
 from mmseg_siglip.models.windows.stitch import Cells, Stitch
 from mmseg_siglip.models.windows.stream import by_image, stream
 from mmseg_siglip.models.windows.test_cfg import check_test_cfg, window_defaults
-from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.distinct import check_distinct
 from mmseg_siglip.text.text_bank import text_bank
@@ -135,6 +134,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             device = next(self.backbone.parameters()).device
             name, value = 'method', self.backbone.method_for(value).to(device)
             check_fit(value, self.score_steps, self.upsampler)
+            self.held.forget()
         super().__setattr__(name, value)
 
     @property
@@ -181,18 +181,14 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
 
     def _forward(self, inputs: Sequence[Tensor], data_samples=None) -> list[Tensor]:
         """Mean cosines (Q, H, W) of each image, at the size it came in."""
-        samples = data_samples or [None] * len(inputs)
-        return [
-            self._stitch(seen.cosines, seen.windows, seen.size).rows(0, seen.size[0])
-            for seen in self._look(inputs, samples)
-        ]
+        found = self._look(inputs, data_samples or [None] * len(inputs))
+        return [self._stitch(s.cosines, s.windows, s.size).rows(0, s.size[0]) for s in found]
 
     def extract_feat(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Joint-space features (D, h, w) of each whole image, not normalised."""
         whole = [Windows.of(tuple(image.shape[-2:]), dict(mode='whole')) for image in inputs]
         regions = self._regions_of(inputs, [None] * len(inputs))
-        parts = self._parts(inputs, whole, regions, batch=1)
-        return [self.encode(*part)[0] for part in parts]
+        return [self.encode(*part)[0] for part in self._parts(inputs, whole, regions, batch=1)]
 
     def whole_cosines(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """What words get at the cells of each whole image, (Q, h, w)."""
@@ -229,7 +225,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         return self._encode(self.backbone.trunk(windows, surroundings=surroundings))
 
     def _encode(self, trunk: Trunk) -> Dense:
-        with autocast(self.precision, trunk.images.device):
+        with self.held.autocast(self, self.precision, trunk.images.device, 'encode'):
             found = self.backbone.features_of(trunk, self.method)
         return found.float() if isinstance(found, Tensor) else found
 
@@ -243,7 +239,9 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         missing = window_batch(self.test_cfg, self.backbone, alone=False) - len(windows)
         full = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
         views = (*surroundings.views, *surroundings.views[:1] * missing)
-        return self._compiled(full, replace(surroundings, views=views))[: len(windows)]
+        with self.held.autocast(self, self.precision, windows.device, 'encode') as eager:
+            encode = self.encode if eager else self._compiled
+            return encode(full, replace(surroundings, views=views))[: len(windows)]
 
     def _cells(
         self, windows: Tensor, surroundings: Surroundings, pictures: Tensor | None = None
@@ -257,7 +255,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             features = self._encode(trunk)
         if self.method.gives == 'cosines':
             return features
-        steps = [*self._refining, *self.label_steps]
+        steps = (*self._refining, *self.label_steps)
         asked = any(getattr(step, 'needs_features', False) for step in steps)
         rows = [features]
         if self.upsampler is not None:
@@ -270,7 +268,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             keep=asked or self.method.scores or len(self.score_steps) > 0,
         )
         if trunk is not None:
-            with autocast(self.precision, windows.device):
+            with self.held.autocast(self, self.precision, windows.device, 'score'):
                 cosines = self.method.score(cosines, features, trunk)
                 for step in self.score_steps:
                     cosines = step(cosines, features, trunk)
@@ -311,7 +309,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             yield crops, replace(known, views=views)
 
     def _prepare(self, image: Tensor) -> object:
-        with autocast(self.precision, image.device):
+        with self.held.autocast(self, self.precision, image.device, 'prepare'):
             return self.method.prepare(self.backbone.to_pixels(image))
 
     def _regions_of(

@@ -186,15 +186,18 @@ def test_test_step_normalises_as_the_checkpoint_says(make):
     torch.testing.assert_close(result.seg_logits.data, expected.seg_logits.data, atol=1e-4, rtol=0)
 
 
-def test_compiled_once_for_all_batches_of_windows(make):
-    counter = CompileCounter()
-    model = make(compile_backend=counter, test_cfg=dict(SLIDE, window_batch=4))
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_compiled_once_for_all_batches_of_windows(make, precision):
+    """On weights that are held in bfloat16, too, after the forward by which they are known."""
+    counter, options = CompileCounter(), dict(SLIDE, window_batch=4)
+    model = make(compile_backend=counter, precision=precision, test_cfg=options)
+    model.predict(images((40, 72)))
     batch = images((40, 72), (64, 64), (32, 100))
     found = [model.predict([image])[0].seg_logits.data for image in batch]
     graphs = counter.frame_count
     found.append(model.predict(images((50, 90)))[0].seg_logits.data)
     assert graphs == counter.frame_count > 0
-    plain = make(test_cfg=dict(SLIDE, window_batch=4))
+    plain = make(test_cfg=options, precision=precision)
     for image, result in zip([*batch, *images((50, 90))], found, strict=True):
         torch.testing.assert_close(result, plain.predict([image])[0].seg_logits.data)
 

@@ -1,0 +1,119 @@
+"""A test in which consecutive images reach the model together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.runner import TestLoop as BaseTestLoop
+
+from mmseg_siglip.device import device_memory
+from mmseg_siglip.registry import LOOPS
+
+MOST = 16
+"""Images that a model gets at once."""
+SHARE, PIXEL_BYTES = 64, 32
+"""Labels, truth and the image itself take about so many bytes a pixel; they may take one part in
+so many of a GPU's memory."""
+
+
+@LOOPS.register_module()
+class TestLoop(BaseTestLoop):
+    """MMEngine's, but a model whose `takes_many` is true gets several images at once.
+
+    So the windows of small images fill a batch together, though the data loader, whose workers
+    would hold whole batches in memory, gives an image at a time. Results are counted, saved and
+    kept in the order of the images. Where a model fails for several, each is predicted alone, so
+    that those before the one that it fails for are counted.
+
+    Args:
+        runner: See MMEngine.
+        dataloader: See MMEngine.
+        evaluator: See MMEngine.
+        pixels_at_once: Batches of the loader are taken together, up to 16 images, while they have
+            at most so many pixels, as images come in or as they are labelled, whichever are more.
+            By default as many as a sixty-fourth of a GPU's memory holds, at 32 bytes a pixel; on a
+            CPU, which gains nothing, each batch is predicted by itself, as with 0.
+        options: See MMEngine.
+
+    Raises:
+        ValueError: `pixels_at_once` is negative.
+    """
+
+    __test__ = False  # of pytest
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: Any,
+        evaluator: Any,
+        *,
+        pixels_at_once: int | None = None,
+        **options: Any,
+    ) -> None:
+        if pixels_at_once is not None and pixels_at_once < 0:
+            raise ValueError(f'test_cfg.pixels_at_once: expected 0 or more, found {pixels_at_once}')
+        super().__init__(runner, dataloader, evaluator, **options)
+        self.pixels_at_once = pixels_at_once
+        self._waiting: list[tuple[int, Mapping]] = []
+
+    @property
+    def limit(self) -> int:
+        """Pixels that are predicted together; 0 where each batch is by itself."""
+        model = self.runner.model
+        model = model.module if is_model_wrapper(model) else model
+        if self.fp16 or not getattr(model, 'takes_many', False):
+            return 0
+        if self.pixels_at_once is not None:
+            return self.pixels_at_once
+        memory = device_memory(next(model.parameters()).device) or 0
+        return memory // SHARE // PIXEL_BYTES
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: Mapping) -> None:
+        """Take a batch of the loader; predict what waits once it is enough, or the last."""
+        waiting, limit = self._waiting if idx else [], self.limit
+        together = [batch for _, batch in waiting] + [data_batch]
+        images = sum(len(batch['inputs']) for batch in together)
+        if waiting and (images > MOST or sum(map(pixels_of, together)) > limit):
+            self._predict(waiting)
+            waiting = []
+        self._waiting = [*waiting, (idx, data_batch)]
+        if not limit or idx + 1 == len(self.dataloader):
+            waiting, self._waiting = self._waiting, []
+            self._predict(waiting)
+
+    def _predict(self, batches: Sequence[tuple[int, Mapping]]) -> None:
+        if len(batches) == 1:
+            super().run_iter(*batches[0])
+            return
+        together = {
+            key: [item for _, batch in batches for item in batch[key]] for key in batches[0][1]
+        }
+        try:
+            outputs = self.runner.model.test_step(together)
+        except Exception as error:
+            reason = str(error).strip().split('\n')[0]
+            self.runner.logger.warning(
+                f'{len(together["inputs"])} images at once: {type(error).__name__}: {reason}; '
+                'each is predicted alone.'
+            )
+            for batch in batches:
+                super().run_iter(*batch)
+            return
+        self.evaluator.process(data_samples=outputs, data_batch=together)
+        found = iter(outputs)
+        for idx, batch in batches:
+            known = dict(batch_idx=idx, data_batch=batch)
+            own = [next(found) for _ in batch['inputs']]
+            self.runner.call_hook('before_test_iter', **known)
+            self.runner.call_hook('after_test_iter', **known, outputs=own)
+
+
+def pixels_of(batch: Mapping) -> int:
+    """Pixels of a loader's batch, of each image as it came in or as it is labelled."""
+    sizes = [image.shape[-2:].numel() for image in batch['inputs']]
+    outputs = [sample.metainfo.get('ori_shape', (0, 0)) for sample in batch['data_samples']]
+    return sum(max(size, h * w) for size, (h, w, *_) in zip(sizes, outputs, strict=True))
