@@ -6,8 +6,10 @@ import copy
 
 import pytest
 import torch
+from mmengine.config import Config
 from torch._dynamo.testing import CompileCounter
 
+from mmseg_siglip.engine import Runner
 from mmseg_siglip.models.compiled import COMPILED, compile_training, compiled_in_training
 
 
@@ -92,3 +94,50 @@ def test_a_model_that_is_gone_is_forgotten(counter):
 
 def test_nothing_to_compile():
     assert compile_training(torch.nn.Linear(1, 1), {}) == []
+
+
+@pytest.mark.slow
+def test_a_compiled_training_validates_saves_and_is_resumed_uncompiled(
+    repository, tmp_path, counter
+):
+    def run(name, **options):
+        cfg = Config.fromfile(repository / 'configs/dpt/shapes_frozen.py')
+        loader = dict(num_workers=0, persistent_workers=False, batch_size=1)
+        cfg.merge_from_dict(
+            dict(
+                work_dir=str(tmp_path / name),
+                experiment_name=f'compiled_{name}',
+                train_dataloader=loader,
+                val_dataloader=loader | dict(dataset=dict(num_scenes=2)),
+                train_cfg=dict(max_iters=2, val_interval=2),
+                default_hooks=dict(checkpoint=dict(interval=1)),
+                randomness=dict(seed=0),
+            )
+            | options
+        )
+        cfg.train_dataloader.dataset.pipeline[1].prob = 0.0
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        return runner.model.state_dict()
+
+    graphs = []
+
+    def backend(graph, inputs):  # a function, which a config does not copy
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = run('run', compile=dict(backend=backend))
+    assert len(graphs) == 2  # encoder and decoder, of training alone
+    (tmp_path / 'run/iter_2.pth').unlink()
+    COMPILED.clear()
+    resumed = run('run', resume=True, compile=False, experiment_name='compiled_rest')
+    assert len(graphs) == 2 and compiled.keys() == resumed.keys()
+    for name, tensor in compiled.items():
+        torch.testing.assert_close(tensor, resumed[name], rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_no_option_is_refused(tiny_config, tmp_path):
+    cfg = Config.fromfile(tiny_config)
+    cfg.merge_from_dict(dict(work_dir=str(tmp_path / 'run'), compile='inductor'))
+    with pytest.raises(ValueError, match='compile: expected True or options .* found inductor'):
+        Runner.from_cfg(cfg).train()
