@@ -12,7 +12,7 @@ import torch
 ALL = 'batch,accumulated,processes,both'
 MEANS = ('cat_seg', 'depth', 'depth_finetune', 'normals', 'refer', 'cascade', 'rsrefseg2')
 """Systems whose losses are means over images."""
-TOLERANCE = 5e-3  # 1e-5, and 2e-3 for rsrefseg2, were found; what is no mean is apart by 0.5
+TOLERANCE = 2e-2  # up to 5e-5 was found, 4e-3 of rsrefseg2; pairs of a half batch are apart by 0.5
 
 
 def train(folder, repository, *trainings):
