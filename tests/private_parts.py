@@ -205,6 +205,21 @@ def flags_of_the_runner():
         assert called == [('resume' if resume else 'load', 'file')] and runner._has_loaded
 
 
+@part('mmengine', '_maybe_compile', why='parts of a model are compiled, not a whole step')
+def compiling_of_the_runner():
+    from mmengine.runner import Runner
+
+    model = SimpleNamespace(train_step=abs)
+    logger = SimpleNamespace(info=str)
+    runner = SimpleNamespace(cfg=dict(compile=None), model=model, logger=logger)
+    Runner._maybe_compile(runner, 'train_step')
+    assert model.train_step is abs
+    runner.cfg = dict(compile=dict(backend='eager'))
+    Runner._maybe_compile(runner, 'train_step')
+    assert model.train_step is not abs
+    assert "self._maybe_compile('train_step')" in inspect.getsource(Runner.train)
+
+
 @part('torch', 'GONE', 'LATE', 'WORKER', why='the words of errors that other processes bring about')
 def words_of_lost_processes():
     from torch.distributed import DistError, TCPStore

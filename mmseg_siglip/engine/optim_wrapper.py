@@ -59,12 +59,15 @@ class AmpOptimWrapper(BaseAmpOptimWrapper):
         self.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)
         self.cast_dtype = compute_dtype('bf16' if force else 'auto', torch.device('cpu'))
         if self.cast_dtype == torch.float32:
-            print_log(
-                'AmpOptimWrapper: asked for bfloat16, runs in float32: this CPU '
-                f'({cpu_kind()}) has no units for bfloat16, which is slower on it '
-                '(optim_wrapper.force=True insists).',
-                logger='current',
+            said = (
+                f'asked for bfloat16, runs in float32: this CPU ({cpu_kind()}) has no units for '
+                'bfloat16, which is slower on it (optim_wrapper.force=True insists)'
             )
+        elif force:
+            said = 'runs in bfloat16, because optim_wrapper.force=True insists'
+        else:
+            said = f'runs in bfloat16, for which this CPU ({cpu_kind()}) has units'
+        print_log(f'AmpOptimWrapper: {said}.', logger='current')
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

@@ -113,6 +113,25 @@ def parameters_in(group: Any) -> int:
     return len(params) if isinstance(params, Sequence) else 0
 
 
+def check_accumulation(checkpoint: Mapping[str, Any], count: int) -> None:
+    """Refuse a checkpoint from the middle of a step, whose gradients so far are not in it.
+
+    Args:
+        checkpoint: Checked by `check_progress`.
+        count: Iterations of a step.
+
+    Raises:
+        ValueError: It is.
+    """
+    iteration = checkpoint['meta']['iter']
+    if iteration % count:
+        raise ValueError(
+            f'expected meta.iter to be a multiple of optim_wrapper.accumulative_counts, {count}, '
+            f'found {iteration}: the gradients of the last {iteration % count} iterations are not '
+            'in it; save at multiples of it (default_hooks.checkpoint.interval)'
+        )
+
+
 def check_schedulers(states: Any, schedulers: Any) -> None:
     """Refuse states that are not of these schedulers, which take any attribute that they are given.
 

@@ -35,6 +35,7 @@ from mmseg_siglip.engine.parts_of_config import require_parts, samples_found
 from mmseg_siglip.engine.peers import PATIENCE
 from mmseg_siglip.engine.processes import start_gloo, watch_peers
 from mmseg_siglip.engine.progress import (
+    check_accumulation,
     check_groups,
     check_progress,
     check_schedulers,
@@ -50,6 +51,7 @@ from mmseg_siglip.engine.whole_evaluation import require_whole
 from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.models.adapters.converters import advice
+from mmseg_siglip.models.compiled import compile_training
 from mmseg_siglip.registry import RUNNERS
 from mmseg_siglip.weights.checkpoint import CHECKPOINT_NAMES, newest_checkpoint, to_plain
 
@@ -237,6 +239,7 @@ class Runner(BaseRunner):
 
         def check(checkpoint: dict[str, Any]) -> None:
             check_progress(checkpoint, self.train_loop)
+            check_accumulation(checkpoint, self.cfg.optim_wrapper.get('accumulative_counts', 1))
             check_whole(checkpoint, ('optimizer', 'param_schedulers'))
             self._resumed = parts_of(checkpoint)
             if resume_optimizer:
@@ -347,6 +350,23 @@ class Runner(BaseRunner):
                 )
         return super().build_optim_wrapper(optim_wrapper)
 
+    def _maybe_compile(self, target: str) -> None:
+        """Compile what of the model is `compiled_in_training`; of a model without such parts,
+        MMEngine's: all of a step, with logging, optimiser and exchange between processes."""
+        wanted = self.cfg.get('compile')
+        if not wanted:
+            return
+        if wanted is not True and not isinstance(wanted, Mapping):
+            raise ValueError(f'compile: expected True or options of torch.compile, found {wanted}')
+        parts = compile_training(unwrapped(self.model), {} if wanted is True else wanted)
+        if not parts:
+            super()._maybe_compile(target)
+            return
+        self.logger.info(
+            f'torch.compile: {", ".join(parts)}; the first iterations, and those with images of a '
+            'new size, take minutes.'
+        )
+
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         found = super().build_val_loop(loop)
         return with_image_names(require_whole(found, 'val_dataloader'))
@@ -357,6 +377,12 @@ class Runner(BaseRunner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """As MMEngine's, but on CPUs without device numbers, and not where nothing is trained."""
+        kind = (model_wrapper_cfg or {}).get('type', '')
+        if 'FullySharded' in str(kind):
+            raise ValueError(
+                f'model_wrapper_cfg: expected none, or MMDistributedDataParallel, found {kind}: '
+                "its shards are not what this Runner's checkpoints hold"
+            )
         if not self.distributed or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
         if not any(parameter.requires_grad for parameter in model.parameters()):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch.profiler import ProfilerActivity, profile
@@ -10,7 +11,7 @@ from mmseg_siglip.engine import AmpOptimWrapper, optim_wrapper
 
 
 def build(**options):
-    config = dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1), **options)
+    config = dict(optimizer=dict(type='SGD', lr=0.1)) | dict(type='AmpOptimWrapper') | options
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 2)
     with DefaultScope.overwrite_default_scope('mmseg_siglip'):
@@ -54,7 +55,7 @@ def test_products_run_in_bfloat16_on_a_cpu_and_weights_stay_float32(wrapper):
 def test_a_cpu_that_multiplies_bfloat16_uses_it(pretend_cpu, said, kind):
     pretend_cpu(kind)
     assert forward(*build(dtype='bfloat16')).dtype == torch.bfloat16
-    assert not said
+    assert said == [f'AmpOptimWrapper: runs in bfloat16, for which this CPU ({kind}) has units.']
 
 
 @pytest.mark.parametrize('options', [{}, dict(dtype='bfloat16')], ids=['mixed', 'bfloat16'])
@@ -76,7 +77,23 @@ def test_a_cpu_that_does_not_trains_as_without_and_says_so(pretend_cpu, said, ki
 def test_who_insists_gets_bfloat16_anywhere(pretend_cpu, said):
     pretend_cpu('AVX2')
     assert forward(*build(dtype='bfloat16', force=True)).dtype == torch.bfloat16
-    assert not said
+    assert said == ['AmpOptimWrapper: runs in bfloat16, because optim_wrapper.force=True insists.']
+
+
+@pytest.mark.parametrize('kind', ['AMX', 'AVX2'])
+@pytest.mark.parametrize(
+    'config',
+    [
+        *('cat_seg/shapes', 'dpt/nyu_frozen', 'dpt/kitti_finetune', 'normals/nyu'),
+        *('refer_sam/shapes_cascade', 'refer_sam/shapes_rsrefseg2', 'refer_sam/rsrefseg2'),
+    ],
+)
+def test_configs_of_all_systems_take_what_is_fast(pretend_cpu, said, repository, config, kind):
+    pretend_cpu(kind)
+    wrapper = Config.fromfile(repository / f'configs/{config}.py').optim_wrapper
+    _, optimizer = build(**{k: wrapper[k] for k in ('type', 'dtype') if k in wrapper})
+    expected = torch.bfloat16 if kind == 'AMX' else torch.float32
+    assert optimizer.cast_dtype == expected and kind in said[0]
 
 
 def test_another_format_is_refused():

@@ -85,6 +85,29 @@ def test_what_a_resumed_run_does_not_take_from_its_config_is_told(tiny_config, t
     assert "no parameter is named like 'bakcbone'" in log(tmp_path / 'run')
 
 
+def test_a_step_in_its_middle_is_not_resumed(tiny_config, tmp_path):
+    options = {
+        'train_cfg.max_iters': 6,
+        'default_hooks.checkpoint.interval': 3,
+        'optim_wrapper.accumulative_counts': 2,
+    }
+    whole = train(tiny_config, tmp_path / 'run', **options)
+    file = tmp_path / 'run/iter_3.pth'
+    said = 'iter_3.pth: expected meta.iter to be a multiple of .*accumulative_counts, 2, found 3'
+    with pytest.raises(ValueError, match=said):
+        train(tiny_config, tmp_path / 'again', resume=True, load_from=str(file), **options)
+    options['default_hooks.checkpoint.interval'] = 2
+    train(tiny_config, tmp_path / 'parts', **options | {'train_cfg.max_iters': 4})
+    rest = train(tiny_config, tmp_path / 'parts', resume=True, **options)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, rest.model.state_dict()[name]), name
+
+
+def test_shards_are_refused(tiny_config, tmp_path):
+    with pytest.raises(ValueError, match='model_wrapper_cfg: .* found MMFullyShardedDataParallel'):
+        build(tiny_config, tmp_path, model_wrapper_cfg=dict(type='MMFullyShardedDataParallel'))
+
+
 @pytest.mark.parametrize('gpu', [False, True])
 def test_memory_is_page_locked_for_a_gpu(monkeypatch, gpu):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)

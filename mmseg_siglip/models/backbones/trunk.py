@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -197,16 +196,17 @@ class Trunk:
         self.prefix = encoder.num_prefix
         self.notes: dict[str, Any] = {}
         self.surroundings = surroundings or Surroundings()
-        if embedded is not None:
-            self.embedded = embedded
+        self._embedded = embedded
         self._keep = set(keep)
         self._held: dict[int, Tensor] = {}
         self._open: dict[int, Opened] = {}
 
-    @cached_property
+    @property
     def embedded(self) -> Tokens:
         """The tokens in front of the first block."""
-        return self.encoder.tokens(self.images)
+        if self._embedded is None:  # no cached_property, whose lock torch.compile cannot follow
+            self._embedded = self.encoder.tokens(self.images)
+        return self._embedded
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 
 import torch
-from mmengine.dist import all_gather, get_rank, get_world_size
+from mmengine.dist import all_gather, get_world_size
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather as differentiable_all_gather
 from torch.nn.functional import (
     adaptive_avg_pool2d,
     cosine_similarity,
@@ -92,14 +93,16 @@ class PairedContrast(nn.Module):
 
 
 def of_all_processes(rows: Tensor) -> Tensor:
-    """(R_i, C) of each process to (R, C), with gradients of the own rows alone."""
+    """(R_i, C) of each process to (R, C).
+
+    Each process's own rows get the sum of all processes' gradients, whose mean over processes, as
+    `DistributedDataParallel` takes it, is the gradient of one batch.
+    """
     if get_world_size() == 1:
         return rows
     counts = [int(n) for n in all_gather(torch.tensor([len(rows)], device=rows.device))]
-    padded = pad(rows.detach(), (0, 0, 0, max(counts) - len(rows)))
-    parts = [part[:n] for part, n in zip(all_gather(padded), counts, strict=True)]
-    parts[get_rank()] = rows
-    return torch.cat(parts)
+    gathered = differentiable_all_gather(pad(rows, (0, 0, 0, max(counts) - len(rows))))
+    return torch.cat([part[:n] for part, n in zip(gathered, counts, strict=True)])
 
 
 def region_text_contrast(
