@@ -52,7 +52,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 @cache
-def triton_kernel(device: torch.device) -> Callable[..., Tensor] | None:
+def triton_kernel(device: torch.device) -> Callable | None:
     """`iterate_by_triton`, tried on one pixel; None, after a warning that says why, where it does
     not run."""
     try:
