@@ -10,9 +10,13 @@ import pytest
 import torch
 
 ALL = 'batch,accumulated,processes,both'
-MEANS = ('cat_seg', 'depth', 'depth_finetune', 'normals', 'refer', 'cascade', 'rsrefseg2')
+MEANS = ('cat_seg', 'depth', 'depth_finetune', 'normals', 'refer', 'cascade')
 """Systems whose losses are means over images."""
-TOLERANCE = 2e-2  # up to 5e-5 was found, 4e-3 of rsrefseg2; pairs of a half batch are apart by 0.5
+NO_MEANS = ('cat_seg_counted', 'cascade_contrast', 'rsrefseg2')
+"""Means over the pixels that count in a process's batch; regions against its own phrases; a batch
+norm's statistics."""
+TOLERANCE = 2e-4  # up to 3e-5 was found
+WITH_BATCH_NORM = 1e-3  # beside the contrast, whose gradients are far larger
 
 
 def train(folder, repository, *trainings):
@@ -59,7 +63,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(tmp_path, repository):
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory, repository):
-    systems = (*MEANS, 'cat_seg_counted', 'cascade_contrast', 'rsrefseg2_contrast')
+    systems = (*MEANS, *NO_MEANS, 'rsrefseg2_contrast')
     wanted = (f'{system}:{ALL}' for system in systems)
     return train(tmp_path_factory.mktemp('trained'), repository, *wanted)
 
@@ -82,21 +86,20 @@ def test_pairs_are_of_all_processes_but_of_one_micro_batch(trained):
     """Of `PairedContrast`."""
     ways = {way: trained('rsrefseg2_contrast', way) for way in ALL.split(',')}
     assert equal_on_all(ways['processes']) and equal_on_all(ways['both'])
-    assert apart(ways['processes'][0], ways['batch'][0]) < TOLERANCE
-    assert apart(ways['both'][0], ways['accumulated'][0]) < TOLERANCE
+    assert apart(ways['processes'][0], ways['batch'][0]) < WITH_BATCH_NORM
+    assert apart(ways['both'][0], ways['accumulated'][0]) < WITH_BATCH_NORM
     assert apart(ways['accumulated'][0], ways['batch'][0]) > 0.1
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize('system', ['cat_seg_counted', 'cascade_contrast'])
+@pytest.mark.parametrize('system', NO_MEANS)
 def test_losses_that_are_no_means_differ_and_processes_still_agree(trained, system):
-    """Means over the pixels that count in a process's batch; regions against its own phrases."""
     (whole,) = trained(system, 'batch')
     for way in ('processes', 'both'):
         ranks = trained(system, way)
         assert len(ranks) == 2 and equal_on_all(ranks)
-        assert apart(ranks[0], whole) > 1e-4
+        assert apart(ranks[0], whole) > 1.5 * TOLERANCE
 
 
 @pytest.mark.slow
@@ -107,7 +110,7 @@ def test_compiled_parts_train_alike(tmp_path, repository, system):
     of = train(tmp_path, repository, f'{system}:{",".join(ways)}')
     (whole,), (compiled,), (accumulated,), ranks = (of(system, way) for way in ways)
     assert apart(compiled, whole) < TOLERANCE
-    assert equal_on_all(ranks) and apart(ranks[0], accumulated) < TOLERANCE
+    assert equal_on_all(ranks) and apart(ranks[0], accumulated) < WITH_BATCH_NORM
     for way in ('compiled', 'both_compiled'):
         said = ''.join(f.read_text() for f in tmp_path.glob(f'{system}.{way}/*/*.log'))
         assert 'torch.compile: ' in said and 'WARNING - torch' not in said
