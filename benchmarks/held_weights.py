@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg_siglip.models.backbones import CLIPBackbone
-from mmseg_siglip.models.held_weights import HeldWeights
+from mmseg_siglip.models.held_weights import HeldWeights, hold_weights
 from mmseg_siglip.precision import autocast
 
 CPU = torch.device('cpu')
@@ -40,6 +40,7 @@ class Operations(TorchDispatchMode):
 def main() -> None:
     backbone = CLIPBackbone(arch='ViT-B-16-quickgelu').eval()
     held, window = HeldWeights().eval(), torch.randn(1, 3, 224, 224)
+    hold_weights(held)
 
     @torch.no_grad()
     def run(context) -> torch.Tensor:

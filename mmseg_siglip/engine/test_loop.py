@@ -10,7 +10,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import TestLoop as BaseTestLoop
 
 from mmseg_siglip.device import device_memory
+from mmseg_siglip.io.outcomes import raise_others
 from mmseg_siglip.registry import LOOPS
+from mmseg_siglip.weights.foreign import first_line
 
 MOST = 16
 """Images that a model gets at once."""
@@ -25,8 +27,8 @@ class TestLoop(BaseTestLoop):
 
     So the windows of small images fill a batch together, though the data loader, whose workers
     would hold whole batches in memory, gives an image at a time. Results are counted, saved and
-    kept in the order of the images. Where a model fails for several, each is predicted alone, so
-    that those before the one that it fails for are counted.
+    kept in the order of the images. Where a model fails for several, the loader's batches are
+    predicted one by one, so that those before the one that it fails for are counted.
 
     Args:
         runner: See MMEngine.
@@ -71,45 +73,71 @@ class TestLoop(BaseTestLoop):
         memory = device_memory(next(model.parameters()).device) or 0
         return memory // SHARE // PIXEL_BYTES
 
+    def run(self) -> dict:
+        metrics = super().run()
+        if self._waiting:
+            raise RuntimeError(
+                f'expected {len(self.dataloader)} batches of test_dataloader, found fewer: '
+                f'{len(self._waiting)} were not predicted'
+            )
+        return metrics
+
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Mapping) -> None:
         """Take a batch of the loader; predict what waits once it is enough, or the last."""
         waiting, limit = self._waiting if idx else [], self.limit
+        if not (limit or waiting):
+            super().run_iter(idx, data_batch)
+            return
+        self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         together = [batch for _, batch in waiting] + [data_batch]
         images = sum(len(batch['inputs']) for batch in together)
         if waiting and (images > MOST or sum(map(pixels_of, together)) > limit):
             self._predict(waiting)
             waiting = []
         self._waiting = [*waiting, (idx, data_batch)]
-        if not limit or idx + 1 == len(self.dataloader):
+        if idx + 1 == len(self.dataloader):
             waiting, self._waiting = self._waiting, []
             self._predict(waiting)
 
     def _predict(self, batches: Sequence[tuple[int, Mapping]]) -> None:
-        if len(batches) == 1:
-            super().run_iter(*batches[0])
-            return
         together = {
             key: [item for _, batch in batches for item in batch[key]] for key in batches[0][1]
         }
-        try:
-            outputs = self.runner.model.test_step(together)
-        except Exception as error:
-            reason = str(error).strip().split('\n')[0]
-            self.runner.logger.warning(
-                f'{len(together["inputs"])} images at once: {type(error).__name__}: {reason}; '
-                'each is predicted alone.'
-            )
-            for batch in batches:
-                super().run_iter(*batch)
+        outputs = self._try(together) if len(batches) > 1 else None
+        if outputs is not None:
+            self._count(batches, together, outputs)
             return
+        for one in batches:
+            self._count([one], one[1], self.runner.model.test_step(one[1]))
+
+    def _try(self, together: Mapping) -> Sequence | None:
+        """The predictions for several batches of the loader; None, after a warning, if it fails.
+
+        Raises:
+            Exception: One that each alone would meet, see `raise_others`.
+        """
+        try:
+            return self.runner.model.test_step(together)
+        except Exception as error:
+            raise_others(error)
+            if isinstance(error, torch.OutOfMemoryError):
+                self.pixels_at_once = 0
+            reason = f'{type(error).__name__}: {first_line(error)}'
+        self.runner.logger.warning(
+            f'{len(together["inputs"])} images at once: {reason}; they are predicted one by one.'
+        )
+        return None
+
+    def _count(
+        self, batches: Sequence[tuple[int, Mapping]], together: Mapping, outputs: Sequence
+    ) -> None:
+        """Give predictions to the metrics, and to the hooks as those of each batch."""
         self.evaluator.process(data_samples=outputs, data_batch=together)
         found = iter(outputs)
         for idx, batch in batches:
-            known = dict(batch_idx=idx, data_batch=batch)
             own = [next(found) for _ in batch['inputs']]
-            self.runner.call_hook('before_test_iter', **known)
-            self.runner.call_hook('after_test_iter', **known, outputs=own)
+            self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=batch, outputs=own)
 
 
 def pixels_of(batch: Mapping) -> int:

@@ -129,7 +129,9 @@ class ShardStore:
                     file.seek(0)
                     data = file.read()
             except OSError as error:
-                raise OutputError(f'{path}: no temporary file for it: {error}') from error
+                raise OutputError(
+                    f'{path}: cannot be written to a temporary file: {error}'
+                ) from error
             return self._put(data, path, if_absent=only_if_absent)
         target = Path(path)
         try:
@@ -179,7 +181,6 @@ class ShardStore:
                 count += 1
             file.seek(0)
             self._put(file.read(), f'{self.root}/{INDEX}')
-        self._remove_drafts()
         return count
 
     def index(self) -> Iterator[str]:
@@ -195,8 +196,8 @@ class ShardStore:
             for line in file:
                 yield line.strip()
 
-    def _remove_drafts(self) -> None:
-        """What killed workers have left."""
+    def remove_drafts(self) -> None:
+        """Remove what killed workers have left."""
         for draft in Path(self.root, SHARDS).glob('.*.tmp') if self.local else ():
             draft.unlink(missing_ok=True)
 

@@ -73,9 +73,6 @@ def label_members(
 ) -> Iterator[Row]:
     """Rows of images, in their order; reading, labelling and writing go side by side.
 
-    While the caller writes the rows of a batch, the next is labelled, and images behind it are
-    decoded.
-
     Args:
         members: Of a shard.
         labeller: What labels.
@@ -92,15 +89,11 @@ def label_members(
         except Exception as error:
             return member, Failure.of(member.place, error)
 
-    def label(batch: list) -> tuple[list[Row], int]:
-        return [*_label_batch(batch, labeller)], len(batch)
-
-    with ThreadPoolExecutor(max(threads, 1)) as pool, ThreadPoolExecutor(1) as model:
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
         decoded = ahead(pool, decode, members, batch_size + threads)
-        batches = iter(lambda: [*islice(decoded, batch_size)], [])
-        for rows, count in ahead(model, label, batches, 1):
-            yield from rows
-            told(count)
+        while batch := list(islice(decoded, batch_size)):
+            yield from _label_batch(batch, labeller)
+            told(len(batch))
 
 
 def _label_batch(

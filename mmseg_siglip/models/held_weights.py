@@ -106,8 +106,15 @@ class HeldWeights(nn.Module):
     takes half as many bytes again as the weights that it is of.
 
     A weight that was changed is cast again. As a child of the model this sees `train`, by which
-    all is forgotten, since what an exponential average writes does not count as a change.
+    all is forgotten, since what is written through ``.data`` does not count as a change. While a
+    forward runs, other threads find the model's weights in the other format, too, and what they
+    load then is lost. So it is for who owns a model that only predicts: see `hold_weights`.
+
+    Attributes:
+        on: Whether weights are held; if not, this is `autocast`.
     """
+
+    on = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +128,7 @@ class HeldWeights(nn.Module):
         return HeldWeights, ()
 
     def forget(self) -> None:
-        """Let go of all."""
+        """Let go of all; not while a forward runs."""
         self._where: tuple | None = None
         self._known: set[Hashable] = set()
         self._read: set[tuple[nn.Module, str]] = set()
@@ -130,6 +137,10 @@ class HeldWeights(nn.Module):
     def train(self, mode: bool = True) -> HeldWeights:
         self.forget()
         return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> HeldWeights:
+        self.forget()
+        return super()._apply(fn, recurse)
 
     def autocast(
         self, model: nn.Module, precision: str, device: torch.device, *what: Hashable
@@ -150,32 +161,37 @@ class HeldWeights(nn.Module):
         if torch.compiler.is_compiling():
             return plain
         dtype = compute_dtype(precision, device)
-        if dtype == torch.float32 or torch.is_grad_enabled():
+        if not self.on or dtype == torch.float32 or torch.is_grad_enabled():
             return unwatched(plain)
         if self._where != (dtype, device.type):  # each device has its own list of what is cast
             self.forget()
             self._where = dtype, device.type
-        known = what in self._known
-        return self._holding(plain) if known else self._watching(model, plain, what)
+        if what in self._known:
+            return self._holding(plain, dtype)
+        return self._watching(model, plain, dtype, what)
 
     @contextmanager
     def _watching(
-        self, model: nn.Module, plain: torch.autocast, what: tuple[Hashable, ...]
+        self,
+        model: nn.Module,
+        plain: torch.autocast,
+        dtype: torch.dtype,
+        what: tuple[Hashable, ...],
     ) -> Iterator[bool]:
         with self._lock:
             alone = not self._open and not self._watched
             self._watched = self._watched or alone
         try:
-            with plain, Casts(self._where[0]) if alone else nullcontext() as seen:
+            with plain, Casts(dtype) if alone else nullcontext() as seen:
                 yield alone
             if alone:
-                self._learn(model, seen)
+                self._learn(model, seen, dtype)
                 self._known.add(what)
         finally:
             if alone:
                 self._watched = False
 
-    def _learn(self, model: nn.Module, seen: Casts) -> None:
+    def _learn(self, model: nn.Module, seen: Casts, dtype: torch.dtype) -> None:
         for module in all_modules(model):
             for name, weight in module._parameters.items():
                 place = module, name
@@ -185,18 +201,18 @@ class HeldWeights(nn.Module):
                 elif id(weight) in seen.cast and place not in self._read:
                     self._held.setdefault(place, HeldWeight(module, name))
         for each in self._held.values():
-            each.renew(self._where[0])
+            each.renew(dtype)
 
     @contextmanager
-    def _holding(self, plain: torch.autocast) -> Iterator[bool]:
+    def _holding(self, plain: torch.autocast, dtype: torch.dtype) -> Iterator[bool]:
         try:
             with self._lock:
                 self._open += 1
                 if self._open == 1 and not self._watched:
-                    self._inside = [*self._held.values()]
-                    for each in self._inside:
-                        each.renew(self._where[0])
+                    for each in self._held.values():
+                        each.renew(dtype)
                         each.put()
+                        self._inside.append(each)
             with plain:
                 yield False
         finally:
@@ -206,6 +222,14 @@ class HeldWeights(nn.Module):
                     for each in self._inside:
                         each.restore()
                     self._inside = []
+
+
+def hold_weights(model: nn.Module) -> None:
+    """Have the `HeldWeights` in a model hold weights: it is only to predict from now on, in one
+    thread at a time."""
+    for module in model.modules():
+        if isinstance(module, HeldWeights):
+            module.on = True
 
 
 @contextmanager

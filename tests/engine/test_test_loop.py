@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import weakref
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -219,6 +222,43 @@ def test_after_a_run_that_was_cut_off():
     assert loop.run() == dict(size=4) and counted == [0, 1, 2, 3]
 
 
+def test_of_images_that_do_not_fit_nothing_is_left_in_memory():
+    class Full(Model):
+        def test_step(self, data):
+            if len(data['inputs']) > 1:
+                held = torch.zeros(1)
+                self.held = weakref.ref(held)
+                raise torch.OutOfMemoryError('CUDA out of memory.')
+            assert self.held() is None
+            return super().test_step(data)
+
+    loop, seen, counted = loop_of([(10, 10)] * 6, model=Full(), pixels_at_once=300)
+    loop.runner.logger = logging.getLogger('full')
+    loop.run()
+    assert loop.runner.model.sizes == [1] * 6 and counted == [*range(6)] and len(seen) == 6
+    assert loop.limit == 0
+
+
+def test_what_all_would_meet_is_raised_at_once():
+    class Broken(Model):
+        def test_step(self, data):
+            self.sizes.append(len(data['inputs']))
+            raise RuntimeError('CUDA error: device-side assert triggered')
+
+    loop, *_ = loop_of([(10, 10)] * 4, model=Broken(), pixels_at_once=10**6)
+    with pytest.raises(RuntimeError, match='device-side'):
+        loop.run()
+    assert loop.runner.model.sizes == [4]
+
+
+def test_a_loader_that_gives_less_than_it_says():
+    loop, *_ = loop_of([(10, 10)] * 4, pixels_at_once=10**6)
+    loop.dataloader = type('Long', (Loader,), dict(__len__=lambda self: 5))(loop.dataloader)
+    loop.dataloader.dataset = Sized(5)
+    with pytest.raises(RuntimeError, match='expected 5 batches of test_dataloader, found fewer: 4'):
+        loop.run()
+
+
 def test_by_the_memory_of_a_gpu(monkeypatch):
     loop, *_ = loop_of([(3000, 4000)] * 3)
     monkeypatch.setattr('mmseg_siglip.engine.test_loop.device_memory', lambda _: 80 * 2**30)
@@ -229,9 +269,11 @@ def test_by_the_memory_of_a_gpu(monkeypatch):
 
 def test_who_takes_several(monkeypatch):
     monkeypatch.setattr('mmseg_siglip.engine.test_loop.device_memory', lambda _: 80 * 2**30)
-    for kept in (False, True):
-        own = SimpleNamespace(test_cfg=dict(return_logits=kept))
-        assert SCLIPSegmentor.takes_many.fget(own) is not kept
+    for logits, proposer, regions in product((False, True), (None, 'sam'), (False, True)):
+        own = SCLIPSegmentor.__new__(SCLIPSegmentor)
+        own.__dict__.update(test_cfg=dict(return_logits=logits), proposer=proposer)
+        own.__dict__.update(method=SimpleNamespace(uses_regions=regions))
+        assert own.takes_many is not (logits or proposer is not None or regions)
     assert not hasattr(DepthModel, 'takes_many') and not hasattr(BaseTTAModel, 'takes_many')
     model = Model()
     model.takes_many = False

@@ -62,32 +62,6 @@ def test_a_full_disk_is_no_images_failure():
         list(label_members(members(1, 2), Full({}), batch_size=2, threads=1))
 
 
-def test_a_batch_is_labelled_while_the_one_before_is_written():
-    """And images of the batch behind it are decoded; batches are labelled one after another, and
-    none runs further ahead."""
-    begun, second, decoded = [], threading.Event(), threading.Semaphore(0)
-
-    class Watched(Brightness):
-        def decode(self, data, place):
-            decoded.release()
-            return super().decode(data, place)
-
-        def __call__(self, images):
-            begun.append(threading.current_thread())
-            if len(begun) == 2:
-                second.set()
-            return super().__call__(images)
-
-    rows = label_members(members(*range(1, 21)), Watched({}), batch_size=2, threads=2)
-    next(rows)  # and the caller is still at it
-    assert second.wait(10)
-    assert all(decoded.acquire(timeout=10) for _ in range(6))
-    time.sleep(0.05)
-    assert len(begun) == 2
-    assert len([*rows]) == 19 and len(begun) == 10
-    assert len(set(begun)) == 1 and begun[0] is not threading.current_thread()
-
-
 def test_images_are_decoded_some_ahead_and_no_more():
     begun, lock = [], threading.Lock()
 

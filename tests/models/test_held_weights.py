@@ -16,12 +16,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg_siglip.api import DepthPredictor, OpenVocabSegmenter, System
 from mmseg_siglip.models.guides.frozen import Frozen
-from mmseg_siglip.models.held_weights import HeldWeights
+from mmseg_siglip.models.held_weights import HeldWeights, hold_weights
 from mmseg_siglip.models.segmentors import SAM3Segmentor
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.vlm.tower import SigLIPVisionTower
 
 CPU = torch.device('cpu')
+
+
+@pytest.fixture(autouse=True)
+def on(monkeypatch):
+    """As behind `hold_weights`."""
+    monkeypatch.setattr(HeldWeights, 'on', True)
 
 
 class WeightCasts(TorchDispatchMode):
@@ -242,6 +248,34 @@ def test_threads(model):
     for thread in threads:
         thread.join()
     assert not wrong and model.first.weight.dtype == torch.float32
+
+
+def test_another_device_and_what_failed_half_way(model, monkeypatch):
+    run(model)
+    run(model)
+    assert model.held._held
+    model.to('cpu')
+    assert not model.held._held
+    run(model)
+    model.load_state_dict({k: v + 1 for k, v in model.state_dict().items()}, assign=True)
+    wanted = dict(model.named_parameters())
+
+    def fail(*_):
+        raise RuntimeError('no memory')
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match='no memory'):
+        patch.setattr('mmseg_siglip.models.held_weights.HeldWeight.renew', fail)
+        run(model)
+    assert all(weight is wanted[name] for name, weight in model.named_parameters())
+
+
+def test_held_only_where_a_model_is_said_to_predict(model, monkeypatch):
+    monkeypatch.setattr(HeldWeights, 'on', False)
+    run(model)
+    assert not model.held._known
+    hold_weights(model)
+    run(model)
+    assert model.held._known and not HeldWeights.on
 
 
 def test_copies_begin_anew(model):

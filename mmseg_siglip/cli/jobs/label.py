@@ -16,6 +16,7 @@ from mmseg_siglip.cli.refer import phrases_of
 from mmseg_siglip.cli.segment import build_segmenter, words_of_label
 from mmseg_siglip.labelling.labeller import SystemLabeller
 from mmseg_siglip.models.guides import all_weights
+from mmseg_siglip.models.held_weights import hold_weights
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -91,6 +92,7 @@ def built(task: str, args: argparse.Namespace, device: str) -> System:
 
 
 def labeller(system: System, prompt: Any, settings: dict[str, Any], **options) -> SystemLabeller:
+    hold_weights(system.model)
     return SystemLabeller(system, prompt, settings=settings, **options)
 
 

@@ -101,6 +101,7 @@ def index_shards(
     rank, size, _ = place_among(args.launcher)
     if rank != 0:
         return
+    store.remove_drafts()
     if late:
         print(f'{len(late)} shards of images that came in the meantime: the same command goes on')
     if listing.others.count:

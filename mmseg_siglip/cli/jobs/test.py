@@ -26,6 +26,7 @@ from mmseg_siglip.engine.kept_results import KeepResultsHook
 from mmseg_siglip.engine.runner import unwrapped
 from mmseg_siglip.evaluation import DepthMetric, RefSegMetric
 from mmseg_siglip.misspelt import did_you_mean
+from mmseg_siglip.models.held_weights import hold_weights
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.class_colours import class_colours
@@ -221,6 +222,7 @@ def settings_of_test(runner: Runner) -> dict[str, str]:
     cfg = copy.deepcopy(runner.cfg)
     for evaluator in evaluators_of(cfg):
         del evaluator['output_dir']
+    cfg.test_cfg.pop('pixels_at_once', None)
     return dict(
         weights=weights_digest(runner.model),
         model=str(cfg.model),
@@ -254,6 +256,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
         for evaluator in evaluators_of(cfg):
             evaluator['output_dir'] = args.out
     runner = build_runner(cfg)
+    hold_weights(unwrapped(runner.model))
     if args.out is not None:
         keep_results(runner, args)
     if args.classes is not None:

@@ -179,6 +179,10 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         """
         raise ValueError('SCLIPSegmentor is training-free: use tools/test.py, not tools/train.py')
 
+    @property
+    def takes_many(self) -> bool:
+        return super().takes_many and self.proposer is None and not self.method.uses_regions
+
     def _forward(self, inputs: Sequence[Tensor], data_samples=None) -> list[Tensor]:
         """Mean cosines (Q, H, W) of each image, at the size it came in."""
         found = self._look(inputs, data_samples or [None] * len(inputs))
@@ -285,10 +289,6 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
     ) -> Iterator[tuple[Tensor, Surroundings]]:
         """Windows (n, 3, h, w) of all images, batch after batch."""
         method = self.method
-
-        def regions_at(i: int) -> Tensor | None:
-            return regions[i].at(tuple(images[i].shape[-2:])) if method.uses_regions else None
-
         known = Surroundings(
             text=lambda: self.text,
             embed=self._embed_words,
@@ -303,7 +303,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             batch=batch,
             scope=method.scope,
             prepare=self._prepare if method.prepares else None,
-            regions=regions_at,
+            regions=lambda i: regions[i].at(images[i].shape[-2:]) if method.uses_regions else None,
         )
         for crops, views in parts:
             yield crops, replace(known, views=views)
@@ -321,8 +321,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
             return propose(self.proposer, self.backbone.to_pixels(image), self.vocabulary)
 
         find = partial(find_regions, search=None if self.proposer is None else search)
-        pairs = zip(images, samples, strict=True)
-        return [RegionsOfImage(partial(find, *pair)) for pair in pairs]
+        return [RegionsOfImage(partial(find, *pair)) for pair in zip(images, samples, strict=True)]
 
     def _look(
         self,
@@ -383,8 +382,7 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
                     'expected a method that gives features, and needs_features of what asks for '
                     f'them, found {self.attention!r} and none kept'
                 )
-            patch = self.backbone.patch_size
-            grid = tuple(max(1, 2 * side // patch) for side in seen.size)
+            grid = tuple(max(1, 2 * side // self.backbone.patch_size) for side in seen.size)
             return [self._stitch(seen.features, seen.windows, grid).rows(0, grid[0])]
 
         return Context(

@@ -11,6 +11,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.nn.functional import grid_sample, interpolate, normalize
 from toy_methods import Half
 
+from mmseg_siglip.models.held_weights import hold_weights
 from mmseg_siglip.models.segmentors import OpenVocabularyTTAModel, SCLIPSegmentor
 from mmseg_siglip.text.templates import get_templates
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -191,6 +192,7 @@ def test_compiled_once_for_all_batches_of_windows(make, precision):
     """On weights that are held in bfloat16, too, after the forward by which they are known."""
     counter, options = CompileCounter(), dict(SLIDE, window_batch=4)
     model = make(compile_backend=counter, precision=precision, test_cfg=options)
+    hold_weights(model)
     model.predict(images((40, 72)))
     batch = images((40, 72), (64, 64), (32, 100))
     found = [model.predict([image])[0].seg_logits.data for image in batch]
