@@ -65,9 +65,9 @@ def main() -> None:
             f'| {name} | {count.all} | {count.casts} | {count.bytes / 1e6:.0f} | '
             f'{seconds[name]:.2f} | {share:.2f} |'
         )
-    own = sum(weight.nbytes for weight in backbone.model.visual.parameters())
+    own = sum(weight.nbytes for weight in backbone.layers_of('vision').parameters())
     kept = sum(each.held.nbytes for each in held._held.values() if each.held is not None)
-    print(f'\n{own / 1e6:.0f} MB of weights, {kept / 1e6:.0f} MB held beside them')
+    print(f'\n{own / 1e6:.0f} MB of weights in its layers, {kept / 1e6:.0f} MB held beside them')
 
 
 if __name__ == '__main__':

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from torch import Tensor
 
@@ -113,22 +114,49 @@ def parameters_in(group: Any) -> int:
     return len(params) if isinstance(params, Sequence) else 0
 
 
-def check_accumulation(checkpoint: Mapping[str, Any], count: int) -> None:
+def mark_step(meta: dict[str, Any], optim_wrapper: Any) -> Iterator[str]:
+    """Note in what is to be saved whether the gradients of the last iterations are in the weights.
+
+    Args:
+        meta: Of the checkpoint.
+        optim_wrapper: MMEngine's; what else there may be is not asked.
+
+    Yields:
+        A warning if they are not.
+    """
+    if not isinstance(optim_wrapper, OptimWrapper):
+        return
+    meta['whole_step'] = optim_wrapper.should_update()
+    if not meta['whole_step']:
+        yield (
+            f'The checkpoint of iteration {meta["iter"]} is from the middle of a step and cannot '
+            'be resumed: save at multiples of optim_wrapper.accumulative_counts '
+            '(default_hooks.checkpoint.interval).'
+        )
+
+
+def check_step(checkpoint: Mapping[str, Any], loop: Any, count: int) -> None:
     """Refuse a checkpoint from the middle of a step, whose gradients so far are not in it.
 
     Args:
         checkpoint: Checked by `check_progress`.
-        count: Iterations of a step.
+        loop: The training loop.
+        count: Iterations of a step of this training.
 
     Raises:
-        ValueError: It is.
+        ValueError: It is in the middle of a step of its own training, or would be of this one.
     """
     iteration = checkpoint['meta']['iter']
-    if iteration % count:
+    if checkpoint['meta'].get('whole_step') is False:
+        raise ValueError(
+            f'expected a checkpoint behind a whole step, found iteration {iteration} in the middle '
+            'of one (optim_wrapper.accumulative_counts), whose gradients are not in it; save at '
+            'multiples of it (default_hooks.checkpoint.interval)'
+        )
+    if iteration % count and iteration < loop.max_iters:
         raise ValueError(
             f'expected meta.iter to be a multiple of optim_wrapper.accumulative_counts, {count}, '
-            f'found {iteration}: the gradients of the last {iteration % count} iterations are not '
-            'in it; save at multiples of it (default_hooks.checkpoint.interval)'
+            f'found {iteration}: the next step would be of {count - iteration % count} iterations'
         )
 
 

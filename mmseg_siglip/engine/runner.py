@@ -35,12 +35,13 @@ from mmseg_siglip.engine.parts_of_config import require_parts, samples_found
 from mmseg_siglip.engine.peers import PATIENCE
 from mmseg_siglip.engine.processes import start_gloo, watch_peers
 from mmseg_siglip.engine.progress import (
-    check_accumulation,
     check_groups,
     check_progress,
     check_schedulers,
+    check_step,
     check_whole,
     history_of,
+    mark_step,
     parts_of,
     require_dict,
 )
@@ -170,6 +171,8 @@ class Runner(BaseRunner):
             checkpoint['meta'].update(run=self._run, saved=time.time())
             if self._training is not None:
                 checkpoint['meta']['order'] = order_of(self._training)
+            for sentence in mark_step(checkpoint['meta'], self.optim_wrapper):
+                self.logger.warning(sentence)
             checkpoint.update(to_plain(checkpoint))
 
     def save_checkpoint(
@@ -239,7 +242,8 @@ class Runner(BaseRunner):
 
         def check(checkpoint: dict[str, Any]) -> None:
             check_progress(checkpoint, self.train_loop)
-            check_accumulation(checkpoint, self.cfg.optim_wrapper.get('accumulative_counts', 1))
+            count = (self.cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+            check_step(checkpoint, self.train_loop, count)
             check_whole(checkpoint, ('optimizer', 'param_schedulers'))
             self._resumed = parts_of(checkpoint)
             if resume_optimizer:
@@ -353,19 +357,14 @@ class Runner(BaseRunner):
     def _maybe_compile(self, target: str) -> None:
         """Compile what of the model is `compiled_in_training`; of a model without such parts,
         MMEngine's: all of a step, with logging, optimiser and exchange between processes."""
-        wanted = self.cfg.get('compile')
-        if not wanted:
-            return
-        if wanted is not True and not isinstance(wanted, Mapping):
-            raise ValueError(f'compile: expected True or options of torch.compile, found {wanted}')
-        parts = compile_training(unwrapped(self.model), {} if wanted is True else wanted)
-        if not parts:
+        parts = compile_training(unwrapped(self.model), self.cfg.get('compile'))
+        if parts is None:
             super()._maybe_compile(target)
-            return
-        self.logger.info(
-            f'torch.compile: {", ".join(parts)}; the first iterations, and those with images of a '
-            'new size, take minutes.'
-        )
+        elif parts:
+            self.logger.info(
+                f'torch.compile: {", ".join(parts)}; the first iterations, and those with images '
+                'of a new size, take minutes.'
+            )
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         found = super().build_val_loop(loop)

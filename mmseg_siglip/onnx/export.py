@@ -22,6 +22,7 @@ from torch.export import Dim
 
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.regular_file import MAX_BYTES
+from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
 from mmseg_siglip.models.sizes import MOST_SIDE, pair
 from mmseg_siglip.onnx import SUFFIX
@@ -100,7 +101,7 @@ def export_graph(
     if path.suffix != SUFFIX:
         raise ValueError(f'{path}: expected a name that ends in {SUFFIX}')
     require_onnx(path)
-    check_format(part.eval())
+    check_format(part.eval(), most=2 * MAX_BYTES if int8 else MAX_BYTES)
     size = size_for(part, size)
     count = TRACED[0] if part.batched else 1
     proto = traced(part, size, path, count=count)
@@ -135,18 +136,21 @@ def export_graph(
     return found
 
 
-def check_format(part: Part) -> None:
+def check_format(part: Part, *, most: int = MAX_BYTES) -> None:
     """Refuse weights that no graph is written of.
 
     Raises:
-        ValueError: They are on a GPU, of another format, or more than a file may hold.
+        ValueError: They are on a GPU, of another format, or those of the vision layers alone take
+            more than `most` bytes.
     """
     precision = getattr(part.model, 'precision', 'fp32')
     tensors = [*part.parameters()]
     formats = {value.dtype for value in tensors} - {torch.float32}
-    held = sum(value.numel() * value.element_size() for value in tensors)
-    if held > MAX_BYTES:
-        raise ValueError(f'expected weights of at most {MAX_BYTES} bytes to export, found {held}')
+    encoder = getattr(part.model, 'backbone', None)
+    layers = encoder.layers_of('vision') if isinstance(encoder, VisionLanguageBackbone) else part
+    held = sum(value.nbytes for value in layers.parameters())
+    if held > most:
+        raise ValueError(f'expected weights of at most {most} bytes to export, found {held}')
     if any(value.device.type != 'cpu' for value in tensors):
         raise ValueError("expected a model on the CPU to export, by device='cpu'")
     if formats or compute_dtype(precision, torch.device('cpu')) != torch.float32:

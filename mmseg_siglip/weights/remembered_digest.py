@@ -56,5 +56,6 @@ def part_sums(data: Tensor) -> list[Tensor]:
     words = data[:whole].view(torch.int64)
     parts = len(words) // PART * PART
     matrices = words[:parts].view(-1, PART).split(ROWS)
-    sums = [matrix.sum(dim=side) for matrix in matrices for side in (1, 0)]
+    mixed = (matrix ^ (matrix >> 17) for matrix in matrices)  # a sign alone would count as nothing
+    sums = [matrix.sum(dim=side) for matrix in mixed for side in (1, 0)]
     return [*sums, words[parts:], data[whole:].to(torch.int64)]

@@ -93,9 +93,21 @@ def test_a_step_in_its_middle_is_not_resumed(tiny_config, tmp_path):
     }
     whole = train(tiny_config, tmp_path / 'run', **options)
     file = tmp_path / 'run/iter_3.pth'
-    said = 'iter_3.pth: expected meta.iter to be a multiple of .*accumulative_counts, 2, found 3'
+    said = 'iter_3.pth: expected a checkpoint behind a whole step, found iteration 3 in the middle'
+    for count in (1, 2, 3):
+        options['optim_wrapper.accumulative_counts'] = count
+        with pytest.raises(ValueError, match=said):
+            train(tiny_config, tmp_path / 'again', resume=True, load_from=str(file), **options)
+    assert 'iteration 3 is from the middle of a step' in log(tmp_path / 'run')
+    file, options['optim_wrapper.accumulative_counts'] = tmp_path / 'run/iter_6.pth', 4
+    train(tiny_config, tmp_path / 'ended', resume=True, load_from=str(file), **options)
+    said = (
+        'a multiple of optim_wrapper.accumulative_counts, 4, found 6: the next step would be of 2'
+    )
+    options['train_cfg.max_iters'] = 8
     with pytest.raises(ValueError, match=said):
-        train(tiny_config, tmp_path / 'again', resume=True, load_from=str(file), **options)
+        train(tiny_config, tmp_path / 'more', resume=True, load_from=str(file), **options)
+    options |= {'train_cfg.max_iters': 6, 'optim_wrapper.accumulative_counts': 2}
     options['default_hooks.checkpoint.interval'] = 2
     train(tiny_config, tmp_path / 'parts', **options | {'train_cfg.max_iters': 4})
     rest = train(tiny_config, tmp_path / 'parts', resume=True, **options)

@@ -93,7 +93,26 @@ def test_a_model_that_is_gone_is_forgotten(counter):
 
 
 def test_nothing_to_compile():
-    assert compile_training(torch.nn.Linear(1, 1), {}) == []
+    assert compile_training(torch.nn.Linear(1, 1), {}) is None
+    assert compile_training(torch.nn.Linear(1, 1), None) == []
+
+
+def test_what_was_compiled_is_forgotten(counter):
+    model = Child().train()
+    compile_training(model, dict(backend=counter))
+    assert compile_training(model, False) == [] and not len(COMPILED)
+
+
+def test_a_method_that_calls_the_one_it_overrides(counter):
+    class Grandchild(Child):
+        @compiled_in_training
+        def half(self, x):
+            return super().half(x) + 1
+
+    model, x = Grandchild().train(), torch.ones(2, 3)
+    expected = model.half(x)
+    compile_training(model, dict(backend=counter))
+    assert torch.equal(model.half(x), expected) and counter.frame_count == 1
 
 
 @pytest.mark.slow

@@ -70,6 +70,18 @@ def test_any_type_and_shape():
     assert fingerprint({}) == fingerprint({})
 
 
+@pytest.mark.parametrize(
+    'change',
+    [lambda x: x.neg_(), lambda x: x[:, 1::2].neg_(), lambda x: x[::2].neg_()],
+)
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+def test_signs_are_seen(dtype, change):
+    value = torch.randn(256, 2048).to(dtype)
+    before = fingerprint(dict(a=value))
+    change(value.data)
+    assert fingerprint(dict(a=value)) != before
+
+
 def test_values_that_change_places_are_seen():
     value = torch.randn(3 * 2048 + 8)
     seen = {fingerprint(dict(a=value))}

@@ -18,7 +18,6 @@ from functools import cache
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
-from threading import Lock
 
 import torch
 from mmengine.logging import print_log
@@ -33,17 +32,11 @@ AT_ONCE = 8
 """Channels that share the affinities that one of them has brought into the cache."""
 BANDS = 4
 """Parts of a picture's rows for each thread."""
-LOCK = Lock()
-
-
-def library() -> ctypes.CDLL | None:
-    """The loops, compiled when first asked for; None, after a warning that says why, without."""
-    with LOCK:
-        return _library()
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
+def library() -> ctypes.CDLL | None:
+    """The loops, compiled when first asked for; None, after a warning that says why, without."""
     try:
         return compile_loops()
     except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -60,6 +53,8 @@ def triton_kernel(device: torch.device) -> Callable | None:
 
         pixel = torch.ones(1, 1, 1, 1, device=device)
         iterate_by_triton(pixel, pixel.expand(1, 8, 1, 1) / 8, (1,), 1)
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
     except Exception as error:  # Triton's own are of no common kind
         _warn('kernel', f'{type(error).__name__}: {error}')
         return None
@@ -125,8 +120,10 @@ def compiled_affinity(
     _, height, width = image.shape
     reach = max(dilations)
     pitch = _pitch(width + 2 * reach)
-    padded = pad(image[None], (reach, pitch - width - reach, 0, 0), mode='replicate')
-    distance = torch.zeros(height, 8 * len(dilations), _pitch(width))
+    padded = pad(image[None], (reach, pitch - width - reach, 0, 0), mode='replicate').contiguous()
+    distance = torch.zeros(
+        height, 8 * len(dilations), _pitch(width), dtype=torch.float32, device='cpu'
+    )
     sizes = height, width, reach, pitch, distance.shape[-1]
 
     def band(rows: Tensor) -> None:
@@ -151,7 +148,7 @@ def _iterate(
     pitch = _pitch(width + 2 * reach)
 
     def part(values: Tensor) -> None:
-        scratch = torch.empty(2, len(values), height, pitch)
+        scratch = torch.empty(2, len(values), height, pitch, dtype=torch.float32, device='cpu')
         sizes = num_iter, len(values), height, width, reach, pitch, weights.shape[-1]
         _call(loops.pamr_refine, values, scratch, weights, _longs(dilations), *sizes)
 

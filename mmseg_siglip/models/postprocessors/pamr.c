@@ -1,7 +1,7 @@
 /* PAMR on a CPU, compiled by `compiled_pamr.py` and called from several threads at once.
 
-   An image is H rows of W pixels. Rows are `pitch` floats apart, so many that no two of one pixel's
-   neighbours share a line of the cache's directory. Borders are replicated: above and below by
+   An image is H rows of W pixels. Rows are `pitch` floats apart, an odd number of the cache's
+   lines, so that few of one pixel's neighbours share a set of it. Borders are replicated: above and below by
    taking the nearest row, left and right by `reach` floats beside each row, the largest dilation.
    Neighbours are the ring of 8 at each dilation, row by row; affinities are (H, 8 dilations, pitch).
  */

@@ -92,10 +92,10 @@ class PAMRPostProcessor(BaseModule):
         dilations: Distances of the neighbours, in pixels.
         channels: Channels refined at a time. By default 8 on a CPU, to stay within its cache, and
             on a GPU, where a kernel costs its start, as many as `chunk_bytes` hold.
-        compiled: Refine float32 logits by code compiled at the first picture, equal to 1e-5: on a
-            CPU by loops in C, by the machine's own compiler, on a GPU by one Triton kernel an
-            iteration. Where they cannot be compiled, a warning says why and torch refines; other
-            types are always torch's.
+        compiled: Refine float32 logits of images of three channels by code compiled at the first
+            picture, equal to 1e-5 of the largest: on a CPU by loops in C, by the machine's own
+            compiler, on a GPU by one Triton kernel an iteration. Where they cannot be compiled, a
+            warning says why and torch refines; others are always torch's.
 
     Raises:
         ValueError: A count or distance out of range.
@@ -128,6 +128,7 @@ class PAMRPostProcessor(BaseModule):
         if self.num_iter == 0:
             return logits
         compiled = self.compiled and logits.dtype == torch.float32
+        compiled &= images.shape[:2] == (len(logits), 3) and images.device == logits.device
         if compiled and logits.device.type == 'cpu':
             refined = refine_compiled(images, logits, self.dilations, self.num_iter)
             if refined is not None:

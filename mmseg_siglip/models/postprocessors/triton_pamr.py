@@ -73,6 +73,7 @@ def iterate_by_triton(
     weights = weights.contiguous()
     for _ in range(num_iter if logits.numel() else 0):
         after = torch.empty_like(now) if after is None else after
-        pamr_kernel[grid](now, after, weights, reaches, *sizes, block=BLOCK)
+        with torch.cuda.device_of(logits):  # Triton launches on the current one
+            pamr_kernel[grid](now, after, weights, reaches, *sizes, block=BLOCK)
         now, after = after, now
     return now
