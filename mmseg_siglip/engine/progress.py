@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.logging import HistoryBuffer
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from torch import Tensor
 
@@ -119,14 +119,16 @@ def mark_step(meta: dict[str, Any], optim_wrapper: Any) -> Iterator[str]:
 
     Args:
         meta: Of the checkpoint.
-        optim_wrapper: MMEngine's; what else there may be is not asked.
+        optim_wrapper: MMEngine's, or several by name; what else there may be is not asked.
 
     Yields:
         A warning if they are not.
     """
-    if not isinstance(optim_wrapper, OptimWrapper):
+    several = isinstance(optim_wrapper, OptimWrapperDict)
+    wrappers = [*optim_wrapper.values()] if several else [optim_wrapper]
+    if not all(isinstance(wrapper, OptimWrapper) for wrapper in wrappers):
         return
-    meta['whole_step'] = optim_wrapper.should_update()
+    meta['whole_step'] = all(wrapper.should_update() for wrapper in wrappers)
     if not meta['whole_step']:
         yield (
             f'The checkpoint of iteration {meta["iter"]} is from the middle of a step and cannot '
