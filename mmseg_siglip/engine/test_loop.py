@@ -9,16 +9,15 @@ import torch
 from mmengine.model import is_model_wrapper
 from mmengine.runner import TestLoop as BaseTestLoop
 
-from mmseg_siglip.device import device_memory
+from mmseg_siglip.device import chunk_bytes
 from mmseg_siglip.io.outcomes import raise_others
 from mmseg_siglip.registry import LOOPS
 from mmseg_siglip.weights.foreign import first_line
 
 MOST = 16
 """Images that a model gets at once."""
-SHARE, PIXEL_BYTES = 64, 32
-"""Labels, truth and the image itself take about so many bytes a pixel; they may take one part in
-so many of a GPU's memory."""
+PIXEL_BYTES = 32
+"""Labels, truth and the image itself take about so many bytes a pixel."""
 
 
 @LOOPS.register_module()
@@ -70,8 +69,7 @@ class TestLoop(BaseTestLoop):
             return 0
         if self.pixels_at_once is not None:
             return self.pixels_at_once
-        memory = device_memory(next(model.parameters()).device) or 0
-        return memory // SHARE // PIXEL_BYTES
+        return chunk_bytes(next(model.parameters()).device, 0) // PIXEL_BYTES
 
     def run(self) -> dict:
         metrics = super().run()

@@ -55,6 +55,7 @@ class Sizes:
         def note(model, inputs, data_samples=None, **options):
             names = [Path(sample.img_path).stem for sample in data_samples]
             self.found.append(len(names))
+            assert model.held.on, 'a test holds weights'
             if self.fails in names:
                 raise ValueError(f'{self.fails}: no such thing')
             return predict(model, inputs, data_samples, **options)
@@ -261,14 +262,14 @@ def test_a_loader_that_gives_less_than_it_says():
 
 def test_by_the_memory_of_a_gpu(monkeypatch):
     loop, *_ = loop_of([(3000, 4000)] * 3)
-    monkeypatch.setattr('mmseg_siglip.engine.test_loop.device_memory', lambda _: 80 * 2**30)
+    monkeypatch.setattr('mmseg_siglip.device.device_memory', lambda _: 80 * 2**30)
     assert loop.limit == 80 * 2**30 // 2048
     loop.run()
     assert loop.runner.model.sizes == [3]
 
 
 def test_who_takes_several(monkeypatch):
-    monkeypatch.setattr('mmseg_siglip.engine.test_loop.device_memory', lambda _: 80 * 2**30)
+    monkeypatch.setattr('mmseg_siglip.device.device_memory', lambda _: 80 * 2**30)
     for logits, proposer, regions in product((False, True), (None, 'sam'), (False, True)):
         own = SCLIPSegmentor.__new__(SCLIPSegmentor)
         own.__dict__.update(test_cfg=dict(return_logits=logits), proposer=proposer)
