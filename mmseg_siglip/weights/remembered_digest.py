@@ -49,13 +49,16 @@ def fingerprint(state: Mapping[str, Tensor]) -> bytes:
 
 def part_sums(data: Tensor) -> list[Tensor]:
     """Of bytes (N,): sums of words along both sides of matrices of them, as whole numbers that wrap
-    around, and what is left of words and bytes. What changes places changes one of the sums."""
+    around, and what is left of words and bytes.
+
+    What changes places changes one of the sums. Down the columns a word counts without its lowest
+    bits, which leaves room for many signs: the highest bit added twice is nothing.
+    """
     if data.storage_offset() % 8:
         data = data.clone()
     whole = len(data) // 8 * 8
     words = data[:whole].view(torch.int64)
     parts = len(words) // PART * PART
     matrices = words[:parts].view(-1, PART).split(ROWS)
-    mixed = (matrix ^ (matrix >> 17) for matrix in matrices)  # a sign alone would count as nothing
-    sums = [matrix.sum(dim=side) for matrix in mixed for side in (1, 0)]
+    sums = [part for m in matrices for part in (m.sum(dim=1), (m >> 17).sum(dim=0))]
     return [*sums, words[parts:], data[whole:].to(torch.int64)]
