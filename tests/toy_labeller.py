@@ -7,6 +7,7 @@ process is killed, at 253 it is killed unless it has no other image; other bytes
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from dataclasses import dataclass
@@ -109,3 +110,28 @@ class Run:
 
     def expected(self):
         return {f'{index:03d}.png': float(value) for index, value in enumerate(self.values)}
+
+
+class KillsWorkers:
+    """Before a pool: kills at a random moment after a worker got a task, `often`, until `most`.
+
+    Attributes:
+        most: Kills.
+        often: Chance of each task.
+        seconds: After a task, at most.
+    """
+
+    most: int
+    often: float
+    seconds: float
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.chance, self.kills = random.Random(0), 0
+
+    def submit(self, worker, task):
+        super().submit(worker, task)
+        if self.kills < self.most and self.chance.random() < self.often:
+            time.sleep(self.chance.uniform(0, self.seconds))
+            self.kill(worker)
+            self.kills += 1

@@ -18,6 +18,8 @@ from mmseg_siglip.api.segment import OpenVocabSegmenter
 from mmseg_siglip.cli.jobs.label import weights_digest
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
 from mmseg_siglip.labelling import objects
+from mmseg_siglip.labelling.labeller import SystemLabeller
+from mmseg_siglip.models.held_weights import HeldWeights
 
 main, export = command('label'), command('export')
 
@@ -315,6 +317,19 @@ def test_a_disk_that_is_full_ends_the_run(command, photos, capsys, monkeypatch):
     monkeypatch.setattr(objects, 'whole_file', put)
     assert command(photos) == 0
     assert '1 of' in capsys.readouterr().out
+
+
+def test_weights_are_held_while_a_run_labels(command, photos, monkeypatch):
+    """A model of the API holds none until it is told to."""
+    found, label = [], SystemLabeller.__call__
+
+    def note(labeller, images):
+        found.append(labeller.system.model.held.on)
+        return label(labeller, images)
+
+    monkeypatch.setattr(SystemLabeller, '__call__', note)
+    assert command(photos) == 0 and found and all(found)
+    assert not HeldWeights().on
 
 
 def test_without_the_first_rank_the_result_is_whole(command, photos, tmp_path, monkeypatch, capsys):

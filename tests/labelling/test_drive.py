@@ -1,12 +1,10 @@
 """One loop over every pool: nothing lost, nothing twice, whoever is killed when."""
 
 import os
-import random
 import threading
-import time
 
 import pytest
-from toy_labeller import BROKEN, KILLS, KILLS_IN_COMPANY, Recipe, Run, write_images
+from toy_labeller import BROKEN, KILLS, KILLS_IN_COMPANY, KillsWorkers, Recipe, Run, write_images
 
 from mmseg_siglip.io.failures import OutputError
 from mmseg_siglip.labelling.drive import Drive, ShardTurns
@@ -80,19 +78,11 @@ def test_what_fails_in_company_alone_is_labelled(tmp_path):
     assert run.rows() == run.expected()
 
 
-class Killing(ProcessPool):
-    """Kills a worker at a random moment after it got a task, often, until it has killed twenty."""
+class Killing(KillsWorkers, ProcessPool):
+    most, often, seconds = 20, 0.7, 0.2
 
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.chance, self.kills = random.Random(0), 0
-
-    def submit(self, worker, task):
-        super().submit(worker, task)
-        if self.kills < 20 and self.chance.random() < 0.7:
-            time.sleep(self.chance.uniform(0, 0.2))
-            self.children[worker].process.kill()
-            self.kills += 1
+    def kill(self, worker):
+        self.children[worker].process.kill()
 
 
 def test_twenty_kills_lose_nothing(tmp_path):
