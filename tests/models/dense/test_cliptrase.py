@@ -13,7 +13,7 @@ from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.trunk import Surroundings
 from mmseg_siglip.models.dense import build_method, similarity
 from mmseg_siglip.models.dense.cliptrase import CLUSTERS, VARIANTS, correlation
-from mmseg_siglip.models.dense.cluster_pixels import cluster_map, median_filter
+from mmseg_siglip.models.dense.cluster_pixels import cluster_map
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 
 LOOSE = dict(type='cliptrase', eps=0.5, least=2)
@@ -73,41 +73,6 @@ def test_correlation_equals_the_loops(encoders, kind):
     expected = (patches - common).clamp(min=0)
     torch.testing.assert_close(correlation(trunk), expected, atol=1e-5, rtol=1e-4)
     assert expected.any() and not expected.all()
-
-
-@pytest.mark.parametrize('size', [(9, 5), (8, 12), (4, 1)])
-def test_median_equals_the_loops(size):
-    plane = torch.rand(size, generator=torch.Generator().manual_seed(0))
-
-    def mirror(place, side):
-        while not 0 <= place < side:
-            place = -1 - place if place < 0 else 2 * side - 1 - place
-        return place
-
-    for y in range(size[0]):
-        for x in range(size[1]):
-            values = sorted(
-                plane[mirror(y + dy, size[0]), mirror(x + dx, size[1])].item()
-                for dy in range(-3, 4)
-                for dx in range(-3, 4)
-            )
-            assert median_filter(plane)[y, x].item() == values[24]
-
-
-def test_every_pixel_joins_the_cluster_that_correlates_most_there():
-    generator = torch.Generator().manual_seed(3)
-    points, clusters = (
-        torch.rand(15, 15, generator=generator),
-        torch.tensor([0, 1, 2] * 4 + [-1] * 3),
-    )
-    planes = []
-    for cluster in range(3):
-        mean = points[clusters == cluster].mean(0).view(1, 1, 3, 5)
-        finer = median_filter(interpolate(mean, scale_factor=4, mode='bilinear')[0, 0])
-        planes.append(interpolate(finer[None, None], size=(24, 40), mode='bilinear')[0, 0])
-    found = cluster_map(points, clusters, (3, 5), (24, 40))
-    assert torch.equal(found, torch.stack(planes).argmax(0))
-    assert found.unique().tolist() == [0, 1, 2]
 
 
 @torch.no_grad()

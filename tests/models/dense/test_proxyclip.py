@@ -9,8 +9,6 @@ from mmseg_siglip.models.backbones import SigLIPBackbone
 from mmseg_siglip.models.backbones.planes import whole
 from mmseg_siglip.models.backbones.trunk import Surroundings, Trunk
 from mmseg_siglip.models.dense import ProxyCLIP, build_method
-from mmseg_siglip.models.dense import correlation as correlations
-from mmseg_siglip.models.dense.correlation import mean_cosine, proxy, share_values
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.models.segmentors.parts import build_backbone
 
@@ -88,29 +86,6 @@ def test_it_is_the_formula(clip, guide, size):
     assert (found - other).abs().max() > 1e-2
     wanted = naive(clip, batch[0], features[0], 0.5, 20.0)
     torch.testing.assert_close(other[0], wanted, atol=1e-4, rtol=1e-3)
-
-
-def test_chunks_change_nothing(monkeypatch):
-    generator = torch.Generator().manual_seed(0)
-    f = normalize(torch.randn(5, 37, 4, generator=generator), dim=-1)
-    values, mean = torch.randn(5, 37, 6, generator=generator), mean_cosine(f)
-    torch.testing.assert_close(mean[:, 0, 0], (f @ f.transpose(1, 2)).mean((1, 2)))
-
-    def weigh(cosines, windows, queries):
-        return proxy(cosines, mean[windows], beta=1.2, gamma=3.0, first=queries.start)
-
-    wanted = share_values(f, values, weigh)
-    seen = []
-    for size in (1, 4 * 37 * 5, 4 * 37 * 37 * 2):
-        monkeypatch.setattr(correlations, 'CHUNK_BYTES', size)
-
-        def watched(cosines, windows, queries):
-            seen.append(cosines.numel() * 4)
-            return weigh(cosines, windows, queries)
-
-        torch.testing.assert_close(share_values(f, values, watched), wanted)
-        assert max(seen) <= max(size, 4 * 37)
-        seen.clear()
 
 
 @torch.no_grad()
