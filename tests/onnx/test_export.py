@@ -14,7 +14,7 @@ from mmseg_siglip.api.shipped import build_shipped  # noqa: E402
 from mmseg_siglip.models.segmentors import SCLIPSegmentor  # noqa: E402
 from mmseg_siglip.onnx import Graph, export_graph  # noqa: E402
 from mmseg_siglip.onnx import export as module  # noqa: E402
-from mmseg_siglip.onnx.export import difference, rounded, size_for  # noqa: E402
+from mmseg_siglip.onnx.export import check_format, difference, rounded, size_for  # noqa: E402
 from mmseg_siglip.onnx.parts import graph_part  # noqa: E402
 from mmseg_siglip.vlm import SigLIPVisionTower  # noqa: E402
 
@@ -110,6 +110,16 @@ def test_formats_and_names_are_refused(shapes, tmp_path):
     half = build_shipped('tiny_siglip_shapes', device='cpu', precision='bf16')
     with pytest.raises(ValueError, match="expected a model of precision='fp32' to export, found"):
         export_graph(graph_part(half.model), tmp_path / 'x.onnx')
+
+
+def test_weights_of_words_do_not_count(shapes):
+    part = graph_part(shapes.model)
+    layers = shapes.model.backbone.layers_of('vision')
+    held = sum(weight.nbytes for weight in layers.parameters())
+    assert held < sum(weight.nbytes for weight in part.parameters())
+    check_format(part, most=held)
+    with pytest.raises(ValueError, match=f'at most {held - 1} bytes to export, found {held}'):
+        check_format(part, most=held - 1)
 
 
 def test_one_size(shapes):
