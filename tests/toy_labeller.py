@@ -41,7 +41,10 @@ class Brightness:
             raise RuntimeError('shapes')
         if KILLS in values or (KILLS_IN_COMPANY in values and len(values) > 1):
             os.kill(os.getpid(), signal.SIGKILL)
-        return [[dict(mean=float(value))] for value in values]
+        return values
+
+    def rows(self, found):
+        return [dict(mean=float(found))]
 
 
 @dataclass(frozen=True)

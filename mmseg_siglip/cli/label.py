@@ -79,7 +79,7 @@ def add_shards(
         '--num-workers',
         type=at_least(0),
         default=2,
-        help='threads that read and decode, for each worker [%(default)s]',
+        help='threads that read, decode and encode, for each worker [%(default)s]',
     )
     run = parser.add_argument_group('shards and workers')
     run.add_argument(

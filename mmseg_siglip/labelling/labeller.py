@@ -33,8 +33,11 @@ class ShardLabeller(Protocol):
             ValueError: It cannot be decoded; the message begins with `place`.
         """
 
-    def __call__(self, images: Sequence[Any]) -> list[list[Row]]:
-        """The rows of each image, in several threads one after another."""
+    def __call__(self, images: Sequence[Any]) -> Sequence[Any]:
+        """What is found in each image, of no use but for `rows`."""
+
+    def rows(self, found: Any) -> list[Row]:
+        """Those of one image; called by several threads at once, while more images are labelled."""
 
 
 Recipe = Callable[[int, int], ShardLabeller]
@@ -90,9 +93,10 @@ class SystemLabeller:
 
         return decode_rgb(data, place)
 
-    def __call__(self, images: Sequence[Any]) -> list[list[Row]]:
-        found = self.system(list(images), self.prompt, **self.options)
-        return [
-            [self.row(result) for result in (each if isinstance(each, list) else [each])]
-            for each in found
-        ]
+    def __call__(self, images: Sequence[Any]) -> list[Any]:
+        """A result of each image, or one for each phrase in it."""
+        return self.system(list(images), self.prompt, **self.options)
+
+    def rows(self, found: Any) -> list[Row]:
+        """Of results: PNG is made here."""
+        return [self.row(result) for result in (found if isinstance(found, list) else [found])]

@@ -13,7 +13,7 @@ Each image has one row, or one for each phrase; what could not be labelled has o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import IO, Any, TypeVar
@@ -22,12 +22,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmseg_siglip.io.failures import Failure
-from mmseg_siglip.io.outcomes import outcomes
+from mmseg_siglip.io.outcomes import outcomes, raise_others
 from mmseg_siglip.labelling.labeller import Row, ShardLabeller
 from mmseg_siglip.labelling.shards import Member
 
 GROUP = 64  # rows of a row group
 NAME = dict(name='string', path='string', height='int32', width='int32')
+
+Decoded = tuple[Member, Any] | tuple[None, Failure]
+"""An image, or why there is none."""
+Labelled = tuple[Member | None, tuple[int, int] | None, Any]
+"""Of which image, its height and width, and what was found in it, or why nothing."""
 
 T, R = TypeVar('T'), TypeVar('R')
 
@@ -71,17 +76,19 @@ def label_members(
     threads: int,
     told: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Row]:
-    """Rows of images, in their order; reading, labelling and writing go side by side.
+    """Rows of images, in their order.
+
+    What threads do, reading, decoding and encoding, goes on while other images are labelled.
 
     Args:
         members: Of a shard.
         labeller: What labels.
         batch_size: Images at a time.
-        threads: That read and decode.
+        threads: That read, decode and encode.
         told: Called with how many images more are done.
     """
 
-    def decode(member: Member | Failure) -> tuple[Member, Any] | tuple[None, Failure]:
+    def decode(member: Member | Failure) -> Decoded:
         if isinstance(member, Failure):
             return None, member
         try:
@@ -89,29 +96,42 @@ def label_members(
         except Exception as error:
             return member, Failure.of(member.place, error)
 
+    def encode(one: Labelled) -> list[Row]:
+        member, shape, found = one
+        if isinstance(found, Failure):
+            return [failure_row(found, member and member.name)]
+        try:
+            rows = labeller.rows(found)
+        except Exception as error:
+            raise_others(error)
+            return [failure_row(Failure.of(member.place, error), member.name)]
+        height, width = shape
+        about = dict(name=member.name, path=in_utf8(member.place), height=height, width=width)
+        return [row | about for row in rows]
+
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         decoded = ahead(pool, decode, members, batch_size + threads)
-        while batch := list(islice(decoded, batch_size)):
-            yield from _label_batch(batch, labeller)
-            told(len(batch))
+        for rows in ahead(pool, encode, labelled(decoded, labeller, batch_size), batch_size):
+            yield from rows
+            told(1)
 
 
-def _label_batch(
-    batch: Sequence[tuple[Member | None, Any]], labeller: ShardLabeller
-) -> Iterator[Row]:
-    images = [(member, image) for member, image in batch if not isinstance(image, Failure)]
-    found = outcomes(lambda pairs: labeller([image for _, image in pairs]), images)
-    for member, image in batch:
-        result = image if isinstance(image, Failure) else next(found)[1]
-        name = member and member.name
-        if isinstance(result, Exception):
-            result = Failure.of(member.place, result)
-        if isinstance(result, Failure):
-            yield failure_row(result, name)
-            continue
-        height, width = image.shape[:2]
-        for row in result:
-            yield dict(row, name=name, path=in_utf8(member.place), height=height, width=width)
+def labelled(
+    decoded: Iterable[Decoded], labeller: ShardLabeller, batch_size: int
+) -> Iterator[Labelled]:
+    """What is found in images, or the failure of each, in their order; a batch at a time."""
+    decoded = iter(decoded)
+    while batch := list(islice(decoded, batch_size)):
+        images = [(member, image) for member, image in batch if not isinstance(image, Failure)]
+        results = outcomes(lambda pairs: labeller([image for _, image in pairs]), images)
+        for member, image in batch:
+            if isinstance(image, Failure):
+                yield member, None, image
+                continue
+            found = next(results)[1]
+            if isinstance(found, Exception):
+                found = Failure.of(member.place, found)
+            yield member, image.shape[:2], found
 
 
 def ahead(

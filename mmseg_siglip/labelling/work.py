@@ -51,7 +51,7 @@ class Worker:
         store: Where tables go.
         recipe: Makes the labeller again, for an image that may end its process.
         batch_size: Images at a time.
-        threads: That read and decode.
+        threads: That read, decode and encode.
         place: Number of the worker, and of how many on its machine.
     """
 
@@ -143,7 +143,7 @@ class WorkerSettings:
         recipe: Makes a labeller.
         store: Address of the output.
         batch_size: Images at a time.
-        threads: That read and decode, for each worker.
+        threads: That read, decode and encode, for each worker.
     """
 
     recipe: Recipe

@@ -34,13 +34,15 @@ IMAGES = [np.full((3, 4, 3), value, np.uint8) for value in (1, 2)]
 def test_rows_are_those_of_the_results():
     system = Phrases()
     labeller = SystemLabeller(system, ['a', 'b'], settings=dict(x=1), options=dict(threshold=0.5))
-    found = labeller(IMAGES)
+    found = [labeller.rows(each) for each in labeller(IMAGES)]
     assert system.asked == [(2, ['a', 'b'], dict(threshold=0.5))]
     assert [[row['phrase'] for row in rows] for rows in found] == [['a', 'b']] * 2
     assert found[0][0].keys() == labeller.columns.keys() == Referred.columns.keys()
-    ((row,), _) = SystemLabeller(Phrases(Answer), 'really?', settings={})(IMAGES)
+    labeller = SystemLabeller(Phrases(Answer), 'really?', settings={})
+    (row,) = labeller.rows(labeller(IMAGES)[0])
     assert row == dict(question='really?', answer='yes', complete=True)
-    ((one, _), _) = SystemLabeller(system, ['a', 'b'], settings={}, row=vars)(IMAGES)
+    labeller = SystemLabeller(system, ['a', 'b'], settings={}, row=vars)
+    one, _ = labeller.rows(labeller(IMAGES)[0])
     assert one['score'] == 0.5
 
 

@@ -62,6 +62,39 @@ def test_a_full_disk_is_no_images_failure():
         list(label_members(members(1, 2), Full({}), batch_size=2, threads=1))
 
 
+def test_rows_are_made_while_more_images_are_labelled():
+    """The rows of the first batch wait until the labels of the second are there."""
+    second = threading.Event()
+
+    class Waits(Brightness):
+        def __call__(self, images):
+            if 3 in (found := super().__call__(images)):
+                second.set()
+            return found
+
+        def rows(self, found):
+            assert second.wait(30)
+            return super().rows(found)
+
+    found = label_members(members(1, 2, 3, 4), Waits({}), batch_size=2, threads=2)
+    assert [row['mean'] for row in found] == [1, 2, 3, 4]
+
+
+def test_what_has_no_rows_is_a_failure_of_its_image():
+    class Picky(Brightness):
+        def rows(self, found):
+            if found == 2:
+                raise ValueError('no row for this')
+            if found == 4:
+                raise OSError(28, 'No space left on device')
+            return super().rows(found)
+
+    found = label_members(members(1, 2, 3), Picky({}), batch_size=2, threads=1)
+    assert [row.get('failure') for row in found] == [None, 'no row for this', None]
+    with pytest.raises(OSError, match='No space left'):
+        list(label_members(members(4), Picky({}), batch_size=2, threads=1))
+
+
 def test_images_are_decoded_some_ahead_and_no_more():
     begun, lock = [], threading.Lock()
 

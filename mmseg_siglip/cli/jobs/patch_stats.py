@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mmseg_siglip.api.depth import metric_predictor
 from mmseg_siglip.api.load import read_config
@@ -52,22 +51,23 @@ class PatchStatisticsLabeller:
         units[np.isin(units, list(self.args.invalid))] = 0
         return units.astype(np.float64) / self.args.depth_scale
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[list[Row]]:
-        if self.predictor is not None:
-            images = [found.depth for found in self.predictor(list(images))]
-        return [[dict(statistics=self._statistics(torch.from_numpy(depth)))] for depth in images]
+    def __call__(self, images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Depth of each image."""
+        if self.predictor is None:
+            return images
+        return [found.depth for found in self.predictor(list(images))]
 
-    def _statistics(self, depth: Tensor) -> bytes:
+    def rows(self, found: np.ndarray) -> list[Row]:
+        """The statistics of depth, in the form that was asked for."""
         encode, _ = FORMATS[self.form]
-        return encode(
-            patch_statistics(
-                depth[None],
-                patch_size=self.args.patch_size,
-                grid=self.args.grid and tuple(self.args.grid),
-                space=self.args.space,
-                names=tuple(self.args.stats),
-            )
+        statistics = patch_statistics(
+            torch.from_numpy(found)[None],
+            patch_size=self.args.patch_size,
+            grid=self.args.grid and tuple(self.args.grid),
+            space=self.args.space,
+            names=tuple(self.args.stats),
         )
+        return [dict(statistics=encode(statistics))]
 
 
 def build_statistics_labeller(
