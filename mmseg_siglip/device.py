@@ -75,3 +75,8 @@ def chunk_bytes(device: torch.device, on_cpu: int) -> int:
     """Bytes of what is made some part at a time: `on_cpu`, about what its caches hold, or on a GPU,
     for which every part is a wait of its own, a sixty-fourth of its memory if that is more."""
     return max(on_cpu, (device_memory(device) or 0) // 64)
+
+
+def at_once(item_bytes: int, device: torch.device, on_cpu: int) -> int:
+    """How many items of so many bytes `chunk_bytes` hold, one at the least."""
+    return max(1, chunk_bytes(device, on_cpu) // max(1, item_bytes))

@@ -1,7 +1,10 @@
+import ast
+
 import pytest
 import torch
 
-from mmseg_siglip.device import find_device, made_on, to_host, upload
+from mmseg_siglip import device as devices
+from mmseg_siglip.device import at_once, find_device, made_on, to_host, upload
 
 
 @pytest.fixture
@@ -48,3 +51,33 @@ def test_the_way_there_and_back():
     assert found[0] is x and found[1] is y and to_host([]) == []
     with made_on(x):
         assert torch.empty(0).device.type == 'cpu'
+
+
+def test_how_many_at_once(monkeypatch):
+    assert at_once(30, torch.device('cpu'), 100) == 3
+    assert at_once(300, torch.device('cpu'), 100) == at_once(0, torch.device('cpu'), 1) == 1
+    monkeypatch.setattr(devices, 'device_memory', lambda device: {'cuda': 64 * 900}[device.type])
+    assert at_once(30, torch.device('cuda'), 100) == 30
+    assert at_once(30, torch.device('cuda'), 1200) == 40
+
+
+def test_parts_of_what_is_large_are_by_the_device(repository):
+    """`CHUNK_BYTES` are a CPU's: they go to `at_once`, except where only a CPU comes."""
+    found = []
+    for path in (repository / 'mmseg_siglip').rglob('*.py'):
+        tree = ast.parse(path.read_text())
+        asked = {
+            id(argument)
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call) and getattr(call.func, 'id', '') == 'at_once'
+            for argument in call.args
+        }
+        found += [
+            path.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name)
+            and node.id == 'CHUNK_BYTES'
+            and isinstance(node.ctx, ast.Load)
+            and id(node) not in asked
+        ]
+    assert found == ['block.py']

@@ -13,7 +13,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from mmseg_siglip.device import chunk_bytes
+from mmseg_siglip.device import at_once
 from mmseg_siglip.kept import constant
 
 CHUNK_BYTES = 64 * 2**20
@@ -118,8 +118,7 @@ class Labeller:
     def chunks(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """First and last rows of parts whose (Q, rows, W) stays below `CHUNK_BYTES`, on a GPU
         `chunk_bytes`."""
-        held = chunk_bytes(self.device, CHUNK_BYTES)
-        step = max(1, held // (len(self.query_to_class) * size[1] * 4))
+        step = at_once(4 * len(self.query_to_class) * size[1], self.device, CHUNK_BYTES)
         return [(first, min(first + step, size[0])) for first in range(0, size[0], step)]
 
     def _small(self, rows: Rows, chunks: Sequence[tuple[int, int]]) -> Tensor:
@@ -185,8 +184,7 @@ def label_views(
     words = torch.zeros(size, dtype=torch.long, device=logits.device)
     everything = logits.new_zeros(logits.shape[1], *size) if return_probabilities else None
     finite = True
-    held = chunk_bytes(logits.device, CHUNK_BYTES)
-    for chunk in looked.split(max(1, held // (4 * cells))):
+    for chunk in looked.split(at_once(4 * cells, logits.device, CHUNK_BYTES)):
         values = probabilities(chunk)
         if everything is not None:
             everything[chunk] = values

@@ -61,7 +61,7 @@ def shares_of(labels: Tensor, place: Tensor, count: int, classes: int) -> Tensor
 def in_rows(pixels: Stitch) -> Iterator[tuple[slice, Tensor]]:
     """Planes (Q, H, W) some rows at a time: which, and (Q, rows, W)."""
     (words, *_), height, width = pixels.planes.shape, len(pixels.down), len(pixels.across)
-    for part in chunks(height, 4 * words * width):
+    for part in chunks(height, 4 * words * width, pixels.planes.device):
         yield part, pixels.rows(part.start, min(part.stop, height))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 
 NOISE = -1
@@ -19,7 +20,7 @@ def neighbour_graph(points: Tensor, reach: float) -> Tensor:
     the diagonal is true."""
     points = points.double()
     squares = points.square().sum(1)
-    step = max(1, CHUNK_BYTES // (8 * len(points)))
+    step = at_once(8 * len(points), points.device, CHUNK_BYTES)
     parts = []
     for part, own in zip(points.split(step), squares.split(step), strict=True):
         square = own[:, None] - 2 * part @ points.T + squares

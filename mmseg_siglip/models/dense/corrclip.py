@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES, merge_heads, split_heads
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
@@ -179,9 +180,8 @@ class CorrCLIP(Guided):
         mean = features.mean(0).square().sum()
         none = labels == self.none(labels)
         parts = []
-        for rows in torch.arange(count, device=labels.device).split(
-            max(1, CHUNK_BYTES // (4 * count))
-        ):
+        step = at_once(4 * count, labels.device, CHUNK_BYTES)
+        for rows in torch.arange(count, device=labels.device).split(step):
             cosines = features[rows] @ features.T
             free = none[rows, None] | none
             allowed = torch.where(free, cosines > mean, labels[rows, None] == labels)

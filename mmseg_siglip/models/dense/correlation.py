@@ -12,7 +12,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from mmseg_siglip.device import chunk_bytes
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 
 Weigh = Callable[[Tensor, slice, slice], Tensor]
@@ -48,8 +48,7 @@ def share_values(features: Tensor, values: Tensor, weigh: Weigh) -> Tensor:
     """Values (B, M, V) mixed by what `weigh` makes of the cosines of unit features (B, M, C), some
     rows at a time: (B, M, V)."""
     count, cells = features.shape[:2]
-    held = chunk_bytes(features.device, CHUNK_BYTES)
-    many, step = max(1, held // (4 * cells**2)), max(1, held // (4 * cells))
+    many, step = (at_once(size, features.device, CHUNK_BYTES) for size in (4 * cells**2, 4 * cells))
     mixed = []
     for start in range(0, count, many):
         windows = slice(start, start + many)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
@@ -127,7 +128,8 @@ class LPOSS(Guided):
         count, device = len(nodes), nodes.device
         k = min(self.neighbours, count)
         found = []
-        for rows in torch.arange(count, device=device).split(max(1, CHUNK_BYTES // (4 * count))):
+        step = at_once(4 * count, device, CHUNK_BYTES)
+        for rows in torch.arange(count, device=device).split(step):
             cosines, others = (nodes[rows] @ nodes.T).topk(k)
             apart = (centres[rows, None] - centres[others]).square().sum(-1).sqrt()
             weights = cosines.clamp(min=0).double() ** self.power * (-self.falloff * apart).exp()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.dense.region_masks import mask_boxes
 
@@ -41,7 +42,7 @@ def merged(masks: Tensor) -> Tensor:
 def alike(masks: Tensor) -> Tensor:
     """Which of them go together, (R, R) bool; an empty one with none."""
     flat, both = masks.flatten(1), masks.new_zeros(len(masks), len(masks), dtype=torch.float32)
-    for part in flat.split(max(1, CHUNK_BYTES // (4 * max(1, len(masks)))), dim=1):
+    for part in flat.split(at_once(4 * len(masks), masks.device, CHUNK_BYTES), dim=1):
         both += part.float() @ part.float().T
     area = both.diagonal()
     contained = both / torch.minimum(area[:, None], area).clamp(min=1)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES, attend
 from mmseg_siglip.models.backbones.trunk import Trunk
 
@@ -42,7 +43,7 @@ def attend_as(
 def attend_by_mean(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The mean over heads of softmax(q kᵀ / √d), times the values of other heads (B, H, N, d); some
     queries at a time."""
-    step = max(1, CHUNK_BYTES // (4 * q[..., 0].numel()))
+    step = at_once(4 * q[..., 0].numel(), q.device, CHUNK_BYTES)
     keys, parts = k.transpose(-1, -2), []
     for part in (q * q.shape[-1] ** -0.5).split(step, dim=-2):
         parts.append((part @ keys).softmax(-1).mean(1, keepdim=True).to(v.dtype) @ v)

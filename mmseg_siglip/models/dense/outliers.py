@@ -27,7 +27,7 @@ def neighbour_distances(tokens: Tensor, neighbours: int) -> tuple[Tensor, Tensor
     x = tokens.float() - tokens.float().mean(1, keepdim=True)
     square = x.square().sum(-1)
     found = []
-    for part in chunks(count, 4 * batch * count):
+    for part in chunks(count, 4 * batch * count, x.device):
         with autocast('fp32', x.device):
             dot = x[:, part] @ x.transpose(1, 2)
         distance = (square[:, part, None] + square[:, None] - 2 * dot).clamp(min=0)

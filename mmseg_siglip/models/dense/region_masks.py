@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.backbones.trunk import Trunk
@@ -74,10 +75,10 @@ class RegionMasks:
         held = self.held[..., rows, columns]
         return held if self.names is None else held == self.names[:, None, None]
 
-    def parts(self, size: int = CHUNK_BYTES) -> Iterator[Tensor]:
-        """All masks, some at a time, (r, H, W) bool with at most `size` pixels if there are
-        several."""
-        step = max(1, size // (self.size[0] * self.size[1]))
+    def parts(self, pixel_bytes: int = 1) -> Iterator[Tensor]:
+        """All masks, some at a time, (r, H, W) bool, of which something with so many bytes a pixel
+        is to be made."""
+        step = at_once(pixel_bytes * self.size[0] * self.size[1], self.held.device, CHUNK_BYTES)
         for first in range(0, len(self), step):
             yield self[first : first + step].rows()
 
@@ -96,7 +97,7 @@ def paint(scores: Tensor, masks: RegionMasks, fill: Tensor | None, *, add: bool 
 
     def rows(first: int, last: int) -> Tensor:
         total = scores.new_zeros(scores.shape[1], last - first, width, dtype=torch.float32)
-        step = max(1, CHUNK_BYTES // (4 * max(1, len(masks)) * width))
+        step = at_once(4 * len(masks) * width, scores.device, CHUNK_BYTES)
         for start in range(first, last, step):
             end = min(start + step, last)
             inside = masks.rows(slice(start, end))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, interpolate
 
-from mmseg_siglip.device import upload
+from mmseg_siglip.device import at_once, upload
 from mmseg_siglip.kept import LastUsed, constant
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.dense.spans import spanned
@@ -152,7 +152,7 @@ def region_rows(labels: Tensor, *, parity: bool = False, out: Tensor | None = No
     """
     h, w = labels.shape
     n, furthest = h * w, max(h, w, 2) - 1
-    step = max(1, CHUNK_BYTES // (8 * w * n))
+    step = at_once(8 * w * n, labels.device, CHUNK_BYTES)
     out = torch.empty(n, n, device=labels.device) if out is None else out
     for first in range(0, h, step):
         rows = slice(first, first + step)

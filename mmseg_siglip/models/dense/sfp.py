@@ -131,7 +131,8 @@ def attention_paid(trunk: Trunk) -> tuple[Tensor, Tensor]:
     q = q * q.shape[-1] ** -0.5
     own = []
     with autocast('fp32', q.device):
-        for part in chunks(q.shape[2], 4 * q.shape[0] * q.shape[1] * k.shape[2]):
+        row_bytes = 4 * q.shape[0] * q.shape[1] * k.shape[2]
+        for part in chunks(q.shape[2], row_bytes, q.device):
             total = (q[:, :, part] @ k.transpose(-1, -2)).logsumexp(-1)
             own.append(((q[:, :, part] * k[:, :, part]).sum(-1) - total).exp().mean(1))
         first = (q[:, :, :1] @ k.transpose(-1, -2)).softmax(-1) if prefix else probe

@@ -15,19 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mmseg_siglip.device import chunk_bytes
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.precision import autocast
 
 EPS = 1e-6
 
 
-def chunks(
-    rows: int, row_bytes: int, device: torch.device = torch.device('cpu')
-) -> Iterator[slice]:
-    """Some rows at a time, as many as `CHUNK_BYTES` hold, on a GPU `chunk_bytes`, one at the
-    least."""
-    step = max(1, chunk_bytes(device, CHUNK_BYTES) // max(row_bytes, 1))
+def chunks(rows: int, row_bytes: int, device: torch.device) -> Iterator[slice]:
+    """Some rows at a time, see `at_once`."""
+    step = at_once(row_bytes, device, CHUNK_BYTES)
     yield from (slice(first, first + step) for first in range(0, rows, step))
 
 

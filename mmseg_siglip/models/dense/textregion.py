@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from mmseg_siglip.models.backbones.block import CHUNK_BYTES, merge_heads, split_heads
+from mmseg_siglip.models.backbones.block import merge_heads, split_heads
 from mmseg_siglip.models.backbones.planes import Planes
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, build_method
@@ -209,7 +209,7 @@ def laid(maps: Tensor, crops: tuple[int, int]) -> Tensor:
 def mask_weights(masks: RegionMasks, grid: tuple[int, int]) -> Tensor:
     """Masks on a grid, bilinearly, (R, M) in [0, 1]."""
     parts = [torch.zeros(0, grid[0] * grid[1], device=masks.held.device)]
-    for part in masks.parts(CHUNK_BYTES // 4):
+    for part in masks.parts(pixel_bytes=4):
         part = interpolate(part[None].float(), size=grid, mode='bilinear')[0]
         parts.append(part.clamp(0, 1).flatten(1))
     return torch.cat(parts)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
@@ -155,7 +156,7 @@ class Trident(Guided):
         limit = limit.clamp(max=MOST)
         if not self.negative:
             limit = torch.where(limit < 0, FLOOR, limit)
-        step = max(1, CHUNK_BYTES // (4 * heads * seen.keys.shape[1]))
+        step = at_once(4 * heads * seen.keys.shape[1], values.device, CHUNK_BYTES)
         flat, mixed = cells.flatten(2)[0].T, []
         for first in range(0, count, step):
             part = slice(first, min(first + step, count))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, normalize
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 
 LABELS = ('vote', 'mean_logit', 'pooled_feature')
@@ -159,7 +160,7 @@ def label_map(regions: Tensor) -> Tensor:
 
 def in_parts(masks: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Masks (M, H, W), some at a time, and which ones they are; see `Proposals.masks`."""
-    step = max(1, CHUNK_BYTES // (8 * masks.shape[1] * masks.shape[2]))
+    step = at_once(8 * masks.shape[1] * masks.shape[2], masks.device, CHUNK_BYTES)
     for first in range(0, len(masks), step):
         part = slice(first, first + step)
         yield part, masks[part]

@@ -12,6 +12,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.labelling import CHUNK_BYTES, DROPPED, merge_words
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.registry import MODELS
@@ -58,7 +59,7 @@ class PromptDenoising(BaseModule):
 def highest_probability(scale: float, cosines: Tensor, query_to_class: Sequence[int]) -> Tensor:
     """The highest probability of each class in an image, (C,); cosines (Q, H, W), some rows at a
     time."""
-    rows = max(1, CHUNK_BYTES // (4 * cosines[:, 0].numel()))
+    rows = at_once(4 * cosines[:, 0].numel(), cosines.device, CHUNK_BYTES)
     parts = [(scale * part.float()).softmax(0).amax((1, 2)) for part in cosines.split(rows, dim=1)]
     words = torch.stack(parts).amax(0)
     return merge_words(words[:, None, None], query_to_class).flatten()

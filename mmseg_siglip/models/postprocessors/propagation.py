@@ -11,6 +11,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
@@ -92,7 +93,7 @@ class PixelPropagation(BaseModule):
             planes = x.unflatten(1, size)
             return x - self.alpha * spread(edges, planes).flatten(1)
 
-        words = max(1, CHUNK_BYTES // (4 * 8 * size[0] * size[1]))
+        words = at_once(4 * 8 * size[0] * size[1], scores.device, CHUNK_BYTES)
         parts = [
             conjugate_gradients(apply, part.double().flatten(1), self.steps).to(scores.dtype)
             for part in scores.split(words)

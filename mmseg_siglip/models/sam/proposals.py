@@ -16,6 +16,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.sam.geometry import SAMFeatures, Size, to_image
 from mmseg_siglip.precision import PRECISIONS, autocast
@@ -49,7 +50,7 @@ class Proposals:
 
     def masks(self, size: Size) -> Iterator[tuple[slice, Tensor]]:
         """All masks at a size, (m, H, W) bool, some at a time, and which ones they are."""
-        step = max(1, CHUNK_BYTES // (size[0] * size[1] * 4))
+        step = at_once(4 * size[0] * size[1], self.logits.device, CHUNK_BYTES)
         for first in range(0, len(self), step):
             part = slice(first, min(first + step, len(self)))
             yield part, self.enlarge(self.logits[part], size) > 0

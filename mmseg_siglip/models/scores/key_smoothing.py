@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, relu
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES, merge_heads
 from mmseg_siglip.models.backbones.trunk import Trunk
 from mmseg_siglip.models.scores.step import ScoreStep
@@ -83,7 +84,7 @@ def smooth(
     """
     flat = probabilities.flatten(2).transpose(1, 2)  # (n, N, Q)
     unit = normalize(keys, dim=1 if parity else 2)
-    step = max(1, CHUNK_BYTES // (4 * keys[..., 0].numel()))
+    step = at_once(4 * keys[..., 0].numel(), keys.device, CHUNK_BYTES)
     parts = []
     for chunk in unit.split(step, dim=1):
         weights = chunk @ unit.transpose(1, 2)

@@ -15,6 +15,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.labelling import CHUNK_BYTES, Labels
 from mmseg_siglip.models.sam.concepts import Concepts, SAM3Adapter
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
@@ -158,7 +159,7 @@ class SAM3Segmentor(OpenVocabularySegmentor):
         Yields:
             Indices of words (N,), and their evidence (N, H_o, W_o) float32.
         """
-        text, step = self.text, max(1, CHUNK_BYTES // (4 * size[0] * size[1]))
+        text, step = self.text, at_once(4 * size[0] * size[1], image.device, CHUNK_BYTES)
         with self.held.autocast(self, self.precision, image.device, 'encode'):
             seen = self.backbone.encode(self.backbone.to_pixels(image))
         for words in torch.arange(len(text)).split(self.backbone.words_per_batch):

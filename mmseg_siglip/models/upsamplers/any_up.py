@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, normalize, pad
 from torchvision.transforms.functional import normalize as standardize
 
+from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.guides import Frozen
@@ -143,7 +144,7 @@ class Unification(nn.Module):
         border, count = KERNEL // 2, features.shape[1]
         ones = features.new_ones(1, 1, *features.shape[-2:])
         inside = conv2d(ones, torch.ones_like(self.basis[:1]), padding=border)
-        step = max(1, CHUNK_BYTES // (features[:, :1].numel() * CHANNELS * 4))
+        step = at_once(4 * CHANNELS * features[:, :1].numel(), features.device, CHUNK_BYTES)
         total = 0
         for part in features.split(step, dim=1):
             plane = part.flatten(0, 1)[:, None]
@@ -202,7 +203,7 @@ class CrossAttention(nn.Module):
             for whole, cells in zip(queries.shape[-2:], keys.shape[-2:], strict=True)
         )
         row_bytes = 4 * HEADS * q[:, 0, :, 0, 0].numel() * k[0, :, :, 0, 0].numel()
-        step = max(1, CHUNK_BYTES // row_bytes)
+        step = at_once(row_bytes, q.device, CHUNK_BYTES)
         for first in range(0, len(rows), step):
             own = rows[first : first + step]
             logits = torch.einsum('nijad,nklad->naijkl', q[:, first : first + step], k)

@@ -35,7 +35,7 @@ def test_some_rows_at_a_time_are_all_at_once(monkeypatch):
     x = tokens(2, 50)
     at_once = outlier_factor(x, 7)
     monkeypatch.setattr(similarity, 'CHUNK_BYTES', 4 * 2 * 50 * 9)
-    assert len(list(similarity.chunks(50, 4 * 2 * 50))) == 6
+    assert len(list(similarity.chunks(50, 4 * 2 * 50, torch.device('cpu')))) == 6
     torch.testing.assert_close(outlier_factor(x, 7), at_once)
     assert block.CHUNK_BYTES > 1e6
 

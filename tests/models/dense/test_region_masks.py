@@ -48,9 +48,11 @@ def test_a_map_stands_for_its_masks(monkeypatch):
     kept = torch.tensor([True, False, True])
     assert torch.equal(held[kept].rows(), masks[kept])
     assert torch.equal(held[kept].rows(), RegionMasks(masks)[kept].rows())
+    monkeypatch.setattr(region_masks, 'CHUNK_BYTES', 2 * 12 * 20)
     for one in (held, RegionMasks(masks)):
-        assert [len(part) for part in one.parts(2 * 12 * 20)] == [2, 1]
-        assert torch.equal(torch.cat([*one.parts(1)]), masks)
+        assert [len(part) for part in one.parts()] == [2, 1]
+        assert [len(part) for part in one.parts(pixel_bytes=4)] == [1, 1, 1]
+        assert torch.equal(torch.cat([*one.parts()]), masks)
     scores = torch.randn(3, 5)
     assert torch.equal(
         whole([paint(scores, held, None)]), whole([paint(scores, RegionMasks(masks), None)])
