@@ -52,7 +52,7 @@ from mmseg_siglip.engine.whole_evaluation import require_whole
 from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.models.adapters.converters import advice
-from mmseg_siglip.models.compiled import compile_training
+from mmseg_siglip.models.compiled import compile_parts
 from mmseg_siglip.registry import RUNNERS
 from mmseg_siglip.weights.checkpoint import CHECKPOINT_NAMES, newest_checkpoint, to_plain
 
@@ -355,9 +355,9 @@ class Runner(BaseRunner):
         return super().build_optim_wrapper(optim_wrapper)
 
     def _maybe_compile(self, target: str) -> None:
-        """Compile what of the model is `compiled_in_training`; of a model without such parts,
+        """Compile what of the model is `compilable`; of a model without such parts,
         MMEngine's: all of a step, with logging, optimiser and exchange between processes."""
-        parts = compile_training(unwrapped(self.model), self.cfg.get('compile'))
+        parts = compile_parts(unwrapped(self.model), self.cfg.get('compile'), 'training')
         if parts is None:
             super()._maybe_compile(target)
         elif parts:

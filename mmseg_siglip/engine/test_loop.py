@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from mmengine.model import is_model_wrapper
 from mmengine.runner import TestLoop as BaseTestLoop
+from torch import nn
 
 from mmseg_siglip.device import chunk_bytes
 from mmseg_siglip.io.outcomes import raise_others
+from mmseg_siglip.models.compiled import compile_parts
 from mmseg_siglip.registry import LOOPS
 from mmseg_siglip.weights.foreign import first_line
 
@@ -37,10 +39,13 @@ class TestLoop(BaseTestLoop):
             at most so many pixels, as images come in or as they are labelled, whichever are more.
             By default as many as a sixty-fourth of a GPU's memory holds, at 32 bytes a pixel; on a
             CPU, which gains nothing, each batch is predicted by itself, as with 0.
+        compile: True or the options of ``torch.compile``, by which what computes most of CAT-Seg,
+            depth and referring predicts, as in training. On a GPU ``dict(mode='reduce-overhead')``
+            starts all kernels of an image size together.
         options: See MMEngine.
 
     Raises:
-        ValueError: `pixels_at_once` is negative.
+        ValueError: `pixels_at_once` is negative, or there is nothing to compile.
     """
 
     __test__ = False  # of pytest
@@ -52,19 +57,29 @@ class TestLoop(BaseTestLoop):
         evaluator: Any,
         *,
         pixels_at_once: int | None = None,
+        compile: bool | Mapping[str, Any] = False,
         **options: Any,
     ) -> None:
         if pixels_at_once is not None and pixels_at_once < 0:
             raise ValueError(f'test_cfg.pixels_at_once: expected 0 or more, found {pixels_at_once}')
         super().__init__(runner, dataloader, evaluator, **options)
         self.pixels_at_once = pixels_at_once
+        if compile_parts(self._model, compile, 'prediction') is None:
+            raise ValueError(
+                'test_cfg.compile: expected a model of CAT-Seg, depth or referring, found '
+                f'{type(self._model).__name__}; training-free models have compile_backend'
+            )
         self._waiting: list[tuple[int, Mapping]] = []
+
+    @property
+    def _model(self) -> nn.Module:
+        model = self.runner.model
+        return model.module if is_model_wrapper(model) else model
 
     @property
     def limit(self) -> int:
         """Pixels that are predicted together; 0 where each batch is by itself."""
-        model = self.runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = self._model
         if self.fp16 or not getattr(model, 'takes_many', False):
             return 0
         if self.pixels_at_once is not None:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmseg_siglip.kept import to_be_kept
+from mmseg_siglip.models.compiled import nothing_compiled
 from mmseg_siglip.models.guides.frozen import Frozen
 from mmseg_siglip.precision import autocast, compute_dtype
 
@@ -182,7 +183,7 @@ class HeldWeights(nn.Module):
             alone = not self._open and not self._watched
             self._watched = self._watched or alone
         try:
-            with plain, Casts(dtype) if alone else nullcontext() as seen:
+            with plain, nothing_compiled(), Casts(dtype) if alone else nullcontext() as seen:
                 yield alone
             if alone:
                 self._learn(model, seen, dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,7 +11,14 @@ from mmengine.config import Config
 from torch._dynamo.testing import CompileCounter
 
 from mmseg_siglip.engine import Runner
-from mmseg_siglip.models.compiled import COMPILED, compile_training, compiled_in_training
+from mmseg_siglip.models.compiled import (
+    COMPILED,
+    cloned,
+    compilable,
+    compile_method,
+    compile_parts,
+    nothing_compiled,
+)
 
 
 class Part(torch.nn.Module):
@@ -18,7 +26,7 @@ class Part(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor([2.0]))
 
-    @compiled_in_training
+    @compilable
     def forward(self, x):
         """Twice."""
         return (self.weight * x).sum(-1)
@@ -27,7 +35,7 @@ class Part(torch.nn.Module):
 class Child(Part):
     """With another such method, and that of its parent."""
 
-    @compiled_in_training
+    @compilable
     def half(self, x):
         return self.weight * x / 4
 
@@ -52,7 +60,10 @@ def counter():
 def test_only_training_is_compiled(counter):
     model, x = Whole(), torch.ones(3, 4)
     expected = model(x)
-    assert compile_training(model, dict(backend=counter)) == ['Child.forward', 'Child.half']
+    assert compile_parts(model, dict(backend=counter), 'training') == [
+        'Child.forward',
+        'Child.half',
+    ]
     assert torch.equal(model(x), expected) and counter.frame_count == 2
     model(x)
     assert counter.frame_count == 2
@@ -65,10 +76,49 @@ def test_only_training_is_compiled(counter):
     assert counter.frame_count == 2 and model.part.weight.grad.item() == 5 * 6 * 7 * 1.25
 
 
+def test_prediction_is_compiled_unless_its_weights_are_looked_at(counter):
+    model, x = Whole().eval(), torch.ones(3, 4)
+    expected = model(x)
+    compile_parts(model, dict(backend=counter), 'prediction')
+    with torch.no_grad():
+        with nothing_compiled():
+            model(x)
+        model.train()(x)
+        assert counter.frame_count == 0
+        assert torch.equal(model.eval()(x), expected) and counter.frame_count == 2
+    model(x + 1), model.train()(x)
+    assert counter.frame_count == 2
+
+
+def test_what_cuda_graphs_would_overwrite_is_copied(monkeypatch):
+    """A backend, here a function, that has one place for all its results."""
+
+    @dataclass(frozen=True)
+    class Pair:
+        one: torch.Tensor
+        others: tuple
+        name: str = 'x'
+
+    place = torch.zeros(2)
+
+    def method(value):
+        place.fill_(value)
+        return Pair(place, (place, [place, 3]))
+
+    monkeypatch.setattr(torch, 'compile', lambda function, **options: function)
+    first = compile_method(method, dict(mode='reduce-overhead'))
+    found = first(1.0)
+    first(2.0)
+    assert found.one.tolist() == found.others[0].tolist() == found.others[1][0].tolist() == [1, 1]
+    assert (found.name, found.others[1][1]) == ('x', 3)
+    assert compile_method(method, dict(backend='inductor')) is method
+    assert cloned('x') == 'x'
+
+
 def test_states_and_copies_know_nothing_of_it(counter):
     """A copy that keeps running means of the weights runs its own methods."""
     model = Whole()
-    compile_training(model, dict(backend=counter))
+    compile_parts(model, dict(backend=counter), 'training')
     assert list(model.state_dict()) == ['part.weight']
     twin = copy.deepcopy(model)
     twin.part.weight.data.fill_(0.0)
@@ -78,7 +128,7 @@ def test_states_and_copies_know_nothing_of_it(counter):
 
 def test_sizes_that_vary_are_compiled_once_more(counter):
     model = Whole()
-    compile_training(model, dict(backend=counter))
+    compile_parts(model, dict(backend=counter), 'training')
     for side in range(2, 30):
         model(torch.ones(3, side))
     assert counter.frame_count == 4  # of both methods, with a size and without
@@ -86,32 +136,32 @@ def test_sizes_that_vary_are_compiled_once_more(counter):
 
 def test_a_model_that_is_gone_is_forgotten(counter):
     model = Whole()
-    compile_training(model, dict(backend=counter))
+    compile_parts(model, dict(backend=counter), 'training')
     assert len(COMPILED) == 1
     del model
     assert not len(COMPILED)
 
 
 def test_nothing_to_compile():
-    assert compile_training(torch.nn.Linear(1, 1), {}) is None
-    assert compile_training(torch.nn.Linear(1, 1), None) == []
+    assert compile_parts(torch.nn.Linear(1, 1), {}, 'training') is None
+    assert compile_parts(torch.nn.Linear(1, 1), None, 'training') == []
 
 
 def test_what_was_compiled_is_forgotten(counter):
     model = Child().train()
-    compile_training(model, dict(backend=counter))
-    assert compile_training(model, False) == [] and not len(COMPILED)
+    compile_parts(model, dict(backend=counter), 'training')
+    assert compile_parts(model, False, 'training') == [] and not len(COMPILED)
 
 
 def test_a_method_that_calls_the_one_it_overrides(counter):
     class Grandchild(Child):
-        @compiled_in_training
+        @compilable
         def half(self, x):
             return super().half(x) + 1
 
     model, x = Grandchild().train(), torch.ones(2, 3)
     expected = model.half(x)
-    compile_training(model, dict(backend=counter))
+    compile_parts(model, dict(backend=counter), 'training')
     assert torch.equal(model.half(x), expected) and counter.frame_count == 1
 
 

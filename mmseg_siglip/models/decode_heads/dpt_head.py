@@ -16,7 +16,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, pad
 
-from mmseg_siglip.models.compiled import compiled_in_training
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.models.decode_heads.dpt_blocks import (
     READOUTS,
     FusionBlock,
@@ -184,7 +184,7 @@ class DPTHead(BaseModule):
             x = block(x, maps[i] if i else None, twice if is_free else tuple(maps[i + 1].shape[2:]))
         return x
 
-    @compiled_in_training
+    @compilable
     def forward(self, taps: Sequence[Tap]) -> Tensor:
         """The output for the pixels that the patches cover.
 

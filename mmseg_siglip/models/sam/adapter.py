@@ -18,7 +18,7 @@ from transformers import Sam2ImageProcessor, SamImageProcessor
 from mmseg_siglip.device import made_on
 from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.backbones.position import resize_position
-from mmseg_siglip.models.compiled import compiled_in_training
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.models.sam import geometry
 from mmseg_siglip.models.sam.geometry import RESIZES, SAMFeatures, Size
 from mmseg_siglip.models.sam.load import load_sam
@@ -177,7 +177,7 @@ class SAMAdapter(BaseModule):
         """Rows and columns of SAM's input that an image of `size` fills."""
         return geometry.content_size(size, self.image_size, self.resize)
 
-    @compiled_in_training
+    @compilable
     def _encode(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         with made_on(pixels):
             found = self.model.vision_encoder(pixels)

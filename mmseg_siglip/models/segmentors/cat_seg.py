@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from mmseg_siglip.kept import to_be_kept
 from mmseg_siglip.models.backbones.trunk import method_name
-from mmseg_siglip.models.compiled import compiled_in_training
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.models.finetune import choose_trainable, text_trains
 from mmseg_siglip.models.labelling import Labels, label_views
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
@@ -212,7 +212,7 @@ class CATSegSegmentor(OpenVocabularySegmentor):
         )
         return self.backbone.project(tokens, readout=self.readout), taps
 
-    @compiled_in_training
+    @compilable
     def logits(self, images: Tensor, text: Tensor, *, max_classes: int | None = None) -> Tensor:
         """(B, 3, H, W) and (T, P, D) to (B, T, s*h, s*w), see `CATSegHead`."""
         features, taps = self.extract_feat(images)

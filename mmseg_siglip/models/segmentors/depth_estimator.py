@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
-from mmseg_siglip.models.compiled import compiled_in_training
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.models.data_preprocessor import normalise
 from mmseg_siglip.models.decode_heads.dpt_blocks import Tap
 from mmseg_siglip.models.decode_heads.dpt_head import DPTHead, fit_to_image
@@ -137,7 +137,7 @@ class SigLIPDepthEstimator(DepthModel):
             self.backbone.eval()
         return self
 
-    @compiled_in_training
+    @compilable
     def extract_feat(self, inputs: Tensor, batch_img_metas: object = None) -> list[Tap]:
         """(B, 3, H, W), normalised, to what the decoder takes."""
         return self.taps(self.backbone, inputs, frozen=self.freeze_backbone)

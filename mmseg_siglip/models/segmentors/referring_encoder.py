@@ -17,7 +17,7 @@ from mmseg_siglip.kept import constant
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.image_size import Size, fitting_size
 from mmseg_siglip.models.backbones.siglip_text import SigLIPText
-from mmseg_siglip.models.compiled import compiled_in_training
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
 from mmseg_siglip.models.finetune import choose_trainable, freeze_unread
 from mmseg_siglip.models.lora import select_adapter
@@ -147,7 +147,7 @@ class ReferringEncoder(BaseModule):
         pixels = torch.stack([self.resize(image, size) for image in images])
         return self._read((pixels - self.mean) / self.std, size)
 
-    @compiled_in_training
+    @compilable
     def _read(self, pixels: Tensor, size: Size) -> ImageFeatures:
         """Normalised images (B, 3, H, W), of that size."""
         tokens, found = self.backbone.forward_intermediates(pixels, self.taps)
