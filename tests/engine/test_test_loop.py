@@ -17,8 +17,10 @@ from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from mmseg_siglip.engine import TestLoop
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.models.segmentors.depth_model import DepthModel
 
@@ -284,3 +286,62 @@ def test_who_takes_several(monkeypatch):
 def test_a_negative_number_is_refused():
     with pytest.raises(ValueError, match='pixels_at_once: expected 0 or more, found -1'):
         loop_of([], pixels_at_once=-1)
+
+
+class Doubles(Model):
+    @compilable
+    def forward(self, x):
+        return 2 * x
+
+
+def test_what_a_test_compiles():
+    model, counter = Doubles().eval(), CompileCounter()
+    loop_of([], model=model, compile=dict(backend=counter))
+    with torch.no_grad():
+        assert model(torch.ones(2)).tolist() == [2, 2] and counter.frame_count == 1
+    loop_of([], model=model)
+    with torch.no_grad():
+        model(torch.ones(2, 3, 4))
+    assert counter.frame_count == 1
+
+
+def test_nothing_to_compile():
+    with pytest.raises(ValueError, match='CAT-Seg, depth or referring, found Model; training-free'):
+        loop_of([], compile=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('config', 'system'),
+    [
+        ('dpt/shapes_frozen.py', 'shapes_depth'),
+        ('refer_sam/shapes.py', 'shapes_refer'),
+        ('cat_seg/shapes.py', 'shapes_cat_seg'),
+    ],
+)
+def test_compiled_as_it_is_written(repository, tmp_path, monkeypatch, config, system):
+    monkeypatch.delenv('RANK', raising=False)
+    graphs, compile_function = [], torch.compile
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(
+        torch, 'compile', lambda function, **options: compile_function(function, backend=count)
+    )
+    found = []
+    for wanted in (False, True):
+        SegLocalVisualizer._instance_dict.clear()
+        argv = [
+            str(repository / 'configs' / config),
+            system,
+            '--work-dir',
+            str(tmp_path / f'{wanted}'),
+        ]
+        argv += ['--cfg-options', f'test_cfg.compile={wanted}']
+        argv += ['test_dataloader.dataset.num_scenes=3', 'test_dataloader.num_workers=0']
+        assert main([*argv, 'test_dataloader.persistent_workers=False']) == 0
+        found.append(scores_in(tmp_path / f'{wanted}'))
+        assert len(graphs) > 0 if wanted else not graphs
+    assert found[0] == pytest.approx(found[1], rel=1e-4, nan_ok=True)
