@@ -96,6 +96,9 @@ class VisionChat(System):
     ) -> None:
         """Write the whole model in the layout of transformers, whose own LLaVA classes load it.
 
+        It generates there as here: other settings of the checkpoint's ``generation_config.json``
+        than special tokens are not written.
+
         Args:
             folder: Its place.
             dtype: Number format of the weights that are written.

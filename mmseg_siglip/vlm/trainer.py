@@ -20,7 +20,7 @@ from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.assemble import build_llava, require_gradients
 from mmseg_siglip.vlm.finite import RefuseNaN
 from mmseg_siglip.vlm.fusion import check_depths, depth_statistics
-from mmseg_siglip.vlm.generation import greedily
+from mmseg_siglip.vlm.generation import generating_by, greedy
 from mmseg_siglip.vlm.naflex import is_naflex
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, check_question, prompt_of
 
@@ -143,7 +143,7 @@ class LlavaTrainer(BaseModel):
             self._check_context(len(prompt), self.max_new_tokens, sample)
             self._check_answer(sample)
         ids, mask = self._pad(prompts, side='left')
-        with greedily(self.llava, self.vlm.tokenizer):
+        with generating_by(self.llava, greedy(self.llava, self.vlm.tokenizer)):
             generated = self.llava.generate(
                 input_ids=ids,
                 attention_mask=mask,
