@@ -76,4 +76,5 @@ def test_what_samples_would_be_drawn_by_is_saved_where_they_are(folder, tmp_path
     write(folder, do_sample=sampling, temperature=0.9, top_p=0.6)
     load_pretrained_model(str(folder), device='cpu').save_pretrained(tmp_path / 'again')
     found = json.loads((tmp_path / 'again' / 'generation_config.json').read_text())
-    assert (found.get('temperature'), found.get('top_p')) == ((0.9, 0.6) if sampling else (None,) * 2)
+    expected = (0.9, 0.6) if sampling else (None, None)
+    assert (found.get('temperature'), found.get('top_p')) == expected
