@@ -118,6 +118,11 @@ class VisionChat(System):
 
     @classmethod
     def _of_trained(cls, model: LlavaTrainer, config: Config, precision: str) -> VisionChat:
+        if not model.use_image:
+            raise ValueError(
+                f'{config.filename}: expected a model that has seen images, found one trained with '
+                'use_image=False, whose answers have nothing to do with them'
+            )
         return cls(place(model.vlm, model.llava.device, precision))
 
     def check_prompt(self, prompt: str | None) -> str:

@@ -5,6 +5,7 @@ Shapes: B samples, N image tokens, T tokens of a conversation, K depth statistic
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -260,7 +261,16 @@ class LlavaTrainer(BaseModel):
         return ids.to(self.llava.device), mask.to(self.llava.device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """A folder for `load_pretrained_model` and ``python -m mmseg_siglip.vlm``."""
+        """A folder for `load_pretrained_model` and ``python -m mmseg_siglip.vlm``.
+
+        Neither knows of ``use_image=False``, of which a warning tells.
+        """
+        if not self.use_image:
+            warnings.warn(
+                f'{folder}: its language model was trained without images (use_image=False), which '
+                'who loads it will show it: answers have nothing to do with them',
+                stacklevel=2,
+            )
         self.vlm.save_pretrained(folder)
 
 
