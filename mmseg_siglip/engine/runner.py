@@ -35,6 +35,7 @@ from mmseg_siglip.engine.parts_of_config import require_parts, samples_found
 from mmseg_siglip.engine.peers import PATIENCE
 from mmseg_siglip.engine.processes import start_gloo, watch_peers
 from mmseg_siglip.engine.progress import (
+    check_averaged,
     check_groups,
     check_progress,
     check_schedulers,
@@ -245,6 +246,7 @@ class Runner(BaseRunner):
             count = (self.cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
             check_step(checkpoint, self.train_loop, count)
             check_whole(checkpoint, ('optimizer', 'param_schedulers'))
+            check_averaged(checkpoint, self.hooks)
             self._resumed = parts_of(checkpoint)
             if resume_optimizer:
                 require_dict(checkpoint, 'optimizer')
