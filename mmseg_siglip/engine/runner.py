@@ -49,7 +49,7 @@ from mmseg_siglip.engine.progress import (
 from mmseg_siglip.engine.rates import ends_apart, kept_rates, rules_of_nothing
 from mmseg_siglip.engine.screen import quieten
 from mmseg_siglip.engine.training_words import check_training_words
-from mmseg_siglip.engine.whole_evaluation import require_whole
+from mmseg_siglip.engine.whole_evaluation import require_end, require_whole
 from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.models.adapters.converters import advice
@@ -340,7 +340,7 @@ class Runner(BaseRunner):
             watch_peers(*get_dist_info(), patience)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        found = super().build_train_loop(loop)
+        found = require_end(super().build_train_loop(loop))
         check_training_words(unwrapped(self.model), found.dataloader.dataset)
         self._training = found
         return found
