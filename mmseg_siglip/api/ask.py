@@ -220,12 +220,6 @@ class VisionChat(System):
         inputs = {key: batch[key] for key in READ if key in batch}
         if depths is not None:
             maps = [torch.as_tensor(depth) for depth in depths]
-            for i, depth in enumerate(maps):
-                if not (depth.isfinite() & (depth > 0)).any():
-                    raise ValueError(
-                        f'depths: image {i + 1} of {len(maps)}: expected some depth above 0, '
-                        'found none'
-                    )
             pictures = [tuple(image.shape[-2:]) for image in images]
             check_depths(maps, pictures, self.vlm.image_processor, self.model.config)
             sizes = next((batch[name] for name in SIZES if name in batch), None)

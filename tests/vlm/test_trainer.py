@@ -229,7 +229,13 @@ def test_batches_that_lack_something(build):
     for image in (images[1].float() / 255, images[1].permute(1, 2, 0)):
         with pytest.raises(ValueError, match=r'^a sample: expected an RGB image \(3, H, W\) of'):
             trainer([images[0], image], talks)
-    talks[1].depth = talks[1].depth.T
+    depth = talks[1].depth
+    for talks[1].depth in (0 * depth, -depth, depth / 0):
+        with pytest.raises(
+            ValueError, match='depth: image 2 of 2: expected some depth above 0, fo'
+        ):
+            trainer(images, talks)
+    talks[1].depth = depth.T
     with pytest.raises(ValueError, match='depth: expected a map of the shape of image 2 of 2'):
         trainer(images, talks)
     talks[1].question = 'what is <image>?'
