@@ -96,6 +96,9 @@ class VisionChat(System):
     ) -> None:
         """Write the whole model in the layout of transformers, whose own LLaVA classes load it.
 
+        It generates there as here: other settings of the checkpoint's ``generation_config.json``
+        than special tokens are not written.
+
         Args:
             folder: Its place.
             dtype: Number format of the weights that are written.
@@ -115,6 +118,11 @@ class VisionChat(System):
 
     @classmethod
     def _of_trained(cls, model: LlavaTrainer, config: Config, precision: str) -> VisionChat:
+        if not model.use_image:
+            raise ValueError(
+                f'{config.filename}: expected a model that has seen images, found one trained with '
+                'use_image=False, whose answers have nothing to do with them'
+            )
         return cls(place(model.vlm, model.llava.device, precision))
 
     def check_prompt(self, prompt: str | None) -> str:
@@ -212,12 +220,6 @@ class VisionChat(System):
         inputs = {key: batch[key] for key in READ if key in batch}
         if depths is not None:
             maps = [torch.as_tensor(depth) for depth in depths]
-            for i, depth in enumerate(maps):
-                if not (depth.isfinite() & (depth > 0)).any():
-                    raise ValueError(
-                        f'depths: image {i + 1} of {len(maps)}: expected some depth above 0, '
-                        'found none'
-                    )
             pictures = [tuple(image.shape[-2:]) for image in images]
             check_depths(maps, pictures, self.vlm.image_processor, self.model.config)
             sizes = next((batch[name] for name in SIZES if name in batch), None)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
@@ -74,6 +75,21 @@ def check_whole(checkpoint: Mapping[str, Any], parts: Sequence[str]) -> None:
             raise ValueError(
                 f'expected plain values, found {place} ({name}); load_from takes the weights alone'
             )
+
+
+def check_averaged(checkpoint: Mapping[str, Any], hooks: Sequence[Hook]) -> None:
+    """Refuse averaged weights without what averages them.
+
+    With an `EMAHook`, a checkpoint has the averages as its weights, and what trains beside them.
+
+    Raises:
+        ValueError: There is no such hook.
+    """
+    if 'ema_state_dict' in checkpoint and not any(isinstance(hook, EMAHook) for hook in hooks):
+        raise ValueError(
+            'expected an EMAHook in custom_hooks, as the run had that saved it, found none: the '
+            'averages would be trained; load_from takes them as weights alone'
+        )
 
 
 def parts_of(checkpoint: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ from mmseg_siglip.engine.parts_of_config import require_parts, samples_found
 from mmseg_siglip.engine.peers import PATIENCE
 from mmseg_siglip.engine.processes import start_gloo, watch_peers
 from mmseg_siglip.engine.progress import (
+    check_averaged,
     check_groups,
     check_progress,
     check_schedulers,
@@ -48,7 +49,7 @@ from mmseg_siglip.engine.progress import (
 from mmseg_siglip.engine.rates import ends_apart, kept_rates, rules_of_nothing
 from mmseg_siglip.engine.screen import quieten
 from mmseg_siglip.engine.training_words import check_training_words
-from mmseg_siglip.engine.whole_evaluation import require_whole
+from mmseg_siglip.engine.whole_evaluation import require_end, require_whole
 from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.models.adapters.converters import advice
@@ -245,6 +246,7 @@ class Runner(BaseRunner):
             count = (self.cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
             check_step(checkpoint, self.train_loop, count)
             check_whole(checkpoint, ('optimizer', 'param_schedulers'))
+            check_averaged(checkpoint, self.hooks)
             self._resumed = parts_of(checkpoint)
             if resume_optimizer:
                 require_dict(checkpoint, 'optimizer')
@@ -338,7 +340,7 @@ class Runner(BaseRunner):
             watch_peers(*get_dist_info(), patience)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        found = super().build_train_loop(loop)
+        found = require_end(super().build_train_loop(loop))
         check_training_words(unwrapped(self.model), found.dataloader.dataset)
         self._training = found
         return found

@@ -1,11 +1,11 @@
-"""An evaluation sees every sample of its data set as it is, and comes to an end."""
+"""An evaluation sees every sample of its data set as it is; it and an epoch come to an end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from mmengine.dataset import InfiniteSampler
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch.utils.data import Dataset
 
 from mmseg_siglip.datasets.referring import PhraseDataset
@@ -35,6 +35,24 @@ def require_whole(loop: BaseLoop, part: str) -> BaseLoop:
         )
     for dataset in inner_datasets(loader.dataset):
         refuse_chance(dataset, part)
+    return loop
+
+
+def require_end(loop: BaseLoop) -> BaseLoop:
+    """`loop`, if each of its epochs comes to an end; MMEngine's would stay in the first for ever.
+
+    Args:
+        loop: Of a training.
+
+    Raises:
+        ValueError: It goes by epochs, and its samples begin again for ever.
+    """
+    sampler = loop.dataloader.sampler
+    if isinstance(loop, EpochBasedTrainLoop) and isinstance(sampler, InfiniteSampler):
+        raise ValueError(
+            'train_dataloader.sampler: expected one that ends (DefaultSampler) for a training by '
+            'epochs, found InfiniteSampler'
+        )
     return loop
 
 

@@ -16,8 +16,8 @@ MEAN = 'mean'
 class AnswerAccuracy(BaseMetric):
     """Part of the answers that are the true one, in percent: each kind's, and their mean.
 
-    Case, blanks around the answer and a final full stop do not matter. Samples without a kind are
-    of the kind ``other``.
+    Case, blanks around the answer and a final full stop do not matter. Samples without a kind, or
+    with None for it, are of the kind ``other``.
     """
 
     default_prefix = 'answers'
@@ -26,21 +26,24 @@ class AnswerAccuracy(BaseMetric):
         """Samples carry ``answer`` and ``pred_answer``, and maybe ``kind``.
 
         Raises:
-            ValueError: The true answer is missing or blank, or the kind is called as the mean is.
+            ValueError: The true answer is no text or blank, or the kind is none or called as the
+                mean is.
         """
         for sample in data_samples:
             name = sample.get('img_path', sample.get('name', 'a sample'))
-            truth, kind = plain(sample.get('answer') or ''), sample.get('kind', 'other')
-            if not truth:
+            truth, kind = sample.get('answer'), sample.get('kind')
+            kind = 'other' if kind is None else kind
+            if not isinstance(truth, str) or not plain(truth):
                 raise ValueError(
                     f'{name}: expected a true answer, found {sample.get("answer")!r}, which no '
                     'answer at all would equal'
                 )
-            if kind == MEAN:
+            if not isinstance(kind, str) or kind == MEAN:
                 raise ValueError(
-                    f'{name}: expected another kind than {MEAN!r}, as the mean of all is called'
+                    f'{name}: expected as kind a text, and another than {MEAN!r}, as the mean of '
+                    f'all is called, found {kind!r}'
                 )
-            self.results.append((kind, plain(sample['pred_answer']) == truth))
+            self.results.append((kind, plain(sample['pred_answer']) == plain(truth)))
 
     def compute_metrics(self, results: list[tuple[str, bool]]) -> dict[str, float]:
         by_kind: dict[str, list[bool]] = defaultdict(list)

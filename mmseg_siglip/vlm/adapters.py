@@ -100,23 +100,31 @@ def convert(tensors: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
     """By transformers' names.
 
     Raises:
-        ValueError: It is not linear layers with activations between them.
+        ValueError: It is not linear layers with activations between them, or more than one.
     """
-    state = {}
-    for name, value in tensors.items():
-        match = _OURS.search(name)
-        if match:
-            state[match[1]] = value
-            continue
-        inside = _THEIRS.search(name)[1]
-        layer = _LAYER.fullmatch(inside)
-        if layer is None or int(layer[1] or 0) % 2:
+    state, names = {}, {}
+    for name in tensors:
+        ours = _by_layer(name, path)
+        if ours in state:
             raise ValueError(
-                f'{path}: expected a projector of linear layers (mlp2x_gelu: 0 and 2), found '
-                f'{inside}'
+                f'{path}: expected one projector, found {names[ours]} and {name} in the same place'
             )
-        state[f'linear_{int(layer[1] or 0) // 2 + 1}.{layer[2]}'] = value
+        state[ours], names[ours] = tensors[name], name
     return state
+
+
+def _by_layer(name: str, path: str | Path) -> str:
+    """A tensor's name in transformers."""
+    match = _OURS.search(name)
+    if match:
+        return match[1]
+    inside = _THEIRS.search(name)[1]
+    layer = _LAYER.fullmatch(inside)
+    if layer is None or int(layer[1] or 0) % 2:
+        raise ValueError(
+            f'{path}: expected a projector of linear layers (mlp2x_gelu: 0 and 2), found {inside}'
+        )
+    return f'linear_{int(layer[1] or 0) // 2 + 1}.{layer[2]}'
 
 
 def _file(folder: Path) -> Path:

@@ -27,6 +27,7 @@ from mmseg_siglip.vlm.checkpoints import (
     load_vision_model,
     read_vision_config,
 )
+from mmseg_siglip.vlm.generation import generating_by, without_idle
 from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration, feature_layers
 from mmseg_siglip.vlm.naflex import is_naflex, patch_processor
 from mmseg_siglip.vlm.processing import (
@@ -96,7 +97,10 @@ class PretrainedVLM(_Parts):
             if config.name_or_path and Path(config.name_or_path).exists():
                 config.name_or_path = ''
         naflex = is_naflex(self.model.config.vision_config)
-        with nullcontext() if naflex else made_for(self.model, get_size(self.image_processor)):
+        with (
+            nullcontext() if naflex else made_for(self.model, get_size(self.image_processor)),
+            generating_by(self.model, without_idle(self.model.generation_config)),
+        ):
             self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 

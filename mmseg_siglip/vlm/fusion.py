@@ -94,7 +94,7 @@ def check_depths(
     image_processor: BaseImageProcessor,
     config: PretrainedConfig,
 ) -> None:
-    """Refuse maps that are not of the pictures they come with.
+    """Refuse maps that are not of the pictures they come with, or say nothing of them.
 
     Their resolution is their own. A processor that crops or pads goes by the shape of the picture,
     so that the map needs the same; of others it is refused if it is turned.
@@ -106,11 +106,15 @@ def check_depths(
         config: Likewise.
 
     Raises:
-        ValueError: One is of another shape.
+        ValueError: One is of another shape, or knows no depth.
     """
     by_shape = not is_naflex(config.vision_config) and not hasattr(config, 'image_grid_pinpoints')
     by_shape &= any(getattr(image_processor, name, False) for name in ('do_pad', 'do_center_crop'))
     for i, (depth, (height, width)) in enumerate(zip(depths, pictures, strict=True)):
+        if not (depth.isfinite() & (depth > 0)).any():
+            raise ValueError(
+                f'depth: image {i + 1} of {len(depths)}: expected some depth above 0, found none'
+            )
         rows, columns = depth.shape[-2:]
         one_pixel = max(height, width)
         differ = abs(rows * width - columns * height) > one_pixel + ALIKE * rows * width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,15 +11,33 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 TOKENS = ('bos_token_id', 'eos_token_id', 'pad_token_id')
 
 
+OF_SAMPLES = (
+    *('temperature', 'top_k', 'top_p', 'min_p', 'top_h', 'typical_p'),
+    *('epsilon_cutoff', 'eta_cutoff'),
+)
+
+
 @contextmanager
-def greedily(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """While it lasts, the model generates as `greedy` says; what it saves stays its own."""
+def generating_by(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
+    """While it lasts, `config` is what the model generates by, and what it saves."""
     own = model.generation_config
-    model.generation_config = greedy(model, tokenizer)
+    model.generation_config = config
     try:
         yield
     finally:
         model.generation_config = own
+
+
+def without_idle(config: GenerationConfig) -> GenerationConfig:
+    """`config` less what nothing reads: how to sample, where no samples are drawn.
+
+    Vicuna and LLaVA 1.5 have that, and transformers refuses to save a model with it.
+    """
+    config = copy.deepcopy(config)
+    for name in () if config.do_sample else OF_SAMPLES:
+        if getattr(config, name, None) is not None:
+            setattr(config, name, None)
+    return config
 
 
 def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:

@@ -17,7 +17,7 @@ from mmseg_siglip.patch_stats import PatchStatisticsFusion
 from mmseg_siglip.vlm.naflex import is_naflex, patch_states
 from mmseg_siglip.vlm.projectors import make_projector
 from mmseg_siglip.vlm.strategy import check_strategy, select
-from mmseg_siglip.vlm.vision import blocks_needed, hidden_states, token_grid
+from mmseg_siglip.vlm.vision import blocks_needed, check_floats, hidden_states, token_grid
 from mmseg_siglip.vlm.with_depth import WithDepth
 
 
@@ -68,13 +68,14 @@ class DepthLlavaModel(transformers.LlavaModel):
 
         Raises:
             ValueError: The strategy does not suit the encoder, the size the patch, or the
-                statistics the model.
+                statistics the model; or pixels are not normalised.
         """
         self._refuse(vision_feature_layer=vision_feature_layer)
         self._refuse(vision_feature_select_strategy=vision_feature_select_strategy)
         strategy = check_strategy(
             self.config.vision_feature_select_strategy, self.config.vision_config
         )
+        check_floats(pixel_values)
         pixel_values = pixel_values.to(self.vision_tower.dtype)
         if is_naflex(self.config.vision_config):
             return self._features_of_patches(

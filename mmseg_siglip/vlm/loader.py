@@ -110,7 +110,10 @@ def load_pretrained_model(
             f'{", ".join(unknown) or "no model_name_or_path"}'
         )
     options = _options(fields, custom_vision_config)
-    tower = next((fields[key] for key in TOWER_KEYS if fields.get(key)), None)
+    towers = [fields[key] for key in TOWER_KEYS if fields.get(key)]
+    if len({*map(str, towers)}) > 1:
+        raise ValueError(f'config: expected one of {" and ".join(TOWER_KEYS)}, found both')
+    tower = towers[0] if towers else None
     path = str(bundled(fields['model_name_or_path']))
     fields['model_name_or_path'] = path
     if is_original(path):

@@ -150,12 +150,19 @@ def prompt_of(processor: LlavaProcessor, question: str, *, image: bool = True) -
 
     A token that begins every text is left to the tokenizer where that adds it: templates have it as
     well, and a model has never seen two.
+
+    Raises:
+        ValueError: The tokenizer adds one that ends every text, after which there is no answer.
     """
     parts = [dict(type='image')] if image else []
     message = dict(role='user', content=[*parts, dict(type='text', text=question)])
     prompt = processor.apply_chat_template([message], add_generation_prompt=True)
     tokenizer = processor.tokenizer
-    begins = tokenizer.bos_token is not None and tokenizer('a')['input_ids'][0] == (
-        tokenizer.bos_token_id
-    )
+    first, *_, last = tokenizer('a b')['input_ids']
+    if last == tokenizer.eos_token_id:
+        raise ValueError(
+            f'tokenizer: expected prompts that go on, found {tokenizer.eos_token} added to their '
+            'end; see add_eos_token in tokenizer_config.json'
+        )
+    begins = tokenizer.bos_token is not None and first == tokenizer.bos_token_id
     return prompt.removeprefix(tokenizer.bos_token) if begins else prompt

@@ -29,6 +29,7 @@ from mmseg_siglip.vlm.vision import (
     CLIP_TYPES,
     SIGLIP_TYPES,
     blocks_needed,
+    check_floats,
     hidden_states,
     token_grid,
 )
@@ -160,6 +161,7 @@ class VisionTower(nn.Module):
             return self._encode_list(images)
         if images.dim() != 4 or images.shape[1] != 3:
             raise ValueError(f'images: expected (B, 3, H, W), found {tuple(images.shape)}')
+        check_floats(images)
         with autocast(self.precision, self.device):
             if len(self.scales) == 1:
                 tokens = self._encode(images)

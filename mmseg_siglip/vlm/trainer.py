@@ -5,6 +5,7 @@ Shapes: B samples, N image tokens, T tokens of a conversation, K depth statistic
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.assemble import build_llava, require_gradients
 from mmseg_siglip.vlm.finite import RefuseNaN
 from mmseg_siglip.vlm.fusion import check_depths, depth_statistics
-from mmseg_siglip.vlm.generation import greedily
+from mmseg_siglip.vlm.generation import generating_by, greedy
 from mmseg_siglip.vlm.naflex import is_naflex
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, check_question, prompt_of
 
@@ -43,7 +44,7 @@ class LlavaTrainer(BaseModel):
         depth: Options of ``add_depth_fusion``; None leaves depth out.
         use_image: Whether the model sees the image; without, it is the blind baseline.
         attention: Implementation while training, see `training_attention`.
-        max_new_tokens: Longest answer; true ones must not be longer.
+        max_new_tokens: Longest answer, its end included; true ones must not be longer.
 
     Raises:
         ValueError: See `build_llava`; or a part is not there, or is not read without images, or the
@@ -143,7 +144,7 @@ class LlavaTrainer(BaseModel):
             self._check_context(len(prompt), self.max_new_tokens, sample)
             self._check_answer(sample)
         ids, mask = self._pad(prompts, side='left')
-        with greedily(self.llava, self.vlm.tokenizer):
+        with generating_by(self.llava, greedy(self.llava, self.vlm.tokenizer)):
             generated = self.llava.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -203,18 +204,26 @@ class LlavaTrainer(BaseModel):
         self, prompt: list[int], sample: BaseDataElement
     ) -> tuple[list[int], list[int]]:
         """Ids of all turns, and the same with `IGNORED` where the user speaks."""
-        answer = self._answer_ids(needed(sample, 'answer'))
+        answer = self._answer_ids(needed(sample, 'answer'), sample)
         ids, labels = prompt + answer, [IGNORED] * len(prompt) + answer
         for question, text in sample.get('further', ()):
             asked = self._prompt(sample, question, image=False)
             asked = self.vlm.tokenizer(asked, add_special_tokens=False)['input_ids']
-            answer = self._answer_ids(text)
+            answer = self._answer_ids(text, sample)
             ids, labels = ids + asked + answer, labels + [IGNORED] * len(asked) + answer
         return ids, labels
 
-    def _answer_ids(self, answer: str) -> list[int]:
+    def _answer_ids(self, answer: str, sample: BaseDataElement) -> list[int]:
+        """Raises: ValueError: It is no text, or blank, or holds special tokens."""
         tokenizer = self.vlm.tokenizer
+        if not isinstance(answer, str) or not answer.strip():
+            raise ValueError(f'{name_of(sample)}: answer: expected text, found {answer!r}')
         ids = tokenizer(f' {answer}', add_special_tokens=False)['input_ids']
+        if tokenizer.decode(ids) != tokenizer.decode(ids, skip_special_tokens=True):
+            raise ValueError(
+                f'{name_of(sample)}: answer: expected no special tokens in it, of which '
+                f'predictions show none, found {answer!r}'
+            )
         return [*ids, tokenizer.eos_token_id]
 
     def _check_context(self, length: int, more: int, sample: BaseDataElement) -> None:
@@ -226,13 +235,15 @@ class LlavaTrainer(BaseModel):
             )
 
     def _check_answer(self, sample: BaseDataElement) -> None:
-        """Raises: ValueError: No prediction can be as long as the true answer."""
-        length = len(self._answer_ids(sample.get('answer', ''))) - 1  # less its end
+        """Raises: ValueError: A prediction as long as the true answer would not be known to end."""
+        if sample.get('answer') is None:
+            return
+        length = len(self._answer_ids(sample.answer, sample))
         if length > self.max_new_tokens:
             raise ValueError(
                 f'{name_of(sample)}: max_new_tokens: expected {length} or more, as the true '
-                f'answer {sample.answer!r} has, found {self.max_new_tokens}; every '
-                'prediction would be cut'
+                f'answer {sample.answer!r} has with its end, found {self.max_new_tokens}; '
+                'predictions would be cut'
             )
 
     def _pad(self, rows: Sequence[Sequence[int]], *, side: str) -> tuple[Tensor, Tensor]:
@@ -250,7 +261,16 @@ class LlavaTrainer(BaseModel):
         return ids.to(self.llava.device), mask.to(self.llava.device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """A folder for `load_pretrained_model` and ``python -m mmseg_siglip.vlm``."""
+        """A folder for `load_pretrained_model` and ``python -m mmseg_siglip.vlm``.
+
+        Neither knows of ``use_image=False``, of which a warning tells.
+        """
+        if not self.use_image:
+            warnings.warn(
+                f'{folder}: its language model was trained without images (use_image=False), which '
+                'who loads it will show it: answers have nothing to do with them',
+                stacklevel=2,
+            )
         self.vlm.save_pretrained(folder)
 
 

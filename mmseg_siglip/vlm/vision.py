@@ -37,6 +37,18 @@ def token_grid(config: PretrainedConfig, size: tuple[int, int]) -> tuple[int, in
     return size[0] // patch, size[1] // patch
 
 
+def check_floats(images: Tensor) -> None:
+    """Refuse pixels that nobody normalised.
+
+    Raises:
+        ValueError: They are no floats.
+    """
+    if not images.is_floating_point():
+        raise ValueError(
+            f'images: expected floats, normalised by the image processor, found {images.dtype}'
+        )
+
+
 def num_prefix(config: PretrainedConfig) -> int:
     """Tokens before the patches: CLIP's CLS; SigLIP has none."""
     return int(config.model_type in CLIP_TYPES)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from PIL import Image
 
+from mmseg_siglip.api.load import read_config
+from mmseg_siglip.cli.common import config_folder
+from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.vlm import VisionChat
 
 
@@ -73,6 +77,17 @@ def test_bad_input(chat, pictures):
         chat(pictures, 'what?', on_text=print)
     with pytest.raises(ValueError, match='nowhere.jpg: no such image file'):
         chat('nowhere.jpg', 'what?')
+
+
+def test_one_trained_without_images_is_asked_about_none(tmp_path):
+    config = config_folder() / 'vlm' / 'shapes_blind.py'
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        model = MODELS.build(read_config(config).model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'blind.pth')
+    with pytest.raises(ValueError, match='expected a model that has seen images, found one traine'):
+        VisionChat.from_config(config, tmp_path / 'blind.pth', device='cpu')
+    with pytest.warns(UserWarning, match='was trained without images'):
+        model.save_pretrained(tmp_path / 'llava')
 
 
 def test_an_option_misspelt_gets_the_nearest():

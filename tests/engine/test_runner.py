@@ -85,6 +85,15 @@ def test_what_a_resumed_run_does_not_take_from_its_config_is_told(tiny_config, t
     assert "no parameter is named like 'bakcbone'" in log(tmp_path / 'run')
 
 
+def test_averages_are_not_trained_instead_of_what_they_are_of(tiny_config, tmp_path):
+    averaged = dict(custom_hooks=[dict(type='EMAHook', momentum=0.5)])
+    train(tiny_config, tmp_path / 'run', **averaged)
+    options = dict(load_from=str(tmp_path / 'run' / 'iter_4.pth'), resume=True)
+    with pytest.raises(ValueError, match=r'iter_4\.pth: expected an EMAHook in custom_hooks, as'):
+        train(tiny_config, tmp_path / 'rest', **options)
+    train(tiny_config, tmp_path / 'rest', **options, **averaged)
+
+
 def test_a_step_in_its_middle_is_not_resumed(tiny_config, tmp_path):
     options = {
         'train_cfg.max_iters': 6,

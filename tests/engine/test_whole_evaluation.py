@@ -52,6 +52,23 @@ def test_a_runner_looks_at_it(tiny_config, tmp_path, part):
         getattr(runner, part)()
 
 
+def test_an_epoch_comes_to_an_end(tiny_config, tmp_path):
+    """MMEngine's goes on in the first for ever."""
+    cfg = Config.fromfile(tiny_config)
+    cfg.work_dir = str(tmp_path)
+    cfg.experiment_name = f'epochs-{tmp_path.name}'
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(ValueError, match='train_dataloader.sampler: expected one that ends'):
+        runner.train()
+    cfg.experiment_name += '-ends'
+    cfg.train_dataloader.sampler = dict(type='DefaultSampler')
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.epoch == 1
+
+
 def among(*transforms, wrap=None):
     data = ShapesWorldDataset(
         num_scenes=2, pipeline=[*transforms, dict(type='PackSegInputs')], test_mode=True

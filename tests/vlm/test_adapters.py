@@ -88,6 +88,11 @@ def test_bad_input(ours, theirs, tmp_path):
         load_projector(ours, saved(renamed(wide, 'mm_projector.')))
     with pytest.raises(ValueError, match='refused: to read it would run code'):
         load_projector(ours, saved({'mm_projector.0.weight': print}))
+    twice = renamed(theirs, 'mm_projector.') | renamed(theirs, 'base_model.model.mm_projector.')
+    with pytest.raises(
+        ValueError, match=r'expected one projector, found mm_projector\.0\.weight and'
+    ):
+        load_projector(ours, saved(twice))
     nan = renamed(theirs, 'mm_projector.')
     nan['mm_projector.2.bias'][1] = float('nan')
     with pytest.raises(ValueError, match=r'x\.bin: expected finite weights, found 1 of 4 in '):

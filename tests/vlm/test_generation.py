@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmseg_siglip.api import VisionChat
+from mmseg_siglip.vlm import load_pretrained_model
 
 IMAGE = np.full((40, 40, 3), 90, np.uint8)
 
@@ -67,3 +68,13 @@ def test_the_tokenizers_end_is_an_end(folder):
     write(folder, eos_token_id=7)
     chat = VisionChat.from_pretrained(str(folder), device='cpu')
     assert chat.model.generation_config.eos_token_id == [7, chat.vlm.tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize('sampling', [False, True])
+def test_what_samples_would_be_drawn_by_is_saved_where_they_are(folder, tmp_path, sampling):
+    """Transformers refuses to save ``temperature`` without ``do_sample``, as Vicuna has it."""
+    write(folder, do_sample=sampling, temperature=0.9, top_p=0.6)
+    load_pretrained_model(str(folder), device='cpu').save_pretrained(tmp_path / 'again')
+    found = json.loads((tmp_path / 'again' / 'generation_config.json').read_text())
+    expected = (0.9, 0.6) if sampling else (None, None)
+    assert (found.get('temperature'), found.get('top_p')) == expected

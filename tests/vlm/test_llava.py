@@ -181,6 +181,8 @@ def test_bad_input(vlm, llava_folder):
             vlm.model(**inputs, **other)
         with pytest.raises(ValueError, match='as in the configuration, found'):
             vlm.model.get_image_features(inputs['pixel_values'], **other)
+    with pytest.raises(ValueError, match='expected floats, normalised by .*, found torch.uint8'):
+        vlm.model.get_image_features(inputs['pixel_values'].byte())
     with pytest.raises(ValueError, match='expected pixel_values beside them, found none'):
         vlm.model(input_ids=inputs['input_ids'], depth_statistics=torch.rand(2, 16, 2))
     vlm.model.add_depth_fusion(DEPTH)

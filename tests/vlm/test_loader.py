@@ -162,6 +162,11 @@ def test_errors_are_one_line(model_config, siglip_folder, llava_folder):
         assert '\n' not in str(caught.value)
 
 
+def test_two_words_for_one_tower(model_config):
+    with pytest.raises(ValueError, match='expected one of mm_vision_tower and mm_image_tower, fou'):
+        load_pretrained_model(model_config | dict(mm_image_tower='another'))
+
+
 def test_words_of_llava(model_config):
     vlm = load_pretrained_model(
         model_config | dict(mm_vision_select_layer=-1, mm_vision_select_feature='full')

@@ -78,3 +78,19 @@ def test_a_text_begins_once(siglip_folder, llm_folder, begins):
     text = prompt_of(processor, 'how many?', image=False)
     ids = processor(text=text)['input_ids'][0]
     assert ids[0] == tokenizer.bos_token_id and tokenizer.bos_token_id not in ids[1:]
+
+
+def test_a_prompt_does_not_end(siglip_folder, llm_folder):
+    """``add_eos_token``, left from a training, would have every answer begin after the end."""
+    config = read_vision_config(siglip_folder)
+    images = load_image_processor(siglip_folder, config, size=(32, 32))
+    tokenizer = load_tokenizer(llm_folder)
+    end = (tokenizer.eos_token, tokenizer.eos_token_id)
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single=f'$A {end[0]}', pair=f'$A $B {end[0]}', special_tokens=[end]
+    )
+    processor = make_processor(images, tokenizer, config, 'full')
+    with pytest.raises(
+        ValueError, match='tokenizer: expected prompts that go on, found </s> added'
+    ):
+        prompt_of(processor, 'how many?')

@@ -171,6 +171,8 @@ def test_bad_input(siglip_folder, clip_folder, tmp_path):
     tower = SigLIPVisionTower(siglip_folder)
     with pytest.raises(ValueError, match=r'expected \(B, 3, H, W\), found \(3, 32, 32\)'):
         tower(torch.zeros(3, 32, 32))
+    with pytest.raises(ValueError, match='expected floats, normalised by .*, found torch.uint8'):
+        tower(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     write_vision(tmp_path, 8, 32)
     (tmp_path / 'preprocessor_config.json').unlink()
     with pytest.raises(ValueError, match='expected an image processor .* found none that loads'):

@@ -175,6 +175,36 @@ def test_answers_that_cannot_be_given_are_refused(build):
     wanted = r"max_new_tokens: expected \d+ or more, as the true answer 'red red red red' has"
     with pytest.raises(ValueError, match=wanted):
         trainer(images, talks, mode='predict')
+    trainer.max_new_tokens = 1  # 'red' would be cut out of 'red and blue', and be right
+    with pytest.raises(ValueError, match="expected 2 or more, as the true answer 'red' has with"):
+        trainer(images[:1], talks[:1], mode='predict')
+
+
+@pytest.mark.parametrize('answer', ['', '  ', 3, None, ['red', 'blue']])
+@pytest.mark.parametrize('turn', [1, 2])
+def test_what_is_no_answer_is_not_learnt(build, answer, turn):
+    trainer = build()
+    images, talks = samples()
+    talks[0].set_field('b.png', 'name', field_type='metainfo')
+    if turn == 1:
+        talks[0].answer = answer
+    else:
+        talks[0].further = [('what colour is the ring?', answer)]
+    with pytest.raises(
+        ValueError, match=r'^b\.png: expected its answer|^b\.png: answer: expected te'
+    ):
+        trainer(images, talks)
+
+
+@pytest.mark.parametrize('mode', ['loss', 'predict'])
+@pytest.mark.parametrize('answer', ['red</s> blue', '<image>', 'a<pad>'])
+def test_special_tokens_in_an_answer(build, mode, answer):
+    """It would end there, or pass for an image; predictions show none."""
+    trainer = build(max_new_tokens=20).eval()
+    images, talks = samples()
+    talks[1].answer = answer
+    with pytest.raises(ValueError, match='answer: expected no special tokens in it, of which'):
+        trainer(images, talks, mode=mode)
 
 
 @pytest.mark.parametrize('mode', ['loss', 'predict'])
@@ -199,7 +229,13 @@ def test_batches_that_lack_something(build):
     for image in (images[1].float() / 255, images[1].permute(1, 2, 0)):
         with pytest.raises(ValueError, match=r'^a sample: expected an RGB image \(3, H, W\) of'):
             trainer([images[0], image], talks)
-    talks[1].depth = talks[1].depth.T
+    depth = talks[1].depth
+    for talks[1].depth in (0 * depth, -depth, depth / 0):
+        with pytest.raises(
+            ValueError, match='depth: image 2 of 2: expected some depth above 0, fo'
+        ):
+            trainer(images, talks)
+    talks[1].depth = depth.T
     with pytest.raises(ValueError, match='depth: expected a map of the shape of image 2 of 2'):
         trainer(images, talks)
     talks[1].question = 'what is <image>?'

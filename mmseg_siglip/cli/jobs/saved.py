@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from torch import nn
@@ -13,6 +15,8 @@ from mmseg_siglip.api.ask import VisionChat
 from mmseg_siglip.api.system_folder import SystemFolder
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.vlm.assemble import PretrainedVLM
+from mmseg_siglip.vlm.llava import feature_layers
 from mmseg_siglip.vlm.trainer import LlavaTrainer
 from mmseg_siglip.weights.source import bundled
 
@@ -20,6 +24,8 @@ FIELD = 'saved_system'
 """Of a config: the folder or Hub id of which `load_weights` takes the weights."""
 OF_DATA = 'background_index', 'prob_thd', 'area_thd'
 """What a data set has beside its words."""
+OF_FILES = ('_name_or_path', 'architectures', 'dtype', 'transformers_version')
+"""Of a configuration of transformers: what says where and how it was saved."""
 HUB_ID = re.compile(r'[\w.-]+/[\w.-]+(?<!\.pth|\.bin)(?<!\.pt)(?<!\.ckpt)(?<!\.safetensors)')
 
 
@@ -29,7 +35,7 @@ def place_saved(cfg: Config, source: str) -> bool:
     Args:
         cfg: Its model becomes the saved one, but for words, background and thresholds, which are
             those of the data. Of a `LlavaTrainer` it stays, as it says how images and questions are
-            put to the saved LLaVA, which must have the same parts.
+            put to the saved LLaVA, which must have the same parts and settings.
         source: A folder, the name of what ships along, or, of trained models, a Hub id.
 
     Returns:
@@ -86,8 +92,8 @@ def load_weights(model: nn.Module, source: str) -> None:
     if not isinstance(model, LlavaTrainer):
         SystemFolder.find(source).load_into(model)
         return
-    found = VisionChat.from_pretrained(source, device='cpu', precision='fp32').model.state_dict()
-    own = model.llava.state_dict()
+    saved = VisionChat.from_pretrained(source, device='cpu', precision='fp32').vlm
+    found, own = saved.model.state_dict(), model.llava.state_dict()
     unfit = [name for name in own.keys() | found.keys() if _shape(own, name) != _shape(found, name)]
     if unfit:
         name = min(unfit)
@@ -95,8 +101,36 @@ def load_weights(model: nn.Module, source: str) -> None:
             f'{source}: expected the LLaVA of the config, with {name} of '
             f'{_shape(own, name)}, found {_shape(found, name)}'
         )
+    wanted, given = _settings(model.vlm), _settings(saved)
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise ValueError(
+                f'{source}: expected the LLaVA of the config, with {name} '
+                f'{wanted.get(name)!r:.80}, found {given.get(name)!r:.80}'
+            )
     model.llava.load_state_dict(found)
 
 
 def _shape(state: dict, name: str) -> tuple[int, ...] | None:
     return tuple(state[name].shape) if name in state else None
+
+
+def _settings(vlm: PretrainedVLM) -> dict[str, Any]:
+    """What a LLaVA's answers depend on beside its weights, by names with dots."""
+    config = vlm.model.config
+    return dict(
+        _flat(config.to_dict()) | _flat(vlm.image_processor.to_dict(), 'image_processor.'),
+        vision_feature_layer=feature_layers(config),
+        chat_template=vlm.processor.chat_template,
+        tokenizer=vlm.tokenizer.get_vocab(),
+    )
+
+
+def _flat(settings: Mapping, before: str = '') -> dict[str, Any]:
+    found = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f'{before}{name}.')
+        elif name not in OF_FILES:
+            found[f'{before}{name}'] = value
+    return found

@@ -44,9 +44,15 @@ class DenseBCELoss(nn.Module):
             labels: (B, H, W) int64, a class or `ignore_index`.
 
         Raises:
-            ValueError: Sizes do not agree, or a label is neither.
+            ValueError: Sizes do not agree, a label is neither, or `ignore_index` is a class.
         """
         classes = logits.shape[1]
+        if 0 <= self.ignore_index < classes:
+            raise ValueError(
+                f'DenseBCELoss: ignore_index={self.ignore_index} is one of the {classes} classes, '
+                'which would not be learnt; set it to 65535 here, in dataset, pipeline and metric, '
+                'and data_preprocessor.seg_pad_val as well'
+            )
         if logits.shape[2:] != labels.shape[1:] or len(logits) != len(labels):
             raise ValueError(
                 f'DenseBCELoss: expected labels {(len(logits), *logits.shape[2:])}, '

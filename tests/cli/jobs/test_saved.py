@@ -79,6 +79,23 @@ def test_a_llava_of_other_parts(tmp_path, capsys):
     assert 'shapes_chat: expected the LLaVA of the config, with ' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('option', 'difference'),
+    [
+        ('select_layer=1', r'vision_feature_layer (1,), found (5,)'),
+        ('image_size=128', r'image_processor.crop_size.height 128, found 64'),
+        ('projector=mlp2x_relu', "projector_hidden_act 'relu', found 'gelu'"),
+        ('llm.rms_norm_eps=0.1', 'text_config.rms_norm_eps 0.1, found 1e-06'),
+    ],
+)
+def test_a_llava_of_other_settings(option, difference, tmp_path, capsys):
+    """Its weights fit, and it would be scored as it does not answer."""
+    assert run('shapes_chat', tmp_path, f'model.{option}') == 1
+    assert f'shapes_chat: expected the LLaVA of the config, with {difference}' in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_damaged_one(tmp_path, capsys):
     folder = tmp_path / 'depth'
     shutil.copytree(bundled('shapes_depth'), folder)

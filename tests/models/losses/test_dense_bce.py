@@ -38,5 +38,7 @@ def test_refusals():
     loss = DenseBCELoss()
     with pytest.raises(ValueError, match='found label 181 in the masks, expected a class from 0'):
         loss(torch.zeros(1, 171, 1, 2), torch.tensor([[[3, 181]]]))
+    with pytest.raises(ValueError, match='ignore_index=255 is one of the 300 classes, which would'):
+        loss(torch.zeros(1, 300, 1, 2), torch.tensor([[[3, 255]]]))
     with pytest.raises(ValueError, match='expected labels .1, 4, 4., found .1, 3, 4.'):
         loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4, dtype=torch.long))
