@@ -158,11 +158,11 @@ def prompt_of(processor: LlavaProcessor, question: str, *, image: bool = True) -
     message = dict(role='user', content=[*parts, dict(type='text', text=question)])
     prompt = processor.apply_chat_template([message], add_generation_prompt=True)
     tokenizer = processor.tokenizer
-    first, *_, last = tokenizer('a b')['input_ids']
-    if last == tokenizer.eos_token_id:
+    ids = tokenizer('a')['input_ids']
+    if ids[-1] == tokenizer.eos_token_id:
         raise ValueError(
             f'tokenizer: expected prompts that go on, found {tokenizer.eos_token} added to their '
             'end; see add_eos_token in tokenizer_config.json'
         )
-    begins = tokenizer.bos_token is not None and first == tokenizer.bos_token_id
+    begins = tokenizer.bos_token is not None and ids[0] == tokenizer.bos_token_id
     return prompt.removeprefix(tokenizer.bos_token) if begins else prompt
