@@ -52,6 +52,12 @@ def test_float_files(write):
     np.testing.assert_allclose(results['gt_depth_map'], [[1.25, 0], [0, 0]])
 
 
+def test_values_that_mean_none_are_found_in_32_bits(write):
+    depth = np.array([[1.25, 0.1], [-9.9, 2]], np.float32)  # 0.1 is no number of either precision
+    results = LoadDepthAnnotation(invalid_values=[0.1, -9.9])(write(depth, 'd.tiff'))
+    np.testing.assert_allclose(results['gt_depth_map'], [[1.25, 0], [0, 2]])
+
+
 def test_bad_depth_gets_one_sentence(write):
     load = LoadDepthAnnotation(depth_rescale_factor=1e-3, max_depth=10)
     with pytest.raises(ValueError, match=r'd.png is 2 x 2 .*, but its image i.jpg is 4 x 2'):
