@@ -18,7 +18,7 @@ from mmengine.structures import PixelData
 from mmseg.datasets.transforms import PackSegInputs
 
 from mmseg_siglip.datasets.referring_masks import decode_source
-from mmseg_siglip.datasets.transforms.loading import read_bytes
+from mmseg_siglip.datasets.transforms.loading import read_bytes, refuse_late
 from mmseg_siglip.registry import TRANSFORMS
 
 MASKS = 'gt_ref_masks'
@@ -58,7 +58,7 @@ class LoadReferringMasks(BaseTransform):
     """Make the mask of each phrase from its source (see `referring_masks`).
 
     Adds ``gt_ref_masks``, at the size of the image as it was stored, so before resizing the image
-    in training, and anywhere in a test.
+    in training, and before or behind it in a test; always before what mirrors or cuts it.
 
     Args:
         backend_args: Arguments of MMEngine's file backend.
@@ -68,6 +68,12 @@ class LoadReferringMasks(BaseTransform):
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
+        refuse_late(results, results['img_path'], type(self).__name__)
+        if results.get('sides_swapped'):
+            raise ValueError(
+                f'{results["img_path"]}: expected LoadReferringMasks before RandomReferringFlip, '
+                'which could not mirror masks that were not loaded yet'
+            )
         size, read = results['ori_shape'], partial(read_bytes, backend_args=self.backend_args)
         masks = {
             target: decode_source(
