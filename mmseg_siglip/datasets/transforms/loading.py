@@ -14,7 +14,7 @@ from mmengine import fileio
 from PIL import Image
 
 from mmseg_siglip.datasets.transforms.label_colours import labels_of_colours
-from mmseg_siglip.io.exact_labels import refuse_inexact
+from mmseg_siglip.io.exact_labels import refuse_inexact, refuse_transparent
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 from mmseg_siglip.io.regular_file import read_regular
 from mmseg_siglip.registry import TRANSFORMS
@@ -209,6 +209,7 @@ class LoadAnnotations(BaseTransform):
             labels = self._indices(decode_labels(data, path, max_pixels=self.max_pixels), results)
         else:
             picture = decode_image(data, path, max_pixels=self.max_pixels)[..., ::-1]
+            refuse_transparent(data, path)
             self._check_size(picture, results)
             labels = labels_of_colours(picture, colours, path)
         results['gt_seg_map'], results['ignore_index'] = labels, self.ignore_index
