@@ -40,6 +40,10 @@ def build(**config):
         ('the northwestern one', 'the northeastern one'),
         ('copyright, bright, uptight', 'copyright, bright, uptight'),
         ('above the ring', 'above the ring'),
+        ('left_hand, bottom_right, left2', 'right_hand, bottom_left, right2'),
+        ("the left's edge, lefthanded; LHS", "the right's edge, righthanded; RHS"),
+        ('leftmiddle, righttop, leftish', 'rightmiddle, lefttop, rightish'),
+        ('r2d2, l4, lt_1', 'r2d2, l4, lt_1'),
     ],
 )
 def test_words_swapped(text, swapped):
