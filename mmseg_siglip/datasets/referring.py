@@ -110,17 +110,15 @@ class AnnotatedPhraseDataset(PhraseDataset):
         sources = [source for entry in images.values() for source in entry['mask_sources']]
         check_files(images, 'images', where)
         check_files((s['file'] for s in sources if s and 'file' in s), 'masks', where)
-        samples = (
-            list(images.values())
-            if not self.apart
-            else [
+        samples = list(images.values())
+        if self.apart:
+            samples = [
                 dict(entry, text=[text], targets=[target], first_phrase=index)
-                for entry in images.values()
+                for entry in samples
                 for index, (text, target) in enumerate(
                     zip(entry['text'], entry['targets'], strict=True)
                 )
             ]
-        )
         check_indices(self.chosen, len(samples), where)
         return samples
 
