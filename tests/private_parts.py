@@ -324,9 +324,9 @@ def model_zoos():
     )
 
 
-@part('mmcv', '_resize_seg', '_pad_seg', why='masks of phrases go with the image')
+@part('mmcv', '_resize_seg', '_pad_seg', '_crop_seg_map', why='masks and depth go with the image')
 def transforms_call_for_the_labels():
-    from mmcv.transforms import Pad, Resize
+    from mmcv.transforms import CenterCrop, Pad, Resize
 
     called = []
 
@@ -338,9 +338,16 @@ def transforms_call_for_the_labels():
         def _pad_seg(self, results):
             called.append(results['img_shape'])
 
+    class OurCenterCrop(CenterCrop):
+        def _crop_seg_map(self, results, bboxes):
+            super()._crop_seg_map(results, bboxes)
+            called.append(results['gt_seg_map'].shape)
+
     OurResize(scale=(3, 2)).transform(dict(img=np.zeros((4, 6, 3), np.uint8)))
     OurPad(size=(8, 7)).transform(dict(img=np.zeros((4, 6, 3), np.uint8)))
-    assert [tuple(shape[:2]) for shape in called] == [(2, 3), (7, 8)]
+    labels = dict(gt_seg_map=np.zeros((4, 6)))
+    OurCenterCrop(crop_size=(5, 1)).transform(dict(img=np.zeros((4, 6, 3), np.uint8)) | labels)
+    assert [tuple(shape[:2]) for shape in called] == [(2, 3), (7, 8), (1, 5)]
 
 
 @part('mmseg', '_forward', why='the tensor mode of a segmentor')

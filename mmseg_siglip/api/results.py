@@ -190,7 +190,8 @@ class DepthMap:
         spread over 0 to 65535. The file says which; see `decode_depth`.
 
         Raises:
-            ValueError: The suffix is another, or depth is beyond what 16 bits hold at that scale.
+            ValueError: The suffix is another, `scale` is not positive, or depth is beyond what 16
+                bits hold at that scale.
         """
         path = Path(path)
         if path.suffix == '.npy':
@@ -207,11 +208,13 @@ class DepthMap:
         """``png``, the bytes of a file that `save` writes, and ``unit``.
 
         Raises:
-            ValueError: Depth is beyond what 16 bits hold at that scale.
+            ValueError: `scale` is not positive, or depth is beyond what 16 bits hold at that scale.
         """
         return dict(png=self._png(scale), unit=self.unit)
 
     def _png(self, scale: float) -> bytes:
+        if not 0 < scale < np.inf:
+            raise ValueError(f'scale: expected units a metre, a positive number, found {scale}')
         units = LARGEST * self._spread()
         if self.unit == 'metre':
             units = scale * np.where(np.isfinite(self.depth), self.depth, 0).clip(min=0)

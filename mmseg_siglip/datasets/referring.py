@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
@@ -104,19 +106,21 @@ class AnnotatedPhraseDataset(PhraseDataset):
         where = self.ann_file or type(self).__name__
         if not images:
             raise ValueError(f'{where}: found no phrase')
-        check_indices(self.chosen, len(images), where)
+        say_alike(images.values(), where)
         sources = [source for entry in images.values() for source in entry['mask_sources']]
         check_files(images, 'images', where)
         check_files((s['file'] for s in sources if s and 'file' in s), 'masks', where)
-        if not self.apart:
-            return list(images.values())
-        return [
-            dict(entry, text=[text], targets=[target], first_phrase=index)
-            for entry in images.values()
-            for index, (text, target) in enumerate(
-                zip(entry['text'], entry['targets'], strict=True)
-            )
-        ]
+        samples = list(images.values())
+        if self.apart:
+            samples = [
+                dict(entry, text=[text], targets=[target], first_phrase=index)
+                for entry in samples
+                for index, (text, target) in enumerate(
+                    zip(entry['text'], entry['targets'], strict=True)
+                )
+            ]
+        check_indices(self.chosen, len(samples), where)
+        return samples
 
     @abstractmethod
     def records(self) -> Iterable[Record]:
@@ -130,14 +134,41 @@ class AnnotatedPhraseDataset(PhraseDataset):
         return info
 
 
+def say_alike(images: Iterable[Mapping], where: str) -> None:
+    """Log how many phrases of an image stand there twice, and how many mean several things.
+
+    Args:
+        images: Entries as `AnnotatedPhraseDataset` makes them.
+        where: What holds them.
+    """
+    twice, unclear = [], []
+    for entry in images:
+        targets = [hash(str(entry['mask_sources'][target])) for target in entry['targets']]
+        pairs = Counter(zip(entry['text'], targets, strict=True))
+        name = Path(entry['img_path']).name
+        twice += [f'{text!r} of {name}' for (text, _), count in pairs.items() if count > 1]
+        several = Counter(text for text, _ in pairs)
+        unclear += [f'{text!r} of {name}' for text, count in several.items() if count > 1]
+    _log_alike(twice, where, 'stand there more than once, which count as often')
+    _log_alike(unclear, where, 'stand for several targets of one image')
+
+
+def _log_alike(phrases: Sequence[str], where: str, what: str) -> None:
+    if phrases:
+        print_log(
+            f'{where}: {len(phrases)} phrases {what}: {first_few(phrases)}', 'current', WARNING
+        )
+
+
 @DATASETS.register_module()
 class ReferringDataset(AnnotatedPhraseDataset):
     """Any images and phrases, one JSON object a line, or a JSON list of them.
 
     ``{"image": "a.jpg", "mask": "a_1.png", "expressions": ["the red cup", "cup on the left"]}``.
     Instead of ``mask``, a file, no JPEG, whose pixels above 0 belong to the target, there may be
-    ``polygons`` or ``rle``, both COCO's; ``"mask": null`` says that nothing fits. Objects of one
-    image may lie on several lines and make one sample.
+    ``polygons`` or ``rle``, both COCO's; ``"mask": null`` says that nothing fits. ``image_size``,
+    [height, width], is checked where it is given. Objects of one image may lie on several lines and
+    make one sample.
 
     Args:
         ann_file: The file.
@@ -170,8 +201,12 @@ class ReferringDataset(AnnotatedPhraseDataset):
                 if not isinstance(line['mask'], str):
                     raise ValueError(f'{where}: expected the name of a mask file or null')
                 source = dict(file=str(masks / line['mask']))
+            if source is not None and 'image_size' in line:
+                source['image_size'] = drawn_size(line['image_size'], where)
             phrases = self.texts(line.get('expressions'), where)
-            unused |= dict.fromkeys(line.keys() - {'image', 'expressions', *MASK_KEYS})
+            unused |= dict.fromkeys(
+                line.keys() - {'image', 'image_size', 'expressions', *MASK_KEYS}
+            )
             yield str(images / line['image']), phrases, source
         if unused:
             names = first_few(sorted(unused))
@@ -190,3 +225,14 @@ class ReferringDataset(AnnotatedPhraseDataset):
                 yield where, json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f'{where} is not JSON: {error}') from None
+
+
+def drawn_size(value: Any, where: str) -> tuple[int, int]:
+    """The (H, W) that a line gives.
+
+    Raises:
+        ValueError: They are no two whole numbers.
+    """
+    if not isinstance(value, list) or [type(side) for side in value] != [int, int]:
+        raise ValueError(f'{where}: expected image_size as [height, width], found {value!r}')
+    return tuple(value)

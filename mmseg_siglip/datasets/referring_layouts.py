@@ -66,11 +66,11 @@ class RefCOCODataset(AnnotatedPhraseDataset):
             if ref['image_id'] not in images:
                 raise ValueError(f'{where}: image {ref["image_id"]} is not in {self.ann_file}')
             sentences = [item.get(self.sentence) for item in ref['sentences']]
-            yield (
-                str(folder / str(images[ref['image_id']]['file_name'])),
-                self.texts(sentences, where),
-                self._source(ref, annotations, where),
-            )
+            image = images[ref['image_id']]
+            source = self._source(ref, annotations, where)
+            if source is not None and 'height' in image and 'width' in image:
+                source = dict(source, image_size=(image['height'], image['width']))
+            yield str(folder / image['file_name']), self.texts(sentences, where), source
 
     def _source(self, ref: dict, annotations: dict, where: str) -> MaskSource:
         ids = ref['ann_id'] if isinstance(ref['ann_id'], list) else [ref['ann_id']]

@@ -6,17 +6,19 @@ A source is one of
 * an array (H, W) of bool;
 * a dict with one of the keys ``file`` (a path; pixels above ``above``, 0 by default, belong to the
   target), ``polygons`` (COCO's: lists x1, y1, x2, y2, ... in pixels), ``rle`` (COCO's, compressed
-  or not), ``parts`` (sources whose union it is).
+  or not), ``parts`` (sources whose union it is); and maybe ``image_size``, (H, W) of the image that
+  it was drawn on.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mmseg_siglip.io.exact_labels import NOISE, is_jpeg
+from mmseg_siglip.io.exact_labels import NOISE, is_jpeg, refuse_inverted, refuse_transparent
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 
 MaskSource = Mapping | np.ndarray | None
@@ -43,23 +45,18 @@ def decode_source(source: MaskSource, size: tuple[int, int], name: str, *, read)
         return np.zeros(size, np.uint8)
     if isinstance(source, np.ndarray):
         mask = source
+    elif tuple(source.get('image_size', size)) != tuple(size):
+        height, width = source['image_size']
+        raise ValueError(
+            f'{name}: expected an image of {height} x {width} (height x width), on which its '
+            f'annotation was drawn, found {size[0]} x {size[1]}'
+        )
     elif 'file' in source:
-        name, above = source['file'], source.get('above', 0)
-        data = read(name)
-        if above < NOISE and is_jpeg(data):
-            raise ValueError(
-                f'{name} is a JPEG, whose compression leaves traces above 0: expected a PNG or '
-                'TIFF, or mask_above=127'
-            )
-        values = read_mask(data, name)
-        if above < 1 and set(np.unique(values)) - {0} == {1, UNSURE}:
-            raise ValueError(
-                f'{name}: expected one value above 0, the target, found 1 and {UNSURE}; where '
-                f'{UNSURE} means ignored, it would be counted as target'
-            )
-        mask = values > above
+        mask = mask_of_file(read(source['file']), source['file'], above=source.get('above', 0))
+        name = source['file']
     elif 'polygons' in source:
         mask = decode_polygons(source['polygons'], size, name)
+        check_reach(source['polygons'], size, name)
     elif 'rle' in source:
         mask = decode_rle(source['rle'], size, name)
     elif 'parts' in source:
@@ -75,12 +72,77 @@ def decode_source(source: MaskSource, size: tuple[int, int], name: str, *, read)
     return mask.astype(np.uint8)
 
 
+def mask_of_file(data: bytes, name: str, *, above: int) -> np.ndarray:
+    """Where a mask file is above a value, (H, W) bool.
+
+    Raises:
+        ValueError: Compression, transparency or a palette has changed what is above it, or the file
+            has another scale.
+    """
+    if above < NOISE and is_jpeg(data):
+        raise ValueError(
+            f'{name} is a JPEG, whose compression leaves traces above 0: expected a PNG or '
+            'TIFF, or mask_above=127'
+        )
+    values = read_mask(data, name)
+    found = sorted(set(np.unique(values).tolist()) - {0})
+    if above < 1 and found == [1, UNSURE]:
+        raise ValueError(
+            f'{name}: expected one value above 0, the target, found 1 and {UNSURE}; where '
+            f'{UNSURE} means ignored, it would be counted as target'
+        )
+    if len(found) == 1 and found[0] <= above:
+        raise ValueError(
+            f'{name}: expected a target of values above mask_above={above}, found {found[0]} alone'
+        )
+    if above < 1 and len(found) > 1:
+        warnings.warn(
+            f'{name} has {len(found)} values above 0, from {found[0]} to {found[-1]}, all of which '
+            'count as the target: are they several objects, or soft edges?',
+            stacklevel=2,
+        )
+    return values > above
+
+
 def read_mask(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """A mask file, values (H, W); of several channels the brightest counts."""
+    """A mask file, values (H, W); of several channels the brightest counts.
+
+    Raises:
+        ValueError: It cannot be read, or see `refuse_transparent` and `refuse_inverted`.
+    """
     try:
-        return decode_labels(data, name, max_pixels=max_pixels)
+        values = decode_labels(data, name, max_pixels=max_pixels)
     except ValueError:  # several channels, or damaged, which the next line says
-        return decode_image(data, name, max_pixels=max_pixels).max(axis=-1)
+        values = decode_image(data, name, max_pixels=max_pixels).max(axis=-1)
+        refuse_transparent(data, name)
+    refuse_inverted(data, name)
+    return values
+
+
+def check_reach(polygons: Sequence, size: tuple[int, int], name: str) -> None:
+    """Refuse a target that is nowhere, which would count as a phrase that fits nothing.
+
+    Args:
+        polygons: As `decode_polygons` takes them.
+        size: (H, W) of the image.
+        name: Of the image.
+
+    Raises:
+        ValueError: All polygons are outside of the image, or within its first pixel, as where
+            numbers are parts of its sides.
+    """
+    points = np.hstack([np.ravel(polygon) for polygon in polygons]).reshape(-1, 2)
+    low, high = points.min(0), points.max(0)
+    if (high <= 0).any() or (low >= size[::-1]).any():
+        raise ValueError(
+            f'{name}: expected polygons that reach into the image of {size[1]} x {size[0]} (width '
+            f'x height), found them from {low.tolist()} to {high.tolist()}'
+        )
+    if (low >= 0).all() and (high <= 1).all() and max(size) > 1:
+        raise ValueError(
+            f'{name}: expected polygons in pixels, found no number above 1; multiply parts of the '
+            'sides by width and height'
+        )
 
 
 def decode_polygons(polygons: Sequence, size: tuple[int, int], name: str) -> np.ndarray:

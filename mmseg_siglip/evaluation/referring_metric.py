@@ -129,7 +129,8 @@ class RefSegMetric(BaseMetric):
             )
         iou = np.where(union > 0, intersection / np.maximum(union, 1), ~real)
         total = int(union[counted].sum())
-        overall = int(intersection[counted].sum()) / total if total else 1.0
+        nothing_to_find = not real[counted].any()  # else resizing has lost it
+        overall = int(intersection[counted].sum()) / total if total else float(nothing_to_find)
         scores = dict(oIoU=100 * overall, mIoU=share(iou[counted]))
         if real.any():
             for x in THRESHOLDS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +60,9 @@ def check_unit(info: Mapping, name: str, per_metre: float | None) -> None:
             f'{name}: expected {per_metre:g} units per metre, found a file that says it has '
             f'{found:g}'
         )
+
+
+def is_one_of(units: np.ndarray, values: Sequence[float]) -> np.ndarray:
+    """(H, W) bool: where a depth map holds one of some values, at its own precision, in which 0.1
+    of 32 bits is not Python's 0.1."""
+    return np.isin(units, np.asarray(values, units.dtype))

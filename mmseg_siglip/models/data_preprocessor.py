@@ -26,8 +26,8 @@ class ImageListPreProcessor(SegDataPreProcessor):
     GPU overlap with its work; in training, if the loader's memory is page-locked.
 
     Raises:
-        ValueError: In training, label maps would be padded with 255 where that is a class; or a
-            ``test_cfg`` asks for padding.
+        ValueError: In training, label maps would be padded with 255 where that is a class, or truth
+            was loaded when its image had moved already; or a ``test_cfg`` asks for padding.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -44,6 +44,7 @@ class ImageListPreProcessor(SegDataPreProcessor):
         samples hold, which only a metric asks for, stays where it is."""
         if training:
             self._check_fill(data.get('data_samples') or ())
+            check_truth_fits(data['inputs'], data.get('data_samples') or ())
             return padded_normals(super().forward(data, training))
         images = [self._normalised(upload(image, self.device)) for image in data['inputs']]
         return dict(inputs=images, data_samples=data.get('data_samples'))
@@ -61,6 +62,34 @@ class ImageListPreProcessor(SegDataPreProcessor):
                     'data_preprocessor.seg_pad_val: expected the ignore_index of labels that go up '
                     f'to {int(sample.gt_sem_seg.data.max())}, found {USUAL}, which may be a class'
                 )
+
+
+def check_truth_fits(images: Sequence[Tensor], samples: Sequence[SegDataSample]) -> None:
+    """Refuse to train on truth that its image has left behind, which padding would hide.
+
+    Args:
+        images: (C, H, W) each, as they come from the pipeline.
+        samples: Theirs.
+
+    Raises:
+        ValueError: A map has another size than its image, or was loaded when that was mirrored.
+    """
+    for image, sample in zip(images, samples, strict=True):
+        size, name = tuple(image.shape[-2:]), sample.metainfo.get('img_path', 'a sample')
+        maps = [key for key in sample.keys() if key.startswith('gt_')]
+        for key in maps:
+            found = tuple(sample.get(key).shape[-2:])
+            if found != size:
+                raise ValueError(
+                    f'{name}: expected a {key} of the size of the image to train on, '
+                    f'{size[0]} x {size[1]} (height x width), found {found[0]} x {found[1]}; load '
+                    'it before what resizes or cuts the image'
+                )
+        if maps and sample.metainfo.get('truth_upright'):
+            raise ValueError(
+                f'{name} was mirrored before its {", ".join(maps)} was loaded, which is not: load '
+                'it first to train on it'
+            )
 
 
 def padded_normals(batch: dict) -> dict:

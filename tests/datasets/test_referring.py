@@ -178,3 +178,39 @@ def test_fields_that_are_not_used_are_told(folder, monkeypatch):
     (folder / 'refs.jsonl').write_text(json.dumps(line))
     build(folder)
     assert said[0].endswith('refs.jsonl: nothing is made of the fields id, split')
+
+
+def test_an_image_of_another_size_than_its_annotation(folder):
+    def load(size):
+        line = dict(image='a.jpg', polygons=[SQUARE], expressions='a square', image_size=size)
+        (folder / 'refs.jsonl').write_text(json.dumps(line))
+        return build(folder, test_mode=True)[0]
+
+    assert load([12, 20])['data_samples'].text == ['a square']
+    with pytest.raises(ValueError, match='a.jpg: expected an image of 24 x 40 .* found 12 x 20'):
+        load([24, 40])
+    for wrong in ([12], '12x20', [12.0, 20.0], None):
+        with pytest.raises(ValueError, match=r'line 1: expected image_size as \[height, width\]'):
+            load(wrong)
+
+
+def test_what_stands_there_twice_or_means_several_things_is_told(folder, monkeypatch):
+    said = []
+    monkeypatch.setattr(referring, 'print_log', lambda text, *_: said.append(text))
+    build(folder).full_init()
+    assert not said
+    line = dict(image='a.jpg', polygons=[SQUARE], expressions=['a square', 'the box'])
+    other = dict(image='a.jpg', mask='top.png', expressions=['the box'])
+    text = '\n'.join(map(json.dumps, (line, line, other)))
+    (folder / 'refs.jsonl').write_text(text)
+    (sample,) = build(folder, test_mode=True)
+    assert sample['data_samples'].text == ['a square', 'the box'] * 2 + ['the box']
+    twice, unclear = said
+    assert "2 phrases stand there more than once, which count as often: 'a square' of a.j" in twice
+    assert "1 phrases stand for several targets of one image: 'the box' of a.jpg" in unclear
+
+
+def test_indices_count_phrases_where_each_is_a_sample(folder):
+    assert len(build(folder, test_mode=True, apart=True, indices=[6])) == 1
+    with pytest.raises(ValueError, match='indices: expected some of its 7 samples, found 8'):
+        build(folder, test_mode=True, apart=True, indices=8)

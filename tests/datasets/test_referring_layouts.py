@@ -167,3 +167,20 @@ def test_a_line_without_a_phrase(tmp_path):
             ann_file='a.txt',
             data_prefix=dict(img_path='images', mask_path='masks'),
         )
+
+
+def test_polygons_of_an_image_of_another_size(refcoco):
+    """As where a data set was resized, and its annotation was not."""
+    path = refcoco / 'images/mscoco/images/train2014/COCO_train2014_000000000007.jpg'
+    options = dict(
+        ann_file='refcoco/instances.json',
+        data_prefix=dict(img_path='images/mscoco/images/train2014'),
+        pipeline=PIPELINE,
+        test_mode=True,
+    )
+    Image.new('RGB', (64, 48)).save(path)
+    dataset = RefCOCODataset(
+        data_root=str(refcoco), refs_file='refs(unc).p', split='val', **options
+    )
+    with pytest.raises(ValueError, match='7.jpg: expected an image of 24 x 32 .* found 48 x 64'):
+        [dataset[i] for i in range(len(dataset))]

@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +88,16 @@ def test_files_arrays_unions_and_nothing(tmp_path):
         (dict(rle=dict(size=['x', 8], counts=[40])), 'RLE of 5 x 8 .* found x x 8'),
         (dict(rle='abc'), 'expected an RLE with size and counts, found str'),
         (np.zeros((4, 8), bool), r'expected a mask of 5 x 8 .* found 4 x 8'),
+        (
+            dict(polygons=[[1, 1, 5, 1, 5, 4]], image_size=(10, 16)),
+            r'a.jpg: expected an image of 10 x 16 \(height x width\), on which .* found 5 x 8',
+        ),
+        (dict(polygons=[[9, 1, 12, 1, 12, 4]]), r'reach into the image of 8 x 5 .*\[9, 1\] to'),
+        (dict(polygons=[-3, -2, -1, -2, -1, 4]), r'reach into the image .* to \[-1, 4\]'),
+        (
+            dict(polygons=[[0.1, 0.1, 0.5, 0.1, 0.5, 1]]),
+            'polygons in pixels, found no number above 1',
+        ),
     ],
 )
 def test_what_is_wrong_gets_one_sentence(source, sentence):
@@ -152,3 +164,55 @@ def test_what_may_be_ignored_is_no_target(tmp_path):
         decode(saved([0, 1, 255]), read=read)
     for values in ([0, 255], [0, 1], [0, 1, 128, 255]):
         assert decode(saved(values), read=read).tolist() == (np.resize(values, SIZE) > 0).tolist()
+
+
+SQUARE = np.pad(np.full((2, 3), 255, np.uint8), ((1, 2), (2, 3)))  # of SIZE
+
+
+def of_picture(tmp_path, picture, **options):
+    picture.save(tmp_path / 'm.png')
+    source = dict(file=str(tmp_path / 'm.png'), **options)
+    return decode(source, read=lambda path: Path(path).read_bytes())
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA'])
+def test_transparent_pixels_are_no_target(tmp_path, mode):
+    """A cut-out on nothing: on white, all of it would be one."""
+    picture = Image.fromarray(SQUARE).convert(mode)
+    assert (of_picture(tmp_path, picture) == SQUARE // 255).all()
+    picture.putalpha(Image.fromarray(SQUARE))
+    with pytest.raises(ValueError, match='m.png has transparent pixels, which are read as white'):
+        of_picture(tmp_path, picture)
+
+
+def test_a_palette_that_contradicts_its_colours(tmp_path):
+    def of_palette(indices, *colours):
+        picture = Image.fromarray(indices).convert('P')
+        picture.putpalette([value for colour in colours for value in colour])
+        return of_picture(tmp_path, picture)
+
+    black, white, red = (0, 0, 0), (255, 255, 255), (220, 20, 60)
+    target = SQUARE // 255
+    for colours in ((black, white), (black, red), (black, black)):
+        assert (of_palette(target, *colours) == target).all()
+    with pytest.raises(ValueError, match='m.png has a palette whose first colour is not its dark'):
+        of_palette(1 - target, white, black)
+
+
+@pytest.mark.parametrize('picture', [SQUARE // 255, SQUARE > 0, SQUARE // 255 * 50])
+def test_a_mask_of_another_scale_is_not_empty(tmp_path, picture):
+    with pytest.raises(ValueError, match=r'm.png: expected a target of values above mask_above=50'):
+        of_picture(tmp_path, Image.fromarray(picture), above=50)
+    assert not of_picture(tmp_path, Image.fromarray(0 * SQUARE), above=50).any()
+    assert (of_picture(tmp_path, Image.fromarray(SQUARE), above=50) == SQUARE // 255).all()
+
+
+def test_several_values_of_a_target_are_told(tmp_path):
+    ids = SQUARE.copy()
+    ids[0, :2], ids[4, 3] = 1, 2
+    with pytest.warns(UserWarning, match='m.png has 3 values above 0, from 1 to 255, all of which'):
+        assert (of_picture(tmp_path, Image.fromarray(ids)) == (ids > 0)).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        of_picture(tmp_path, Image.fromarray(SQUARE))
+        of_picture(tmp_path, Image.fromarray(ids), above=2)

@@ -280,3 +280,10 @@ def test_a_prediction_that_is_no_number_is_refused(key):
     bad = dict(data=torch.full((1, 1, 20), float('nan')))
     with pytest.raises(ValueError, match='a.jpg: expected a prediction of finite numbers'):
         RefSegMetric().process({}, [given | {key: bad}])
+
+
+def test_a_target_lost_by_resizing_and_not_found_is_no_success():
+    truth = torch.zeros(1, 1000, 1000, dtype=torch.uint8)
+    truth[0, 0, 1] = 1
+    scores = score([sample(torch.zeros_like(truth), truth)], side=3)
+    assert scores['oIoU'] == scores['mIoU'] == scores['Pr@0.5'] == 0

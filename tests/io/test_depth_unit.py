@@ -10,7 +10,7 @@ from PIL import Image
 from mmseg_siglip.api.results import DepthMap
 from mmseg_siglip.datasets.transforms import LoadDepthAnnotation
 from mmseg_siglip.evaluation import DepthMetric
-from mmseg_siglip.io.depth_unit import write_depth
+from mmseg_siglip.io.depth_unit import is_one_of, write_depth
 from mmseg_siglip.io.image import decode_depth
 
 DEPTH = np.array([[0.5, 2.0]], np.float32)
@@ -19,6 +19,19 @@ IMAGE = np.zeros((1, 2, 3), np.uint8)
 
 def read(path, **options):
     return decode_depth(path.read_bytes(), path.name, **options)
+
+
+@pytest.mark.parametrize('scale', [0.0, -1.0, float('nan'), float('inf')])
+def test_units_a_metre_are_a_positive_number(tmp_path, scale):
+    with pytest.raises(ValueError, match='scale: expected units a metre, a positive number, found'):
+        DepthMap(DEPTH, 'metre', IMAGE).save(tmp_path / 'd.png', scale=scale)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('values', [(), (0.1,), (65535, 0.1), (2**24 + 1,)])
+def test_values_are_found_at_the_precision_of_the_map(values):
+    units = np.array([[1.5, *values]], np.float32)  # as a file holds them
+    assert is_one_of(units, values).tolist() == [[False] + [True] * len(values)]
 
 
 def test_relative_depth_is_not_read_as_metres(tmp_path):

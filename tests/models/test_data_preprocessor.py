@@ -80,3 +80,24 @@ def test_padding_at_test_time_is_refused():
         ValueError, match=r'data_preprocessor\.test_cfg: expected none, since images'
     ):
         ImageListPreProcessor(test_cfg=dict(size_divisor=32))
+
+
+@pytest.mark.parametrize(
+    ('key', 'shape'), [('gt_sem_seg', (1,)), ('gt_depth_map', (1,)), ('gt_normal_map', (3,))]
+)
+def test_training_refuses_truth_that_its_image_has_left_behind(key, shape):
+    def batch(*size, **about):
+        sample = SegDataSample(metainfo=dict(img_path='a.jpg', img_shape=(4, 6), **about))
+        sample.set_data({key: PixelData(data=torch.zeros(*shape, *size))})
+        return dict(inputs=[torch.zeros(3, 4, 6)], data_samples=[sample])
+
+    preprocess = ImageListPreProcessor(**OPTIONS, size=(8, 8))
+    preprocess(batch(4, 6, flip=True), training=True)
+    for size in ((8, 12), (2, 3), (6, 4)):
+        words = f'a.jpg: expected a {key} of the size .* 4 x 6 .* found {size[0]} x {size[1]}'
+        with pytest.raises(ValueError, match=words):
+            preprocess(batch(*size), training=True)
+        preprocess(batch(*size))  # a test compares at the original size
+    with pytest.raises(ValueError, match=f'a.jpg was mirrored before its {key} was loaded'):
+        preprocess(batch(4, 6, truth_upright=True), training=True)
+    preprocess(batch(4, 6, truth_upright=True))

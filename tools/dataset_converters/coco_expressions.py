@@ -108,7 +108,12 @@ def lines(coco: Mapping[str, dict], min_area: float, folder: Path | None) -> Ite
         for number, texts in phrases.items():
             shape = annotations[number]['segmentation']
             key = 'rle' if isinstance(shape, dict) else 'polygons'
-            yield {'image': image['file_name'], key: shape, 'expressions': texts}
+            yield {
+                'image': image['file_name'],
+                'image_size': [height, width],
+                key: shape,
+                'expressions': texts,
+            }
 
 
 def check_numbers(coco: Mapping[str, dict], path: Path) -> None:

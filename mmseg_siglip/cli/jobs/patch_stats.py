@@ -12,6 +12,7 @@ from mmseg_siglip.api.depth import metric_predictor
 from mmseg_siglip.api.load import read_config
 from mmseg_siglip.cli.jobs.devices import device_of, share_cpus
 from mmseg_siglip.cli.jobs.label import weights_digest
+from mmseg_siglip.io.depth_unit import is_one_of
 from mmseg_siglip.io.image import decode_depth, decode_rgb
 from mmseg_siglip.labelling.exports import NOTHING
 from mmseg_siglip.labelling.labeller import Row
@@ -48,7 +49,7 @@ class PatchStatisticsLabeller:
         if self.predictor is not None:
             return decode_rgb(data, place)
         units = decode_depth(data, place, per_metre=self.args.depth_scale)
-        units[np.isin(units, list(self.args.invalid))] = 0
+        units[is_one_of(units, self.args.invalid)] = 0
         return units.astype(np.float64) / self.args.depth_scale
 
     def __call__(self, images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:

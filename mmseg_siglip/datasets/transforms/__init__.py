@@ -4,6 +4,7 @@ from mmseg_siglip.datasets.transforms.albumentations import Albu
 from mmseg_siglip.datasets.transforms.classes import SelectClasses
 from mmseg_siglip.datasets.transforms.depth import KBCrop, LoadDepthAnnotation, LoadShapesDepth
 from mmseg_siglip.datasets.transforms.filling import (
+    CropCentre,
     GenerateEdge,
     PadLabels,
     RandomCrop,
@@ -26,6 +27,7 @@ from mmseg_siglip.datasets.transforms.regions_file import LoadRegions, PackSegIn
 
 __all__ = [
     'Albu',
+    'CropCentre',
     'GenerateEdge',
     'KBCrop',
     'LoadAnnotations',

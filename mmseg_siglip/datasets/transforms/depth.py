@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmseg_siglip.datasets.transforms.loading import path_in, read_bytes
+from mmseg_siglip.datasets.transforms.loading import path_in, read_bytes, refuse_late
+from mmseg_siglip.io.depth_unit import is_one_of
 from mmseg_siglip.io.image import MAX_PIXELS, decode_depth
 from mmseg_siglip.registry import TRANSFORMS
 
@@ -54,6 +55,7 @@ class LoadDepthAnnotation(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = path_in(results, 'depth_map_path', type(self).__name__)
+        refuse_late(results, path, type(self).__name__)
         defaults = dict(depth_rescale_factor=1.0, invalid_values=(), max_depth=float('inf'))
         option = {
             name: results.get(name, default) if self.given[name] is None else self.given[name]
@@ -68,9 +70,7 @@ class LoadDepthAnnotation(BaseTransform):
         data = read_bytes(path, self.backend_args)
         depth = decode_depth(data, path, per_metre=1 / unit, max_pixels=self.max_pixels)
         self._check_size(depth, results)
-        valid = np.isfinite(depth) & (depth > 0)
-        if option['invalid_values']:
-            valid &= ~np.isin(depth, list(option['invalid_values']))
+        valid = np.isfinite(depth) & (depth > 0) & ~is_one_of(depth, option['invalid_values'])
         depth = np.where(valid, depth.astype(np.float64) * unit, 0)
         self._check_unit(depth[valid], option, path)
         results['gt_depth_map'] = results['loaded_depth'] = depth.astype(np.float32)

@@ -1,8 +1,8 @@
-"""MMSegmentation's transforms that turn and fill label maps, where their fill may be a class.
+"""MMSegmentation's transforms that cut, turn and fill, where truth would stay or become wrong.
 
 They fill what they uncover with 255. That is no class of up to 255; of more it is one, of a depth
 map it is 255 metres, and of normals a direction. `LoadAnnotations` notes the label that counts
-nowhere.
+nowhere. What moves pixels is noted as well, for `refuse_late`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence, Sized
 
 import mmcv
 import numpy as np
-from mmcv.transforms import BaseTransform, Pad
+from mmcv.transforms import BaseTransform, CenterCrop, Pad
 from mmseg.datasets import transforms as mmseg
 
+from mmseg_siglip.datasets.transforms.loading import MOVED
 from mmseg_siglip.datasets.transforms.referring import MASKS
 from mmseg_siglip.registry import TRANSFORMS
 
@@ -52,19 +53,38 @@ def check_fill(results: Mapping, fill: int | None, setting: str, name: str) -> N
             )
 
 
-def check_moved(results: Mapping, name: str) -> None:
+def check_moved(results: dict, name: str) -> None:
     """Refuse to turn an image without what goes with it.
 
     Raises:
         ValueError: There are phrases or regions, which would stay as they were, or normals, whose
             directions would.
     """
-    left = [key for key in (MASKS, 'text', 'regions', 'gt_normal_map') if key in results]
+    refuse_to_leave(results, (MASKS, 'text', 'regions', 'gt_normal_map'), name, 'turn')
+
+
+def check_cut(results: dict, name: str) -> None:
+    """Refuse to cut or fill up an image without its phrases' masks, which would stay as they were.
+
+    Raises:
+        ValueError: There are some.
+    """
+    refuse_to_leave(results, (MASKS,), name, 'cut or fill up')
+
+
+def refuse_to_leave(results: dict, keys: Sequence[str], name: str, doing: str) -> None:
+    """Note what moves an image, unless something of it would stay behind.
+
+    Raises:
+        ValueError: Something would.
+    """
+    left = [key for key in keys if key in results]
     if left:
         raise ValueError(
-            f'{name} would turn {results.get("img_path", "an image")} and leave its '
+            f'{name} would {doing} {results.get("img_path", "an image")} and leave its '
             f'{", ".join(left)} behind; leave it out of the pipeline'
         )
+    results[MOVED] = name
 
 
 @TRANSFORMS.register_module()
@@ -102,9 +122,10 @@ class RandomCutOut(mmseg.RandomCutOut):
 
 @TRANSFORMS.register_module()
 class RandomCrop(mmseg.RandomCrop):
-    """MMSeg's, which must know what not to count for ``cat_max_ratio``."""
+    """MMSeg's, see `check_cut`, which must know what not to count for ``cat_max_ratio``."""
 
     def transform(self, results: dict) -> dict:
+        check_cut(results, 'RandomCrop')
         if self.cat_max_ratio < 1:
             check_fill(results, self.ignore_index, 'ignore_index', 'RandomCrop')
         return super().transform(results)
@@ -119,9 +140,30 @@ class GenerateEdge(mmseg.GenerateEdge):
         return super().transform(results)
 
 
+@TRANSFORMS.register_module(name='CenterCrop')
+class CropCentre(CenterCrop):
+    """MMCV's ``CenterCrop``, see `check_cut`; of depth maps and normals, which it would leave
+    behind, too."""
+
+    def transform(self, results: dict) -> dict:
+        check_cut(results, 'CenterCrop')
+        return super().transform(results)
+
+    def _crop_seg_map(self, results: dict, bboxes: np.ndarray) -> None:
+        for key in results.get('seg_fields', ()):
+            moved = dict(gt_seg_map=results[key])
+            super()._crop_seg_map(moved, bboxes)
+            results[key] = moved['gt_seg_map']
+
+
 @TRANSFORMS.register_module(name='Pad')
 class PadLabels(Pad):
-    """MMCV's ``Pad``, see `check_fill`; of depth maps, which it would leave behind, too."""
+    """MMCV's ``Pad``, see `check_fill` and `check_cut`; of depth maps, which it would leave behind,
+    too."""
+
+    def transform(self, results: dict) -> dict:
+        check_cut(results, 'Pad')
+        return super().transform(results)
 
     def _pad_seg(self, results: dict) -> None:
         fill = self.pad_val.get('seg', USUAL)

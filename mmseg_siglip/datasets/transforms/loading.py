@@ -14,13 +14,17 @@ from mmengine import fileio
 from PIL import Image
 
 from mmseg_siglip.datasets.transforms.label_colours import labels_of_colours
-from mmseg_siglip.io.exact_labels import refuse_inexact
+from mmseg_siglip.io.exact_labels import refuse_inexact, refuse_transparent
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 from mmseg_siglip.io.regular_file import read_regular
 from mmseg_siglip.registry import TRANSFORMS
 
 ANNOTATIONS = ('seg_map_path', 'depth_map_path', 'mask_sources')
 ORIENTATION = 274  # of EXIF
+MOVED = 'moved_by'
+"""Key of the name of a transform that has cut, filled or turned the image."""
+UPRIGHT = 'truth_upright'
+"""Key of whether an image was mirrored before its truth was loaded."""
 
 
 def read_bytes(path: str, backend_args: dict | None) -> bytes:
@@ -61,6 +65,28 @@ def path_in(results: Mapping, key: str, loader: str) -> str:
             f'set, found none; set data_prefix.{key}, or leave {loader} out of the pipeline'
         )
     return results[key]
+
+
+def refuse_late(results: dict, path: str, loader: str) -> None:
+    """Refuse to load truth for an image that is no longer where it was.
+
+    One that was merely resized is right in a test, whose predictions come back to the original
+    size, and so is a mirrored one, whose predictions are turned back; training refuses both.
+
+    Args:
+        results: Of the image; `UPRIGHT` is noted in them.
+        path: Of the image or its truth.
+        loader: The transform that loads it.
+
+    Raises:
+        ValueError: It was cut, filled or turned.
+    """
+    if MOVED in results:
+        raise ValueError(
+            f'{path}: expected {loader} before {results[MOVED]}, which has moved the image and '
+            'could not move what was not loaded yet'
+        )
+    results[UPRIGHT] = bool(results.get('flip'))
 
 
 def file_beside(image: str, folder: str | None, suffix: str) -> str:
@@ -175,6 +201,7 @@ class LoadAnnotations(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = path_in(results, 'seg_map_path', type(self).__name__)
+        refuse_late(results, path, type(self).__name__)
         data = bytes_in(results, 'seg_map_path', self.backend_args)
         refuse_inexact(data, path)
         colours = results.get('label_colours')
@@ -182,6 +209,7 @@ class LoadAnnotations(BaseTransform):
             labels = self._indices(decode_labels(data, path, max_pixels=self.max_pixels), results)
         else:
             picture = decode_image(data, path, max_pixels=self.max_pixels)[..., ::-1]
+            refuse_transparent(data, path)
             self._check_size(picture, results)
             labels = labels_of_colours(picture, colours, path)
         results['gt_seg_map'], results['ignore_index'] = labels, self.ignore_index

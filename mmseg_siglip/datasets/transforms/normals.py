@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform
 from torch import Tensor
 
 from mmseg_siglip.datasets.surface_normals import Intrinsics, normals_from_depth
-from mmseg_siglip.datasets.transforms.loading import file_beside, read_bytes
+from mmseg_siglip.datasets.transforms.loading import file_beside, read_bytes, refuse_late
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image
 from mmseg_siglip.io.normal_colours import normals_of_colours
 from mmseg_siglip.registry import TRANSFORMS
@@ -54,6 +54,7 @@ class LoadNormals(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = file_beside(results['img_path'], self.folder, self.suffix)
+        refuse_late(results, path, type(self).__name__)
         picture = decode_image(
             read_bytes(path, self.backend_args), path, max_pixels=self.max_pixels
         )

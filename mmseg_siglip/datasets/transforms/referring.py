@@ -8,6 +8,7 @@ whose object is now on the right, is noticed when the sample is packed.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 
 import mmcv
@@ -18,16 +19,18 @@ from mmengine.structures import PixelData
 from mmseg.datasets.transforms import PackSegInputs
 
 from mmseg_siglip.datasets.referring_masks import decode_source
-from mmseg_siglip.datasets.transforms.loading import read_bytes
+from mmseg_siglip.datasets.transforms.loading import read_bytes, refuse_late
 from mmseg_siglip.registry import TRANSFORMS
 
 MASKS = 'gt_ref_masks'
 IGNORED = 255
+PLACES = ('top', 'bottom', 'upper', 'lower', 'far', 'mid', 'middle')
+ENDS = ('most', 'est', 'hand', 'handed', 'side', 'handside', 'corner', 'ward', 'wards', 'y', 'ish')
 SIDES = (
     *(
         (f'{before}left{after}', f'{before}right{after}')
-        for before in ('', 'top', 'bottom', 'upper', 'lower', 'far', 'mid', 'middle')
-        for after in ('', 'most', 'est', 'hand', 'side', 'corner', 'ward', 'wards', 'y')
+        for before in ('', *PLACES)
+        for after in ('', *ENDS, *PLACES, 'center', 'centre', 'front', 'back')
     ),
     *(
         (f'{before}west{after}', f'{before}east{after}')
@@ -35,15 +38,28 @@ SIDES = (
         for after in ('', 'ern', 'ernmost', 'ward', 'wards')
     ),
     ('lft', 'rght'),
-    ('lt', 'rt'),
-    ('l', 'r'),
+    ('lhs', 'rhs'),
 )
-MIRRORED = {a: b for pair in SIDES for a, b in (pair, pair[::-1])}
-_SIDE = re.compile(rf"(?<!['’])\b({'|'.join(MIRRORED)})\b(?!['’]\w)", re.IGNORECASE)
+SHORT = (('lt', 'rt'), ('l', 'r'))
+"""Words that are parts of others: of "l'homme" and "r2"."""
+MIRRORED = {a: b for pair in (*SIDES, *SHORT) for a, b in (pair, pair[::-1])}
+
+
+def _any_of(pairs: Sequence[tuple[str, str]]) -> str:
+    return '|'.join(word for pair in pairs for word in pair)
+
+
+_SIDE = re.compile(
+    rf"(?<![^\W\d_])({_any_of(SIDES)})(?![^\W\d_])|(?<!['’])\b({_any_of(SHORT)})\b(?!['’]\w)",
+    re.IGNORECASE,
+)
 
 
 def swap_sides(text: str) -> str:
-    """Exchange left and right, and west and east, in a phrase; whole words, their case kept."""
+    """Exchange left and right, and west and east, in a phrase; whole words, their case kept.
+
+    A misspelt side ("rigth"), a turn ("clockwise") and an hour ("at 3 o'clock") stay.
+    """
     return _SIDE.sub(lambda match: _like(match[0], MIRRORED[match[0].lower()]), text)
 
 
@@ -58,7 +74,7 @@ class LoadReferringMasks(BaseTransform):
     """Make the mask of each phrase from its source (see `referring_masks`).
 
     Adds ``gt_ref_masks``, at the size of the image as it was stored, so before resizing the image
-    in training, and anywhere in a test.
+    in training, and before or behind it in a test; always before what mirrors or cuts it.
 
     Args:
         backend_args: Arguments of MMEngine's file backend.
@@ -68,6 +84,12 @@ class LoadReferringMasks(BaseTransform):
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
+        refuse_late(results, results['img_path'], type(self).__name__)
+        if results.get('sides_swapped'):
+            raise ValueError(
+                f'{results["img_path"]}: expected LoadReferringMasks before RandomReferringFlip, '
+                'which could not mirror masks that were not loaded yet'
+            )
         size, read = results['ori_shape'], partial(read_bytes, backend_args=self.backend_args)
         masks = {
             target: decode_source(

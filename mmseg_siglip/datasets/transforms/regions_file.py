@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 from mmseg.datasets import transforms
 
-from mmseg_siglip.datasets.transforms.loading import file_beside, read_bytes
+from mmseg_siglip.datasets.transforms.loading import UPRIGHT, file_beside, read_bytes
 from mmseg_siglip.datasets.transforms.normals import packed_normals
 from mmseg_siglip.io.image import MAX_PIXELS
 from mmseg_siglip.io.regions_file import decode_regions
@@ -64,8 +64,8 @@ class LoadRegions(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackSegInputs(transforms.PackSegInputs):
-    """MMSeg's packing, with ``regions`` where an image has some, mirrored where it is, and with
-    ``gt_normal_map``.
+    """MMSeg's packing, with ``regions`` where an image has some, mirrored where it is, with
+    ``gt_normal_map``, and with what `refuse_late` notes.
 
     Raises:
         ValueError: The image was cut or filled up, and its regions were not.
@@ -73,6 +73,8 @@ class PackSegInputs(transforms.PackSegInputs):
 
     def transform(self, results: dict) -> dict:
         packed = super().transform(results)
+        if results.get(UPRIGHT):
+            packed['data_samples'].set_metainfo({UPRIGHT: True})
         if 'gt_normal_map' in results:
             normals = PixelData(data=packed_normals(results))
             packed['data_samples'].set_data(dict(gt_normal_map=normals))

@@ -52,6 +52,31 @@ def test_float_files(write):
     np.testing.assert_allclose(results['gt_depth_map'], [[1.25, 0], [0, 0]])
 
 
+def test_values_that_mean_none_are_found_in_32_bits(write):
+    depth = np.array([[1.25, 0.1], [-9.9, 2]], np.float32)  # 0.1 is no number of either precision
+    results = LoadDepthAnnotation(invalid_values=[0.1, -9.9])(write(depth, 'd.tiff'))
+    np.testing.assert_allclose(results['gt_depth_map'], [[1.25, 0], [0, 2]])
+
+
+def test_depth_is_loaded_before_what_moves_the_image(write):
+    def load(*steps):
+        image = np.zeros((2, 2, 3), np.uint8)
+        results = write(millimetres([1, 2], [3, 4])) | dict(img=image, img_shape=(2, 2))
+        for step in (*steps, dict(type='LoadDepthAnnotation'), dict(type='PackSegInputs')):
+            results = TRANSFORMS.build(step)(results)
+        return results['data_samples']
+
+    assert 'truth_upright' not in load(dict(type='Resize', scale=(4, 4)))
+    assert load(dict(type='RandomFlip', prob=1.0, direction='horizontal')).truth_upright
+    for name, options in (
+        ('RandomCrop', dict(crop_size=(1, 1))),
+        ('CenterCrop', dict(crop_size=(1, 1))),
+        ('Pad', dict(size=(4, 4))),
+    ):
+        with pytest.raises(ValueError, match=f'd.png: expected LoadDepthAnnotation before {name}'):
+            load(dict(type=name, **options))
+
+
 def test_bad_depth_gets_one_sentence(write):
     load = LoadDepthAnnotation(depth_rescale_factor=1e-3, max_depth=10)
     with pytest.raises(ValueError, match=r'd.png is 2 x 2 .*, but its image i.jpg is 4 x 2'):

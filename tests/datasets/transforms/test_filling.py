@@ -127,6 +127,23 @@ def test_nothing_is_left_behind(name, key):
         run(name, results)
 
 
+@pytest.mark.parametrize('name', ['RandomCrop', 'CenterCrop', 'Pad'])
+def test_masks_of_phrases_are_not_left_behind(name):
+    """Resizing would bring image and masks to one size again, and nothing tell."""
+    options = dict(size=(100, 110)) if name == 'Pad' else dict(crop_size=(32, 32))
+    results = scene(255) | dict(gt_ref_masks=np.zeros((1, 64, 80), np.uint8))
+    with pytest.raises(ValueError, match=f'{name} would cut or fill up a.jpg and leave its gt_ref'):
+        run(name, results, **options)
+
+
+@pytest.mark.parametrize('key', ['gt_seg_map', 'gt_depth_map'])
+def test_what_is_cut_in_the_centre_is_cut_together(key):
+    results = scene(255, key)
+    results['img'] = np.repeat(results[key][..., None], 3, 2)
+    found = run('CenterCrop', results, crop_size=(40, 32))
+    assert found[key].shape == (32, 40) and (found['img'][..., 0] == found[key]).all()
+
+
 def test_labels_turn_with_their_image():
     """A picture of its own labels stays one, but for a pixel at edges."""
     for options in (dict(degree=(10, 11)), dict(rotate_prob=0.0, flip_prob=1.0)):

@@ -253,3 +253,16 @@ def test_an_annotated_image_that_is_stored_turned_is_told(tmp_path, key, orienta
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         LoadImageFromFile().transform(results)
+
+
+def test_transparent_pixels_of_coloured_labels_are_not_white(tmp_path):
+    """Where white is a class, as in Potsdam, they would all be of it."""
+    path = str(tmp_path / 'a.png')
+    picture = Image.new('RGBA', (8, 6), (255, 255, 255, 255))
+    told = dict(seg_map_path=path, label_colours={(255, 255, 255): 3, (255, 0, 0): 1})
+    picture.save(path)
+    assert (LoadAnnotations().transform(dict(told))['gt_seg_map'] == 3).all()
+    picture.paste((255, 0, 0, 0), (0, 0, 4, 6))
+    picture.save(path)
+    with pytest.raises(ValueError, match='a.png has transparent pixels, which are read as white'):
+        LoadAnnotations().transform(dict(told))

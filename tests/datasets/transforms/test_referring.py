@@ -40,6 +40,10 @@ def build(**config):
         ('the northwestern one', 'the northeastern one'),
         ('copyright, bright, uptight', 'copyright, bright, uptight'),
         ('above the ring', 'above the ring'),
+        ('left_hand, bottom_right, left2', 'right_hand, bottom_left, right2'),
+        ("the left's edge, lefthanded; LHS", "the right's edge, righthanded; RHS"),
+        ('leftmiddle, righttop, leftish', 'rightmiddle, lefttop, rightish'),
+        ('r2d2, l4, lt_1', 'r2d2, l4, lt_1'),
     ],
 )
 def test_words_swapped(text, swapped):
@@ -131,10 +135,26 @@ def test_what_would_leave_masks_or_words_behind_is_noticed():
         build(type='Pad', size=(19, 13)),
     ):
         for data in (sample(), resize(sample())):
-            with pytest.raises(ValueError, match=r'expected 2 masks .* left them behind'):
-                pack(transform(data))
+            with pytest.raises(ValueError, match='would cut or fill up a.jpg and leave its gt_ref'):
+                transform(data)
+    with pytest.raises(ValueError, match=r'expected 2 masks .* left them behind'):
+        pack(dict(sample(), img=np.zeros((4, 4, 3), np.uint8)))
     assert pack(resize(sample()))['data_samples'].gt_sem_seg.shape == (6, 9)
     with pytest.raises(ValueError, match='expected 1 masks'):
         pack(dict(sample(), text=['only one']))
     with pytest.raises(ValueError, match=r'expected prob in \[0, 1\], found 1.5'):
         build(type='RandomReferringFlip', prob=1.5)
+
+
+def test_masks_are_loaded_before_what_moves_the_image():
+    source = dict(mask_sources=[np.zeros((6, 9), bool)], targets=[0, 0])
+    load = build(type='LoadReferringMasks')
+    bare = {key: value for key, value in sample().items() if key != 'gt_ref_masks'} | source
+    assert load(build(type='Resize', scale=(18, 12))(dict(bare)))['gt_ref_masks'].shape == (2, 6, 9)
+    flip = build(type='RandomReferringFlip', prob=1.0)
+    with pytest.raises(ValueError, match='expected LoadReferringMasks before RandomReferringFlip'):
+        load(flip(dict(bare)))
+    load(flip(flip(dict(bare))))
+    crop = build(type='RandomCrop', crop_size=(4, 4))
+    with pytest.raises(ValueError, match='a.jpg: expected LoadReferringMasks before RandomCrop'):
+        load(crop(dict(bare)))
