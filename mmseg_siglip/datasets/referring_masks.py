@@ -22,6 +22,8 @@ from mmseg_siglip.io.exact_labels import NOISE, is_jpeg, refuse_inverted, refuse
 from mmseg_siglip.io.image import MAX_PIXELS, decode_image, decode_labels
 
 MaskSource = Mapping | np.ndarray | None
+WARNED: list[str] = []
+"""The file that this process has warned of, see `_warn_of_values`."""
 KINDS = ('file', 'polygons', 'rle', 'parts')
 UNSURE = 255
 """What many label files call ignored, beside a target of 1."""
@@ -96,12 +98,20 @@ def mask_of_file(data: bytes, name: str, *, above: int) -> np.ndarray:
             f'{name}: expected a target of values above mask_above={above}, found {found[0]} alone'
         )
     if above < 1 and len(found) > 1:
-        warnings.warn(
-            f'{name} has {len(found)} values above 0, from {found[0]} to {found[-1]}, all of which '
-            'count as the target: are they several objects, or soft edges?',
-            stacklevel=2,
-        )
+        _warn_of_values(name, found)
     return values > above
+
+
+def _warn_of_values(name: str, found: Sequence[int]) -> None:
+    """Name the first such file; a data set may have any number of them."""
+    if not WARNED:
+        WARNED.append(name)
+        warnings.warn(
+            f'{name}, and maybe others, has {len(found)} values above 0, from {found[0]} to '
+            f'{found[-1]}, all of which count as the target: are they several objects, or soft '
+            'edges?',
+            stacklevel=3,
+        )
 
 
 def read_mask(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

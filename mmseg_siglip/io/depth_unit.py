@@ -63,6 +63,9 @@ def check_unit(info: Mapping, name: str, per_metre: float | None) -> None:
 
 
 def is_one_of(units: np.ndarray, values: Sequence[float]) -> np.ndarray:
-    """(H, W) bool: where a depth map holds one of some values, at its own precision, in which 0.1
-    of 32 bits is not Python's 0.1."""
-    return np.isin(units, np.asarray(values, units.dtype))
+    """(H, W) bool: where a depth map holds one of some values; of floats at its own precision, in
+    which 0.1 of 32 bits is not Python's 0.1."""
+    wanted = np.asarray(values, float)
+    if np.issubdtype(units.dtype, np.floating):
+        wanted = wanted.astype(units.dtype)
+    return np.isin(units, wanted)

@@ -34,6 +34,11 @@ def test_values_are_found_at_the_precision_of_the_map(values):
     assert is_one_of(units, values).tolist() == [[False] + [True] * len(values)]
 
 
+def test_values_that_a_map_of_integers_cannot_hold():
+    units = np.array([[65535, 7]], np.uint16)
+    assert is_one_of(units, (-1, 65535, 1e9, 7.5)).tolist() == [[True, False]]
+
+
 def test_relative_depth_is_not_read_as_metres(tmp_path):
     DepthMap(1 / DEPTH, 'inverse', IMAGE).save(tmp_path / 'd.png')
     with pytest.raises(ValueError, match='^d.png: expected metric depth, found relative depth, wh'):
