@@ -95,7 +95,7 @@ def test_training_evaluation_and_pictures(repository, tmp_path):
     (log,) = work.glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     found = [row['normals.loss_angle'] for row in rows if 'normals.loss_angle' in row]
-    assert len(found) == 6 and min(found[-2:]) < 0.8 * found[0]
+    assert len(found) == 7 and min(found[-2:]) < 0.8 * found[0]
     assert all(np.isfinite(row['decode.loss_silog']) for row in rows if 'loss' in row)
 
     checkpoint, out = work / 'iter_12.pth', tmp_path / 'out'
