@@ -1,7 +1,7 @@
 """Commands that get a signal while they work: ``python interrupted.py CONFIG FOLDER``.
 
 All run at once, each in a session of its own, forked before anything has started a thread. FOLDER
-gets what each said on stderr; printed is, as JSON, its exit status and how many processes of its
+gets what each said on stderr; printed is, as JSON, its exit status and which processes of its
 session were left.
 """
 
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from mmseg_siglip.cli.common import leave
 from mmseg_siglip.cli.main import main
 
 IMAGES = 400
+TRACKER, LAST_SECONDS = 'multiprocessing.resource_tracker', 5
 WORDS = ['--encoder', 'tiny_siglip_shapes', '--templates', 'plain']
 
 
@@ -52,19 +54,33 @@ def commands(config: str, folder: Path) -> dict[str, tuple[list[str], str]]:
     )
 
 
-def left_of(session: int) -> int:
-    """How many processes of a session there are, but for zombies."""
-    found = 0
-    for file in Path('/proc').glob('[0-9]*/stat'):
-        try:
-            state, _, _, own = file.read_text().rpartition(')')[2].split()[:4]
-        except OSError:
-            continue
-        found += state != 'Z' and int(own) == session
+def left_of(session: int) -> list[str]:
+    """What runs in a session, but for zombies.
+
+    Python's own tracker of resources ends when it sees that whoever started it has, for which it
+    gets a moment, as does what is ending already and has no command line any more.
+    """
+    deadline = time.monotonic() + LAST_SECONDS
+    while found := list(commands_of(session)):
+        others = [command for command in found if command and TRACKER not in command]
+        if others or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
     return found
 
 
-def interrupt(name: str, argv: list[str], pattern: str, folder: Path) -> tuple[int, int]:
+def commands_of(session: int) -> Iterator[str]:
+    for folder in Path('/proc').glob('[0-9]*'):
+        try:
+            state, _, _, own = (folder / 'stat').read_text().rpartition(')')[2].split()[:4]
+            command = (folder / 'cmdline').read_text().replace('\0', ' ')
+        except OSError:
+            continue
+        if state != 'Z' and int(own) == session:
+            yield command
+
+
+def interrupt(name: str, argv: list[str], pattern: str, folder: Path) -> tuple[int, list[str]]:
     """Ctrl-C as a terminal sends it, to all; ``_alone`` SIGTERM to the command alone."""
     child = os.fork()
     if child == 0:
@@ -76,7 +92,7 @@ def interrupt(name: str, argv: list[str], pattern: str, folder: Path) -> tuple[i
     deadline = time.monotonic() + 400
     while not next(folder.glob(pattern), None) and time.monotonic() < deadline:
         if os.waitpid(child, os.WNOHANG)[0]:
-            return -1, 0
+            return -1, []
         time.sleep(0.05)
     if name.endswith('_alone'):
         os.kill(child, signal.SIGTERM)
@@ -101,8 +117,8 @@ def run_all(config: str, place: str) -> None:
             os.write(write, json.dumps(interrupt(name, argv, pattern, folder)).encode())
             os._exit(0)
         os.close(write)
-        places[name] = read
-    print(json.dumps({name: json.loads(os.read(read, 99)) for name, read in places.items()}))
+        places[name] = open(read, 'rb')
+    print(json.dumps({name: json.load(file) for name, file in places.items()}))
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel
 main = command('test')
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'sclip'
+TOKENS = 256000
 SIZES = {
     'siglip2-base-patch16-224': dict(
         text=dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12),
@@ -58,10 +59,10 @@ def write_open_clip(name, folder, _):
 
 
 def write_transformers(name, folder, siglip_folder):
-    """With the processor of a tiny checkpoint: SigLIP 2's own tokens are not to be had here."""
+    """With the words of a tiny checkpoint, filled up: SigLIP 2's own are not to be had here."""
     size = SIZES[name]
     tower = dict(size['text'], num_attention_heads=size['heads'])
-    text = dict(tower, vocab_size=256000, max_position_embeddings=64)
+    text = dict(tower, vocab_size=TOKENS, max_position_embeddings=64)
     text |= dict(projection_size=tower['hidden_size'], bos_token_id=2, eos_token_id=1)
     config = AutoConfig.for_model(
         'siglip', text_config=text, vision_config=tower | size['vision'], dtype='float16'
@@ -71,8 +72,12 @@ def write_transformers(name, folder, siglip_folder):
     state = randomly(model)
     save_file(state, folder / 'model.safetensors', metadata=dict(format='pt'))
     config.save_pretrained(folder)
-    for name in ('tokenizer.json', 'tokenizer_config.json', 'preprocessor_config.json'):
+    for name in ('tokenizer_config.json', 'preprocessor_config.json'):
         shutil.copy(Path(siglip_folder) / name, folder)
+    tokenizer = json.loads(Path(siglip_folder, 'tokenizer.json').read_text())
+    words = tokenizer['model']['vocab']
+    words |= {f'<unused{index}>': index for index in range(len(words), TOKENS)}
+    (folder / 'tokenizer.json').write_text(json.dumps(tokenizer))
     return folder
 
 
