@@ -179,7 +179,7 @@ def test_features_are_kept_for_what_says_that_it_asks(make):
 @pytest.mark.parametrize('overlap', [True, False])
 def test_scores_of_all_pixels_are_never_there_at_once(make, monkeypatch, name, overlap):
     """Methods whose scores are those of pixels: labels by many words, and no (Q, H, W)."""
-    for module in ('labelling', 'dense.similarity', 'dense.region_masks', 'dense.textregion'):
+    for module in ('labelling', 'dense.similarity', 'dense.region_masks'):
         monkeypatch.setattr(f'mmseg_siglip.models.{module}.CHUNK_BYTES', 2**16)
     words = [f'thing {index}' for index in range(300)]
     options = dict(eps=0.5, least=2) if name == 'cliptrase' else {}
