@@ -19,7 +19,14 @@ LAYERS = (
     ('compat', 'configs', 'ending', 'lazy', 'versions'),
     ('registry', 'misspelt'),
     ('device', 'kept', 'precision', 'io', 'weights', 'text', 'patch_stats'),
-    ('models.adapters', 'models.compiled', 'models.finite', 'models.labelling', 'models.sizes'),
+    (
+        'models.adapters',
+        'models.compiled',
+        'models.finite',
+        'models.labelling',
+        'models.learnt_with',
+        'models.sizes',
+    ),
     ('datasets', 'evaluation', 'engine', 'models.data_preprocessor'),
     ('models.backbones',),
     (

@@ -16,6 +16,7 @@ from torch import nn
 from mmseg_siglip.device import find_device
 from mmseg_siglip.misspelt import did_you_mean, explain_settings
 from mmseg_siglip.models.adapters.converters import advice
+from mmseg_siglip.models.learnt_with import require_learnt_with
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.weights.checkpoint import is_mmengine_file, load_checkpoint_file
 
@@ -87,11 +88,12 @@ def load_trained(
     if checkpoint is None:
         return model.to(device).eval()
     try:
-        load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
+        loaded = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
     except RuntimeError as error:
         reason = shorten(str(error).strip().splitlines()[-1], 300, placeholder=' ...')
         hint = advice(load_checkpoint_file(checkpoint))
         raise ValueError(f'{checkpoint} does not fit {config.filename}: {reason}{hint}') from error
+    require_learnt_with(model, loaded, checkpoint)
     return model.to(device).eval()
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -24,13 +22,14 @@ from mmengine.model import BaseTTAModel, MMDistributedDataParallel, is_model_wra
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, CheckpointLoader, load_state_dict
 from mmengine.runner import Runner as BaseRunner
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from mmseg_siglip.engine.checkpoint_hook import checkpoint_folder, require_local
 from mmseg_siglip.engine.data_order import order_of, restore_order
 from mmseg_siglip.engine.finite_loss_hook import FiniteLossHook
+from mmseg_siglip.engine.fitting import compare_weights, revised
 from mmseg_siglip.engine.parts_of_config import require_parts, samples_found
 from mmseg_siglip.engine.peers import PATIENCE
 from mmseg_siglip.engine.processes import start_gloo, watch_peers
@@ -54,6 +53,11 @@ from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.models.adapters.converters import advice
 from mmseg_siglip.models.compiled import compile_parts
+from mmseg_siglip.models.learnt_with import (
+    learnt_otherwise,
+    learnt_with,
+    require_learnt_with,
+)
 from mmseg_siglip.registry import RUNNERS
 from mmseg_siglip.weights.checkpoint import CHECKPOINT_NAMES, newest_checkpoint, to_plain
 
@@ -78,31 +82,10 @@ def unpack_history(hub: Any) -> None:
         scalars.update({name: history_of(packed, name) for name, packed in scalars.items()})
 
 
-def compare_weights(
-    model: nn.Module, found: Mapping[str, Tensor]
-) -> tuple[list[str], list[str], int]:
-    """Missing names, names with another shape, and the number of tensors that fit."""
-    wanted = model.state_dict()
-    missing = [key for key in wanted if key not in found]
-    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
-    shared = [key for key in wanted if key in found]
-    reshaped = [key for key in shared if wanted[key].shape != getattr(found[key], 'shape', None)]
-    return missing, reshaped, len(shared) - len(reshaped)
-
-
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside of what wraps it for several processes or several views."""
     model = model.module if is_model_wrapper(model) else model
     return model.module if isinstance(model, BaseTTAModel) else model
-
-
-def revised(weights: Mapping[str, Tensor], keys: Sequence[tuple[str, str]]) -> OrderedDict:
-    """`weights` whose names have each pattern replaced, with the versions of their modules."""
-    renamed = OrderedDict(weights)
-    for pattern, replacement in keys:
-        renamed = OrderedDict((re.sub(pattern, replacement, k), v) for k, v in renamed.items())
-    renamed._metadata = getattr(weights, '_metadata', OrderedDict())
-    return renamed
 
 
 def with_image_names(loop: BaseLoop) -> BaseLoop:
@@ -169,7 +152,9 @@ class Runner(BaseRunner):
             checkpoint = kwargs['checkpoint']
             pack_history(checkpoint['message_hub'])
             self._run = self._run or secrets.token_hex(8)
-            checkpoint['meta'].update(run=self._run, saved=time.time())
+            checkpoint['meta'].update(
+                run=self._run, saved=time.time(), learnt_with=learnt_with(unwrapped(self.model))
+            )
             if self._training is not None:
                 checkpoint['meta']['order'] = order_of(self._training)
             for sentence in mark_step(checkpoint['meta'], self.optim_wrapper):
@@ -221,6 +206,12 @@ class Runner(BaseRunner):
             raise ValueError(
                 f'{filename} does not fit {type(bare).__name__}: {len(missing)} of its tensors '
                 f'are missing and {len(reshaped)} have another shape ({shown}){advice(checkpoint)}.'
+            )
+        if self._testing or self._resume:
+            require_learnt_with(bare, checkpoint, filename)
+        elif differing := learnt_otherwise(bare, checkpoint):
+            self.logger.warning(
+                f'The weights of {filename} were trained with {differing} in the config.'
             )
         model = self.model.module if is_model_wrapper(self.model) else self.model
         load_state_dict(model, weights, strict, self.logger)

@@ -30,6 +30,8 @@ class ImageListPreProcessor(SegDataPreProcessor):
             was loaded when its image had moved already; or a ``test_cfg`` asks for padding.
     """
 
+    learnt_with = ('mean', 'std')
+
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.test_cfg:

@@ -52,6 +52,8 @@ class LlavaTrainer(BaseModel):
             longer than the model's context or `max_new_tokens`.
     """
 
+    learnt_with = ('use_image', 'select_layer', 'depth')
+
     def __init__(
         self,
         vision: str,
@@ -99,6 +101,15 @@ class LlavaTrainer(BaseModel):
         self.llava.set_attn_implementation(training_attention(attention))
         self.train_parts, self.use_image = tuple(train), use_image
         self.max_new_tokens = max_new_tokens
+
+    @property
+    def select_layer(self) -> int | Sequence[int]:
+        return self.llava.config.vision_feature_layer
+
+    @property
+    def depth(self) -> dict[str, Any] | None:
+        """Options of the fusion, if depth is fused."""
+        return getattr(self.llava.config, 'depth_fusion', None)
 
     def init_weights(self) -> None:
         """Do nothing: weights were set at construction."""

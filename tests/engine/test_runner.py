@@ -9,7 +9,7 @@ from mmengine.model import BaseTTAModel, MMDistributedDataParallel
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from mmseg_siglip.engine import Runner
-from mmseg_siglip.engine.runner import compare_weights, revised, unwrapped
+from mmseg_siglip.engine.runner import unwrapped
 from mmseg_siglip.registry import MODELS
 
 
@@ -200,19 +200,6 @@ def test_a_published_file_is_sent_to_its_converter(tiny_config, tmp_path, state,
         match=f'published.pth does not fit .*, which .mmseg-siglip convert {converter}. conv',
     ):
         runner.test()
-
-
-def test_names_are_revised_and_versions_kept():
-    state = torch.nn.BatchNorm1d(2).state_dict()
-    found = revised(state, [('^', 'a.'), ('^a', 'b')])
-    assert set(found) == {f'b.{name}' for name in state}
-    assert found._metadata == state._metadata and revised({}, ())._metadata == {}
-
-
-def test_weights_of_another_form_do_not_fit():
-    model = torch.nn.Linear(2, 1)
-    found = dict(weight=torch.ones(1, 2), bias='x')
-    assert compare_weights(model, found) == ([], ['bias'], 1)
 
 
 def test_wrappers_are_taken_off():

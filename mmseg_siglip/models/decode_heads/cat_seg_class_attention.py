@@ -52,6 +52,8 @@ def linear_attention(
 class ClassAttention(nn.Module):
     """Linear attention whose queries and keys also see the class's text."""
 
+    learnt_with = ('num_heads',)
+
     def __init__(self, channels: int, guidance_channels: int, *, num_heads: int) -> None:
         super().__init__()
         self.channels, self.num_heads = channels, num_heads

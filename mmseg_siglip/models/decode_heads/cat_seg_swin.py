@@ -104,6 +104,8 @@ class SwinWindows:
 class WindowAttention(nn.Module):
     """Attention inside windows; guidance joins queries and keys, not values."""
 
+    learnt_with = ('num_heads',)
+
     def __init__(self, channels: int, guidance_channels: int, *, num_heads: int) -> None:
         super().__init__()
         self.channels, self.num_heads = channels, num_heads
@@ -135,6 +137,8 @@ class WindowAttention(nn.Module):
 
 class SwinBlock(nn.Module):
     """Window attention and an MLP, each behind a norm and beside a residual."""
+
+    learnt_with = ('window',)
 
     def __init__(
         self,

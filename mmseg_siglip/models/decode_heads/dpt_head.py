@@ -163,6 +163,11 @@ class DPTHead(BaseModule):
         return 0.1
 
     @property
+    def learnt_with(self) -> tuple[str, ...]:
+        ranges = dict(metric=('max_depth',), bins=('min_depth', 'max_depth'))
+        return 'output', 'readout_type', *ranges.get(self.output, ())
+
+    @property
     def predicts(self) -> str:
         """``depth`` in metres, ``inverse``: inverse depth up to scale and shift, or ``normals``."""
         return dict(relative='inverse', normals='normals').get(self.output, 'depth')

@@ -98,6 +98,8 @@ class SAMPrompterDecodeHead(BaseModule):
         ValueError: A value is out of range, or an option is of another mode.
     """
 
+    learnt_with = ('prompt_mode', 'dense', 'target')
+
     def __init__(
         self,
         *,

@@ -71,6 +71,7 @@ class CATSegSegmentor(OpenVocabularySegmentor):
     """
 
     words_option = 'test_vocabulary'
+    learnt_with = ('attention', 'readout', 'guidance_blocks')
 
     def __init__(
         self,
@@ -129,6 +130,10 @@ class CATSegSegmentor(OpenVocabularySegmentor):
         self.train_vocabulary = check_distinct(Vocabulary.load(vocabulary), self.backbone)
         self.register_buffer('_train_text', None, persistent=False)
         self.set_vocabulary(vocabulary if test_vocabulary is None else test_vocabulary)
+
+    @property
+    def attention(self) -> str:
+        return method_name(self.method)
 
     def set_vocabulary(
         self, words: str | Sequence[str] | Vocabulary, background_index: int | None = None

@@ -94,6 +94,8 @@ class ReferringSegmentor(BaseSegmentor):
         ValueError: A value is out of range, or two contradict each other.
     """
 
+    learnt_with = ('parity',)
+
     def __init__(
         self,
         backbone: Mapping,

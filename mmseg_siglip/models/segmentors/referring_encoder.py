@@ -57,6 +57,8 @@ class ReferringEncoder(BaseModule):
         ValueError: A value is out of range.
     """
 
+    learnt_with = ('similarity', 'taps')
+
     def __init__(
         self,
         backbone: VisionLanguageBackbone,

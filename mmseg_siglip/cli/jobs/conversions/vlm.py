@@ -11,6 +11,7 @@ from pathlib import Path
 from mmengine.registry import init_default_scope
 
 from mmseg_siglip.api.load import read_config
+from mmseg_siglip.models.learnt_with import require_learnt_with
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.vlm import LlavaTrainer
 from mmseg_siglip.weights.checkpoint import load_checkpoint_file
@@ -33,6 +34,8 @@ def convert(config: str | Path, checkpoint: str | Path, out: str | Path) -> str:
     model = MODELS.build(cfg.model)
     if not isinstance(model, LlavaTrainer):
         raise ValueError(f'{config}: expected a LlavaTrainer, found a {type(model).__name__}')
-    load_strict(model, load_checkpoint_file(checkpoint).get('state_dict', {}), checkpoint)
+    loaded = load_checkpoint_file(checkpoint)
+    load_strict(model, loaded.get('state_dict', {}), checkpoint)
+    require_learnt_with(model, loaded, checkpoint)
     model.save_pretrained(out)
     return f'{out}: written'
