@@ -59,6 +59,11 @@ def decode_source(source: MaskSource, size: tuple[int, int], name: str, *, read)
     elif 'polygons' in source:
         mask = decode_polygons(source['polygons'], size, name)
         check_reach(source['polygons'], size, name)
+        if not mask.any():
+            warnings.warn(
+                f'{name}: a polygon covers no pixel, and so counts as a phrase that fits nothing',
+                stacklevel=2,
+            )
     elif 'rle' in source:
         mask = decode_rle(source['rle'], size, name)
     elif 'parts' in source:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmseg_siglip.engine.processes import first
 from mmseg_siglip.io.journal import Journal, drop_cut_line, read_lines
+from mmseg_siglip.io.manifest import MANIFEST
 from mmseg_siglip.io.output_folder import OutputFolder
 
 FOLDER = '.evaluation'
@@ -161,7 +162,13 @@ class KeepResultsHook(Hook):
             settings=lambda: self.settings(runner) | dict(images=digest(dataset)),
             go_on=self.go_on,
         )
+        earlier = (self.folder / FOLDER / MANIFEST).exists()
         done = self.kept.open()
+        if earlier and not self.go_on:
+            runner.logger.warning(
+                f'{self.folder} holds what an earlier run saved: this one replaces files of the '
+                'same name and leaves others there.'
+            )
         if self.go_on:
             runner.logger.info(f'{len(done)} of {len(dataset)} images were predicted already.')
         rank, processes = get_dist_info()

@@ -47,7 +47,7 @@ from mmseg_siglip.engine.progress import (
 )
 from mmseg_siglip.engine.rates import ends_apart, kept_rates, rules_of_nothing
 from mmseg_siglip.engine.screen import quieten
-from mmseg_siglip.engine.training_words import check_training_words
+from mmseg_siglip.engine.training_words import check_scored_words, check_training_words
 from mmseg_siglip.engine.whole_evaluation import require_end, require_whole
 from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
@@ -360,8 +360,9 @@ class Runner(BaseRunner):
             )
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        found = super().build_val_loop(loop)
-        return with_image_names(require_whole(found, 'val_dataloader'))
+        found = require_whole(super().build_val_loop(loop), 'val_dataloader')
+        check_scored_words(unwrapped(self.model), found)
+        return with_image_names(found)
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         found = super().build_test_loop(loop)

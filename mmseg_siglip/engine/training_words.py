@@ -1,9 +1,11 @@
-"""The words of a training are the classes of its masks."""
+"""The words that a model is trained and scored by are the classes of the masks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmengine.runner import BaseLoop
+from mmseg.evaluation import IoUMetric as BaseIoUMetric
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -33,6 +35,29 @@ def check_training_words(model: nn.Module, dataset: Dataset) -> None:
                 f'{type(inner).__name__} gives for training, found {len(vocabulary)} words'
             )
         check_order(vocabulary, names)
+
+
+def check_scored_words(model: nn.Module, loop: BaseLoop) -> None:
+    """Refuse, before the training, words that its validation would refuse after hours.
+
+    Args:
+        model: If it has no ``vocabulary``, nothing is checked.
+        loop: The validation; without an `IoUMetric`, likewise.
+
+    Raises:
+        ValueError: There are more words or fewer than classes, or in another order.
+    """
+    vocabulary = getattr(model, 'vocabulary', None)
+    names = (getattr(loop.dataloader.dataset, 'metainfo', None) or {}).get('classes')
+    scores = any(isinstance(metric, BaseIoUMetric) for metric in loop.evaluator.metrics)
+    if vocabulary is None or not names or not scores:
+        return
+    if len(names) != len(vocabulary):
+        raise ValueError(
+            f"val_dataloader: expected the {len(vocabulary)} classes of the model's vocabulary, "
+            f'found {len(names)}'
+        )
+    check_order(vocabulary, names)
 
 
 def mask_classes(dataset: Dataset) -> Sequence[str]:

@@ -13,9 +13,11 @@ import numpy as np
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.engine.hooks import SegVisualizationHook as BaseSegVisualizationHook
+from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mmseg_siglip.engine.runner import unwrapped
 from mmseg_siglip.io.image import decode_image
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import HOOKS
@@ -44,6 +46,18 @@ class SegVisualizationHook(BaseSegVisualizationHook):
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'The draw is False')  # the default, and meant so
             super().__init__(*args, **kwargs)
+
+    def before_run(self, runner: Runner) -> None:
+        """
+        Raises:
+            ValueError: The model gives nothing that can be drawn.
+        """
+        model = unwrapped(runner.model)
+        if self.draw and not isinstance(model, BaseSegmentor):
+            raise ValueError(
+                'default_hooks.visualization.draw, --show and --show-dir: expected a model that '
+                f'gives maps, found a {type(model).__name__}'
+            )
 
     def before_val(self, runner: Runner) -> None:
         self.image_names = ImageNames(runner.val_dataloader.dataset)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.dist import is_main_process
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from mmseg_siglip.evaluation.depth_scores import (
     crop_mask,
     depth_scores,
 )
+from mmseg_siglip.evaluation.format_only import MayScoreNothing
 from mmseg_siglip.evaluation.label_maps import fetched, refuse_nan, truth_of
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
 from mmseg_siglip.io.depth_unit import write_depth
@@ -40,7 +40,7 @@ would fit whatever is predicted."""
 
 
 @METRICS.register_module()
-class DepthMetric(BaseMetric):
+class DepthMetric(MayScoreNothing):
     """The scores of `depth_scores` on samples' ``pred_depth_map`` against ``gt_depth_map``.
 
     MMSeg's metric of this name keeps every pixel in memory, lets a prediction of 0 spoil the mean,
@@ -175,8 +175,6 @@ class DepthMetric(BaseMetric):
         Raises:
             ValueError: No image has.
         """
-        if self.format_only:
-            return {}
         log_range(
             [result[RANGE] for result in results], f'in {self.min_depth} to {self.max_depth} m'
         )

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
+from mmseg_siglip.evaluation.format_only import MayScoreNothing
 from mmseg_siglip.evaluation.label_maps import (
     areas_of,
     count_areas,
@@ -31,7 +32,7 @@ ABSENT = ('zero', 'skip')
 
 
 @METRICS.register_module()
-class IoUMetric(mmseg.evaluation.IoUMetric):
+class IoUMetric(MayScoreNothing, mmseg.evaluation.IoUMetric):
     """``mmseg.IoUMetric`` that says what is wrong with an input instead of counting it.
 
     A label that is neither a class nor ``ignore_index`` would count against the predicted class.
@@ -116,8 +117,6 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Sum over all samples, see ``mmseg.IoUMetric``."""
-        if self.format_only:
-            return {}
         if sum(int(result[3].sum()) for result in results) == 0:
             warnings.warn(
                 f'all pixels of all {len(results)} images are ignored, so every metric is nan; '

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.dist import is_main_process
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
+from mmseg_siglip.evaluation.format_only import MayScoreNothing
 from mmseg_siglip.evaluation.label_maps import fetched
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
 from mmseg_siglip.io.files import write_image
@@ -33,7 +33,7 @@ directions."""
 
 
 @METRICS.register_module()
-class NormalMetric(BaseMetric):
+class NormalMetric(MayScoreNothing):
     """``pred_normal_map`` against ``gt_normal_map``, all pixels of all images together.
 
     In degrees ``mean``, ``median`` and ``rmse`` of the angle; as parts of 1 the pixels
@@ -87,8 +87,6 @@ class NormalMetric(BaseMetric):
         Raises:
             ValueError: No image has truth.
         """
-        if self.format_only:
-            return {}
         scored, without = split_scored(results, 'true normals')
         total = {name: sum(result[name] for result in scored) for name in scored[0]}
         count = total['count']

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import torch
 from mmengine.dist import is_main_process
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
+from mmseg_siglip.evaluation.format_only import MayScoreNothing
 from mmseg_siglip.evaluation.label_maps import fetched, refuse_nan_labels, truth_of
 from mmseg_siglip.io.files import write_atomically, write_image
 from mmseg_siglip.io.image_names import ImageNames
@@ -27,7 +27,7 @@ NO_TARGET = ('count', 'skip')
 
 
 @METRICS.register_module()
-class RefSegMetric(BaseMetric):
+class RefSegMetric(MayScoreNothing):
     """oIoU, mIoU and Pr@0.5 to Pr@0.9, percent, over phrases.
 
     ``oIoU`` is the sum of intersections over the sum of unions, which papers also call cIoU,
@@ -113,8 +113,6 @@ class RefSegMetric(BaseMetric):
         Raises:
             ValueError: There is no phrase to score.
         """
-        if self.format_only:
-            return {}
         intersection, union, target, real = np.concatenate(results).T
         real, predicted = real > 0, union - target + intersection
         print_log(

@@ -106,11 +106,16 @@ def check_depths(
         config: Likewise.
 
     Raises:
-        ValueError: One is of another shape, or knows no depth.
+        ValueError: One is no tensor, of another shape, or knows no depth.
     """
     by_shape = not is_naflex(config.vision_config) and not hasattr(config, 'image_grid_pinpoints')
     by_shape &= any(getattr(image_processor, name, False) for name in ('do_pad', 'do_center_crop'))
     for i, (depth, (height, width)) in enumerate(zip(depths, pictures, strict=True)):
+        if not isinstance(depth, Tensor):
+            raise ValueError(
+                f'depth: image {i + 1} of {len(depths)}: expected a tensor (H, W), found a '
+                f'{type(depth).__name__}'
+            )
         if not (depth.isfinite() & (depth > 0)).any():
             raise ValueError(
                 f'depth: image {i + 1} of {len(depths)}: expected some depth above 0, found none'

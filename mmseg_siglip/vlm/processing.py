@@ -152,11 +152,17 @@ def prompt_of(processor: LlavaProcessor, question: str, *, image: bool = True) -
     well, and a model has never seen two.
 
     Raises:
-        ValueError: The tokenizer adds one that ends every text, after which there is no answer.
+        ValueError: The tokenizer adds one that ends every text, after which there is no answer; or
+            the template leaves the question out.
     """
     parts = [dict(type='image')] if image else []
     message = dict(role='user', content=[*parts, dict(type='text', text=question)])
     prompt = processor.apply_chat_template([message], add_generation_prompt=True)
+    if question.strip() not in prompt:
+        raise ValueError(
+            f'chat_template: expected a prompt that holds the question {question[:80]!r}, found '
+            f'{prompt[:200]!r}'
+        )
     tokenizer = processor.tokenizer
     ids = tokenizer('a')['input_ids']
     if ids[-1] == tokenizer.eos_token_id:

@@ -58,8 +58,10 @@ def blocks_needed(layer: int, num_blocks: int) -> int:
     """How many blocks give hidden state `layer`.
 
     Raises:
-        ValueError: There is no such hidden state.
+        ValueError: There is no such hidden state, or it is no number.
     """
+    if not isinstance(layer, int):
+        raise ValueError(f'select_layer: expected a whole number, found {layer!r}')
     if not -num_blocks - 1 <= layer <= num_blocks:
         raise ValueError(
             f'select_layer: expected {-num_blocks - 1} to {num_blocks}, found {layer}; the '

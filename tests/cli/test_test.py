@@ -13,7 +13,13 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
-from mmseg_siglip.cli.jobs.test import place_checkpoint, use_classes, use_pamr, use_windows
+from mmseg_siglip.cli.jobs.test import (
+    place_checkpoint,
+    save_predictions,
+    use_classes,
+    use_pamr,
+    use_windows,
+)
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights import checkpoint, state
 
@@ -318,6 +324,19 @@ def test_other_classes_than_the_datas_are_found_without_a_score(
     assert len(maps) == 2 and {*np.unique(maps)} <= {0, 1}
     log = max((tmp_path / 'run').glob('*/*.log')).read_text()
     assert 'they are looked for without a score' in log and 'mIoU' not in log.split('without a')[-1]
+    assert 'empty' not in log and 'holds what an earlier run' not in log
+    assert main([*map(str, argv), *save]) == 0
+    log = max((tmp_path / 'run').glob('*/*.log')).read_text()
+    assert 'out holds what an earlier run saved: this one replaces files of the same name' in log
+
+
+def test_a_metric_that_saves_nothing():
+    cfg = Config(dict(test_evaluator=[dict(type='IoUMetric'), dict(type='AnswerAccuracy')]))
+    with pytest.raises(ValueError, match='--out: expected metrics that save .* AnswerAccuracy'):
+        save_predictions(cfg, 'out')
+    del cfg.test_evaluator[1]
+    save_predictions(cfg, 'out')
+    assert cfg.test_evaluator[0].output_dir == 'out'
 
 
 def test_what_others_call_their_options(repository, tmp_path):

@@ -117,6 +117,11 @@ def test_polygons_may_end_a_little_outside():
     assert decode(dict(polygons=[outside])).all()
 
 
+def test_a_target_without_a_pixel_is_told_of():
+    with pytest.warns(UserWarning, match='a polygon covers no pixel, and so counts as a phrase'):
+        assert not decode(dict(polygons=[[3.1, 3.1, 3.2, 3.1, 3.2, 3.2]])).any()
+
+
 def test_a_point_far_away_takes_neither_memory_nor_time():
     """pycocotools ends the process at 1e8, and does not end at 1e9: not one for this one to try."""
     code = """

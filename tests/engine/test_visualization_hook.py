@@ -78,3 +78,10 @@ def test_every_phrase_has_a_picture_of_its_own():
     assert [name for name, _ in by_phrase(sample)] == ['_3_the redblue cup', '_4_it']
     plain = SegDataSample(pred_sem_seg=PixelData(data=masks))
     assert by_phrase(plain) == [('', plain)]
+
+
+def test_what_has_no_maps_is_refused_before_the_run():
+    runner = SimpleNamespace(model=torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match='expected a model that gives maps, found a Linear'):
+        SegVisualizationHook(draw=True).before_run(runner)
+    SegVisualizationHook(draw=False).before_run(runner)

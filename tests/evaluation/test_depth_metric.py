@@ -110,7 +110,7 @@ def test_files_hold_millimetres(tmp_path):
     prediction[0, 0] = 1000
     metric = DepthMetric(output_dir=str(tmp_path / 'out'), format_only=True)
     metric.process({}, [sample(prediction, truth)])
-    assert metric.compute_metrics(metric.results) == {}
+    assert metric.evaluate(1) == {}
     written = np.asarray(Image.open(tmp_path / 'out' / 'a.png'))
     assert written.dtype == np.uint16 and written[0, 0] == 65535
     expected = np.round(prediction.numpy() * 1000)

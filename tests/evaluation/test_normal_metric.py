@@ -113,7 +113,7 @@ def test_files_are_pictures(tmp_path):
     prediction, truth = maps(0)
     metric = NormalMetric(output_dir=str(tmp_path / 'out'), format_only=True)
     metric.process({}, [sample(prediction, truth)])
-    assert metric.compute_metrics(metric.results) == {}
+    assert metric.evaluate(1) == {}
     written = np.asarray(Image.open(tmp_path / 'out' / 'a.normals.png'))
     np.testing.assert_allclose(written / 127.5 - 1, prediction.permute(1, 2, 0), atol=0.005)
 

@@ -200,7 +200,7 @@ def test_no_file_is_written_over(tmp_path):
 def test_files(tmp_path):
     metric = RefSegMetric(output_dir=str(tmp_path / 'out'), format_only=True)
     metric.process({}, [sample(row(3, 5), row(0, 0), text=['a cup', 'é'])])
-    assert metric.compute_metrics(metric.results) == {}
+    assert metric.evaluate(1) == {}
     names = json.loads((tmp_path / 'out/a.json').read_text())
     assert names == {'a_0.png': 'a cup', 'a_1.png': 'é'}
     written = np.asarray(Image.open(tmp_path / 'out/a_1.png'))

@@ -102,6 +102,8 @@ def test_bad_input():
         depth_statistics([torch.ones(1, 4, 4)], processor(32, 32), config)
     with pytest.raises(ValueError, match='grid: expected 1 to 1 x 1 to 1 patches'):
         depth_statistics([torch.ones(1, 1)], processor(32, 32), config)
+    with pytest.raises(ValueError, match=r'image 1 of 1: expected a tensor .* found a ndarray'):
+        check_depths([torch.ones(32, 32).numpy()], [(32, 32)], processor(32, 32), config)
     config.depth_fusion = None
     with pytest.raises(ValueError, match='no depth fusion; see add_depth_fusion'):
         depth_statistics([torch.ones(4, 4)], processor(32, 32), config)

@@ -94,3 +94,15 @@ def test_a_prompt_does_not_end(siglip_folder, llm_folder):
         ValueError, match='tokenizer: expected prompts that go on, found </s> added'
     ):
         prompt_of(processor, 'how many?')
+
+
+def test_a_template_holds_the_question(siglip_folder, llm_folder):
+    config = read_vision_config(siglip_folder)
+    images = load_image_processor(siglip_folder, config, size=(32, 32))
+    tokenizer = load_tokenizer(llm_folder)
+    processor = make_processor(images, tokenizer, config, 'full')
+    processor.chat_template = "{{ 'USER: ' + messages[0].content | string | trim | truncate(3) }}"
+    with pytest.raises(ValueError, match="chat_template: expected a prompt .* 'how many.', found"):
+        prompt_of(processor, 'how many?', image=False)
+    processor.chat_template = "{{ 'USER: ' + messages[0].content[0].text | trim }}"
+    assert prompt_of(processor, ' how many? ', image=False).endswith('USER: how many?')

@@ -94,6 +94,8 @@ def test_layers_count_as_in_transformers():
     for layer in (28, -29):
         with pytest.raises(ValueError, match=f'expected -28 to 27, found {layer}; .* 27 blocks'):
             blocks_needed(layer, 27)
+    with pytest.raises(ValueError, match=r'expected a whole number, found \[-2, -5\]'):
+        blocks_needed([-2, -5], 27)
 
 
 def test_sizes():

@@ -25,10 +25,10 @@ from mmseg_siglip.engine import Runner, SegVisualizationHook
 from mmseg_siglip.engine.kept_results import KeepResultsHook
 from mmseg_siglip.engine.runner import unwrapped
 from mmseg_siglip.evaluation import DepthMetric, RefSegMetric
-from mmseg_siglip.misspelt import did_you_mean
+from mmseg_siglip.misspelt import did_you_mean, settings_of_class
 from mmseg_siglip.models.held_weights import hold_weights
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
-from mmseg_siglip.registry import MODELS
+from mmseg_siglip.registry import METRICS, MODELS
 from mmseg_siglip.text.class_colours import class_colours
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
 from mmseg_siglip.weights.checkpoint import is_mmengine_file
@@ -178,7 +178,11 @@ def require_weights(cfg: Config) -> None:
 
 
 def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
-    """Turn the visualisation hook on."""
+    """Turn the visualisation hook on.
+
+    Raises:
+        ValueError: The config has none.
+    """
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise ValueError('--show and --show-dir need default_hooks.visualization in the config.')
@@ -194,6 +198,21 @@ def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
 def evaluators_of(cfg: Config) -> list[dict]:
     evaluators = cfg.test_evaluator
     return evaluators if isinstance(evaluators, list) else [evaluators]
+
+
+def save_predictions(cfg: Config, folder: str) -> None:
+    """Have the metrics save what is predicted.
+
+    Raises:
+        ValueError: One saves nothing.
+    """
+    for evaluator in evaluators_of(cfg):
+        kind = METRICS.get(evaluator.type)
+        if kind is not None and 'output_dir' not in settings_of_class(kind):
+            raise ValueError(
+                f'--out: expected metrics that save what is predicted, found {evaluator.type}'
+            )
+        evaluator['output_dir'] = folder
 
 
 def keep_results(runner: Runner, args: argparse.Namespace) -> None:
@@ -253,8 +272,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(**cfg.tta_model, module=cfg.model)
     if args.out is not None:
-        for evaluator in evaluators_of(cfg):
-            evaluator['output_dir'] = args.out
+        save_predictions(cfg, args.out)
     runner = build_runner(cfg)
     hold_weights(unwrapped(runner.model))
     if args.out is not None:

@@ -79,14 +79,23 @@ def refuse_late(results: dict, path: str, loader: str) -> None:
         loader: The transform that loads it.
 
     Raises:
-        ValueError: It was cut, filled or turned.
+        ValueError: See `refuse_moved`.
+    """
+    refuse_moved(results, path, loader)
+    results[UPRIGHT] = bool(results.get('flip'))
+
+
+def refuse_moved(results: dict, path: str, loader: str) -> None:
+    """Refuse to load anything for an image that was cut, filled or turned; see `refuse_late`.
+
+    Raises:
+        ValueError: It was.
     """
     if MOVED in results:
         raise ValueError(
             f'{path}: expected {loader} before {results[MOVED]}, which has moved the image and '
             'could not move what was not loaded yet'
         )
-    results[UPRIGHT] = bool(results.get('flip'))
 
 
 def file_beside(image: str, folder: str | None, suffix: str) -> str:

@@ -8,7 +8,12 @@ from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 from mmseg.datasets import transforms
 
-from mmseg_siglip.datasets.transforms.loading import UPRIGHT, file_beside, read_bytes
+from mmseg_siglip.datasets.transforms.loading import (
+    UPRIGHT,
+    file_beside,
+    read_bytes,
+    refuse_moved,
+)
 from mmseg_siglip.datasets.transforms.normals import packed_normals
 from mmseg_siglip.io.image import MAX_PIXELS
 from mmseg_siglip.io.regions_file import decode_regions
@@ -47,6 +52,7 @@ class LoadRegions(BaseTransform):
     def transform(self, results: dict) -> dict:
         path = results.get('regions_path')
         path = path or file_beside(results['img_path'], self.folder, self.suffix)
+        refuse_moved(results, path, type(self).__name__)
         data = read_bytes(path, self.backend_args)
         regions = decode_regions(data, path, max_pixels=self.max_pixels)
         expected = tuple(results.get('ori_shape', regions.shape[-2:]))[:2]

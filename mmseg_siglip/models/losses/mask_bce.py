@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from mmseg_siglip.models.losses.mask_answers import check_third
 from mmseg_siglip.registry import MODELS
 
 
@@ -21,10 +22,14 @@ class MaskBCELoss(nn.Module):
     Args:
         ignore_index: Label of pixels that do not count.
         loss_weight: Factor on the result.
+
+    Raises:
+        ValueError: `ignore_index` is 0 or 1, which are what the masks say.
     """
 
     def __init__(self, *, ignore_index: int = 255, loss_weight: float = 1.0) -> None:
         super().__init__()
+        check_third(ignore_index, type(self).__name__)
         self.ignore_index, self.loss_weight = ignore_index, loss_weight
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mmseg_siglip.models.losses.mask_answers import check_third
 from mmseg_siglip.registry import MODELS
 
 EPSILON = 1e-3  # beside each of the two sums of squares
@@ -22,12 +23,16 @@ class MaskDiceLoss(nn.Module):
         squared: 1 - 2 sum(p y) / (sum(p^2) + sum(y^2) + 0.002) instead, which is MMSeg's.
         ignore_index: Label of pixels that do not count.
         loss_weight: Factor on the result.
+
+    Raises:
+        ValueError: `ignore_index` is 0 or 1, which are what the masks say.
     """
 
     def __init__(
         self, *, squared: bool = False, ignore_index: int = 255, loss_weight: float = 1.0
     ) -> None:
         super().__init__()
+        check_third(ignore_index, type(self).__name__)
         self.squared = squared
         self.ignore_index, self.loss_weight = ignore_index, loss_weight
 

@@ -42,6 +42,13 @@ def test_masks_in_another_folder(tmp_path, kind):
     assert found.dtype == bool and (found == masks).all()
 
 
+def test_an_image_that_was_cut_before(tmp_path, labels):
+    write(tmp_path / 'a.npz', labels)
+    results = dict(img_path=str(tmp_path / 'a.jpg'), moved_by='RandomCrop')
+    with pytest.raises(ValueError, match='a.npz: expected LoadRegions before RandomCrop'):
+        LoadRegions()(results)
+
+
 def test_a_path_that_the_data_set_knows(tmp_path, labels):
     (tmp_path / 'any').write_bytes(encode_regions(labels))
     found = LoadRegions()(dict(img_path='gone.jpg', regions_path=str(tmp_path / 'any')))
