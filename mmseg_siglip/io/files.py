@@ -43,7 +43,11 @@ def whole_file(
     for file in (path, draft):
         file.parent.mkdir(parents=True, exist_ok=True)
     try:
+        draft.touch()
+        mode = draft.stat().st_mode
         yield draft
+        if draft.stat().st_mode != mode:  # safetensors writes for the owner alone
+            draft.chmod(mode)
         with draft.open('rb') as file:
             os.fsync(file.fileno())
         if replace:

@@ -7,6 +7,8 @@ import errno
 import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mmseg_siglip.io.files import whole_file, write_atomically, write_csv
 
@@ -25,6 +27,13 @@ def test_an_atomic_write_leaves_the_old_file_or_the_new(tmp_path, monkeypatch):
         write_atomically(b'new', path)
     assert path.read_bytes() == b'old'
     assert [file.name for file in path.parent.iterdir()] == ['a.pth']
+
+
+def test_whoever_may_read_the_folder_may_read_the_file(tmp_path):
+    with whole_file(tmp_path / 'a.safetensors') as draft:
+        save_file(dict(a=torch.ones(2)), draft)
+        draft.chmod(0o600)  # as safetensors does since 0.8
+    assert os.stat(tmp_path / 'a.safetensors').st_mode & 0o777 == 0o666 & ~current_umask()
 
 
 def test_a_full_disk_is_named_by_the_file_that_did_not_fit(tmp_path):
