@@ -19,7 +19,8 @@ def learnt_with(model: nn.Module) -> dict[str, Any]:
     found = {}
     for name, module in model.named_modules():
         for attribute in getattr(module, 'learnt_with', ()):
-            found['.'.join(filter(None, (name, attribute)))] = as_plain(getattr(module, attribute))
+            value = getattr(module, attribute, None)  # MMSeg's preprocessor may have no mean
+            found['.'.join(filter(None, (name, attribute)))] = as_plain(value)
         if hasattr(module, 'lora_A'):  # an adapter of peft's
             found[f'{name}.scaling'] = dict(module.scaling)
     return found

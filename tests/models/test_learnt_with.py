@@ -11,6 +11,7 @@ from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.cli.jobs.conversions import vlm as vlm_conversion
 from mmseg_siglip.engine.fitting import compare_weights
 from mmseg_siglip.engine.runner import Runner
+from mmseg_siglip.models.data_preprocessor import ImageListPreProcessor
 from mmseg_siglip.models.learnt_with import (
     as_plain,
     learnt_otherwise,
@@ -74,6 +75,10 @@ def test_what_is_told_is_short():
         setattr(model, name, name * 1000)
     told = learnt_otherwise(model, dict(meta=dict(learnt_with=dict.fromkeys('abcde', 1))))
     assert told.endswith(' and 2 more') and len(told) < 400
+
+
+def test_a_preprocessor_that_does_not_normalise():
+    assert learnt_with(ImageListPreProcessor()) == dict(mean=None, std=None)
 
 
 def test_values_are_plain():
