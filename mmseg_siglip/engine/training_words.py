@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmengine.runner import BaseLoop
-from mmseg.evaluation import IoUMetric as BaseIoUMetric
 from torch import nn
 from torch.utils.data import Dataset
 
 from mmseg_siglip.datasets.transforms.classes import SelectClasses
 from mmseg_siglip.engine.whole_evaluation import inner_datasets
+from mmseg_siglip.evaluation.iou_metric import IoUMetric
 from mmseg_siglip.evaluation.label_maps import check_order
 
 
@@ -42,15 +42,18 @@ def check_scored_words(model: nn.Module, loop: BaseLoop) -> None:
 
     Args:
         model: If it has no ``vocabulary``, nothing is checked.
-        loop: The validation; without an `IoUMetric`, likewise.
+        loop: The validation; without an `IoUMetric` that scores, likewise.
 
     Raises:
         ValueError: There are more words or fewer than classes, or in another order.
     """
     vocabulary = getattr(model, 'vocabulary', None)
+    metrics = loop.evaluator.metrics if hasattr(loop, 'evaluator') else ()
+    scores = any(isinstance(metric, IoUMetric) and not metric.format_only for metric in metrics)
+    if vocabulary is None or not scores:
+        return
     names = (getattr(loop.dataloader.dataset, 'metainfo', None) or {}).get('classes')
-    scores = any(isinstance(metric, BaseIoUMetric) for metric in loop.evaluator.metrics)
-    if vocabulary is None or not names or not scores:
+    if not names:
         return
     if len(names) != len(vocabulary):
         raise ValueError(

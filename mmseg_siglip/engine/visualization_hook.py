@@ -48,7 +48,8 @@ class SegVisualizationHook(BaseSegVisualizationHook):
             super().__init__(*args, **kwargs)
 
     def before_run(self, runner: Runner) -> None:
-        """
+        """Refuse, before it predicts, a model that the hook cannot draw.
+
         Raises:
             ValueError: The model gives nothing that can be drawn.
         """

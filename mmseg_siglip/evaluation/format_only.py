@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmengine.dist import barrier
 from mmengine.evaluator import BaseMetric
 
 
@@ -19,4 +20,5 @@ class MayScoreNothing(BaseMetric):
         if not self.format_only:
             return super().evaluate(size)
         self.results.clear()
+        barrier()  # the others may still predict
         return {}

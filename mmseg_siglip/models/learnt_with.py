@@ -1,7 +1,9 @@
 """What weights were learnt with and no tensor tells: a range in metres, the blocks that are read.
 
 Another value gives wrong numbers without an error. A module names its own in ``learnt_with``:
-attributes that hold plain values. Checkpoints carry them, and whoever loads one compares.
+attributes that hold plain values, or mappings of them. Checkpoints carry them, and whoever loads
+one compares. Not among them is what may change between training and use: words, sizes, precision,
+windows, how many classes are kept.
 """
 
 from __future__ import annotations
@@ -9,27 +11,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 SHOWN = 3
+SCALING = 'lora.scaling'
 
 
 def learnt_with(model: nn.Module) -> dict[str, Any]:
-    """Plain values by names such as ``decode_head.max_depth``; of adapters their factors."""
-    found = {}
+    """Plain values by names such as ``decode_head.max_depth``; the factors of adapters together."""
+    found: dict[str, Any] = {}
     for name, module in model.named_modules():
         for attribute in getattr(module, 'learnt_with', ()):
             value = getattr(module, attribute, None)  # MMSeg's preprocessor may have no mean
-            found['.'.join(filter(None, (name, attribute)))] = as_plain(value)
-        if hasattr(module, 'lora_A'):  # an adapter of peft's
-            found[f'{name}.scaling'] = dict(module.scaling)
+            found |= flat('.'.join(filter(None, (name, attribute))), value)
+        if isinstance(module, nn.GroupNorm):
+            found[f'{name}.num_groups'] = module.num_groups
+        if hasattr(module, 'lora_A') and isinstance(module.scaling, Mapping):  # peft's
+            found[SCALING] = sorted({*found.get(SCALING, ()), *module.scaling.values()})
     return found
 
 
+def flat(name: str, value: Any) -> dict[str, Any]:
+    """A value by its name, those of a mapping by names with dots; all plain."""
+    if not isinstance(value, Mapping):
+        return {name: as_plain(value)}
+    parts = [flat(f'{name}.{key}', item) for key, item in value.items()]
+    return {key: item for part in parts for key, item in part.items()}
+
+
 def as_plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return [round(number, 4) for number in value.flatten().tolist()]
-    return list(value) if isinstance(value, tuple) else value
+    """Lists for tensors, arrays and tuples; numbers with four digits behind the point."""
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+        return as_plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [as_plain(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def learnt_otherwise(model: nn.Module, checkpoint: Mapping[str, Any]) -> str:
@@ -50,7 +67,7 @@ def learnt_otherwise(model: nn.Module, checkpoint: Mapping[str, Any]) -> str:
     differing = [
         f'{name} {told[name]!r:.80}, found {own!r:.80}'
         for name, own in learnt_with(model).items()
-        if name in told and told[name] != own
+        if name in told and as_plain(told[name]) != own
     ]
     more = f' and {len(differing) - SHOWN} more' if len(differing) > SHOWN else ''
     return '; '.join(differing[:SHOWN]) + more

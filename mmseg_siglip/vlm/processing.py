@@ -156,12 +156,17 @@ def prompt_of(processor: LlavaProcessor, question: str, *, image: bool = True) -
             the template leaves the question out.
     """
     parts = [dict(type='image')] if image else []
-    message = dict(role='user', content=[*parts, dict(type='text', text=question)])
-    prompt = processor.apply_chat_template([message], add_generation_prompt=True)
-    if question.strip() not in prompt:
+    prompt, other = (
+        processor.apply_chat_template(
+            [dict(role='user', content=[*parts, dict(type='text', text=text)])],
+            add_generation_prompt=True,
+        )
+        for text in (question, f'{question}?')
+    )
+    if prompt == other:
         raise ValueError(
             f'chat_template: expected a prompt that holds the question {question[:80]!r}, found '
-            f'{prompt[:200]!r}'
+            f'{prompt[:200]!r}, which it gives for another one, too'
         )
     tokenizer = processor.tokenizer
     ids = tokenizer('a')['input_ids']

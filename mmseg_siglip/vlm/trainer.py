@@ -22,10 +22,12 @@ from mmseg_siglip.vlm.assemble import build_llava, require_gradients
 from mmseg_siglip.vlm.finite import RefuseNaN
 from mmseg_siglip.vlm.fusion import check_depths, depth_statistics
 from mmseg_siglip.vlm.generation import generating_by, greedy
+from mmseg_siglip.vlm.llava import feature_layers
 from mmseg_siglip.vlm.naflex import is_naflex
 from mmseg_siglip.vlm.processing import IMAGE_TOKEN, check_question, prompt_of
 
 IGNORED = -100
+SHAPELESS = ('num_attention_heads', 'num_key_value_heads', 'hidden_act')
 
 
 @MODELS.register_module()
@@ -51,8 +53,6 @@ class LlavaTrainer(BaseModel):
             tokenizer has no end. Of a batch: a sample lacks something, is no such image, or is
             longer than the model's context or `max_new_tokens`.
     """
-
-    learnt_with = ('use_image', 'select_layer', 'depth')
 
     def __init__(
         self,
@@ -103,13 +103,27 @@ class LlavaTrainer(BaseModel):
         self.max_new_tokens = max_new_tokens
 
     @property
-    def select_layer(self) -> int | Sequence[int]:
-        return self.llava.config.vision_feature_layer
+    def learnt_with(self) -> tuple[str, ...]:
+        fused = self.llava.depth_fusion is not None
+        return 'use_image', 'layers', 'towers', *(('depth',) if fused else ())
 
     @property
-    def depth(self) -> dict[str, Any] | None:
-        """Options of the fusion, if depth is fused."""
-        return getattr(self.llava.config, 'depth_fusion', None)
+    def layers(self) -> tuple[int, ...]:
+        return feature_layers(self.llava.config)
+
+    @property
+    def towers(self) -> dict[str, dict[str, Any]]:
+        """What of the encoder and of the language model no weight has the shape of."""
+        parts = dict(vision=self.llava.config.vision_config, llm=self.llava.config.text_config)
+        return {
+            name: {key: getattr(part, key) for key in SHAPELESS if hasattr(part, key)}
+            for name, part in parts.items()
+        }
+
+    @property
+    def depth(self) -> dict[str, Any]:
+        """Options of the fusion."""
+        return self.llava.config.depth_fusion
 
     def init_weights(self) -> None:
         """Do nothing: weights were set at construction."""

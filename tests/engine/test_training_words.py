@@ -60,7 +60,10 @@ def test_words_that_are_scored():
     looks_for = SimpleNamespace(vocabulary=Vocabulary.load('shapes_pairs'))
     backwards = SimpleNamespace(vocabulary=Vocabulary.load(list(names)[::-1]))
     check_scored_words(looks_for, loop(data(), scores))
-    check_scored_words(backwards, loop(data(), object()))
+    check_scored_words(
+        backwards, loop(data(), object(), IoUMetric(format_only=True, output_dir=''))
+    )
+    check_scored_words(backwards, SimpleNamespace())
     check_scored_words(SimpleNamespace(), loop(data(), scores))
     check_scored_words(backwards, loop([1, 2], scores))
     with pytest.raises(ValueError, match='expected its order'):
@@ -73,6 +76,7 @@ def test_words_that_are_scored():
 def test_a_training_is_refused_before_its_validation(tiny_config, tmp_path):
     cfg = Config.fromfile(tiny_config)
     cfg.work_dir = str(tmp_path / 'run')
+    cfg.val_evaluator.type = 'mmseg_siglip.IoUMetric'
     runner = Runner.from_cfg(cfg)
     names = cfg.val_dataloader.dataset.metainfo.classes
     runner.model.vocabulary = Vocabulary.load(list(names)[::-1])

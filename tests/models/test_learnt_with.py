@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -11,9 +12,11 @@ from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.cli.jobs.conversions import vlm as vlm_conversion
 from mmseg_siglip.engine.fitting import compare_weights
 from mmseg_siglip.engine.runner import Runner
+from mmseg_siglip.models.backbones import CLIPBackbone
 from mmseg_siglip.models.data_preprocessor import ImageListPreProcessor
 from mmseg_siglip.models.learnt_with import (
     as_plain,
+    flat,
     learnt_otherwise,
     learnt_with,
     require_learnt_with,
@@ -27,16 +30,19 @@ CHANGES = [
     ('dpt/shapes_frozen.py', {f'{HEAD}.output': 'relative'}, 'decode_head.output'),
     ('dpt/shapes_frozen.py', {'model.tap_layers': (0, 1, 2, 3)}, 'taps.layers'),
     ('dpt/shapes_frozen.py', {'model.tap_norm': 'none'}, 'taps.tap_norm'),
-    ('dpt/shapes_lora.py', {'model.lora.alpha': 1.0}, '.scaling'),
+    ('dpt/shapes_lora.py', {'model.lora.alpha': 1.0}, 'lora.scaling [2.0], found [0.0625]'),
     ('cat_seg/shapes.py', {'model.guidance_blocks': (0, 1)}, 'guidance_blocks'),
-    ('cat_seg/shapes.py', {'model.attention': 'vanilla'}, 'attention'),
+    ('cat_seg/shapes.py', {'model.attention': 'vanilla'}, 'attention.type'),
     ('cat_seg/shapes.py', {f'{HEAD}.num_heads': 2}, '.num_heads'),
     ('cat_seg/shapes.py', {f'{HEAD}.window': 3}, '.window'),
     ('refer_sam/shapes.py', {'model.encoder.similarity': 'tower'}, 'encoder.similarity'),
-    ('refer_sam/shapes_pool.py', {f'{HEAD}.target_spatial_dim': 3}, 'decode_head.target'),
+    ('refer_sam/shapes_pool.py', {f'{HEAD}.target_spatial_dim': 3}, 'prompter.target'),
     ('refer_sam/shapes.py', {f'{HEAD}.dense': 'global'}, 'decode_head.dense'),
-    ('vlm/shapes.py', {'model.select_layer': -1}, 'select_layer'),
-    ('vlm/shapes_depth.py', {'model.depth.space': 'depth'}, 'depth'),
+    ('refer_sam/shapes.py', {'model.sam.resize': 'squash'}, 'sam.resize'),
+    ('refer_sam/shapes.py', {f'{HEAD}.norm_cfg': dict(type='GN', num_groups=1)}, '.num_groups'),
+    ('vlm/shapes.py', {'model.select_layer': -1}, 'layers'),
+    ('vlm/shapes.py', {'model.llm.num_attention_heads': 2}, 'towers.llm.num_attention_heads'),
+    ('vlm/shapes_depth.py', {'model.depth.space': 'depth'}, 'depth.space'),
 ]
 
 
@@ -82,8 +88,42 @@ def test_a_preprocessor_that_does_not_normalise():
 
 
 def test_values_are_plain():
-    assert as_plain(torch.tensor([[0.5], [0.25]])) == [0.5, 0.25]
-    assert as_plain((1, 2)) == [1, 2] and as_plain('x') == 'x' and as_plain(None) is None
+    assert as_plain(torch.tensor([[0.5], [0.25]])) == [[0.5], [0.25]]
+    assert as_plain((1, (2, np.float64(0.1)))) == [1, [2, 0.1]]
+    assert as_plain(np.ones(2)) == [1, 1] and as_plain('x') == 'x' and as_plain(None) is None
+    assert flat('a', dict(b=(1,), c=dict(d=2))) == {'a.b': [1], 'a.c.d': 2}
+
+
+SAME = [
+    ('refer_sam/shapes_conv.py', {f'{HEAD}.target_spatial_dim': 4}),
+    ('vlm/shapes.py', {'model.select_layer': 5}),
+    ('cat_seg/shapes.py', {'model.test_vocabulary': ['a', 'b'], f'{HEAD}.test_pooling': 2}),
+    ('dpt/shapes_frozen.py', {'model.tap_readout': 'pooled', f'{HEAD}.min_depth': 0.5}),
+]
+
+
+@pytest.mark.parametrize(('file', 'changes'), SAME)
+def test_what_makes_no_difference_is_not_told(repository, file, changes):
+    told = learnt_with(model_of(repository, file))
+    assert learnt_with(model_of(repository, file, changes)) == told
+
+
+def test_a_fusion_may_be_new(repository):
+    told = learnt_with(model_of(repository, 'vlm/shapes.py'))
+    fused = model_of(repository, 'vlm/shapes_depth.py')
+    assert learnt_otherwise(fused, dict(meta=dict(learnt_with=told))) == ''
+
+
+def test_adapters_that_are_not_of_peft():
+    adapter = torch.nn.Linear(1, 1)
+    adapter.lora_A, adapter.scaling = torch.nn.Parameter(torch.ones(1)), 2.0
+    assert learnt_with(adapter) == {}
+
+
+@pytest.mark.parametrize(('quick', 'name'), [(False, 'GELU'), (True, 'QuickGELU')])
+def test_the_activation_of_a_clip(clip_config, quick, name):
+    told = learnt_with(CLIPBackbone(arch=dict(clip_config, quick_gelu=quick)))
+    assert told['activation'] == name and told['resampling.offset'] == 0.1
 
 
 @pytest.fixture
@@ -135,6 +175,6 @@ def test_a_llava_is_not_written_by_another_config(repository, tmp_path):
     config.write_text(
         f"_base_ = '{repository}/configs/vlm/shapes.py'\nmodel = dict(select_layer=-1)\n"
     )
-    with pytest.raises(ValueError, match='with, select_layer -2, found -1 in the config'):
+    with pytest.raises(ValueError, match=r'with, layers \[\d\], found \[\d\] in the config'):
         vlm_conversion.convert(config, tmp_path / 'iter_1.pth', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()

@@ -207,7 +207,8 @@ def save_predictions(cfg: Config, folder: str) -> None:
         ValueError: One saves nothing.
     """
     for evaluator in evaluators_of(cfg):
-        kind = METRICS.get(evaluator.type)
+        kind = evaluator.type
+        kind = METRICS.get(kind) if isinstance(kind, str) else kind
         if kind is not None and 'output_dir' not in settings_of_class(kind):
             raise ValueError(
                 f'--out: expected metrics that save what is predicted, found {evaluator.type}'

@@ -86,10 +86,10 @@ def refuse_late(results: dict, path: str, loader: str) -> None:
 
 
 def refuse_moved(results: dict, path: str, loader: str) -> None:
-    """Refuse to load anything for an image that was cut, filled or turned; see `refuse_late`.
+    """Refuse to load anything for an image that was moved; see `refuse_late`.
 
     Raises:
-        ValueError: It was.
+        ValueError: It was cut, filled or turned.
     """
     if MOVED in results:
         raise ValueError(

@@ -54,6 +54,7 @@ class CLIPBackbone(CausalText):
 
     num_prefix = 1
     model_types = ('clip',)
+    learnt_with = ('resampling', 'activation')
 
     def __init__(
         self,
@@ -90,6 +91,10 @@ class CLIPBackbone(CausalText):
     @property
     def text_tower(self) -> CLIP:
         return self.model
+
+    @property
+    def activation(self) -> str:
+        return type(self.model.visual.transformer.resblocks[0].mlp.gelu).__name__
 
     @classmethod
     def recognises(cls, source: Source) -> bool:

@@ -84,6 +84,8 @@ class ConvPrompter(nn.Module):
 class PoolPrompter(nn.Module):
     """Cells of a coarser grid, of any size: ``target`` (rows, columns), or `adaptive_grid`."""
 
+    learnt_with = ('target',)
+
     def __init__(self, channels: int, *, target: Grid | None) -> None:
         super().__init__()
         self.target = target

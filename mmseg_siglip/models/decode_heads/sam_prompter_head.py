@@ -98,7 +98,7 @@ class SAMPrompterDecodeHead(BaseModule):
         ValueError: A value is out of range, or an option is of another mode.
     """
 
-    learnt_with = ('prompt_mode', 'dense', 'target')
+    learnt_with = ('prompt_mode', 'dense')
 
     def __init__(
         self,

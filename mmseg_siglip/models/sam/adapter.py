@@ -62,6 +62,8 @@ class SAMAdapter(BaseModule):
         image_size: (S_h, S_w).
     """
 
+    learnt_with = ('resize',)
+
     def __init__(
         self,
         checkpoint: str | None = None,

@@ -71,7 +71,6 @@ class CATSegSegmentor(OpenVocabularySegmentor):
     """
 
     words_option = 'test_vocabulary'
-    learnt_with = ('attention', 'readout', 'guidance_blocks')
 
     def __init__(
         self,
@@ -106,6 +105,8 @@ class CATSegSegmentor(OpenVocabularySegmentor):
         pools = bool(backbone.pooling_parts())
         self.method = backbone.method_for(attention or ('vanilla' if pools else 'value_cls'))
         method = self.method
+        options = attention if isinstance(attention, Mapping) else {}
+        self.attention = dict(options, type=method_name(method))
         if method.prepares or method.scope != 'window' or method.gives != 'tokens':
             raise ValueError(
                 'attention: expected a method that sees one window at a time and gives tokens, '
@@ -132,8 +133,9 @@ class CATSegSegmentor(OpenVocabularySegmentor):
         self.set_vocabulary(vocabulary if test_vocabulary is None else test_vocabulary)
 
     @property
-    def attention(self) -> str:
-        return method_name(self.method)
+    def learnt_with(self) -> tuple[str, ...]:
+        guided = self.decode_head.decoder is not None
+        return 'attention', 'readout', *(('guidance_blocks',) if guided else ())
 
     def set_vocabulary(
         self, words: str | Sequence[str] | Vocabulary, background_index: int | None = None

@@ -64,7 +64,7 @@ class DepthTaps(nn.Module):
         ValueError: A value is unknown or out of range.
     """
 
-    learnt_with = ('layers', 'tap_norm', 'tap_readout')
+    learnt_with = ('layers', 'tap_norm', 'reads_cls')
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class DepthTaps(nn.Module):
             )
         blocks = backbone.num_layers
         self.layers = check_taps(default_taps(blocks) if tap_layers is None else tap_layers, blocks)
-        self.tap_norm, self.tap_readout = tap_norm, tap_readout
+        self.tap_norm = tap_norm
         if tap_norm == 'per_tap':
             width = backbone.hidden_size
             self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in self.layers)
