@@ -48,6 +48,7 @@ from mmseg_siglip.vlm.strategy import (
 from mmseg_siglip.vlm.vision import token_grid
 from mmseg_siglip.weights.source import bundled
 from mmseg_siglip.weights.tokenizers import load_tokenizer
+from mmseg_siglip.weights.transformers_model import save_model
 
 PARTS = {
     'vision': 'model.vision_tower.',
@@ -101,7 +102,7 @@ class PretrainedVLM(_Parts):
             nullcontext() if naflex else made_for(self.model, get_size(self.image_processor)),
             generating_by(self.model, without_idle(self.model.generation_config)),
         ):
-            self.model.save_pretrained(folder)
+            save_model(self.model, folder)
         self.processor.save_pretrained(folder)
 
 

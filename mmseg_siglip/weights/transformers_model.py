@@ -15,7 +15,13 @@ from typing import Any
 import torch
 from huggingface_hub.utils import are_progress_bars_disabled
 from torch import Tensor, nn
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from mmseg_siglip.weights.checkpoint import check_weights_file, load_checkpoint_file
@@ -199,6 +205,17 @@ def load_model_config(
     check_model_fields(fields, source)
     with as_data(source, missing):
         return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+
+
+def save_model(model: PreTrainedModel, folder: str | Path, **options: Any) -> None:
+    """``model.save_pretrained``; whoever may read ``config.json`` may read the weights, too.
+
+    Since 0.8 safetensors writes for a file's owner alone.
+    """
+    model.save_pretrained(folder, **options)
+    mode = Path(folder, 'config.json').stat().st_mode
+    for weights in Path(folder).glob('*.safetensors'):
+        weights.chmod(mode)
 
 
 def load_part(kind: type, source: str, missing: str, **options: Any) -> Any:

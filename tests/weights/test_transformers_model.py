@@ -17,6 +17,7 @@ from mmseg_siglip.weights.transformers_model import (
     config_of,
     load_model,
     load_model_config,
+    save_model,
 )
 
 SAFE, _, PICKLED, _ = NAMES
@@ -157,3 +158,10 @@ def test_random_weights_of_fields():
         config_of(dict(model_type='evil'), 'here')
     with pytest.raises(ValueError, match=r'^here: no configuration'):
         config_of(dict(fields, hidden_size=[8]), 'here')
+
+
+def test_weights_are_as_readable_as_any_file(tmp_path, siglip_folder):
+    save_model(load_model(siglip_folder, load_model_config(siglip_folder)), tmp_path)
+    (tmp_path / 'any').touch()
+    modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert modes[SAFE] == modes['config.json'] == modes['any']

@@ -26,6 +26,7 @@ from mmseg_siglip.weights.transformers_model import (
     load_model,
     load_model_config,
     load_part,
+    save_model,
 )
 
 OF_THE_FILE = ('_name_or_path', 'architectures', 'dtype', 'torch_dtype', 'transformers_version')
@@ -222,7 +223,7 @@ class TransformersBackbone(VisionLanguageBackbone):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a transformers checkpoint: configuration, safetensors, tokenizer, processor."""
-        self.model.save_pretrained(folder)
+        save_model(self.model, folder)
         for part in (self.tokenizer, self.image_processor):
             if part is not None:
                 part.save_pretrained(folder)

@@ -25,6 +25,7 @@ from mmseg_siglip.models.sam.load import load_sam
 from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.precision import training_attention
 from mmseg_siglip.registry import MODELS
+from mmseg_siglip.weights.transformers_model import save_model
 
 # Hiera halves its stride-4 grid three times and tiles a window over it.
 SAM2_MULTIPLE = 32
@@ -117,7 +118,7 @@ class SAMAdapter(BaseModule):
             grids = self.embedding_size, self._grid(self.native_size)
             position = resize_position(state[name].flatten(0, 2), *grids)
             state[name] = position.reshape(1, *grids[1], -1)
-        self.model.save_pretrained(folder, state_dict=state)
+        save_model(self.model, folder, state_dict=state)
         height, width = self.native_size
         if self.is_sam2:
             processor = Sam2ImageProcessor(size=dict(height=height, width=width))

@@ -17,6 +17,7 @@ from mmseg_siglip.datasets.shapes_world.captions import Captioner, observe
 from mmseg_siglip.datasets.shapes_world.scene import generate
 from mmseg_siglip.models.pretrainers.tokenizer import train_tokenizer
 from mmseg_siglip.text.vocabulary import BUNDLED, Vocabulary
+from mmseg_siglip.weights.transformers_model import save_model
 
 
 def caption_sentences(scenes: int, captions: int = 20) -> list[str]:
@@ -89,7 +90,7 @@ def convert(
     )
     torch.manual_seed(0)
     model = SiglipModel(config)
-    model.save_pretrained(out)
+    save_model(model, out)
     tokenizer.save_pretrained(out)
     SiglipImageProcessor(size=dict(height=image_size, width=image_size)).save_pretrained(out)
     count = sum(p.numel() for p in model.parameters())
