@@ -13,7 +13,8 @@ from mmseg_siglip.api.results import Answer, DepthMap
 from mmseg_siglip.api.segmentation import Segmentation
 
 WRITERS = {'write_text', 'write_bytes', 'imwrite', 'tofile', 'savefig', 'save_file', 'to_csv'}
-WRITERS |= {'save', 'savez', 'savez_compressed', 'dump', 'save_pretrained', 'copyfile', 'move'}
+WRITERS |= {'save', 'savez', 'savez_compressed', 'dump', 'save_pretrained', 'save_model'}
+WRITERS |= {'copyfile', 'move'}
 DRAFTS = {'draft', 'file', 'buffer'}
 """What a `whole_file` gives, what was opened of it, and memory."""
 FOLDERS = 'a folder, by the writer of transformers; what is cut short is refused when it is loaded'
@@ -43,6 +44,7 @@ FINE = {
     'mmseg_siglip/cli/jobs/conversions/new_encoder.py': FOLDERS,
     'mmseg_siglip/cli/jobs/conversions/new_tokenizer.py': FOLDERS,
     'mmseg_siglip/cli/jobs/conversions/llava.py': FOLDERS,
+    'mmseg_siglip/weights/transformers_model.py': FOLDERS,
     'mmseg_siglip/web/results.py': 'a Result, into a folder that goes at once',
 }
 
