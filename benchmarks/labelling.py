@@ -6,8 +6,8 @@
 
 Scenes of ShapesWorld of 64 x 96 pixels, the SigLIP that ships along, float32; a worker has one
 thread of PyTorch, and others that decode and encode. Rates are between the first and the last
-table, so without starts; busy cores are processor time over wall time, starts included,
-and of Ray the driver's alone.
+table, so without starts; busy cores are processor time over wall time, starts included, of Ray the
+driver's alone.
 """
 
 from __future__ import annotations
