@@ -61,7 +61,7 @@ def decode_source(source: MaskSource, size: tuple[int, int], name: str, *, read)
         check_reach(source['polygons'], size, name)
         if not mask.any():
             warnings.warn(
-                f'{name}: a polygon covers no pixel, and so counts as a phrase that fits nothing',
+                f'{name}: polygons that cover no pixel count as a phrase that fits nothing',
                 stacklevel=2,
             )
     elif 'rle' in source:

@@ -53,11 +53,7 @@ from mmseg_siglip.engine.workers import guarded
 from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.models.adapters.converters import advice
 from mmseg_siglip.models.compiled import compile_parts
-from mmseg_siglip.models.learnt_with import (
-    learnt_otherwise,
-    learnt_with,
-    require_learnt_with,
-)
+from mmseg_siglip.models.learnt_with import learnt_otherwise, learnt_with, require_learnt_with
 from mmseg_siglip.registry import RUNNERS
 from mmseg_siglip.weights.checkpoint import CHECKPOINT_NAMES, newest_checkpoint, to_plain
 

@@ -12,6 +12,7 @@ from mmseg_siglip.datasets.transforms.classes import SelectClasses
 from mmseg_siglip.engine.whole_evaluation import inner_datasets
 from mmseg_siglip.evaluation.iou_metric import IoUMetric
 from mmseg_siglip.evaluation.label_maps import check_order
+from mmseg_siglip.text.vocabulary import Vocabulary
 
 
 def check_training_words(model: nn.Module, dataset: Dataset) -> None:
@@ -26,15 +27,8 @@ def check_training_words(model: nn.Module, dataset: Dataset) -> None:
     """
     vocabulary = getattr(model, 'train_vocabulary', None)
     for inner in inner_datasets(dataset) if vocabulary is not None else ():
-        names = mask_classes(inner)
-        if not names:
-            continue
-        if len(names) != len(vocabulary):
-            raise ValueError(
-                f'model.vocabulary: expected the {len(names)} classes of the masks that '
-                f'{type(inner).__name__} gives for training, found {len(vocabulary)} words'
-            )
-        check_order(vocabulary, names)
+        masks = f'the masks that {type(inner).__name__} gives for training'
+        check_words(vocabulary, mask_classes(inner), 'vocabulary', masks)
 
 
 def check_scored_words(model: nn.Module, loop: BaseLoop) -> None:
@@ -52,13 +46,28 @@ def check_scored_words(model: nn.Module, loop: BaseLoop) -> None:
     scores = any(isinstance(metric, IoUMetric) and not metric.format_only for metric in metrics)
     if vocabulary is None or not scores:
         return
-    names = (getattr(loop.dataloader.dataset, 'metainfo', None) or {}).get('classes')
+    option = getattr(model, 'words_option', 'vocabulary')
+    check_words(vocabulary, dataset_classes(loop.dataloader.dataset), option, 'val_dataloader')
+
+
+def check_words(vocabulary: Vocabulary, names: Sequence[str], option: str, source: str) -> None:
+    """Refuse words that are not the classes of a data set, if it has names.
+
+    Args:
+        vocabulary: The words.
+        names: The classes.
+        option: Of the model, that holds the words.
+        source: What has the classes.
+
+    Raises:
+        ValueError: There are more words or fewer than classes, or in another order.
+    """
     if not names:
         return
     if len(names) != len(vocabulary):
         raise ValueError(
-            f"val_dataloader: expected the {len(vocabulary)} classes of the model's vocabulary, "
-            f'found {len(names)}'
+            f'model.{option}: expected the {len(names)} classes of {source}, found '
+            f'{len(vocabulary)} words'
         )
     check_order(vocabulary, names)
 
@@ -67,4 +76,8 @@ def mask_classes(dataset: Dataset) -> Sequence[str]:
     """What the numbers in the masks of a data set stand for, after its pipeline."""
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
     chosen = [t.names for t in transforms if isinstance(t, SelectClasses)]
-    return chosen[-1] if chosen else (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
+    return chosen[-1] if chosen else dataset_classes(dataset)
+
+
+def dataset_classes(dataset: Dataset) -> Sequence[str]:
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()

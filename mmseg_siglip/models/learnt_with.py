@@ -24,11 +24,12 @@ def learnt_with(model: nn.Module) -> dict[str, Any]:
     for name, module in model.named_modules():
         for attribute in getattr(module, 'learnt_with', ()):
             value = getattr(module, attribute, None)  # MMSeg's preprocessor may have no mean
-            found |= flat('.'.join(filter(None, (name, attribute))), value)
+            found |= flat(dotted(name, attribute), value)
         if isinstance(module, nn.GroupNorm):
             found[f'{name}.num_groups'] = module.num_groups
-        if hasattr(module, 'lora_A') and isinstance(module.scaling, Mapping):  # peft's
-            found[SCALING] = sorted({*found.get(SCALING, ()), *module.scaling.values()})
+        scaling = getattr(module, 'scaling', None)
+        if hasattr(module, 'lora_A') and isinstance(scaling, Mapping):  # peft's
+            found[SCALING] = sorted({*found.get(SCALING, ()), *scaling.values()})
     return found
 
 
@@ -36,17 +37,21 @@ def flat(name: str, value: Any) -> dict[str, Any]:
     """A value by its name, those of a mapping by names with dots; all plain."""
     if not isinstance(value, Mapping):
         return {name: as_plain(value)}
-    parts = [flat(f'{name}.{key}', item) for key, item in value.items()]
+    parts = [flat(dotted(name, key), item) for key, item in value.items()]
     return {key: item for part in parts for key, item in part.items()}
 
 
+def dotted(*names: object) -> str:
+    return '.'.join(str(name) for name in names if name != '')
+
+
 def as_plain(value: Any) -> Any:
-    """Lists for tensors, arrays and tuples; numbers with four digits behind the point."""
-    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+    """Lists for arrays and tuples, and for tensors, whose numbers get six digits."""
+    if isinstance(value, Tensor):
+        return [float(f'{number:.6g}') for number in value.flatten().tolist()]
+    if isinstance(value, (np.ndarray, np.generic)):
         return as_plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [as_plain(item) for item in value]
-    return round(value, 4) if isinstance(value, float) else value
+    return [as_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def learnt_otherwise(model: nn.Module, checkpoint: Mapping[str, Any]) -> str:

@@ -15,13 +15,7 @@ from typing import Any
 import torch
 from huggingface_hub.utils import are_progress_bars_disabled
 from torch import Tensor, nn
-from transformers import (
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoModel,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from mmseg_siglip.weights.checkpoint import check_weights_file, load_checkpoint_file

@@ -118,7 +118,7 @@ def test_polygons_may_end_a_little_outside():
 
 
 def test_a_target_without_a_pixel_is_told_of():
-    with pytest.warns(UserWarning, match='a polygon covers no pixel, and so counts as a phrase'):
+    with pytest.warns(UserWarning, match='polygons that cover no pixel count as a phrase that'):
         assert not decode(dict(polygons=[[3.1, 3.1, 3.2, 3.1, 3.2, 3.2]])).any()
 
 

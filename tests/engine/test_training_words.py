@@ -69,7 +69,7 @@ def test_words_that_are_scored():
     with pytest.raises(ValueError, match='expected its order'):
         check_scored_words(backwards, loop(data(), object(), scores))
     fewer = SimpleNamespace(vocabulary=Vocabulary.load(list(names)[:5]))
-    with pytest.raises(ValueError, match='val_dataloader: expected the 5 classes .* found 53'):
+    with pytest.raises(ValueError, match='model.vocabulary: expected the 53 .* found 5'):
         check_scored_words(fewer, loop(data(), scores))
 
 

@@ -88,7 +88,8 @@ def test_a_preprocessor_that_does_not_normalise():
 
 
 def test_values_are_plain():
-    assert as_plain(torch.tensor([[0.5], [0.25]])) == [[0.5], [0.25]]
+    assert as_plain(torch.tensor([[123.675], [1e-6]])) == [123.675, 1e-6]
+    assert as_plain(1e-6) == 1e-6 and as_plain(float('inf')) == float('inf')
     assert as_plain((1, (2, np.float64(0.1)))) == [1, [2, 0.1]]
     assert as_plain(np.ones(2)) == [1, 1] and as_plain('x') == 'x' and as_plain(None) is None
     assert flat('a', dict(b=(1,), c=dict(d=2))) == {'a.b': [1], 'a.c.d': 2}
@@ -116,7 +117,9 @@ def test_a_fusion_may_be_new(repository):
 
 def test_adapters_that_are_not_of_peft():
     adapter = torch.nn.Linear(1, 1)
-    adapter.lora_A, adapter.scaling = torch.nn.Parameter(torch.ones(1)), 2.0
+    adapter.lora_A = torch.nn.Parameter(torch.ones(1))
+    assert learnt_with(adapter) == {}
+    adapter.scaling = 2.0
     assert learnt_with(adapter) == {}
 
 

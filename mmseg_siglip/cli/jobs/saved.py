@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 
 from mmseg_siglip.api.ask import VisionChat
 from mmseg_siglip.api.system_folder import SystemFolder
+from mmseg_siglip.models.learnt_with import flat
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm.assemble import PretrainedVLM
@@ -118,19 +118,10 @@ def _shape(state: dict, name: str) -> tuple[int, ...] | None:
 def _settings(vlm: PretrainedVLM) -> dict[str, Any]:
     """What a LLaVA's answers depend on beside its weights, by names with dots."""
     config = vlm.model.config
+    found = flat('', config.to_dict()) | flat('image_processor', vlm.image_processor.to_dict())
     return dict(
-        _flat(config.to_dict()) | _flat(vlm.image_processor.to_dict(), 'image_processor.'),
+        {name: value for name, value in found.items() if name.split('.')[-1] not in OF_FILES},
         vision_feature_layer=feature_layers(config),
         chat_template=vlm.processor.chat_template,
         tokenizer=vlm.tokenizer.get_vocab(),
     )
-
-
-def _flat(settings: Mapping, before: str = '') -> dict[str, Any]:
-    found = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f'{before}{name}.')
-        elif name not in OF_FILES:
-            found[f'{before}{name}'] = value
-    return found
