@@ -35,6 +35,7 @@ class Limits:
         kept_bytes: Uploads and results that are kept, the newest.
         kept_seconds: How long they are kept.
         body_seconds: How long a request may take to arrive.
+        sessions: Open pages that Gradio remembers, the newest, at some 80 kB each.
     """
 
     file_bytes: int = 10_000_000
@@ -46,6 +47,7 @@ class Limits:
     kept_bytes: int = 256_000_000
     kept_seconds: float = 900
     body_seconds: float = 30
+    sessions: int = 256
 
     @property
     def body_bytes(self) -> int:

@@ -52,9 +52,11 @@ def create_app(
     app.add_exception_handler(Refusal, _refused)
     app.include_router(build_routes(service))
     app.include_router(build_label_studio(service, folder))
+    page = build_page(service)
+    page.state_session_capacity = limits.sessions
     gr.mount_gradio_app(
         app,
-        build_page(service),
+        page,
         '/',
         footer_links=[],
         run_history=False,

@@ -1,4 +1,4 @@
-"""How the server hands on the signal that ends it; pages are in the other tests here."""
+"""How the server hands on the signal that ends it, and what it remembers of visitors."""
 
 import signal
 
@@ -8,7 +8,9 @@ pytest.importorskip('gradio')
 
 import uvicorn
 
-from mmseg_siglip.web.server import Server
+from mmseg_siglip.web.limits import Limits
+from mmseg_siglip.web.menu import Menu
+from mmseg_siglip.web.server import Server, create_app
 
 
 @pytest.fixture
@@ -50,3 +52,11 @@ def test_the_second_ctrl_c_waits_for_nobody(server, handled):
         raised(signal.SIGINT)
         raised(signal.SIGINT)
         assert server.force_exit
+
+
+def test_a_page_that_is_opened_again_and_again_takes_no_more_memory(shapes_offer):
+    app = create_app(Menu([shapes_offer]), Limits(sessions=3))
+    (page,) = (route.app for route in app.routes if hasattr(route, 'app') and route.path == '')
+    for visitor in range(10):
+        page.state_holder[str(visitor)]
+    assert list(page.state_holder.session_data) == ['7', '8', '9']
