@@ -8,6 +8,7 @@ difference whether mmcv and mmengine are imported before or after it.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -77,6 +78,24 @@ def find_packages_without_pkg_resources(package_utils: ModuleType) -> None:
         for function in (is_installed, get_installed_path):
             if hasattr(module, function.__name__):
                 setattr(module, function.__name__, function)
+
+
+def print_no_notes_of_debugging(logger: ModuleType) -> None:
+    """Keep standard output for what a command answers.
+
+    Why: at import, onedl-mmsegmentation 1.4.2 says twice that it found no OneDL, for debugging, but
+    to no logger, and what MMEngine's ``print_log`` has no logger for it prints, whatever its level.
+    Can go: when either looks at the level.
+    """
+    say = logger.print_log
+
+    def print_log(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
+        if logger is not None or level >= logging.INFO:
+            say(msg, logger, level)
+
+    for module in (logger, *map(sys.modules.get, ('mmengine.logging', 'mmengine'))):
+        if getattr(module, 'print_log', None) is say:
+            module.print_log = print_log
 
 
 def find_own_configs(config_utils: ModuleType) -> None:
@@ -155,6 +174,7 @@ MENDS: dict[str, Callable[[ModuleType], None]] = {
     'mmcv.utils.ext_loader': supply_compiled_ops,
     'mmengine.utils.package_utils': find_packages_without_pkg_resources,
     'mmengine.config.utils': find_own_configs,
+    'mmengine.logging.logger': print_no_notes_of_debugging,
     'mmengine.fileio.handlers.yaml_handler': read_yaml_as_data,
     'mmengine.runner.checkpoint': read_checkpoints_as_data,
     'mmseg.apis.inference': take_unset_options,

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from mmseg_siglip.later import Later
+
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
     """`device`; by default the GPU, if there is one.
@@ -44,15 +46,23 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
 
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """`tensors` on the CPU; for those of a GPU the host waits once, not once for each."""
+    return fetch(tensors)()
+
+
+def fetch(tensors: Sequence[Tensor]) -> Later[list[Tensor]]:
+    """`tensors` on the CPU later: the host waits for a GPU's work until here, and for no other."""
     gpus = {tensor.device for tensor in tensors if tensor.is_cuda}
-    found = [tensor.to('cpu', non_blocking=tensor.is_cuda) for tensor in tensors]
-    for device in gpus:
-        torch.cuda.current_stream(device).synchronize()
-    # What a GPU copies to is page-locked, which the results of many images should not remain.
-    return [
-        copy.clone() if tensor.is_cuda else copy
-        for tensor, copy in zip(tensors, found, strict=True)
-    ]
+    far = [tensor.is_cuda for tensor in tensors]
+    copies = [tensor.to('cpu', non_blocking=tensor.is_cuda) for tensor in tensors]
+    events = [torch.cuda.current_stream(device).record_event() for device in gpus]
+
+    def arrived() -> list[Tensor]:
+        for event in events:
+            event.synchronize()
+        # What a GPU copies to is page-locked, which the results of many images should not remain.
+        return [copy.clone() if late else copy for copy, late in zip(copies, far, strict=True)]
+
+    return Later(arrived, ready=not events)
 
 
 def made_on(tensor: Tensor) -> AbstractContextManager:

@@ -189,6 +189,10 @@ class _Stream:
     def __init__(self, counter: Counter) -> None:
         self.synchronize = counter.wait
 
+    def record_event(self) -> _Stream:
+        """What can be waited for as well."""
+        return self
+
 
 def _pinned(tensor: Tensor, *_: Any) -> Tensor:
     tensor = tensor.clone()

@@ -39,7 +39,11 @@ TESTS = (
     'tests/models/backbones/test_clip.py',
     'tests/models/backbones/test_siglip.py',
     'tests/api/test_segment.py',
+    'tests/models/test_data_preprocessor.py',
+    'tests/engine/test_visualization_hook.py',
     'tests/vlm/test_tower.py',
+    'tests/vlm/test_generation.py',
+    'tests/vlm/test_tiles.py',
     'tests/cli/test_train.py',
 )
 NEVER = "python_version < '3'"
@@ -151,11 +155,10 @@ def step(command: Sequence[str | Path], log: Path, **options: Any) -> str:
 def last_words(output: str) -> str:
     """One line: pytest's sum, with what failed, or the last line that says something."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
+    sums = [line for line in lines if re.search(r'\d (passed|failed|errors?)\b.* in [\d.]+s', line)]
     failed = re.findall(r'^(?:FAILED|ERROR) (\S+)', output, re.MULTILINE)
-    last = (
-        re.sub(r'=+ | =+|, \d+ warnings?| in [\d.]+s.*$', '', lines[-1]) if lines else 'no output'
-    )
-    return '; '.join([last, *failed[:3]])
+    last = (sums or lines or ['no output'])[-1]
+    return '; '.join([re.sub(r'=+ | =+|, \d+ warnings?| in [\d.]+s.*$', '', last), *failed[:3]])
 
 
 def install(environment: Environment, python: str, folder: Path, *, uv: str, wheel: Path) -> Path:

@@ -16,7 +16,7 @@ import pytest
 PACKAGE = 'mmseg_siglip'
 
 LAYERS = (
-    ('compat', 'configs', 'ending', 'lazy', 'versions'),
+    ('compat', 'configs', 'ending', 'later', 'lazy', 'versions'),
     ('registry', 'misspelt'),
     ('device', 'kept', 'precision', 'io', 'weights', 'text', 'patch_stats'),
     (

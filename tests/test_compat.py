@@ -15,8 +15,9 @@ from mmseg_siglip import compat
 
 
 def python(code, repository):
-    """The output of a fresh interpreter."""
-    environment = dict(os.environ, PYTHONPATH=str(repository))
+    """The output of a fresh interpreter; what libraries say of their own future is left out."""
+    ignored = 'ignore::FutureWarning'
+    environment = dict(os.environ, PYTHONPATH=str(repository), PYTHONWARNINGS=ignored)
     return subprocess.run(
         [sys.executable, '-c', code], env=environment, capture_output=True, text=True, timeout=300
     )
@@ -98,6 +99,18 @@ def test_yaml_is_data(tmp_path, suffix):
     evil.write_text('model: {depth: 3}\n')
     assert Config.fromfile(str(evil)).model.depth == 3
     assert mmengine.load(str(evil)) == dict(model=dict(depth=3))
+
+
+@pytest.mark.parametrize('first', ['mmseg_siglip', 'mmengine'])
+def test_what_is_said_for_debugging_is_not_printed(repository, first):
+    code = f"""
+import logging, {first}, mmseg_siglip
+from mmengine.logging import print_log
+print_log('for debugging', level=logging.DEBUG)
+print_log('for you')
+print_log('for a log', 'silent', logging.DEBUG)
+"""
+    assert python(code, repository).stdout == 'for you\n'
 
 
 def test_the_environment_can_be_collected():

@@ -94,6 +94,7 @@ def test_a_step_says_its_last_words(tmp_path):
             'FAILED tests/a.py::b - no\nERROR tests/c.py\n1 failed, 1 error in 0.3s\n',
             '1 failed, 1 error; tests/a.py::b; tests/c.py',
         ),
+        ('3 passed in 0.3s\nnanobind: leaked 4 instances!\n', '3 passed'),
         ('', 'no output'),
     ],
 )

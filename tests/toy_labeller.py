@@ -19,6 +19,7 @@ from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.objects import ShardStore
 from mmseg_siglip.labelling.pools import LoopPool, ProcessPool
 from mmseg_siglip.labelling.work import WorkerSettings
+from mmseg_siglip.later import Later
 
 RAISES, KILLS, KILLS_IN_COMPANY, BROKEN = 251, 252, 253, 255
 
@@ -34,7 +35,10 @@ class Brightness:
             raise ValueError(f'{place}: cannot be decoded')
         return np.full((2, 3, 3), data[0], np.uint8)
 
-    def __call__(self, images):
+    def begin(self, images):
+        return Later.now(self.label(images))
+
+    def label(self, images):
         time.sleep(self.seconds * len(images))
         values = [int(image[0, 0, 0]) for image in images]
         if RAISES in values:

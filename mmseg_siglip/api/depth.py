@@ -22,8 +22,10 @@ from mmseg_siglip.api.graphs import is_graph
 from mmseg_siglip.api.load import load_trained
 from mmseg_siglip.api.results import DepthMap, NormalMap
 from mmseg_siglip.api.system import System
-from mmseg_siglip.device import find_device, to_host
+from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike
+from mmseg_siglip.later import Later
+from mmseg_siglip.models.finite import doubts, fetch_sure
 from mmseg_siglip.models.segmentors import (
     DepthModel,
     PublishedDepthEstimator,
@@ -116,10 +118,16 @@ class DepthPredictor(System):
         Raises:
             ValueError: The model has no normals; or see `DepthModel.predict_maps`.
         """
+        return self._begin(images, prompt, normals=normals)()
+
+    def _begin(
+        self, images: Tensor | Sequence[Tensor], prompt: None, *, normals: bool = False
+    ) -> Later[list[Tensor]]:
         if normals and not self.model.has_normals:
             raise ValueError('expected a model that predicts normals, found one of depth alone')
-        maps = self.model.predict_maps(images)
-        return to_host([found if normals else found[0] for found in maps])
+        with doubts(later=True) as held:
+            maps = self.model.predict_maps(images)
+        return fetch_sure([found if normals else found[0] for found in maps], held)
 
     def _result(self, rgb: np.ndarray, output: Tensor, prompt: None) -> DepthMap:
         if output.dim() == 2:

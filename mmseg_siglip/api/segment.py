@@ -25,11 +25,13 @@ from mmseg_siglip.api.graphs import is_graph
 from mmseg_siglip.api.images import as_tensor, read_images
 from mmseg_siglip.api.segmentation import Segmentation
 from mmseg_siglip.api.system import System
-from mmseg_siglip.device import find_device, to_host
+from mmseg_siglip.device import find_device
 from mmseg_siglip.io.image import ImageLike, check_sides, check_tensor, read_image
+from mmseg_siglip.later import Later
 from mmseg_siglip.misspelt import check_options, did_you_mean
 from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.data_preprocessor import normalise
+from mmseg_siglip.models.finite import doubts, fetch_sure
 from mmseg_siglip.models.labelling import compact, merge_words
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor, SCLIPSegmentor
 from mmseg_siglip.registry import DENSE_METHODS, MODELS, SCOPE
@@ -212,10 +214,20 @@ class OpenVocabSegmenter(System):
             ValueError: As of `System.__call__`; or a threshold without a background, or of a model
                 that sends no doubtful pixels there.
         """
-        vocabulary = self.use(prompt, background=background, threshold=threshold)
-        return super().__call__(images, vocabulary, threshold=threshold)
+        return self.begin(images, prompt, background=background, threshold=threshold)()
 
-    @no_grad()
+    def begin(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompt: Words | None = None,
+        *,
+        background: Background = None,
+        threshold: float | None = None,
+    ) -> Later[Segmentation | list[Segmentation]]:
+        """See `System.begin`."""
+        vocabulary = self.use(prompt, background=background, threshold=threshold)
+        return super().begin(images, vocabulary, threshold=threshold)
+
     def torch(
         self,
         images: Tensor | Sequence[Tensor],
@@ -225,17 +237,34 @@ class OpenVocabSegmenter(System):
         threshold: float | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
         """Labels (H, W) int64 and scores (H, W) float32 in [0, 1] of each image, on the CPU."""
+        return self._begin(images, words, background=background, threshold=threshold)()
+
+    segment_torch = torch
+
+    @no_grad()
+    def _begin(
+        self,
+        images: Tensor | Sequence[Tensor],
+        words: Words,
+        *,
+        background: Background = None,
+        threshold: float | None = None,
+    ) -> Later[list[tuple[Tensor, Tensor]]]:
         self.use(words, background=background, threshold=threshold)
         images = [check_tensor(image) for image in images]
         inputs = [self._prepare(image) for image in images]
         samples = [SegDataSample(metainfo=dict(ori_shape=image.shape[-2:])) for image in images]
-        self.model.predict(inputs, samples, return_scores=True)
+        with doubts(later=True) as held:
+            self.model.predict(inputs, samples, return_scores=True)
         classes = len(self.model.vocabulary)
         labels = [compact(sample.pred_sem_seg.data[0], classes) for sample in samples]
-        found = to_host([*labels, *(sample.scores.data[0] for sample in samples)])
-        return [(found[i].long(), found[len(labels) + i]) for i in range(len(labels))]
+        scores = [sample.scores.data[0] for sample in samples]
 
-    segment_torch = torch
+        def pairs(found: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+            half = len(found) // 2
+            return [(found[i].long(), found[half + i]) for i in range(half)]
+
+        return fetch_sure([*labels, *scores], held).then(pairs)
 
     @no_grad()
     def class_scores(
@@ -278,10 +307,10 @@ class OpenVocabSegmenter(System):
         )
 
     def _result(
-        self, rgb: np.ndarray, output: tuple[Tensor, Tensor], prompt: Words
+        self, rgb: np.ndarray, output: tuple[Tensor, Tensor], prompt: Vocabulary
     ) -> Segmentation:
         labels, scores = output
-        return Segmentation(labels.numpy(), scores.numpy(), self.model.vocabulary.names, rgb)
+        return Segmentation(labels.numpy(), scores.numpy(), prompt.names, rgb)
 
     @no_grad()
     def compute_dense_similarity(self, image: ImageLike, class_names: Sequence[str]) -> Tensor:

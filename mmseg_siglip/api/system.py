@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmseg_siglip.api.graphs import GraphModel, is_graph
+from mmseg_siglip.later import Later
 from mmseg_siglip.lazy import LazyMapping
 
 if TYPE_CHECKING:
@@ -353,14 +354,35 @@ class System(ABC):
         Raises:
             ValueError: An image or the prompt cannot be used; the message names it.
         """
+        return self.begin(images, prompt, **options)()
+
+    def begin(
+        self, images: ImageLike | Sequence[ImageLike], prompt: Any = None, **options
+    ) -> Later[Any]:
+        """The same, as what is called to have the results.
+
+        Of `OpenVocabSegmenter` and `DepthPredictor` on a GPU, the host does not wait for them until
+        then, and can give it more to do; one image or none is told as no number there, too.
+
+        Examples:
+            >>> from mmseg_siglip.api import OpenVocabSegmenter
+            >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
+            >>> images = [generate(scene_seed('test', i)).image for i in range(2)]
+            >>> segmenter = OpenVocabSegmenter.from_pretrained('tiny_siglip_shapes', device='cpu')
+            >>> later = [segmenter.begin(image, 'red circle, background') for image in images]
+            >>> [found().names for found in later]
+            [('red circle', 'background'), ('red circle', 'background')]
+        """
         from mmseg_siglip.api.images import as_tensor, is_single, read_images
 
         prompt, pixels = self.check_prompt(prompt), read_images(images)
-        outputs = self.torch([as_tensor(rgb) for rgb in pixels], prompt, **options)
-        results = [
-            self._result(rgb, output, prompt) for rgb, output in zip(pixels, outputs, strict=True)
-        ]
-        return results[0] if is_single(images) else results
+
+        def results(outputs: list) -> Any:
+            pairs = zip(pixels, outputs, strict=True)
+            found = [self._result(rgb, output, prompt) for rgb, output in pairs]
+            return found[0] if is_single(images) else found
+
+        return self._begin([as_tensor(rgb) for rgb in pixels], prompt, **options).then(results)
 
     @abstractmethod
     def torch(self, images: torch.Tensor | Sequence[torch.Tensor], prompt: Any = None) -> list:
@@ -374,6 +396,10 @@ class System(ABC):
         Returns:
             What results are made of, for each image, on the CPU.
         """
+
+    def _begin(self, images: Sequence[torch.Tensor], prompt: Any, **options) -> Later[list]:
+        """`torch`, later, where a system can."""
+        return Later.now(self.torch(images, prompt, **options))
 
     def check_prompt(self, prompt: Any) -> Any:
         """`prompt`, if the system can be asked that; it is told so before any image is read.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
 import mmseg_siglip
 from mmseg_siglip.cli.common import UsageError, leave, run
-from mmseg_siglip.ending import end_with
+from mmseg_siglip.ending import end_now, end_with
 
 TORCHRUN = 'TORCHELASTIC_RUN_ID'  # a variable of the processes that torchrun starts
 COMMANDS = {
@@ -68,7 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where input could not be used. Arguments that make no sense raise ``SystemExit(2)``.
     """
     if argv is None:
-        leave(main(sys.argv[1:]))
+        warnings.filterwarnings('ignore', r'`torch\.jit\.', FutureWarning)  # of other libraries
+        try:
+            status = main(sys.argv[1:])
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read it has gone
+            end_now(1)
+        leave(status)
     if not argv or argv[0] in ('-h', '--help'):
         print(list_commands(), file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2

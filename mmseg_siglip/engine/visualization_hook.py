@@ -66,18 +66,36 @@ class SegVisualizationHook(BaseSegVisualizationHook):
     def before_test(self, runner: Runner) -> None:
         self.image_names = ImageNames(runner.test_dataloader.dataset)
 
-    def _after_iter(
+    def after_val_iter(
         self,
         runner: Runner,
         batch_idx: int,
         data_batch: dict,
         outputs: Sequence[SegDataSample],
-        mode: str = 'val',
     ) -> None:
-        """Draw every `interval`-th batch, but none of a training run."""
-        if not self.draw or mode == 'train':
-            return
-        if not self.every_n_inner_iters(batch_idx, self.interval):
+        """Draw every `interval`-th batch."""
+        self.draw_batch(runner, batch_idx, data_batch, outputs, 'val')
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[SegDataSample],
+    ) -> None:
+        """Draw every `interval`-th batch."""
+        self.draw_batch(runner, batch_idx, data_batch, outputs, 'test')
+
+    def draw_batch(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[SegDataSample],
+        mode: str,
+    ) -> None:
+        """Draw it, if its turn has come, as one of ``val`` or ``test``."""
+        if not self.draw or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         step = runner.iter  # may build a training loop, which sets the visualizer's classes
         if self.other_classes is not None:

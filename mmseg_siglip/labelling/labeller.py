@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mmseg_siglip.later import Later
 from mmseg_siglip.lazy import resolve
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class ShardLabeller(Protocol):
             ValueError: It cannot be decoded; the message begins with `place`.
         """
 
-    def __call__(self, images: Sequence[Any]) -> Sequence[Any]:
-        """What is found in each image, of no use but for `rows`."""
+    def begin(self, images: Sequence[Any]) -> Later[Sequence[Any]]:
+        """What is found in each image, of no use but for `rows`; a GPU may still look for it."""
 
     def rows(self, found: Any) -> list[Row]:
         """Those of one image; called by several threads at once, while more images are labelled."""
@@ -93,9 +94,9 @@ class SystemLabeller:
 
         return decode_rgb(data, place)
 
-    def __call__(self, images: Sequence[Any]) -> list[Any]:
+    def begin(self, images: Sequence[Any]) -> Later[list[Any]]:
         """A result of each image, or one for each phrase in it."""
-        return self.system(list(images), self.prompt, **self.options)
+        return self.system.begin(list(images), self.prompt, **self.options)
 
     def rows(self, found: Any) -> list[Row]:
         """Of results: PNG is made here."""

@@ -13,7 +13,7 @@ Each image has one row, or one for each phrase; what could not be labelled has o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import IO, Any, TypeVar
@@ -25,6 +25,7 @@ from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.outcomes import outcomes, raise_others
 from mmseg_siglip.labelling.labeller import Row, ShardLabeller
 from mmseg_siglip.labelling.shards import Member
+from mmseg_siglip.later import Later
 
 GROUP = 64  # rows of a row group
 NAME = dict(name='string', path='string', height='int32', width='int32')
@@ -119,19 +120,48 @@ def label_members(
 def labelled(
     decoded: Iterable[Decoded], labeller: ShardLabeller, batch_size: int
 ) -> Iterator[Labelled]:
-    """What is found in images, or the failure of each, in their order; a batch at a time."""
-    decoded = iter(decoded)
+    """What is found in images, or the failure of each, in their order; a batch at a time.
+
+    A GPU gets the next batch before the results of one are waited for.
+    """
+    decoded, before = iter(decoded), iter(())
     while batch := list(islice(decoded, batch_size)):
         images = [(member, image) for member, image in batch if not isinstance(image, Failure)]
-        results = outcomes(lambda pairs: labeller([image for _, image in pairs]), images)
-        for member, image in batch:
-            if isinstance(image, Failure):
-                yield member, None, image
-                continue
-            found = next(results)[1]
-            if isinstance(found, Exception):
-                found = Failure.of(member.place, found)
-            yield member, image.shape[:2], found
+        later = begin(labeller, images)
+        yield from before
+        before = of_batch(batch, images, later, labeller)
+        if later.ready:
+            yield from before
+    yield from before
+
+
+def begin(labeller: ShardLabeller, images: Sequence[tuple[Member, Any]]) -> Later[Sequence[Any]]:
+    """What is found in images, or the error of all."""
+    try:
+        return labeller.begin([image for _, image in images])
+    except Exception as error:
+        raise_others(error)
+        return Later.failed(error.with_traceback(None))  # whose frames would keep a batch's memory
+
+
+def of_batch(
+    batch: Sequence[Decoded],
+    images: Sequence[tuple[Member, Any]],
+    later: Later[Sequence[Any]],
+    labeller: ShardLabeller,
+) -> Iterator[Labelled]:
+    """What is found in a batch's images, each tried alone where `later` fails."""
+    results = outcomes(
+        lambda pairs: (later if pairs is images else begin(labeller, pairs))(), images
+    )
+    for member, image in batch:
+        if isinstance(image, Failure):
+            yield member, None, image
+            continue
+        found = next(results)[1]
+        if isinstance(found, Exception):
+            found = Failure.of(member.place, found)
+        yield member, image.shape[:2], found
 
 
 def ahead(

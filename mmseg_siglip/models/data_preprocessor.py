@@ -32,14 +32,15 @@ class ImageListPreProcessor(SegDataPreProcessor):
 
     learnt_with = ('mean', 'std')
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args, bgr_to_rgb: bool = False, rgb_to_bgr: bool = False, **kwargs) -> None:
+        super().__init__(*args, bgr_to_rgb=bgr_to_rgb, rgb_to_bgr=rgb_to_bgr, **kwargs)
         if self.test_cfg:
             raise ValueError(
                 'data_preprocessor.test_cfg: expected none, since images are not padded at test '
                 f'time, found {self.test_cfg}'
             )
         self._non_blocking = True
+        self.flips_channels = bgr_to_rgb or rgb_to_bgr
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """As in MMSeg, but at test time ``inputs`` is a list of (3, H, W) float32, and what else
@@ -53,7 +54,7 @@ class ImageListPreProcessor(SegDataPreProcessor):
 
     def _normalised(self, image: Tensor) -> Tensor:
         """As in MMSeg, whose list of channels a GPU is waited for."""
-        image = image.flip(0) if self.channel_conversion and len(image) == 3 else image
+        image = image.flip(0) if self.flips_channels and len(image) == 3 else image
         image = image.float()
         return (image - self.mean) / self.std if hasattr(self, 'mean') else image
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+
+from mmseg_siglip.device import fetch
+from mmseg_siglip.later import Later
 
 
 class NotFinite(ValueError):
@@ -21,11 +24,11 @@ class Doubt:
     """What is judged with the rest of a batch, so that a GPU is not waited for before.
 
     Attributes:
-        finite: (), bool, whether all values are numbers.
+        finite: (), bool, whether all values are numbers; a tensor's value is not known yet.
         error: What to raise if not.
     """
 
-    finite: Tensor
+    finite: Tensor | bool
     error: ValueError
 
 
@@ -59,14 +62,44 @@ def require_finite(model: str, *values: Tensor, later: bool = False) -> None:
 
 
 @contextmanager
-def doubts() -> Iterator[list[Doubt]]:
-    """While open, what `require_finite` may refuse later is collected."""
-    held: list[Doubt] = []
+def doubts(*, later: bool = False) -> Iterator[list[Doubt]]:
+    """While open, doubts are collected; where it ends, they are judged together.
+
+    Within another one it is the other that judges.
+
+    Args:
+        later: Judge none: who opened it does, see `fetch_sure`.
+
+    Raises:
+        ValueError: Something is no number.
+    """
+    held = _DOUBTS.get()
+    if held is not None:
+        yield held
+        return
+    held = []
     token = _DOUBTS.set(held)
     try:
         yield held
     finally:
         _DOUBTS.reset(token)
+    if not later:
+        fetch_sure([], held)()
+
+
+def fetch_sure(tensors: Sequence[Tensor], held: Sequence[Doubt]) -> Later[list[Tensor]]:
+    """`tensors` on the CPU later, see `fetch`; or, of the first doubt that holds, its error."""
+    flags = [doubt.finite for doubt in held if isinstance(doubt.finite, Tensor)]
+    flags = [torch.stack(flags)] if flags else []
+
+    def judge(found: list[Tensor]) -> list[Tensor]:
+        known = iter(found.pop().tolist() if flags else ())
+        for doubt in held:
+            if not (next(known) if isinstance(doubt.finite, Tensor) else doubt.finite):
+                raise doubt.error
+        return found
+
+    return fetch([*tensors, *flags]).then(judge)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.export import Dim
+from torch.torch_version import TorchVersion
 
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.regular_file import MAX_BYTES
@@ -41,6 +42,8 @@ largest."""
 TRACED = (2, 6, 9)
 """Images, and rows and columns of patches, that a graph for any size is traced with."""
 GUARDED = 'whole_patches'
+TRACES = '2.11'
+"""The oldest torch that has traced graphs here; 2.6 could not."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +205,12 @@ def traced(part: Part, size: tuple[int, int] | None, path: object, *, count: int
     level = root.level
     try:
         with (
-            warnings.catch_warnings(action='ignore'),
+            warnings.catch_warnings(),
             redirect_stdout(StringIO()),
             redirect_stderr(StringIO()),
             torch.set_grad_enabled(part.learning),
         ):
+            warnings.simplefilter('ignore')
             program = torch.onnx.export(
                 part,
                 (images,),
@@ -224,6 +228,8 @@ def traced(part: Part, size: tuple[int, int] | None, path: object, *, count: int
         cause = error.__cause__ or error
         reason = first_line(cause)
         hint = '' if size is not None else '; a graph of one size may be possible, see size'
+        if TorchVersion(torch.__version__) < TRACES:
+            hint = f'; a newer torch may, {TRACES} has, found {torch.__version__}'
         raise ValueError(f'{path}: torch cannot trace this model ({reason}){hint}') from error
     finally:
         root.setLevel(level)

@@ -189,7 +189,6 @@ class DepthLlavaForConditionalGeneration(WithDepth, transformers.LlavaForConditi
         pixel_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values=None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
@@ -205,23 +204,18 @@ class DepthLlavaForConditionalGeneration(WithDepth, transformers.LlavaForConditi
             pixel_values=pixel_values,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             depth_statistics=depth_statistics,
             **kwargs,
         )
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        some = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, some])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.text_config.vocab_size)
-        return LlavaCausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        fields = LlavaCausalLMOutputWithPast.__dataclass_fields__
+        kept = {name: value for name, value in outputs.items() if name in fields}
+        return LlavaCausalLMOutputWithPast(loss=loss, logits=logits, **kept)
 
 
 LlavaForConditionalGeneration = DepthLlavaForConditionalGeneration  # its former name

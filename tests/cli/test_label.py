@@ -321,13 +321,13 @@ def test_a_disk_that_is_full_ends_the_run(command, photos, capsys, monkeypatch):
 
 def test_weights_are_held_while_a_run_labels(command, photos, monkeypatch):
     """A model of the API holds none until it is told to."""
-    found, label = [], SystemLabeller.__call__
+    found, label = [], SystemLabeller.begin
 
     def note(labeller, images):
         found.append(labeller.system.model.held.on)
         return label(labeller, images)
 
-    monkeypatch.setattr(SystemLabeller, '__call__', note)
+    monkeypatch.setattr(SystemLabeller, 'begin', note)
     assert command(photos) == 0 and found and all(found)
     assert not HeldWeights().on
 

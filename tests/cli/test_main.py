@@ -63,6 +63,21 @@ print([name for name in {HEAVY!r} if name in sys.modules])
     assert all(f'usage: mmseg-siglip {name} ' in result.stdout for name in COMMANDS)
 
 
+@pytest.mark.parametrize('buffered', ['', '1'])
+def test_nobody_reads_to_the_end(repository, buffered):
+    """As with ``| head``."""
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'mmseg_siglip', '--help'],
+        env=dict(os.environ, PYTHONPATH=str(repository), PYTHONUNBUFFERED=buffered),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b''
+    assert process.wait(60) == 1
+
+
 def test_every_command_is_named_and_nothing_else(repository, capsys):
     assert main(['-h']) == 0
     overview = capsys.readouterr().out

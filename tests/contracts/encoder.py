@@ -412,7 +412,7 @@ class EncoderContract:
     def test_export_leaves_the_eager_forward_as_it_was(self, fresh):
         module, images = Dense(fresh.requires_grad_(False)), draw(fresh, 4, 5)
         before = module(images)
-        exported = torch.export.export(module, (images,))
+        exported = torch.export.export(module, (images,), strict=False)
         assert_close(exported.module()(images), before)
         after = module(images)
         assert type(after) is Tensor and torch.equal(after, before)

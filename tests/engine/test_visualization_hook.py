@@ -25,7 +25,8 @@ def draw(tmp_path):
         metainfo = dict(img_path='shapes/7', ori_shape=(20, 30))
         sample = SegDataSample(pred_sem_seg=labels, gt_sem_seg=labels, metainfo=metainfo)
         batch = dict(inputs=[torch.full((3, 10, 15), 200, dtype=torch.uint8)])
-        hook._after_iter(SimpleNamespace(iter=0), batch_idx, batch, [sample], mode)
+        call = dict(val=hook.after_val_iter, test=hook.after_test_iter)[mode]
+        call(SimpleNamespace(iter=0), batch_idx, batch, [sample])
         return sorted(Path(tmp_path).rglob('*.png'))
 
     return run
@@ -40,7 +41,7 @@ def test_sample_without_a_file_is_drawn(draw):
     ('options', 'batch_idx', 'mode'),
     [
         (dict(draw=False), 0, 'test'),
-        (dict(draw=True, interval=1), 0, 'train'),
+        (dict(draw=True, interval=3), 1, 'val'),
         (dict(draw=True, interval=3), 0, 'test'),
     ],
 )

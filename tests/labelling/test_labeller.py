@@ -7,6 +7,7 @@ from mmseg_siglip.api.results import Answer
 from mmseg_siglip.api.segmentation import Referred
 from mmseg_siglip.io.files import image_bytes
 from mmseg_siglip.labelling.labeller import LazyRecipe, SystemLabeller
+from mmseg_siglip.later import Later
 
 
 class Phrases:
@@ -20,12 +21,12 @@ class Phrases:
             raise ValueError('expected phrases')
         return prompt
 
-    def __call__(self, images, prompt, **options):
+    def begin(self, images, prompt, **options):
         self.asked.append((len(images), prompt, options))
         if self.gives is Answer:
-            return [Answer('yes', prompt, image) for image in images]
+            return Later.now([Answer('yes', prompt, image) for image in images])
         mask = np.eye(3, 4, dtype=bool)
-        return [[Referred(mask, 0.5, phrase, image) for phrase in prompt] for image in images]
+        return Later.now([[Referred(mask, 0.5, one, image) for one in prompt] for image in images])
 
 
 IMAGES = [np.full((3, 4, 3), value, np.uint8) for value in (1, 2)]
@@ -34,15 +35,15 @@ IMAGES = [np.full((3, 4, 3), value, np.uint8) for value in (1, 2)]
 def test_rows_are_those_of_the_results():
     system = Phrases()
     labeller = SystemLabeller(system, ['a', 'b'], settings=dict(x=1), options=dict(threshold=0.5))
-    found = [labeller.rows(each) for each in labeller(IMAGES)]
+    found = [labeller.rows(each) for each in labeller.begin(IMAGES)()]
     assert system.asked == [(2, ['a', 'b'], dict(threshold=0.5))]
     assert [[row['phrase'] for row in rows] for rows in found] == [['a', 'b']] * 2
     assert found[0][0].keys() == labeller.columns.keys() == Referred.columns.keys()
     labeller = SystemLabeller(Phrases(Answer), 'really?', settings={})
-    (row,) = labeller.rows(labeller(IMAGES)[0])
+    (row,) = labeller.rows(labeller.begin(IMAGES)()[0])
     assert row == dict(question='really?', answer='yes', complete=True)
     labeller = SystemLabeller(system, ['a', 'b'], settings={}, row=vars)
-    one, _ = labeller.rows(labeller(IMAGES)[0])
+    one, _ = labeller.rows(labeller.begin(IMAGES)()[0])
     assert one['score'] == 0.5
 
 

@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toy_labeller import BROKEN, RAISES, Brightness
+from toy_labeller import BROKEN, KILLS, RAISES, Brightness
 
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.labelling.rows import ahead, arrow_type, label_members, schema_of, write_table
 from mmseg_siglip.labelling.shards import Encoded
+from mmseg_siglip.later import Later
 
 
 def members(*values):
@@ -55,7 +56,7 @@ def test_what_cannot_be_read_is_a_failure():
 
 def test_a_full_disk_is_no_images_failure():
     class Full(Brightness):
-        def __call__(self, images):
+        def begin(self, images):
             raise OSError(28, 'No space left on device')
 
     with pytest.raises(OSError, match='No space left'):
@@ -67,8 +68,8 @@ def test_rows_are_made_while_more_images_are_labelled():
     second = threading.Event()
 
     class Waits(Brightness):
-        def __call__(self, images):
-            if 3 in (found := super().__call__(images)):
+        def label(self, images):
+            if 3 in (found := super().label(images)):
                 second.set()
             return found
 
@@ -78,6 +79,43 @@ def test_rows_are_made_while_more_images_are_labelled():
 
     found = label_members(members(1, 2, 3, 4), Waits({}), batch_size=2, threads=2)
     assert [row['mean'] for row in found] == [1, 2, 3, 4]
+
+
+def begun_in_turn(*values, batch_size=2):
+    """Rows of a labeller on a device of its own, and what was begun and waited for, in order."""
+    events = []
+
+    class Distant(Brightness):
+        def begin(self, images):
+            number = sum(what == 'begin' for what, _ in events)
+            events.append(('begin', number))
+            if values[0] == KILLS:
+                raise RuntimeError('no memory')
+
+            def arrive():
+                events.append(('wait', number))
+                return self.label(images)
+
+            return Later(arrive, ready=False)
+
+    found = label_members(members(*values), Distant({}), batch_size=batch_size, threads=1)
+    return [row.get('mean', row.get('failure')) for row in found], events
+
+
+def test_a_batch_is_begun_before_the_one_before_is_waited_for():
+    found, events = begun_in_turn(1, 2, 3, 4, 5)
+    assert found == [1, 2, 3, 4, 5]
+    waits = [('begin', 0), ('begin', 1), ('wait', 0), ('begin', 2), ('wait', 1), ('wait', 2)]
+    assert events == waits
+
+
+def test_of_what_a_device_fails_for_each_is_tried_alone():
+    """The second batch; the third is begun already."""
+    found, events = begun_in_turn(1, 2, RAISES, 4, 5)
+    assert found == [1, 2, 'RuntimeError: shapes', 4, 5]
+    assert events[-6:-1] == [('wait', 1), ('begin', 3), ('wait', 3), ('begin', 4), ('wait', 4)]
+    found, _ = begun_in_turn(KILLS, 2, 3)
+    assert found == ['RuntimeError: no memory'] * 3
 
 
 def test_what_has_no_rows_is_a_failure_of_its_image():

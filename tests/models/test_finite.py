@@ -12,7 +12,14 @@ from mmseg.structures import SegDataSample
 from tiny_guides import tiny_guide
 from tiny_sams import PANOPTIC, SAM_CONFIG, disturb, original_sam_model
 
-from mmseg_siglip.models.finite import NotFinite, of_image, require_finite
+from mmseg_siglip.models.finite import (
+    Doubt,
+    NotFinite,
+    doubts,
+    fetch_sure,
+    of_image,
+    require_finite,
+)
 from mmseg_siglip.models.regions import PanopticRegions
 from mmseg_siglip.models.sam import SAM3Regions, SAMComponents, SAMPointGrid, SegmentAnythingGrid
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
@@ -135,3 +142,22 @@ def test_numbers_pass():
         require_finite('SAM', torch.ones(2), torch.tensor([1, -INF]))
     with pytest.raises(ValueError, match='^another'), of_image(None):
         raise ValueError('another')
+
+
+def test_doubts_are_judged_where_the_outermost_block_ends():
+    values, reached = torch.arange(3), []
+    with pytest.raises(ValueError, match='^the second'), doubts():
+        with doubts() as held:
+            held.append(Doubt(torch.tensor(True), ValueError('the first')))
+            held.append(Doubt(False, ValueError('the second')))
+            held.append(Doubt(torch.tensor(False), ValueError('the third')))
+        reached.append('the rest')
+    assert reached
+    with doubts(later=True) as held, doubts() as inner:
+        inner.append(Doubt(torch.tensor(True), ValueError('sure')))
+    assert torch.equal(fetch_sure([values], held)()[0], values)
+    with doubts(later=True) as held:
+        held.append(Doubt(torch.tensor(False), ValueError('unsure')))
+    later = fetch_sure([values], held)
+    with pytest.raises(ValueError, match='unsure'):
+        later()

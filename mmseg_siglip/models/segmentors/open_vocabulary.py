@@ -161,7 +161,7 @@ class OpenVocabularySegmentor(BaseSegmentor):
             self.check_image(image, sample.metainfo.get('img_path', 'image'))
             sizes.append(tuple(sample.metainfo.get('ori_shape', image.shape[-2:])[:2]))
         results, finite = self.label(inputs, samples, sizes, return_scores=return_scores), []
-        with doubts() as held:
+        with doubts():
             for sample, found in zip(samples, results, strict=True):
                 axes = flipped_axes(sample)
                 fields = dict(pred_sem_seg=found.labels[None], seg_logits=found.probabilities)
@@ -173,7 +173,7 @@ class OpenVocabularySegmentor(BaseSegmentor):
                 words = self.vocabulary
                 sample.set_metainfo(dict(num_classes=len(words), vocabulary=words))
                 finite.append(found.finite)
-        check_finite(finite, samples, self.precision, held)
+            check_finite(finite, samples, self.precision)
         return samples
 
     @abstractmethod

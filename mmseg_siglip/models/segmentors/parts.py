@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from math import inf
 
-import torch
 from mmengine.structures import BaseDataElement
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from mmseg_siglip.misspelt import did_you_mean
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.backbones.build import build_encoder
 from mmseg_siglip.models.backbones.trunk import Method, method_name
-from mmseg_siglip.models.finite import Doubt
+from mmseg_siglip.models.finite import Doubt, doubts
 from mmseg_siglip.precision import PRECISIONS
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -140,38 +139,26 @@ def check_finite(
     finite: Sequence[Tensor | bool],
     samples: Sequence[BaseDataElement],
     precision: str | None = None,
-    doubts: Sequence[Doubt] = (),
 ) -> None:
-    """Refuse predictions that go by what is no number.
+    """Refuse predictions that go by what is no number; later, within `doubts`.
 
     Args:
         finite: Whether each image's goes by numbers alone.
         samples: Of the images; a path is named in the error.
         precision: The number format that they were made in, if that is known.
-        doubts: What else is judged, before them.
 
     Raises:
         ValueError: One does not.
     """
-    flags = on_host([*(doubt.finite for doubt in doubts), *finite])
-    for doubt, good in zip(doubts, flags, strict=False):
-        if not good:
-            raise doubt.error
-    for good, sample in zip(flags[len(doubts) :], samples, strict=True):
-        if not good:
+    reason = f', or too large for precision={precision!r}' if precision else ''
+    with doubts() as held:
+        for good, sample in zip(finite, samples, strict=True):
             name = sample.metainfo.get('img_path', 'the image')
-            reason = f', or too large for precision={precision!r}' if precision else ''
-            raise ValueError(
+            error = ValueError(
                 f'{name}: expected a prediction of finite numbers, found NaN or infinity; are the '
                 f'weights damaged{reason}?'
             )
-
-
-def on_host(flags: Sequence[Tensor | bool]) -> list[bool]:
-    """The values of flags, those of a device fetched together."""
-    held = [flag for flag in flags if isinstance(flag, Tensor)]
-    known = iter(torch.stack(held).tolist() if held else ())
-    return [next(known) if isinstance(flag, Tensor) else flag for flag in flags]
+            held.append(Doubt(good, error))
 
 
 def flipped_axes(sample: SegDataSample) -> tuple[int, ...]:
