@@ -46,10 +46,10 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
 
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """`tensors` on the CPU; for those of a GPU the host waits once, not once for each."""
-    return fetch(tensors)()
+    return to_host_later(tensors)()
 
 
-def fetch(tensors: Sequence[Tensor]) -> Later[list[Tensor]]:
+def to_host_later(tensors: Sequence[Tensor]) -> Later[list[Tensor]]:
     """`tensors` on the CPU later: the host waits for a GPU's work until here, and for no other."""
     gpus = {tensor.device for tensor in tensors if tensor.is_cuda}
     far = [tensor.is_cuda for tensor in tensors]

@@ -217,16 +217,11 @@ class OpenVocabSegmenter(System):
         return self.begin(images, prompt, background=background, threshold=threshold)()
 
     def begin(
-        self,
-        images: ImageLike | Sequence[ImageLike],
-        prompt: Words | None = None,
-        *,
-        background: Background = None,
-        threshold: float | None = None,
+        self, images: ImageLike | Sequence[ImageLike], prompt: Words | None = None, **options
     ) -> Later[Segmentation | list[Segmentation]]:
-        """See `System.begin`."""
-        vocabulary = self.use(prompt, background=background, threshold=threshold)
-        return super().begin(images, vocabulary, threshold=threshold)
+        """See `System.begin`; the options are those of `__call__`."""
+        vocabulary = self.use(prompt, **options)
+        return super().begin(images, vocabulary, threshold=options.get('threshold'))
 
     def torch(
         self,
@@ -243,14 +238,9 @@ class OpenVocabSegmenter(System):
 
     @no_grad()
     def _begin(
-        self,
-        images: Tensor | Sequence[Tensor],
-        words: Words,
-        *,
-        background: Background = None,
-        threshold: float | None = None,
+        self, images: Sequence[Tensor], words: Words, **options
     ) -> Later[list[tuple[Tensor, Tensor]]]:
-        self.use(words, background=background, threshold=threshold)
+        self.use(words, **options)
         images = [check_tensor(image) for image in images]
         inputs = [self._prepare(image) for image in images]
         samples = [SegDataSample(metainfo=dict(ori_shape=image.shape[-2:])) for image in images]

@@ -271,29 +271,14 @@ class System(ABC):
         """
         from dataclasses import replace
 
-        from huggingface_hub import HfApi
-
+        from mmseg_siglip.api.hub import upload_folder
         from mmseg_siglip.api.model_card import CardFacts
-        from mmseg_siglip.api.origins import FOLDER
 
         facts = options.pop('facts', None) or CardFacts()
         with TemporaryDirectory() as folder:
             named = replace(facts, name=facts.name or repository, source=repository)
             self.save_pretrained(folder, facts=named, **options)
-            hub = HfApi(token=token)
-            try:
-                hub.create_repo(repository, private=private, exist_ok=True)
-                commit = hub.upload_folder(
-                    repo_id=repository,
-                    folder_path=folder,
-                    commit_message=message,
-                    delete_patterns=f'{FOLDER}/*',
-                )
-            except (ValueError, OSError):
-                raise
-            except Exception as error:
-                raise OSError(f'{repository}: the Hub cannot be reached ({error})') from error
-        return commit.commit_url
+            return upload_folder(folder, repository, private=private, token=token, message=message)
 
     @classmethod
     def from_config(
@@ -359,19 +344,16 @@ class System(ABC):
     def begin(
         self, images: ImageLike | Sequence[ImageLike], prompt: Any = None, **options
     ) -> Later[Any]:
-        """The same, as what is called to have the results.
-
-        Of `OpenVocabSegmenter` and `DepthPredictor` on a GPU, the host does not wait for them until
-        then, and can give it more to do; one image or none is told as no number there, too.
+        """The same, to be called for the results; until then nobody waits for a GPU that segments
+        by words or predicts depth, or knows whether it found numbers.
 
         Examples:
             >>> from mmseg_siglip.api import OpenVocabSegmenter
             >>> from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
-            >>> images = [generate(scene_seed('test', i)).image for i in range(2)]
             >>> segmenter = OpenVocabSegmenter.from_pretrained('tiny_siglip_shapes', device='cpu')
-            >>> later = [segmenter.begin(image, 'red circle, background') for image in images]
-            >>> [found().names for found in later]
-            [('red circle', 'background'), ('red circle', 'background')]
+            >>> later = segmenter.begin(generate(scene_seed('test', 0)).image, 'circle, background')
+            >>> later().names
+            ('circle', 'background')
         """
         from mmseg_siglip.api.images import as_tensor, is_single, read_images
 

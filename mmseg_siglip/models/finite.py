@@ -11,7 +11,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from mmseg_siglip.device import fetch
+from mmseg_siglip.device import to_host_later
 from mmseg_siglip.later import Later
 
 
@@ -88,7 +88,7 @@ def doubts(*, later: bool = False) -> Iterator[list[Doubt]]:
 
 
 def fetch_sure(tensors: Sequence[Tensor], held: Sequence[Doubt]) -> Later[list[Tensor]]:
-    """`tensors` on the CPU later, see `fetch`; or, of the first doubt that holds, its error."""
+    """`to_host_later`, with the error of the first doubt that holds."""
     flags = [doubt.finite for doubt in held if isinstance(doubt.finite, Tensor)]
     flags = [torch.stack(flags)] if flags else []
 
@@ -99,7 +99,7 @@ def fetch_sure(tensors: Sequence[Tensor], held: Sequence[Doubt]) -> Later[list[T
                 raise doubt.error
         return found
 
-    return fetch([*tensors, *flags]).then(judge)
+    return to_host_later([*tensors, *flags]).then(judge)
 
 
 @contextmanager

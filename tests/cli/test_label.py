@@ -280,7 +280,7 @@ def test_an_image_that_the_model_fails_on_is_a_failure(
     command, photos, tmp_path, capsys, monkeypatch
 ):
     """Whatever the model raises; the others of its batch are labelled."""
-    segment = OpenVocabSegmenter.torch
+    segment = OpenVocabSegmenter._begin
     errors = {28: RuntimeError('shapes'), 32: torch.OutOfMemoryError('CUDA out of memory')}
 
     def fail(self, images, words, **options):
@@ -289,7 +289,7 @@ def test_an_image_that_the_model_fails_on_is_a_failure(
                 raise errors[image.shape[1]]
         return segment(self, images, words, **options)
 
-    monkeypatch.setattr(OpenVocabSegmenter, 'torch', fail)
+    monkeypatch.setattr(OpenVocabSegmenter, '_begin', fail)
     assert '4 files could not be read' in failure(capsys, lambda: command(photos))
     lines = (tmp_path / 'out' / 'failures.jsonl').read_text().splitlines()
     assert sorted(row['reason'] for row in map(json.loads, lines)) == [
