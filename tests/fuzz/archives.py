@@ -17,6 +17,7 @@ from fuzz.structures import damage_tar
 from mmseg_siglip.io.image import decode_rgb
 from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.rows import label_members
+from mmseg_siglip.later import Later
 
 SPARSE = 40 * 2**30
 
@@ -40,8 +41,9 @@ class Decoder:
     def decode(data: bytes, place: str) -> np.ndarray:
         return decode_rgb(data, place)
 
-    def __call__(self, images: list) -> list:
-        return images
+    @staticmethod
+    def begin(images: list) -> Later[list]:
+        return Later.now(images)
 
     @staticmethod
     def rows(found: np.ndarray) -> list:

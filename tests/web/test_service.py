@@ -29,7 +29,7 @@ def test_what_goes_wrong_here_is_logged_and_not_shown(service, scene, monkeypatc
     def fail(*_, **__):
         raise RuntimeError('/secret/path')
 
-    monkeypatch.setattr(type(service.menu.find('segment').system), 'torch', fail)
+    monkeypatch.setattr(type(service.menu.find('segment').system), '_begin', fail)
     with pytest.raises(Refusal) as refused:
         ask(service, scene)
     assert str(refused.value) == WRONG and refused.value.status == 500

@@ -16,6 +16,7 @@ from mmseg_siglip.io.depth_unit import is_one_of
 from mmseg_siglip.io.image import decode_depth, decode_rgb
 from mmseg_siglip.labelling.exports import NOTHING
 from mmseg_siglip.labelling.labeller import Row
+from mmseg_siglip.later import Later
 from mmseg_siglip.patch_stats.export import FORMATS
 from mmseg_siglip.patch_stats.statistics import patch_statistics
 
@@ -52,11 +53,12 @@ class PatchStatisticsLabeller:
         units[is_one_of(units, self.args.invalid)] = 0
         return units.astype(np.float64) / self.args.depth_scale
 
-    def __call__(self, images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    def begin(self, images: Sequence[np.ndarray]) -> Later[Sequence[np.ndarray]]:
         """Depth of each image."""
         if self.predictor is None:
-            return images
-        return [found.depth for found in self.predictor(list(images))]
+            return Later.now(images)
+        found = self.predictor.begin(list(images))
+        return found.then(lambda maps: [one.depth for one in maps])
 
     def rows(self, found: np.ndarray) -> list[Row]:
         """The statistics of depth, in the form that was asked for."""
