@@ -36,10 +36,11 @@ class _Tiled(WithDepth):
         image_sizes: Tensor | None = None,
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
         depth_statistics: Tensor | None = None,
         **kwargs,
     ) -> ModelOutput:
-        """As transformers'.
+        """As transformers', whose ``generate`` looks for ``logits_to_keep`` among the names.
 
         Args:
             depth_statistics: (T, N, K), see `mmseg_siglip.vlm.fusion`.
@@ -56,6 +57,7 @@ class _Tiled(WithDepth):
                 image_sizes=image_sizes,
                 attention_mask=attention_mask,
                 inputs_embeds=inputs_embeds,
+                logits_to_keep=logits_to_keep,
                 **kwargs,
             )
 
@@ -98,6 +100,7 @@ class DepthLlavaOnevision(_Tiled, transformers.LlavaOnevisionForConditionalGener
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         batch_num_images: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
         depth_statistics: Tensor | None = None,
         **kwargs,
     ) -> ModelOutput:
@@ -110,6 +113,7 @@ class DepthLlavaOnevision(_Tiled, transformers.LlavaOnevisionForConditionalGener
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             batch_num_images=batch_num_images,
+            logits_to_keep=logits_to_keep,
             depth_statistics=depth_statistics,
             **kwargs,
         )

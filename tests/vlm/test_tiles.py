@@ -66,8 +66,10 @@ def test_several_sizes_in_one_batch(pair):
         found, expected = vlm.model(**inputs), twin(**inputs)
     assert torch.equal(image_tokens(found), image_tokens(expected))
     assert torch.equal(found.logits, expected.logits)
-    options = dict(max_new_tokens=4, do_sample=False)
+    options, kept = dict(max_new_tokens=4, do_sample=False), []
+    vlm.model.lm_head.register_forward_hook(lambda _, inputs, logits: kept.append(logits.shape[1]))
     assert torch.equal(vlm.model.generate(**inputs, **options), twin.generate(**inputs, **options))
+    assert set(kept) == {1}, 'words are scored after the last token alone'
 
 
 def test_depth_is_added_to_the_tokens_of_each_tile(pair, tmp_path):
