@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partialmethod
 from pathlib import Path
 
 import cv2
@@ -66,26 +66,6 @@ class SegVisualizationHook(BaseSegVisualizationHook):
     def before_test(self, runner: Runner) -> None:
         self.image_names = ImageNames(runner.test_dataloader.dataset)
 
-    def after_val_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict,
-        outputs: Sequence[SegDataSample],
-    ) -> None:
-        """Draw every `interval`-th batch."""
-        self.draw_batch(runner, batch_idx, data_batch, outputs, 'val')
-
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict,
-        outputs: Sequence[SegDataSample],
-    ) -> None:
-        """Draw every `interval`-th batch."""
-        self.draw_batch(runner, batch_idx, data_batch, outputs, 'test')
-
     def draw_batch(
         self,
         runner: Runner,
@@ -94,7 +74,7 @@ class SegVisualizationHook(BaseSegVisualizationHook):
         outputs: Sequence[SegDataSample],
         mode: str,
     ) -> None:
-        """Draw it, if its turn has come, as one of ``val`` or ``test``."""
+        """Draw every `interval`-th batch, as one of ``val`` or ``test``."""
         if not self.draw or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         step = runner.iter  # may build a training loop, which sets the visualizer's classes
@@ -114,6 +94,9 @@ class SegVisualizationHook(BaseSegVisualizationHook):
                     wait_time=self.wait_time,
                     step=step,
                 )
+
+    after_val_iter = partialmethod(draw_batch, mode='val')
+    after_test_iter = partialmethod(draw_batch, mode='test')
 
 
 def by_phrase(sample: SegDataSample) -> list[tuple[str, SegDataSample]]:
