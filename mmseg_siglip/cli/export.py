@@ -23,9 +23,9 @@ def kept(args: argparse.Namespace) -> str:
 
 def run(args: argparse.Namespace) -> None:
     from mmseg_siglip.cli.jobs.shards import export_tables
+    from mmseg_siglip.labelling.addresses import is_url
     from mmseg_siglip.labelling.exports import EXPORTS, check_export
     from mmseg_siglip.labelling.objects import ShardStore
-    from mmseg_siglip.labelling.shards import is_url
 
     if args.out is None and is_url(args.labelled):
         raise ValueError(f'{args.labelled}: expected --out, a folder to fill')

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.image_folder import PassedOver
 from mmseg_siglip.io.image_source import ImageEntry, expand, listing
+from mmseg_siglip.labelling.addresses import is_url, matching
 from mmseg_siglip.labelling.names import doubled, number_of, once
 from mmseg_siglip.labelling.shards import (
     FileShard,
@@ -17,7 +18,6 @@ from mmseg_siglip.labelling.shards import (
     Shard,
     TarShard,
     absolute,
-    is_url,
     shard_name,
     stem_of_place,
 )
@@ -39,8 +39,9 @@ class Listing:
         arguments: Folders (searched through, links followed), images, tars, Parquet files, and
             other files, which are lists: one path a line, relative to the list. Tars and Parquet
             files may be numbered, as ``shard-{000..003}.tar``, and be addresses of fsspec, as
-            ``s3://bucket/shard-{000..003}.tar``; data sets are streamed, see
-            `mmseg_siglip.labelling.streams`. What several of them name counts once.
+            ``s3://bucket/shard-{000..003}.tar`` or ``s3://bucket/shard-*.tar``, which is listed
+            once; data sets are streamed, see `mmseg_siglip.labelling.streams`. What several of
+            them name counts once.
         size: Files of a shard, on average.
         column: Of Parquet files, the one with images.
 
@@ -57,7 +58,7 @@ class Listing:
     ) -> None:
         self.size, self.column = size, column
         self.streams: list[str] = list(dict.fromkeys(text for text in arguments if is_stream(text)))
-        self.archives = list(dict.fromkeys(text for text in arguments if is_archive(text)))
+        archives = list(dict.fromkeys(text for text in arguments if is_archive(text)))
         rest = [text for text in arguments if not is_stream(text) and not is_archive(text)]
         self.plain = list(map(Path, rest))
         for text in self.streams:
@@ -67,16 +68,16 @@ class Listing:
         for text in rest:
             if is_url(text):
                 raise ValueError(f'{text}: expected a tar or Parquet file at an address')
+        self.archives = [
+            place for text in archives for place in (matching(text) if is_url(text) else [text])
+        ]
         for text in self.archives:
-            places = list(expand_ends(text))
-            for place in places:
+            for place in expand_ends(text):
                 if not is_url(place) and not os.path.isfile(place):
                     raise ValueError(f'{place}: no such folder, image, list or tar file')
         for path in self.plain:
             listing(path)
-        places = (
-            text if is_url(text) else os.path.realpath(text) for text in [*rest, *self.archives]
-        )
+        places = (text if is_url(text) else os.path.realpath(text) for text in [*rest, *archives])
         self.roots = sorted({*places, *self.streams})
         self._twice = frozenset()
         if len(self.plain) > 1 or any(not path.is_dir() for path in self.plain):

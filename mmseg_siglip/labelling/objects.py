@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +29,7 @@ from mmseg_siglip.io.manifest import (
     refuse_other_settings,
     refuse_strange,
 )
+from mmseg_siglip.labelling.addresses import reason
 from mmseg_siglip.labelling.names import NumberedNames
 
 INDEX = 'shards.txt'
@@ -68,12 +70,13 @@ class ShardStore:
 
         Raises:
             ValueError: It was filled by others, or something else is in it.
-            OutputError: It cannot be written.
+            OutputError: It cannot be written, or not be reached.
         """
         settings = json.loads(json.dumps(settings))
         if not self._there(self._manifest):
             if self._there(self.root):
-                paths = self.fs.ls(self.root, detail=False)
+                with self._reaching(self.root):
+                    paths = self.fs.ls(self.root, detail=False)
                 names = [path.rstrip('/').rpartition('/')[2] for path in paths]
                 if MANIFEST not in names:  # which another rank may just have written
                     refuse_strange(self.url, names)
@@ -88,10 +91,12 @@ class ShardStore:
         """By which it was filled.
 
         Raises:
-            ValueError: There is no manifest of such a folder.
+            ValueError: There is no manifest of such a folder, or it cannot be read.
         """
         try:
-            return read_manifest(self.fs.cat_file(self._manifest), self._manifest)
+            with self._reaching(self._manifest):
+                data = self.fs.cat_file(self._manifest)
+            return read_manifest(data, self._address(self._manifest))
         except FileNotFoundError:
             raise ValueError(f'{self.url}: expected {MANIFEST}, found none') from None
 
@@ -130,7 +135,7 @@ class ShardStore:
                     data = file.read()
             except OSError as error:
                 raise OutputError(
-                    f'{path}: cannot be written to a temporary file: {error}'
+                    f'{self._address(path)}: cannot be written to a temporary file: {error}'
                 ) from error
             return self._put(data, path, if_absent=only_if_absent)
         target = Path(path)
@@ -149,20 +154,26 @@ class ShardStore:
         """A table.
 
         Raises:
-            ValueError: It is not there, or no Parquet file.
+            ValueError: It is not there, no Parquet file, or cannot be read.
         """
         path = self.path(name)
         try:
-            return pq.ParquetFile(self.fs.open(path, 'rb'))
+            with self._reaching(path):
+                return pq.ParquetFile(self.fs.open(path, 'rb'))
         except FileNotFoundError:
-            raise ValueError(f'{path}: no such file') from None
+            raise ValueError(f'{self._address(path)}: no such file') from None
         except pa.ArrowException as error:
-            raise ValueError(f'{path} is no whole Parquet file: {error}') from error
+            raise ValueError(f'{self._address(path)} is no whole Parquet file: {error}') from error
 
     def rows(self, name: str, *, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
         """Rows of a table, some at a time in memory."""
         with self.open(name) as file:
-            for batch in file.iter_batches(PART, columns=columns):
+            batches = file.iter_batches(PART, columns=columns)
+            while True:
+                with self._reaching(self.path(name)):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
                 yield from batch.to_pylist()
 
     def failed(self, name: str) -> bool:
@@ -192,7 +203,9 @@ class ShardStore:
         path = f'{self.root}/{INDEX}'
         if not self._there(path):
             raise ValueError(f'{self.url}: expected {INDEX} of a run that has ended, found none')
-        with self.fs.open(path, 'rt', encoding='utf-8') as file:
+        with self._reaching(path):
+            text = self.fs.open(path, 'rt', encoding='utf-8')
+        with text as file:
             for line in file:
                 yield line.strip()
 
@@ -205,7 +218,8 @@ class ShardStore:
         if self.local:
             return os.path.exists(path)
         self.fs.invalidate_cache()
-        return self.fs.exists(path)
+        with self._reaching(path):
+            return self.fs.exists(path)
 
     def _names(self) -> Iterator[str]:
         folder = f'{self.root}/{SHARDS}'
@@ -214,9 +228,10 @@ class ShardStore:
                 with os.scandir(folder) as items:
                     yield from (i.name[: -len(SUFFIX)] for i in items if _is_object(i.name))
             return
-        self.fs.invalidate_cache()
-        if self.fs.exists(folder):
-            for path in self.fs.ls(folder, detail=False):
+        if self._there(folder):
+            with self._reaching(folder):
+                paths = self.fs.ls(folder, detail=False)
+            for path in paths:
                 name = path.rpartition('/')[2]
                 if _is_object(name):
                     yield name[: -len(SUFFIX)]
@@ -231,9 +246,25 @@ class ShardStore:
         except Exception as error:  # each store has its own
             if isinstance(error, FileExistsError) and if_absent and self._there(path):
                 return False
-            reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-            raise OutputError(f'{path}: cannot be written: {reason}') from error
+            message = f'{self._address(path)}: cannot be written: {reason(error)}'
+            raise OutputError(message) from error
         return True
+
+    def _address(self, path: str) -> str:
+        return path if self.local else self.fs.unstrip_protocol(path)
+
+    @contextmanager
+    def _reaching(self, path: str) -> Iterator[None]:
+        """Turn what an object storage raises, each its own, into a sentence with the address."""
+        try:
+            yield
+        except (FileNotFoundError, pa.ArrowException):
+            raise
+        except Exception as error:
+            if self.local:
+                raise
+            message = f'{self._address(path)}: cannot be reached: {reason(error)}'
+            raise OutputError(message) from error
 
 
 def _is_object(name: str) -> bool:

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
-import fsspec
-
-from mmseg_siglip.io.failures import Failure, OutputError
-from mmseg_siglip.io.files import NO_ROOM
+from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.image_source import ImageEntry, refuse_name, tar_members
 from mmseg_siglip.io.regular_file import MAX_BYTES
+from mmseg_siglip.labelling.addresses import is_url, on_disk
 
 PART = 64  # rows of a Parquet file in memory at a time
 
@@ -181,48 +177,3 @@ def shard_name(place: str, about: str = '') -> str:
 def absolute(place: str) -> str:
     """A path from the root; an address, or the name of a data set, as it is."""
     return place if is_url(place) or place.startswith('datasets:') else os.path.abspath(place)
-
-
-def is_url(place: str) -> bool:
-    return '://' in place
-
-
-@contextmanager
-def on_disk(place: str) -> Iterator[Path]:
-    """A file of this machine, for a while if `place` is an address.
-
-    Raises:
-        ValueError: It is not there, or cannot be fetched; the message follows `place`.
-        OutputError: There is no room for it.
-    """
-    if not is_url(place):
-        if not os.path.isfile(place):
-            raise ValueError('no such file')
-        yield Path(place)
-        return
-    with temporary_folder(place) as folder:
-        target = Path(folder, place.rpartition('/')[2])
-        try:
-            fs, path = fsspec.core.url_to_fs(place)
-            fs.get_file(path, str(target))
-        except FileNotFoundError:
-            raise ValueError('no such file') from None
-        except ImportError as error:
-            raise ValueError(f'cannot be fetched: {error}') from error
-        except Exception as error:  # each store has its own
-            if getattr(error, 'errno', None) in NO_ROOM:
-                raise OutputError(f'{folder}, for {place}: cannot be written: {error}') from error
-            raise ValueError(f'cannot be fetched: {type(error).__name__}: {error}') from error
-        yield target
-
-
-def temporary_folder(place: str) -> tempfile.TemporaryDirectory:
-    """To fetch `place` to.
-
-    Raises:
-        OutputError: There can be none.
-    """
-    try:
-        return tempfile.TemporaryDirectory(prefix='mmseg_siglip_')
-    except OSError as error:
-        raise OutputError(f'no temporary folder for {place}: {error}') from error

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from mmseg_siglip.cli.common import refuse_inside
 from mmseg_siglip.io.failures import FAILURES, Failures, write_failures
 from mmseg_siglip.io.image_kinds import FORMATS
+from mmseg_siglip.labelling.addresses import is_url
 from mmseg_siglip.labelling.drive import Drive, ShardTurns, Total
 from mmseg_siglip.labelling.exports import NOTHING, export_of
 from mmseg_siglip.labelling.labeller import Recipe
@@ -21,7 +22,6 @@ from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.objects import ShardStore
 from mmseg_siglip.labelling.pools import LoopPool, Pool, ProcessPool
 from mmseg_siglip.labelling.ranks import place_among
-from mmseg_siglip.labelling.shards import is_url
 from mmseg_siglip.labelling.work import WorkerSettings
 
 ENGINES = ('process', 'loop', 'ray')
