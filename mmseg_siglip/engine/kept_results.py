@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from mmengine.hooks import Hook
 from torch.utils.data import DataLoader, Dataset
 
 from mmseg_siglip.engine.processes import first
+from mmseg_siglip.evaluation.saving_metric import SavingMetric
 from mmseg_siglip.io.journal import Journal, drop_cut_line, read_lines
 from mmseg_siglip.io.manifest import MANIFEST
 from mmseg_siglip.io.output_folder import OutputFolder
+from mmseg_siglip.io.writers import Writers
 
 FOLDER = '.evaluation'
 """Where results are kept, below the folder of predictions."""
@@ -39,6 +42,7 @@ class KeptResults:
     ) -> None:
         self.folder, self.settings, self.go_on = OutputFolder(folder / FOLDER), settings, go_on
         self._journal = Journal(self.folder.path / 'journal' / f'{get_dist_info()[0]:04d}.jsonl')
+        self._notes = Writers(threads=1)
 
     def open(self) -> set[int]:
         """Keep other runs out; returns the images that are done."""
@@ -54,20 +58,41 @@ class KeptResults:
         self.folder.share()
         return done
 
-    def add(self, index: int, results: Sequence[Any]) -> None:
-        """Note the results of an image, one for each metric."""
+    def add(self, index: int, results: Sequence[Any], files: Iterable[Future] = ()) -> None:
+        """Note the results of an image, one for each metric, once its files are written.
+
+        Raises:
+            Exception: An earlier image's could not be.
+        """
+        self._notes(self._note, index, results, tuple(files))
+
+    def _note(self, index: int, results: Sequence[Any], files: Sequence[Future]) -> None:
+        for file in files:
+            file.result()
         self._journal.append(dict(index=index, results=[to_json(result) for result in results]))
 
     def read(self) -> dict[int, list]:
         """Results by image."""
+        self.finish()
         return {
             record['index']: [from_json(value) for value in record['results']]
             for path in self._journals()
             for _, record in read_lines(path, KEYS)
         }
 
+    def finish(self) -> None:
+        """Wait until all is noted.
+
+        Raises:
+            Exception: The files of an image could not be written.
+        """
+        self._notes.finish()
+
     def close(self) -> None:
-        self.folder.close()
+        try:
+            self.finish()
+        finally:
+            self.folder.close()
 
     def _journals(self) -> list[Path]:
         return sorted((self.folder.path / 'journal').glob('*.jsonl'))
@@ -125,10 +150,13 @@ class KeptEvaluator(Evaluator):
                 )
             counted.append(results)
             metric.results = []
+        saving = [metric for metric in self.metrics if isinstance(metric, SavingMetric)]
+        files = [file for metric in saving for file in metric.writers.waiting]
         for results in zip(*counted, strict=True):
-            self.kept.add(next(self._indices), results)
+            self.kept.add(next(self._indices), results, files)
 
     def evaluate(self, size: int) -> dict:
+        self.kept.finish()
         barrier()
         rank, processes = get_dist_info()
         found = self.kept.read()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,10 @@ from mmseg_siglip.evaluation.depth_scores import (
     crop_mask,
     depth_scores,
 )
-from mmseg_siglip.evaluation.format_only import MayScoreNothing
 from mmseg_siglip.evaluation.label_maps import fetched, refuse_nan, truth_of
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
+from mmseg_siglip.evaluation.saving_metric import SavingMetric
 from mmseg_siglip.io.depth_unit import write_depth
-from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
 LARGEST = 65535  # of 16 bits
@@ -40,7 +38,7 @@ would fit whatever is predicted."""
 
 
 @METRICS.register_module()
-class DepthMetric(MayScoreNothing):
+class DepthMetric(SavingMetric):
     """The scores of `depth_scores` on samples' ``pred_depth_map`` against ``gt_depth_map``.
 
     MMSeg's metric of this name keeps every pixel in memory, lets a prediction of 0 spoil the mean,
@@ -182,8 +180,6 @@ class DepthMetric(MayScoreNothing):
         means = {name: float(np.mean([result[name] for result in scored])) for name in self.names}
         return means | without
 
-    image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
-
     @property
     def _wanted(self) -> str:
         """What an image is scored by, in words."""
@@ -218,4 +214,4 @@ class DepthMetric(MayScoreNothing):
             )
         units = units.clamp(1, LARGEST).numpy().astype(np.uint16)
         file = self.output_dir / f'{self.image_names(name)}.png'
-        write_depth(units, file, per_metre=self.units_per_metre)
+        self.writers(write_depth, units, file, per_metre=self.units_per_metre)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import mmseg.evaluation
@@ -14,7 +13,6 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
-from mmseg_siglip.evaluation.format_only import MayScoreNothing
 from mmseg_siglip.evaluation.label_maps import (
     areas_of,
     count_areas,
@@ -22,8 +20,8 @@ from mmseg_siglip.evaluation.label_maps import (
     refuse_nan_labels,
     warn_of_a_class_ignored,
 )
+from mmseg_siglip.evaluation.saving_metric import SavingMetric
 from mmseg_siglip.io.files import write_image
-from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.misspelt import refuse_strange_settings
 from mmseg_siglip.registry import METRICS
 from mmseg_siglip.text.vocabulary import Vocabulary
@@ -32,7 +30,7 @@ ABSENT = ('zero', 'skip')
 
 
 @METRICS.register_module()
-class IoUMetric(MayScoreNothing, mmseg.evaluation.IoUMetric):
+class IoUMetric(SavingMetric, mmseg.evaluation.IoUMetric):
     """``mmseg.IoUMetric`` that says what is wrong with an input instead of counting it.
 
     A label that is neither a class nor ``ignore_index`` would count against the predicted class.
@@ -170,8 +168,6 @@ class IoUMetric(MayScoreNothing, mmseg.evaluation.IoUMetric):
             for name, indices in groups.items()
         }
 
-    image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
-
     def _save(self, pred: torch.Tensor, sample: dict) -> None:
         classes = len(self.dataset_meta['classes'])
         known = sample.get('num_classes', classes)
@@ -180,4 +176,4 @@ class IoUMetric(MayScoreNothing, mmseg.evaluation.IoUMetric):
         wide = max(known, classes) > 255
         image = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
         path = Path(self.output_dir) / f'{self.image_names(sample["img_path"])}.png'
-        write_image(image, path)
+        self.writers(write_image, image, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,10 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
-from mmseg_siglip.evaluation.format_only import MayScoreNothing
 from mmseg_siglip.evaluation.label_maps import fetched
 from mmseg_siglip.evaluation.missing_truth import WITHOUT, NoTruth, split_scored
+from mmseg_siglip.evaluation.saving_metric import SavingMetric
 from mmseg_siglip.io.files import write_image
-from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.io.normal_colours import normal_colours
 from mmseg_siglip.registry import METRICS
 
@@ -33,7 +31,7 @@ directions."""
 
 
 @METRICS.register_module()
-class NormalMetric(MayScoreNothing):
+class NormalMetric(SavingMetric):
     """``pred_normal_map`` against ``gt_normal_map``, all pixels of all images together.
 
     In degrees ``mean``, ``median`` and ``rmse`` of the angle; as parts of 1 the pixels
@@ -79,7 +77,7 @@ class NormalMetric(MayScoreNothing):
             if self.output_dir is not None:
                 pixels = normal_colours(prediction.movedim(0, -1).float().numpy())
                 file = self.output_dir / f'{self.image_names(name)}.normals.png'
-                write_image(Image.fromarray(pixels), file)
+                self.writers(write_image, Image.fromarray(pixels), file)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """See above.
@@ -102,8 +100,6 @@ class NormalMetric(MayScoreNothing):
         )
         parts = {f'within_{limit:g}': total[str(limit)] / count for limit in WITHIN}
         return {name: float(value) for name, value in (found | parts).items()} | without
-
-    image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
 
 
 def map_of(sample: dict, field: str, name: str) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -15,10 +14,9 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
-from mmseg_siglip.evaluation.format_only import MayScoreNothing
 from mmseg_siglip.evaluation.label_maps import fetched, refuse_nan_labels, truth_of
+from mmseg_siglip.evaluation.saving_metric import SavingMetric
 from mmseg_siglip.io.files import write_atomically, write_image
-from mmseg_siglip.io.image_names import ImageNames
 from mmseg_siglip.registry import METRICS
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -27,7 +25,7 @@ NO_TARGET = ('count', 'skip')
 
 
 @METRICS.register_module()
-class RefSegMetric(MayScoreNothing):
+class RefSegMetric(SavingMetric):
     """oIoU, mIoU and Pr@0.5 to Pr@0.9, percent, over phrases.
 
     ``oIoU`` is the sum of intersections over the sum of unions, which papers also call cIoU,
@@ -139,17 +137,16 @@ class RefSegMetric(MayScoreNothing):
                 scores['T-acc'] = share(predicted[real] > 0)
         return scores
 
-    image_names = cached_property(lambda self: ImageNames())  # a Runner's know the data set
-
     def _save(self, masks: Tensor, sample: dict, stem: str) -> None:
         files, first = {}, sample.get('first_phrase')
         for index, (mask, text) in enumerate(zip(masks, sample['text'], strict=True), first or 0):
             name = f'{stem}_{index}.png'
             image = Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255)
-            write_image(image, self.output_dir / name)
+            self.writers(write_image, image, self.output_dir / name)
             files[name] = text
         words = f'{stem}.json' if first is None else f'{stem}_{first}.json'
-        write_atomically(json.dumps(files, indent=1, ensure_ascii=False), self.output_dir / words)
+        text = json.dumps(files, indent=1, ensure_ascii=False)
+        self.writers(write_atomically, text, self.output_dir / words)
 
 
 def share(values: np.ndarray) -> float:

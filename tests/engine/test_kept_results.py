@@ -1,4 +1,5 @@
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from mmseg_siglip.engine.kept_results import (
     over,
     to_json,
 )
-from mmseg_siglip.evaluation import DepthMetric, IoUMetric, RefSegMetric
+from mmseg_siglip.evaluation import DepthMetric, IoUMetric, RefSegMetric, iou_metric
 
 SIZE = (1, 6, 8)
 COUNT = 5
@@ -133,3 +134,34 @@ def test_nan_comes_back():
 def test_a_loader_over_some_images():
     loader = torch.utils.data.DataLoader(list('abcdef'), batch_size=2, collate_fn=''.join)
     assert list(over(loader, [5, 0, 3])) == ['fa', 'd'] and list(over(loader, [])) == []
+
+
+def test_an_image_is_kept_once_its_file_is_written(tmp_path, monkeypatch):
+    gate = threading.Event()
+    write = iou_metric.write_image
+
+    def write_late(image, path):
+        gate.wait(10)
+        if path.name == '1.png':
+            raise OSError('disk full')
+        write(image, path)
+
+    monkeypatch.setattr(iou_metric, 'write_image', write_late)
+    plain = Evaluator([IoUMetric(output_dir=str(tmp_path / 'out'))])
+    plain.dataset_meta = dict(classes=('a', 'b', 'c'))
+    samples = [
+        dict(iou_samples(np.random.default_rng(0)), img_path=f'{index}.jpg') for index in range(2)
+    ]
+    kept, _ = opened(tmp_path / 'out')
+    evaluator = KeptEvaluator(plain, kept, range(2))
+    evaluator.process(samples[:1])
+    journals = (tmp_path / 'out' / FOLDER).glob('journal/*')
+    assert not any(path.read_bytes() for path in journals)
+    gate.set()
+    evaluator.process(samples[1:])
+    with pytest.raises(OSError, match='disk full'):
+        evaluator.evaluate(2)
+    kept.close()
+    kept, done = opened(tmp_path / 'out')
+    assert done == {0}
+    kept.close()

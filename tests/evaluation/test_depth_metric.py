@@ -102,6 +102,7 @@ def test_no_file_is_written_over(tmp_path):
         metric.process({}, samples)
     metric.image_names = name_images(each['img_path'] for each in samples).__getitem__
     metric.process({}, samples)
+    metric.writers.finish()
     assert {'x_0000000069.png', 'y_0000000069.png'} < {file.name for file in tmp_path.iterdir()}
 
 
@@ -174,6 +175,7 @@ def test_files_say_what_they_cannot_hold(tmp_path, monkeypatch):
         'folder/a.jpg: 1 predicted pixels are beyond the 65.535 m that its file holds and are '
         'written as that'
     ]
+    metric.writers.finish()
     written = np.asarray(Image.open(tmp_path / 'a.png'))
     assert written[0, :3].tolist() == [65535, 1, 1]  # 0 would mean unknown
 

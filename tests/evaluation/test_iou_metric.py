@@ -125,6 +125,7 @@ def test_predictions_of_another_vocabulary_are_saved_but_not_scored(tmp_path):
     metric = IoUMetric(format_only=True, output_dir=str(tmp_path))
     metric.dataset_meta = dict(classes=[''] * 2)
     metric.process({}, [sample([[0, 299]], num_classes=300, reduce_zero_label=True).to_dict()])
+    metric.writers.finish()
     assert np.asarray(Image.open(tmp_path / 'photo.png')).tolist() == [[0, 299]]
 
 
@@ -163,6 +164,7 @@ def test_saved_predictions_do_not_wrap(
     metric.dataset_meta = dict(classes=[''] * classes)
     metric.process({}, [sample(pred, reduce_zero_label=reduce_zero_label).to_dict()])
     assert metric.results == []
+    metric.writers.finish()
     assert np.asarray(Image.open(tmp_path / 'photo.png')).tolist() == [expected]
 
 

@@ -211,6 +211,7 @@ def test_samples_of_one_image_have_files_of_their_own(tmp_path):
     metric = RefSegMetric(output_dir=str(tmp_path), format_only=True)
     samples = [sample(row(n), row(0), text=[text]) for n, text in ((3, 'a cup'), (5, 'é'))]
     metric.process({}, [dict(one, first_phrase=i) for i, one in enumerate(samples)])
+    metric.writers.finish()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {'a_0.png', 'a_1.png', 'a_0.json', 'a_1.json'}
     assert json.loads((tmp_path / 'a_1.json').read_text()) == {'a_1.png': 'é'}
