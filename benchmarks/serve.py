@@ -30,6 +30,7 @@ import psutil
 from PIL import Image
 
 from mmseg_siglip.datasets.shapes_world.scene import CLASSES, generate, scene_seed
+from mmseg_siglip.web.limits import Limits
 
 WARM_UP = 4
 CONFIG = """<View><Image name="image" value="$image"/><BrushLabels name="tag" toName="image">
@@ -204,12 +205,14 @@ def wait_for(address: str, process: subprocess.Popen) -> None:
 
 
 def warm_up(address: str, images: list[bytes]) -> None:
-    """As much of everything as is kept, so that what grows afterwards is a leak."""
+    """Some of everything, and as many uploads as are kept, so that those do not look like a leak."""
+    large = png(np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8))
     with httpx.Client(base_url=address, timeout=300) as client:
         for number in range(WARM_UP):
             words = ', '.join(CLASSES[number % 8 :: 4])
             client.post('/api/segment', **form(images[number % 8], words=words))
-            client.post('/uploads', **form(bytes(9_000_000)))
+        for _ in range(Limits().kept_bytes // len(large) + 1):
+            client.post('/uploads', **form(large)).raise_for_status()
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from toy_labeller import KILLS, KillsWorkers, Recipe, Run, rows_of
 
@@ -72,14 +73,15 @@ def test_what_no_actor_can_do(tmp_path):
         ).run()
 
 
+PORT = 6399
 CLUSTER = """
 import sys
 from pathlib import Path
 from toy_labeller import Recipe, Run
 from mmseg_siglip.labelling.drive import Drive, ShardTurns
 from mmseg_siglip.labelling.ray_pool import RayPool
-run = Run(Path(sys.argv[1]), range(20))
-pool = RayPool(run.settings(Recipe()), 2, address=sys.argv[2])
+run = Run(Path(sys.argv[1]), range(int(sys.argv[2])))
+pool = RayPool(run.settings(Recipe(seconds=0.1)), 2, address='auto')
 print(Drive(ShardTurns(run.listing, run.store), pool, run.store).run())
 """
 
@@ -97,31 +99,73 @@ def test_what_ray_says_in_a_line():
     assert brief(RuntimeError(text)) == 'KeyError: 3'
 
 
-@pytest.mark.slow
-def test_a_cluster_that_runs_already(tmp_path):
-    """`ray start` makes one with a token; it is there when the run is over, and used again."""
+@pytest.fixture
+def cluster(tmp_path):
+    """Starts nodes of a cluster that wants a token, each with one CPU; ends all of them."""
     ray = str(Path(sys.executable).with_name('ray'))
-    variables = dict(os.environ, HOME=str(tmp_path), RAY_USAGE_STATS_ENABLED='0')
-    start = [ray, 'start', '--head', '--port=6399', '--include-dashboard=false', '--num-cpus=2']
+    settings = dict(HOME=str(tmp_path), RAY_USAGE_STATS_ENABLED='0', RAY_AUTH_MODE='token')
+    variables = dict(os.environ, **settings)
     (tmp_path / '.ray').mkdir()
     (tmp_path / '.ray/auth_token').write_text('5' * 64)
-    log = (tmp_path / 'head.txt').open('w')
-    head = subprocess.Popen(
-        [*start, '--block'], env=variables, stdout=log, stderr=log, start_new_session=True
-    )
-    try:
+    nodes = []
+
+    def start(*options):
+        log = tmp_path / f'node{len(nodes)}.txt'
+        with log.open('w') as file:
+            argv = [ray, 'start', '--num-cpus=1', '--block', *options]
+            node = subprocess.Popen(
+                argv, env=variables, stdout=file, stderr=file, start_new_session=True
+            )
+        nodes.append(node)
         deadline = time.monotonic() + 100
-        while 'Ray runtime started' not in (tmp_path / 'head.txt').read_text():
-            said = (tmp_path / 'head.txt').read_text()
-            assert head.poll() is None and time.monotonic() < deadline, said
+        while 'Ray runtime started' not in log.read_text():
+            assert node.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
-        for folder in ('a', 'b'):
-            argv = [sys.executable, '-c', CLUSTER, str(tmp_path / folder), 'auto']
-            found = subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=200)
-            assert 'labelled=20' in found.stdout, found.stderr[-2000:]
-            run = Run(tmp_path / folder, range(20))
-            assert rows_of(run.store, run.listing) == run.expected()
-    finally:
-        head.terminate()
-        head.wait(60)
-        log.close()
+        return node
+
+    start('--head', f'--port={PORT}', '--include-dashboard=false')
+    yield start, variables
+    for node in reversed(nodes):
+        node.terminate()
+    for node in nodes:
+        node.wait(60)
+
+
+def label(folder, variables, count):
+    argv = [sys.executable, '-c', CLUSTER, str(folder), str(count)]
+    return subprocess.Popen(
+        argv, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def check(running, folder, images):
+    said, errors = running.communicate(timeout=200)
+    assert f'labelled={images}' in said, errors[-2000:]
+    run = Run(folder, range(images))
+    assert rows_of(run.store, run.listing) == run.expected()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_runs_already(tmp_path, cluster):
+    """It is there when the run is over, and used again."""
+    _, variables = cluster
+    for folder in (tmp_path / 'a', tmp_path / 'b'):
+        check(label(folder, variables, 20), folder, 20)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost(tmp_path, cluster):
+    """An actor on each of two nodes; one node is killed with its actor."""
+    start, variables = cluster
+    lost = start(f'--address=127.0.0.1:{PORT}')
+    folder, deadline = tmp_path / 'out', time.monotonic() + 100
+    running = label(folder, variables, 200)
+    while len(list(folder.rglob('*.parquet'))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    raylets = {psutil.Process(actor).ppid() for actor in actors()}
+    of_lost = psutil.Process(lost.pid).children(recursive=True)
+    assert len(raylets) == 2 and len(raylets & {process.pid for process in of_lost}) == 1
+    assert running.poll() is None
+    for process in [*of_lost, lost]:
+        process.kill()
+    check(running, folder, 200)
