@@ -205,7 +205,7 @@ def wait_for(address: str, process: subprocess.Popen) -> None:
 
 
 def warm_up(address: str, images: list[bytes]) -> None:
-    """Some of everything, and as many uploads as are kept, so that those do not look like a leak."""
+    """Some of everything, and as many uploads as are kept: what grows afterwards is no store."""
     large = png(np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8))
     with httpx.Client(base_url=address, timeout=300) as client:
         for number in range(WARM_UP):
