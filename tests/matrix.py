@@ -87,9 +87,10 @@ ENVIRONMENTS = (
     Environment('3.12', 'oldest', 'oldest', 'onedl'),
     Environment('3.12', 'newest', 'newest'),
     Environment('3.13', 'oldest', 'newest'),
-    Environment('3.13', 'newest', 'oldest', 'mmcv'),
+    Environment('3.13', 'newest', 'oldest'),
 )
-"""Every Python meets both torches and both ends of the libraries, and so does each of `HOSTS`."""
+"""Every Python meets both torches and both ends of the libraries, and so does each of `HOSTS`, but
+for mmcv, whose C++17 no longer compiles with the newest torch."""
 
 
 def oldest(path: Path) -> dict[str, str]:

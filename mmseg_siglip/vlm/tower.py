@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
 from mmseg_siglip.models.backbones.transformers_trunk import TransformersTrunk
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.models.sizes import pair
 from mmseg_siglip.precision import autocast, compute_dtype
 from mmseg_siglip.registry import MODELS
@@ -169,6 +170,7 @@ class VisionTower(nn.Module):
                 tokens = multi_scale(self._encode_map, images, self.scales).flatten(2).mT
         return tokens.to(images.dtype)
 
+    @compilable
     def _encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, N, C)."""
         images = images.to(self.device, self.dtype)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from tiny_vlm import write_vision
+from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import CLIPVisionModel, SiglipVisionModel
 
+from mmseg_siglip.models.compiled import compile_parts
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.vlm import CLIPVisionTower, SigLIPVisionTower
 
@@ -177,3 +179,29 @@ def test_bad_input(siglip_folder, clip_folder, tmp_path):
     (tmp_path / 'preprocessor_config.json').unlink()
     with pytest.raises(ValueError, match='expected an image processor .* found none that loads'):
         SigLIPVisionTower(str(tmp_path))
+
+
+@pytest.mark.parametrize('phase', ['prediction', 'training'])
+@pytest.mark.parametrize('scales', [(1,), (1, 2)])
+def test_what_is_compiled_gives_the_same(siglip_folder, images, phase, scales):
+    trainable = phase == 'training'
+    tower = SigLIPVisionTower(str(siglip_folder), trainable=trainable, scales=scales)
+    tower.train(trainable)
+
+    def tokens_and_slope():
+        found = tower(images)
+        if not trainable:
+            return [found]
+        weight = tower.vision_tower.get_parameter('embeddings.patch_embedding.weight')
+        return [found, *torch.autograd.grad(found.square().mean(), [weight])]
+
+    torch._dynamo.reset()
+    with torch.set_grad_enabled(trainable):
+        expected = tokens_and_slope()
+        counter = CompileCounterWithBackend('aot_eager')
+        assert compile_parts(tower, dict(backend=counter), phase) == ['SigLIPVisionTower._encode']
+        found = tokens_and_slope()
+        assert 1 <= counter.frame_count <= len(scales)
+        compile_parts(tower, False, phase)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
