@@ -13,6 +13,7 @@ from transformers import AutoModel, LlavaConfig, PretrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
 
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.patch_stats import PatchStatisticsFusion
 from mmseg_siglip.vlm.naflex import is_naflex, patch_states
 from mmseg_siglip.vlm.projectors import make_projector
@@ -81,12 +82,17 @@ class DepthLlavaModel(transformers.LlavaModel):
             return self._features_of_patches(
                 pixel_values, pixel_attention_mask, spatial_shapes, depth_statistics
             )
-        states = hidden_states(self.vision_tower, pixel_values, feature_layers(self.config))
-        tokens = select(torch.cat(states, -1), strategy, self.config.vision_config)
-        tokens = self.multi_modal_projector(tokens)
+        tokens = self._projected(pixel_values, strategy)
         if depth_statistics is not None:
             tokens = self._fuse(tokens, depth_statistics, tuple(pixel_values.shape[-2:]))
         return BaseModelOutputWithPooling(pooler_output=list(tokens))
+
+    @compilable
+    def _projected(self, images: Tensor, strategy: str) -> Tensor:
+        """(B, 3, H, W) to (B, N, D)."""
+        states = hidden_states(self.vision_tower, images, feature_layers(self.config))
+        tokens = select(torch.cat(states, -1), strategy, self.config.vision_config)
+        return self.multi_modal_projector(tokens)
 
     def _features_of_patches(
         self, patches: Tensor, mask: Tensor, shapes: Tensor, statistics: Tensor | None

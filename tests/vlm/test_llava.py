@@ -6,9 +6,11 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.functional import linear
 
 import mmseg_siglip.vlm
+from mmseg_siglip.models.compiled import compile_parts
 from mmseg_siglip.vlm import VisionChat, load_pretrained_model
 from mmseg_siglip.vlm.llava import DepthLlavaForConditionalGeneration
 from mmseg_siglip.vlm.processing import prompt_of
@@ -143,6 +145,19 @@ def test_blocks_above_the_layer_are_not_run(vlm):
         block.mlp.register_forward_hook(lambda *_, i=i: ran.append(i))
     vlm.model(**batch(vlm))
     assert ran == [0, 1]
+
+
+def test_a_compiled_encoder_gives_the_same(vlm):
+    inputs = batch(vlm)
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend('aot_eager')
+    with torch.no_grad():
+        expected = vlm.model(**inputs).logits
+        names = compile_parts(vlm.model, dict(backend=counter), 'prediction')
+        assert names == ['DepthLlavaModel._projected']
+        torch.testing.assert_close(vlm.model(**inputs).logits, expected)
+    assert counter.frame_count == 1
+    compile_parts(vlm.model, False, 'prediction')
 
 
 def test_several_layers(vlm, stock, siglip_folder, llm_folder):
