@@ -7,7 +7,8 @@
 Scenes of ShapesWorld of 64 x 96 pixels, the SigLIP that ships along, float32; a worker has one
 thread of PyTorch, and others that decode and encode. Rates are between the first and the last
 table, so without starts; busy cores are processor time over wall time, starts included, of Ray the
-driver's alone.
+driver's alone. Two runs apart, of half of the tars each, know nothing of each other: they are what
+the machine gives to two processes, whoever hands out the work.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ from mmseg_siglip.labelling.work import Hello, Task
 
 LABEL = [sys.executable, '-m', 'mmseg_siglip', 'label']
 OPTIONS = '--vocabulary shapes --encoder tiny_siglip_shapes --templates single --precision fp32'
+APART = 'two runs apart'
 RUNS = {
     'one process': [['--workers', '1']],
+    APART: [],
     'two processes': [['--workers', '2']],
     'two ranks': [['--launcher', 'pytorch']] * 2,
     'Ray, two actors': [['--engine', 'ray', '--workers', '2']],
@@ -46,8 +49,8 @@ RUNS = {
 SHARDS = (10**4, 10**5, 10**6)
 
 
-def write_tars(folder: Path, images: int, shards: int) -> str:
-    """Scenes as PNG in tars; returns the pattern that names them."""
+def write_tars(folder: Path, images: int, shards: int) -> tuple[str, tuple[str, str]]:
+    """Scenes as PNG in tars; returns the pattern that names them, and those of both halves."""
     for shard in range(shards):
         with tarfile.open(folder / f's-{shard:05d}.tar', 'w') as tar:
             for index in range(shard, images, shards):
@@ -59,35 +62,52 @@ def write_tars(folder: Path, images: int, shards: int) -> str:
                 info.size = file.tell()
                 file.seek(0)
                 tar.addfile(info, file)
-    return f'{folder}/s-{{00000..{shards - 1:05d}}}.tar'
+    half = shards // 2
+    whole, *halves = (
+        f'{folder}/s-{{{first:05d}..{last - 1:05d}}}.tar'
+        for first, last in ((0, shards), (0, half), (half, shards))
+    )
+    return whole, tuple(halves)
 
 
 def labelled(images: str, out: Path, ranks: Sequence[Sequence[str]]) -> None:
     """Run the command, as often as there are ranks."""
-    argv = [*LABEL, images, '--out', str(out), *OPTIONS.split(), '--format', 'parquet']
     running = []
     for rank, options in enumerate(ranks):
         numbers = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=len(ranks))
         variables = {name: str(value) for name, value in numbers.items()} if len(ranks) > 1 else {}
-        environment = dict(os.environ, OMP_NUM_THREADS='1', **variables)
-        running.append(
-            subprocess.Popen([*argv, *options], env=environment, stderr=subprocess.DEVNULL)
-        )
+        running.append(start(images, out, options, **variables))
+    wait_for(running)
+
+
+def labelled_apart(halves: Sequence[str], outs: Sequence[Path]) -> None:
+    """Run the command for each half at the same time."""
+    wait_for([start(*pair, ['--workers', '1']) for pair in zip(halves, outs, strict=True)])
+
+
+def start(images: str, out: Path, options: Sequence[str], **variables: str) -> subprocess.Popen:
+    argv = [*LABEL, images, '--out', str(out), *OPTIONS.split(), '--format', 'parquet', *options]
+    environment = dict(os.environ, OMP_NUM_THREADS='1', **variables)
+    return subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL)
+
+
+def wait_for(running: Sequence[subprocess.Popen]) -> None:
     ends = [process.wait() for process in running]
     if any(ends):
-        raise RuntimeError(f'{out.name} ended badly')
+        raise RuntimeError(f'{running[0].args} ended badly')
 
 
-def rows_in(out: Path) -> dict[str, bytes]:
+def rows_in(outs: Sequence[Path]) -> dict[str, bytes]:
     """Label maps by name.
 
     Raises:
         RuntimeError: An image is there twice.
     """
-    tables = [pq.read_table(path, columns=['name', 'png']) for path in objects(out)]
+    paths = [path for out in outs for path in objects(out)]
+    tables = [pq.read_table(path, columns=['name', 'png']) for path in paths]
     pairs = [(row['name'], row['png']) for table in tables for row in table.to_pylist()]
     if len(dict(pairs)) != len(pairs):
-        raise RuntimeError(f'{out}: an image is there twice')
+        raise RuntimeError(f'{outs}: an image is there twice')
     return dict(pairs)
 
 
@@ -112,13 +132,18 @@ def compare(images: int, shards: int) -> None:
     print('| run | rows | equal | images a second | to one process | busy cores | wall s |')
     print('|---|--:|---|--:|--:|--:|--:|')
     with tempfile.TemporaryDirectory() as folder:
-        pattern, first = write_tars(Path(folder), images, shards), None
+        (pattern, halves), first = write_tars(Path(folder), images, shards), None
         for name, ranks in RUNS.items():
             out = Path(folder, name.replace(' ', '_').replace(',', ''))
-            start, used = time.perf_counter(), processor_time()
-            labelled(pattern, out, ranks)
-            seconds, used = time.perf_counter() - start, processor_time() - used
-            rows, rate = rows_in(out), rate_in(out, images)
+            outs = [out / 'a', out / 'b'] if name == APART else [out]
+            began, used = time.perf_counter(), processor_time()
+            if name == APART:
+                labelled_apart(halves, outs)
+            else:
+                labelled(pattern, out, ranks)
+            seconds, used = time.perf_counter() - began, processor_time() - used
+            rows = rows_in(outs)
+            rate = sum(rate_in(out, images // len(outs)) for out in outs)
             first = first or (rows, rate)
             print(
                 f'| {name} | {len(rows)} | {"yes" if rows == first[0] else "NO"} | {rate:.1f} | '
