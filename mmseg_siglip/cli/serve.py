@@ -52,8 +52,10 @@ def kept(args: argparse.Namespace) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
+    from mmseg_siglip.web.arenas import limit_arenas
     from mmseg_siglip.web.temporary import temporary_files
 
+    limit_arenas()
     with temporary_files():
         serve_until_ended(args)
 
