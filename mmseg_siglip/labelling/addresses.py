@@ -33,7 +33,7 @@ def matching(address: str) -> list[str]:
         fs, pattern = fsspec.core.url_to_fs(address)
         found = sorted(map(fs.unstrip_protocol, fs.glob(pattern)))
     except Exception as error:  # each store has its own
-        raise ValueError(f'{address}: cannot be listed: {reason(error)}') from error
+        raise ValueError(f'{address}: cannot be listed: {said_by_store(error)}') from error
     if not found:
         raise ValueError(f'{address}: nothing lies there')
     return found
@@ -64,11 +64,11 @@ def on_disk(place: str) -> Iterator[Path]:
         except Exception as error:  # each store has its own
             if getattr(error, 'errno', None) in NO_ROOM:
                 raise OutputError(f'{folder}, for {place}: cannot be written: {error}') from error
-            raise ValueError(f'cannot be fetched: {reason(error)}') from error
+            raise ValueError(f'cannot be fetched: {said_by_store(error)}') from error
         yield target
 
 
-def reason(error: Exception) -> str:
+def said_by_store(error: Exception) -> str:
     """What a store says, in a line."""
     if isinstance(error, FileNotFoundError) and not error.strerror:  # gcsfs gives its own address
         return 'no such bucket or folder'

@@ -29,7 +29,7 @@ from mmseg_siglip.io.manifest import (
     refuse_other_settings,
     refuse_strange,
 )
-from mmseg_siglip.labelling.addresses import reason
+from mmseg_siglip.labelling.addresses import said_by_store
 from mmseg_siglip.labelling.names import NumberedNames
 
 INDEX = 'shards.txt'
@@ -246,7 +246,7 @@ class ShardStore:
         except Exception as error:  # each store has its own
             if isinstance(error, FileExistsError) and if_absent and self._there(path):
                 return False
-            message = f'{self._address(path)}: cannot be written: {reason(error)}'
+            message = f'{self._address(path)}: cannot be written: {said_by_store(error)}'
             raise OutputError(message) from error
         return True
 
@@ -263,7 +263,7 @@ class ShardStore:
         except Exception as error:
             if self.local:
                 raise
-            message = f'{self._address(path)}: cannot be reached: {reason(error)}'
+            message = f'{self._address(path)}: cannot be reached: {said_by_store(error)}'
             raise OutputError(message) from error
 
 

@@ -6,7 +6,7 @@ import fsspec
 import pytest
 
 from mmseg_siglip.io.failures import OutputError
-from mmseg_siglip.labelling.addresses import matching, on_disk, reason
+from mmseg_siglip.labelling.addresses import matching, on_disk, said_by_store
 from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.objects import ShardStore
 
@@ -68,9 +68,14 @@ def test_a_store_that_cannot_be_reached_is_a_sentence(bucket, monkeypatch, metho
 
 
 def test_what_is_not_there():
-    assert reason(FileNotFoundError('http://store/upload/b/x/o')) == 'no such bucket or folder'
-    assert reason(FileNotFoundError(2, 'No such file or directory')) == 'No such file or directory'
-    assert reason(StoreError()) == 'StoreError'
+    assert (
+        said_by_store(FileNotFoundError('http://store/upload/b/x/o')) == 'no such bucket or folder'
+    )
+    assert (
+        said_by_store(FileNotFoundError(2, 'No such file or directory'))
+        == 'No such file or directory'
+    )
+    assert said_by_store(StoreError()) == 'StoreError'
     with (
         pytest.raises(ValueError, match='^no such file$'),
         on_disk('memory://bucket/none.tar'),
