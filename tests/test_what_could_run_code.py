@@ -64,6 +64,7 @@ ALLOWED = {
     'mmseg_siglip/weights/stand_ins.py': {
         'pickle': 'an interpreter of tensors and plain values, all else stands there inert',
     },
+    'mmseg_siglip/web/arenas.py': {'ctypes': 'the C library has a setting for memory of threads'},
 }
 """Why a file may hold a mark."""
 
