@@ -12,7 +12,7 @@ LEAST = {
     'open_clip_torch': '3.0',
     'timm': '1.0.17',
     'pillow': '11.3',
-    'pyarrow': '16',
+    'pyarrow': '18',
 }
 """As in ``requirements/runtime.txt``, where the reasons are."""
 BELOW = {'mmcv': '2.2', 'mmcv-lite': '2.2', 'onedl-mmcv': '2.2'}
