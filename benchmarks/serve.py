@@ -16,6 +16,7 @@ import base64
 import io
 import json
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -221,6 +222,7 @@ def main() -> None:
     parser.add_argument('--seconds', type=float, default=120, help='[%(default)s]')
     args = parser.parse_args()
 
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # ends the server, too
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
