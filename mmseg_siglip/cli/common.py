@@ -254,7 +254,11 @@ def explained(error: Exception) -> str | None:
 
 
 def finish() -> None:
-    """Tell the other processes of a run that this one ends by itself."""
+    """Wait for files that are being written; tell the other processes of a run that this one ends
+    by itself."""
+    writers = sys.modules.get('mmseg_siglip.io.writers')
+    if writers:
+        writers.wait_for_all()
     peers = sys.modules.get('mmseg_siglip.engine.peers')
     if peers and peers.Peers.current:
         peers.Peers.current.finish()

@@ -32,7 +32,7 @@ class Failure:
 
 
 class OutputError(ValueError):
-    """The output cannot be written, whatever is to be."""
+    """The output cannot be written, or not be reached, whatever is to be."""
 
 
 class Failures:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import ParamSpec
 
 P = ParamSpec('P')
 THREADS = 4
 AHEAD = 16
+PENDING: set[Future] = set()
+"""The calls of all `Writers` that have not come to their end."""
 
 
 class Writers:
     """Threads for calls that encode and write a file each.
 
-    What was asked for is written, also where the program ends with an error before `finish`.
+    What was asked for is written, also where the program ends with an error before `finish`: the
+    interpreter sees to it, or, before it is ended without its last steps, `wait_for_all`.
 
     Args:
         threads: How many.
@@ -37,7 +40,10 @@ class Writers:
         """
         while self._waiting and (len(self._waiting) >= self._ahead or self._waiting[0].done()):
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(function, *args, **options))
+        future = self._pool.submit(function, *args, **options)
+        PENDING.add(future)
+        future.add_done_callback(PENDING.discard)
+        self._waiting.append(future)
 
     @property
     def waiting(self) -> tuple[Future, ...]:
@@ -54,3 +60,8 @@ class Writers:
         errors = [error for future in waiting if (error := future.exception()) is not None]
         if errors:
             raise errors[0]
+
+
+def wait_for_all() -> None:
+    """Wait until all calls of all `Writers` were made, whatever they raised."""
+    wait(list(PENDING))

@@ -69,7 +69,10 @@ class Listing:
             if is_url(text):
                 raise ValueError(f'{text}: expected a tar or Parquet file at an address')
         self.archives = [
-            place for text in archives for place in (matching(text) if is_url(text) else [text])
+            place
+            for text in archives
+            for one in (expand(text) if is_url(text) and '*' in text else [text])
+            for place in (matching(one) if is_url(one) else [one])
         ]
         for text in self.archives:
             for place in expand_ends(text):

@@ -204,10 +204,8 @@ class ShardStore:
         if not self._there(path):
             raise ValueError(f'{self.url}: expected {INDEX} of a run that has ended, found none')
         with self._reaching(path):
-            text = self.fs.open(path, 'rt', encoding='utf-8')
-        with text as file:
-            for line in file:
-                yield line.strip()
+            data = self.fs.cat_file(path)
+        yield from data.decode().splitlines()
 
     def remove_drafts(self) -> None:
         """Remove what killed workers have left."""

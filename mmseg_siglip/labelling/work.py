@@ -82,7 +82,7 @@ class Worker:
         """Label a shard and commit its table; how many images of it were labelled.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: It cannot be written, or not be reached.
         """
         kept = list(self._kept(task)) if task.again else []
         names = {row['name'] for row in kept if row['name'] is not None}

@@ -89,7 +89,7 @@ class DepthLlavaModel(transformers.LlavaModel):
 
     @compilable
     def _projected(self, images: Tensor, strategy: str) -> Tensor:
-        """(B, 3, H, W) to (B, N, D)."""
+        """(B, 3, H, W) to (B, N, D); not of NaFlex, whose patches are nowhere compiled."""
         states = hidden_states(self.vision_tower, images, feature_layers(self.config))
         tokens = select(torch.cat(states, -1), strategy, self.config.vision_config)
         return self.multi_modal_projector(tokens)

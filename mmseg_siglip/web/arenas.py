@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 MOST = 2
 M_ARENA_MAX = -8  # of malloc.h
@@ -18,7 +19,9 @@ def limit_arenas(most: int = MOST) -> bool:
         most: Pools, that of the main thread included.
 
     Returns:
-        Whether there is such a setting; of other C libraries there is none.
+        Whether it was set: not for other C libraries, nor where MALLOC_ARENA_MAX says how many.
     """
+    if 'MALLOC_ARENA_MAX' in os.environ:
+        return False
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     return mallopt is not None and mallopt(M_ARENA_MAX, most) == 1

@@ -60,6 +60,7 @@ def test_predictions_can_be_written(name, tmp_path):
     metric = METRICS.build(dict(evaluator, output_dir=str(tmp_path), format_only=True))
     far = torch.full((1, 2, 2), metric.max_depth)
     metric.process({}, [dict(img_path='a.png', pred_depth_map=dict(data=far))])
+    metric.writers.finish()
     (written,) = tmp_path.glob('*.png')
     unit = 256 if 'kitti' in name else 1000
     assert (np.asarray(Image.open(written)) == metric.max_depth * unit).all()

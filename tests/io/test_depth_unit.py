@@ -50,6 +50,7 @@ def test_the_unit_of_a_map_of_ours(tmp_path):
     metric = DepthMetric(output_dir=str(tmp_path), format_only=True, depth_scale_factor=256)
     prediction = dict(data=torch.from_numpy(DEPTH)[None])
     metric.process({}, [dict(pred_depth_map=prediction, img_path='b.jpg')])
+    metric.writers.finish()
     for name in ('a.png', 'b.png'):
         for options in ({}, dict(per_metre=256.0)):
             assert read(tmp_path / name, **options).tolist() == [[128, 512]]

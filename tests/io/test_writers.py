@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -26,10 +27,11 @@ def test_calls_go_on_in_threads_and_finish_waits():
 
 
 def test_no_more_than_some_wait():
-    begun, gate = [], threading.Event()
+    begun, gate, first = [], threading.Event(), threading.Event()
 
     def write(number):
         begun.append(number)
+        first.set()
         gate.wait(10)
 
     writers = Writers(threads=1, ahead=2)
@@ -40,6 +42,7 @@ def test_no_more_than_some_wait():
 
     asking = threading.Thread(target=ask)
     asking.start()
+    assert first.wait(10)
     time.sleep(0.2)
     assert asking.is_alive() and begun == [0] and len(writers.waiting) <= 2
     gate.set()
@@ -89,3 +92,36 @@ def test_what_was_asked_for_is_written_where_the_program_fails(tmp_path):
     done = subprocess.run([sys.executable, '-c', code, str(tmp_path)])
     assert done.returncode == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == list('01234')
+
+
+STOPPED = """
+import os, signal, sys, time
+from pathlib import Path
+from mmseg_siglip.cli.common import leave, run
+from mmseg_siglip.io.files import whole_file
+from mmseg_siglip.io.writers import Writers
+
+def write(path):
+    with whole_file(path) as draft:
+        time.sleep(0.1)
+        draft.write_text('whole')
+
+def command(folder):
+    writers = Writers(threads=2)
+    for number in range(8):
+        writers(write, Path(folder, str(number)))
+    if sys.argv[2] == 'error':
+        raise ValueError('of another image')
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+
+leave(run(command, sys.argv[1], lambda folder: 'go on'))
+"""
+
+
+@pytest.mark.parametrize(('how', 'status'), [('error', 1), ('signal', 143)])
+def test_a_command_that_is_stopped_leaves_whole_files(tmp_path, how, status):
+    variables = dict(os.environ, RANK='0')  # of several processes none takes its last steps
+    done = subprocess.run([sys.executable, '-c', STOPPED, str(tmp_path), how], env=variables)
+    assert done.returncode == status
+    assert sorted(path.name for path in tmp_path.iterdir()) == list('01234567')

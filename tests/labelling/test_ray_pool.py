@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 from toy_labeller import KILLS, KillsWorkers, Recipe, Run, rows_of
 
 from mmseg_siglip.io.failures import OutputError
@@ -21,6 +24,16 @@ pytest.importorskip('ray')
 @pytest.fixture(autouse=True)
 def path_of_tests(monkeypatch):
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join(path for path in sys.path if path))
+
+
+@pytest.fixture(autouse=True)
+def alone(request):
+    """Of tests in several processes, one at a time has clusters and kills actors."""
+    if 'slow' not in request.keywords:
+        yield
+        return
+    with FileLock(Path(tempfile.gettempdir(), 'mmseg_siglip_ray_tests.lock')):
+        yield
 
 
 def actors():
@@ -107,41 +120,40 @@ def cluster(tmp_path):
     variables = dict(os.environ, **settings)
     (tmp_path / '.ray').mkdir()
     (tmp_path / '.ray/auth_token').write_text('5' * 64)
-    nodes = []
+    nodes = ExitStack()
 
     def start(*options):
-        log = tmp_path / f'node{len(nodes)}.txt'
+        log = tmp_path / f'{len(options)}.txt'
         with log.open('w') as file:
             argv = [ray, 'start', '--num-cpus=1', '--block', *options]
             node = subprocess.Popen(
                 argv, env=variables, stdout=file, stderr=file, start_new_session=True
             )
-        nodes.append(node)
+        nodes.callback(node.wait, 60)
+        nodes.callback(node.terminate)
         deadline = time.monotonic() + 100
         while 'Ray runtime started' not in log.read_text():
             assert node.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         return node
 
-    start('--head', f'--port={PORT}', '--include-dashboard=false')
-    yield start, variables
-    for node in reversed(nodes):
-        node.terminate()
-    for node in nodes:
-        node.wait(60)
+    with nodes:
+        start('--head', f'--port={PORT}', '--include-dashboard=false')
+        yield start, variables
 
 
-def label(folder, variables, count):
+def label(folder, variables, count, meanwhile=lambda running: None):
+    """Label so many images on the cluster, and see that all rows are there."""
     argv = [sys.executable, '-c', CLUSTER, str(folder), str(count)]
-    return subprocess.Popen(
-        argv, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def check(running, folder, images):
-    said, errors = running.communicate(timeout=200)
-    assert f'labelled={images}' in said, errors[-2000:]
-    run = Run(folder, range(images))
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(argv, env=variables, **pipes) as running:
+        try:
+            meanwhile(running)
+            said, errors = running.communicate(timeout=200)
+        finally:
+            running.kill()
+    assert f'labelled={count}' in said, errors[-2000:]
+    run = Run(folder, range(count))
     assert rows_of(run.store, run.listing) == run.expected()
 
 
@@ -150,7 +162,7 @@ def test_a_cluster_that_runs_already(tmp_path, cluster):
     """It is there when the run is over, and used again."""
     _, variables = cluster
     for folder in (tmp_path / 'a', tmp_path / 'b'):
-        check(label(folder, variables, 20), folder, 20)
+        label(folder, variables, 20)
 
 
 @pytest.mark.slow
@@ -159,13 +171,25 @@ def test_a_node_that_is_lost(tmp_path, cluster):
     start, variables = cluster
     lost = start(f'--address=127.0.0.1:{PORT}')
     folder, deadline = tmp_path / 'out', time.monotonic() + 100
-    running = label(folder, variables, 200)
-    while len(list(folder.rglob('*.parquet'))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    raylets = {psutil.Process(actor).ppid() for actor in actors()}
-    of_lost = psutil.Process(lost.pid).children(recursive=True)
-    assert len(raylets) == 2 and len(raylets & {process.pid for process in of_lost}) == 1
-    assert running.poll() is None
-    for process in [*of_lost, lost]:
-        process.kill()
-    check(running, folder, 200)
+
+    def kill_it(running):
+        while (raylets := raylets_of_actors()) is None or len(raylets) < 2 or len(tables()) < 5:
+            assert running.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        of_lost = psutil.Process(lost.pid).children(recursive=True)
+        assert len(raylets & {process.pid for process in of_lost}) == 1
+        for process in [*of_lost, lost]:
+            process.kill()
+
+    def tables():
+        return list(folder.rglob('*.parquet'))
+
+    label(folder, variables, 200, kill_it)
+
+
+def raylets_of_actors():
+    """The nodes that have one; None where one has just ended."""
+    try:
+        return {psutil.Process(actor).ppid() for actor in actors()}
+    except psutil.NoSuchProcess:
+        return None

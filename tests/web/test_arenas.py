@@ -1,10 +1,13 @@
 """Threads that allocate share the pools of glibc."""
 
 import ctypes
+import os
 import subprocess
 import sys
 
 import pytest
+
+from mmseg_siglip.web.arenas import limit_arenas
 
 CODE = """
 import ctypes, sys, threading
@@ -34,6 +37,13 @@ libc.fclose(file)
 @pytest.mark.parametrize(('how', 'few'), [('limited', True), ('as it is', False)])
 def test_eight_threads(tmp_path, how, few):
     report = tmp_path / 'report.xml'
-    subprocess.run([sys.executable, '-c', CODE, how, str(report)], check=True)
+    others = ('MALLOC_ARENA_MAX', 'GLIBC_TUNABLES')
+    variables = {name: value for name, value in os.environ.items() if name not in others}
+    subprocess.run([sys.executable, '-c', CODE, how, str(report)], env=variables, check=True)
     arenas = report.read_text().count('<heap nr=')
     assert (arenas <= 2) == few, arenas
+
+
+def test_what_the_user_has_set_stays(monkeypatch):
+    monkeypatch.setenv('MALLOC_ARENA_MAX', '1')
+    assert not limit_arenas()
