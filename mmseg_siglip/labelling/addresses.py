@@ -22,13 +22,11 @@ def is_url(place: str) -> bool:
 
 
 def matching(address: str) -> list[str]:
-    """What lies at an address with stars, sorted; another address as it is.
+    """What lies at an address with stars, sorted.
 
     Raises:
         ValueError: Nothing lies there, or it cannot be asked.
     """
-    if '*' not in address:
-        return [address]
     try:
         fs, pattern = fsspec.core.url_to_fs(address)
         found = sorted(map(fs.unstrip_protocol, fs.glob(pattern)))

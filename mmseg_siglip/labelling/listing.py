@@ -68,12 +68,7 @@ class Listing:
         for text in rest:
             if is_url(text):
                 raise ValueError(f'{text}: expected a tar or Parquet file at an address')
-        self.archives = [
-            place
-            for text in archives
-            for one in (expand(text) if is_url(text) and '*' in text else [text])
-            for place in (matching(one) if is_url(one) else [one])
-        ]
+        self.archives = [place for text in archives for place in without_stars(text)]
         for text in self.archives:
             for place in expand_ends(text):
                 if not is_url(place) and not os.path.isfile(place):
@@ -172,6 +167,19 @@ def is_stream(text: str) -> bool:
 def is_archive(text: str) -> bool:
     """Whether an argument is a shard by itself, or a range of such."""
     return not is_stream(text) and text.endswith(('.tar', *TABLES)) and not os.path.isdir(text)
+
+
+def without_stars(text: str) -> Iterator[str]:
+    """What lies at an address with stars, of each number of its range; another text as it is.
+
+    Raises:
+        ValueError: Nothing lies there, or it cannot be asked.
+    """
+    if not is_url(text) or '*' not in text:
+        yield text
+        return
+    for address in expand(text):
+        yield from matching(address)
 
 
 def expand_ends(pattern: str) -> Iterator[str]:
