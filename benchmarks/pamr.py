@@ -5,7 +5,7 @@
 10 iterations, dilations 8 and 16, on a picture of 448 x 597 pixels. Ways take turns, so that what
 else the machine does meets both; a time is the best of several. The floor of operations is 32 for a
 value and an iteration over the measured rate of matrix products; that of bytes, reading and writing
-all logits and reading the affinities in each iteration, over the measured rate of copies.
+all logits and reading the affinities once, over the measured rate of copies.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def compare(channels: int, rates: Rates, repeat: int) -> dict:
     runs = [[measure(lambda w=way: w(images, logits)) for way in ways] for _ in range(repeat)]
     plain, loops = (best(of) for of in zip(*runs, strict=True))
     pixels = SIZE[0] * SIZE[1]
-    moved = 4 * NUM_ITER * (2 * channels + NEIGHBOURS) * pixels
+    moved = 4 * (2 * channels + NEIGHBOURS) * pixels
     return {
         'channels': channels,
         'threads': torch.get_num_threads(),

@@ -1,8 +1,8 @@
 """PAMR by a few C loops that the machine's own compiler makes into code, where there is one.
 
-What torch does neighbour by neighbour through the whole picture, they do for a strip that the cache
-holds. Nothing is kept on disk: a process compiles once, into a folder that is gone again when the
-code is in memory.
+What torch does neighbour by neighbour and iteration by iteration through the whole picture, they do
+for some rows of all iterations, which the cache holds. Nothing is kept on disk: a process compiles
+once, into a folder that is gone again when the code is in memory.
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ SOURCE = Path(__file__).with_name('pamr.c')
 COMPILERS = ('cc', 'gcc', 'clang')
 FLAGS = ('-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-shared', '-fPIC')
 PATIENCE = 60
-AT_ONCE = 8
-"""Channels that share the affinities that one of them has brought into the cache."""
+TOGETHER = 4
+"""Channels that a thread refines at once, TOGETHER in `SOURCE`."""
+BLOCK = 16
+"""Pixels whose affinities are beside each other, BLOCK in `SOURCE`."""
+CACHE_LINE = 16
+"""Its floats."""
 BANDS = 4
 """Parts of a picture's rows for each thread."""
 
@@ -116,23 +120,22 @@ def refine_compiled(
 def compiled_affinity(
     loops: ctypes.CDLL, pool: ThreadPoolExecutor, image: Tensor, dilations: Sequence[int]
 ) -> Tensor:
-    """`affinity` of an image (3, H, W): (H, P, pitch of W), sums to 1 over P."""
+    """`affinity` of an image (3, H, W): (H, blocks of W, P, BLOCK), sums to 1 over P."""
     _, height, width = image.shape
-    reach = max(dilations)
-    pitch = _pitch(width + 2 * reach)
+    reach, pitch, blocks = _layout(width, dilations)
     padded = pad(image[None], (reach, pitch - width - reach, 0, 0), mode='replicate').contiguous()
-    distance = torch.zeros(
-        height, 8 * len(dilations), _pitch(width), dtype=torch.float32, device='cpu'
+    weights = torch.empty(
+        height, blocks, 8 * len(dilations), BLOCK, dtype=torch.float32, device='cpu'
     )
-    sizes = height, width, reach, pitch, distance.shape[-1]
+    sizes = height, reach, pitch, blocks
 
     def band(rows: Tensor) -> None:
         first, last = int(rows[0]), int(rows[-1]) + 1
-        _call(loops.pamr_distance, padded, distance, _longs(dilations), *sizes, first, last)
+        _call(loops.pamr_affinity, padded, weights, _longs(dilations), *sizes, first, last)
 
     bands = torch.arange(height).tensor_split(min(height, BANDS * torch.get_num_threads()))
     _each(pool, band, bands)
-    return distance.softmax(dim=1)
+    return weights
 
 
 def _iterate(
@@ -144,15 +147,14 @@ def _iterate(
     num_iter: int,
 ) -> None:
     channels, height, width = logits.shape
-    reach = max(dilations)
-    pitch = _pitch(width + 2 * reach)
+    reach, pitch, blocks = _layout(width, dilations)
 
     def part(values: Tensor) -> None:
         scratch = torch.empty(2, len(values), height, pitch, dtype=torch.float32, device='cpu')
-        sizes = num_iter, len(values), height, width, reach, pitch, weights.shape[-1]
+        sizes = num_iter, len(values), height, width, reach, pitch, blocks
         _call(loops.pamr_refine, values, scratch, weights, _longs(dilations), *sizes)
 
-    count = max(-(-channels // AT_ONCE), min(channels, torch.get_num_threads()))
+    count = max(-(-channels // TOGETHER), min(channels, torch.get_num_threads()))
     _each(pool, part, logits.tensor_split(max(count, 1)))
 
 
@@ -180,7 +182,12 @@ def _longs(values: Sequence[int]) -> Sequence[int]:
     return (ctypes.c_long * len(values))(*values)
 
 
-def _pitch(width: int) -> int:
-    """Floats from row to row: an odd number of the cache's lines, of 16."""
-    lines = -(-width // 16)
-    return 16 * (lines | 1)
+def _layout(width: int, dilations: Sequence[int]) -> tuple[int, int, int]:
+    """Floats of border beside a row, floats from row to row, and blocks in it.
+
+    A row is an odd number of the cache's lines, so that few of one pixel's neighbours share a set
+    of it.
+    """
+    reach, blocks = max(dilations), -(-width // BLOCK)
+    lines = -(-(BLOCK * blocks + 2 * reach) // CACHE_LINE)
+    return reach, CACHE_LINE * (lines | 1), blocks
