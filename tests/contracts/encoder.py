@@ -25,6 +25,9 @@ from mmseg_siglip.models.backbones.trunk import Trunk, method_names
 from mmseg_siglip.models.dense import DenseMethod
 from mmseg_siglip.models.finetune import choose_trainable, text_trains
 from mmseg_siglip.models.lora import add_lora
+from mmseg_siglip.models.segmentors import SCLIPSegmentor
+from mmseg_siglip.onnx import export_graph
+from mmseg_siglip.onnx.parts import graph_part
 from mmseg_siglip.registry import DENSE_METHODS
 from mmseg_siglip.weights.source import Source
 
@@ -51,6 +54,11 @@ class EncoderContract:
     def description(self) -> dict:
         """What `build_encoder` must be told of a file that holds its weights alone."""
         return {}
+
+    @pytest.fixture(scope='class')
+    def config(self, source) -> dict:
+        """The encoder's part of a config."""
+        return dict(pretrained=source)
 
     @pytest.fixture(scope='class')
     def encoder(self, source) -> VisionLanguageBackbone:
@@ -183,6 +191,16 @@ class EncoderContract:
         pixels = torch.rand(2, 3, 4, 5)
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.mean, encoder.std))
         assert_close(encoder.to_pixels((255 * pixels - mean) / std), pixels)
+
+    def test_it_becomes_a_graph_for_any_size(self, config, tmp_path):
+        """`export_graph` compares it with torch at three."""
+        pytest.importorskip('onnxruntime')
+        pytest.importorskip('onnxscript')
+        model = SCLIPSegmentor(config, ['cat', 'sky'], templates='plain', attention='vanilla')
+        layers = model.backbone.towers()['vision'].layers
+        del model.backbone.model.get_submodule(layers)[1:]  # which take seconds each
+        agreement = export_graph(graph_part(model), tmp_path / 'x.onnx')
+        assert agreement.facts.size is None and agreement.largest < 1e-5
 
     # Text
 

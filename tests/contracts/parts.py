@@ -17,5 +17,9 @@ class PartsContract(EncoderContract):
         return parts
 
     @pytest.fixture(scope='class')
+    def config(self, file, parts):
+        return dict(parts, pretrained=file)
+
+    @pytest.fixture(scope='class')
     def encoder(self, backbone):
         return backbone

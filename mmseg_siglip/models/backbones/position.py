@@ -44,6 +44,8 @@ def resize_position(
         if antialias:
             raise ValueError('position_offset: expected 0 beside position_antialias in a graph')
         return sample_position(position, native, grid, mode=mode, offset=offset)
+    if symbols and mode == 'bilinear':
+        return blend_position(position, native, grid, antialias=antialias)
     if not symbols and grid == native:
         return position
     plane = position.float().T.reshape(1, -1, *native)
@@ -80,3 +82,27 @@ def sample_position(
         align_corners=False,
     )
     return found.flatten(2)[0].T.to(position.dtype)
+
+
+def blend_position(
+    position: Tensor, native: tuple[int, int], grid: tuple[int, int], *, antialias: bool
+) -> Tensor:
+    """`resize_position`, bilinear, as a product with a matrix for each side, which a graph for any
+    size can hold."""
+    plane = position.float().unflatten(0, native)
+    rows, columns = (
+        bilinear_weights(side, have, antialias=antialias).to(plane)
+        for side, have in zip(grid, native, strict=True)
+    )
+    found = torch.einsum('yh,xw,hwc->yxc', rows, columns, plane)
+    return found.flatten(0, 1).to(position.dtype)
+
+
+def bilinear_weights(side: int, have: int, *, antialias: bool) -> Tensor:
+    """(side, have): how much each of `have` pixels counts in each of `side`."""
+    count = torch.arange(1, side + 1).float()
+    step = have / count[-1]
+    reach = step.clamp(min=1) if antialias else 1
+    away = torch.arange(have) + 0.5 - ((count - 0.5) * step)[:, None]
+    weights = (1 - away.abs() / reach).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)

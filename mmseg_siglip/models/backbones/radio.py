@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import pixel_unshuffle
+from torch import Tensor, nn, sym_max
 
 from mmseg_siglip.models.adapters.radio_adaptor import summary_head
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
@@ -27,6 +26,7 @@ from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import Described
 from mmseg_siglip.models.backbones.trunk import Method
+from mmseg_siglip.models.backbones.vision_trunk import unfold_patches
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.foreign import as_data
 from mmseg_siglip.weights.pixels import check_statistics
@@ -138,9 +138,9 @@ class RADIOBackbone(DinoVision, SigLIPText):
 
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         part, p = self.vision.embeddings, self.patch_size
-        pixels = images[..., : grid[0] * p, : grid[1] * p]
-        x = part.patch_projection(pixel_unshuffle(pixels, p).flatten(2).transpose(1, 2))
-        native, side = (part.max_rows, part.max_cols), max(grid)
+        patches = unfold_patches(images, grid, p)
+        x = part.patch_projection(patches.flatten(2).transpose(1, 2))
+        native, side = (part.max_rows, part.max_cols), sym_max(*grid)
         position = resize_position(
             part.position_embedding[0], native, (side, side), mode='bilinear'
         )

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
-from torch.nn.functional import pixel_unshuffle
 from transformers import Siglip2ImageProcessor, SiglipImageProcessor
 
 from mmseg_siglip.models.adapters import big_vision
@@ -23,6 +22,7 @@ from mmseg_siglip.models.backbones.siglip_text import SigLIPText
 from mmseg_siglip.models.backbones.towers import Tower
 from mmseg_siglip.models.backbones.transformers_backbone import Described, vocabulary_size
 from mmseg_siglip.models.backbones.trunk import Method
+from mmseg_siglip.models.backbones.vision_trunk import unfold_patches
 from mmseg_siglip.registry import MODELS
 from mmseg_siglip.weights.claims import size_of
 from mmseg_siglip.weights.foreign import as_data
@@ -91,9 +91,8 @@ def embed_patches(vision: nn.Module, images: Tensor, grid: tuple[int, int], nati
     """
     embeddings, p = vision.embeddings, vision.config.patch_size
     if isinstance(embeddings.patch_embedding, nn.Linear):
-        # (B, 3*p*p, h, w), channels before pixels; the Linear expects pixels before channels.
-        patches = pixel_unshuffle(images[..., : grid[0] * p, : grid[1] * p], p)
-        patches = patches.unflatten(1, (3, p * p)).permute(0, 3, 4, 2, 1).flatten(3)
+        patches = unfold_patches(images, grid, p).unflatten(1, (3, p * p))
+        patches = patches.permute(0, 3, 4, 2, 1).flatten(3)  # pixels before channels
         x = embeddings.patch_embedding(patches.flatten(1, 2))
         resampling = dict(mode='bilinear', antialias=True)
     else:

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 from torch import SymInt, Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import pad, pixel_unshuffle
 
 from mmseg_siglip.models.backbones.block import Block, attend
 from mmseg_siglip.models.backbones.tokens import Tokens
@@ -39,6 +39,14 @@ def patch_grid(size: tuple[int, int], patch: int, native: tuple[int, int]) -> tu
         side // patch if side == trained else -(-side // patch)
         for side, trained in zip(size, native, strict=True)
     )
+
+
+def unfold_patches(images: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """(B, 3, H, W) to (B, 3 * patch * patch, h, w), channels before pixels; what reaches beyond the
+    patches of `grid` is left out."""
+    if not any(isinstance(side, SymInt) for side in images.shape[2:]):
+        images = images[..., : grid[0] * patch, : grid[1] * patch]
+    return pixel_unshuffle(images, patch)
 
 
 class VisionTrunk:

@@ -2,7 +2,11 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from mmseg_siglip.models.backbones.position import resize_position, sample_position
+from mmseg_siglip.models.backbones.position import (
+    blend_position,
+    resize_position,
+    sample_position,
+)
 
 POSITION = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
 
@@ -49,3 +53,18 @@ def test_computed_places_are_those_of_interpolation(mode, grid):
     expected = resize_position(POSITION, (4, 4), grid, mode=mode, offset=0.1)
     found = sample_position(POSITION, (4, 4), grid, mode=mode, offset=0.1)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize('antialias', [False, True])
+@pytest.mark.parametrize('grid', [(4, 4), (4, 9), (9, 4), (2, 3), (11, 7), (1, 1), (1, 50)])
+def test_products_are_those_of_interpolation(grid, antialias):
+    """What a graph for any size has instead."""
+    plane = POSITION.T.reshape(1, 6, 4, 4).contiguous()
+    expected = torch.cat(
+        [
+            interpolate(c[None], size=grid, mode='bilinear', antialias=antialias)
+            for c in plane[0][:, None]
+        ]
+    )
+    found = blend_position(POSITION, (4, 4), grid, antialias=antialias)
+    torch.testing.assert_close(found, expected.flatten(1).T, atol=1e-6, rtol=0)
