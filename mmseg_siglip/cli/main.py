@@ -14,7 +14,8 @@ import mmseg_siglip
 from mmseg_siglip.cli.common import UsageError, leave, run
 from mmseg_siglip.ending import end_now, end_with
 
-TORCHRUN = 'TORCHELASTIC_RUN_ID'  # a variable of the processes that torchrun starts
+LAUNCHED = {'TORCHELASTIC_RUN_ID', 'MMSEG_SIGLIP_RANK'}
+"""Variables of the processes that torchrun and ``tools/dist_predict.sh`` start."""
 COMMANDS = {
     'segment': 'label each pixel of photographs with one of your words',
     'refer': 'find what phrases mean in photographs',
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, rest = (argv[0], argv[1:]) if argv[0] in COMMANDS else ('segment', argv)
     parser, module = parser_of(command)
     args = parser.parse_args(rest)
-    if TORCHRUN in os.environ:
+    if LAUNCHED & os.environ.keys():
         end_with(os.getppid())
     try:
         return run(module.run, args, module.kept)

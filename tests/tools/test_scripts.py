@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -63,13 +65,52 @@ def test_dist_train_on_several_machines(shell, repository):
     assert lines[at + 1 :] == ['config.py', '--launcher', 'pytorch', *EXTRA]
 
 
-def test_dist_predict(shell, repository):
-    status, lines, _ = shell('dist_predict.sh', '2', 'my photos', '--words', 'cat, dog', *EXTRA)
-    assert status == 0
-    at = lines.index(f'{repository}/tools/predict.py')
-    assert lines[at - 2 : at] == ['--nproc-per-node', '2']
-    expected = ['--launcher', 'pytorch', 'my photos', '--words', 'cat, dog', *EXTRA]
-    assert lines[at + 1 :] == expected
+def test_dist_predict(repository, tmp_path):
+    """Each rank gets its numbers; those of one that is killed do not end the others."""
+    (tmp_path / 'python').write_text(
+        '#!/bin/bash\n'
+        f'printf "%s\\n" "$RANK $LOCAL_RANK $WORLD_SIZE" "$@" > {tmp_path}/rank_$RANK\n'
+        '[ "$RANK" != 3 ] || kill -KILL $$\n'
+        f'sleep 1; touch {tmp_path}/ended_$RANK; [ "$RANK" != 2 ] || exit $FIRST\n'
+    )
+    (tmp_path / 'python').chmod(0o755)
+    tool = repository / 'tools/dist_predict.sh'
+    for first in (0, 1):
+        result = subprocess.run(
+            [tool, '2', 'my photos', '--words', 'cat, dog', *EXTRA],
+            env=dict(os.environ, PYTHON=str(tmp_path / 'python'), NNODES='2', NODE_RANK='1')
+            | dict(FIRST=str(first)),
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == first
+        assert 'rank 1 of this machine ended with status 137' in result.stderr
+    arguments = ['--launcher', 'pytorch', 'my photos', '--words', 'cat, dog', *EXTRA]
+    for rank, numbers in ((2, '2 0 4'), (3, '3 1 4')):
+        lines = (tmp_path / f'rank_{rank}').read_text().splitlines()
+        assert lines == [numbers, f'{repository}/tools/predict.py', *arguments]
+    assert (tmp_path / 'ended_2').exists() and not (tmp_path / 'ended_3').exists()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_for_dist_predict_is_one_for_its_ranks(repository, tmp_path, number):
+    (tmp_path / 'python').write_text(
+        f'#!{sys.executable}\nimport os, pathlib, signal, sys, time\n'
+        'def stop(number, frame):\n    time.sleep(0.5)\n    sys.exit(128 + number)\n'
+        f'signal.signal({int(number)}, stop)\n'
+        f'pathlib.Path("{tmp_path}", "at_work_" + os.environ["RANK"]).touch()\ntime.sleep(60)\n'
+    )
+    (tmp_path / 'python').chmod(0o755)
+    process = subprocess.Popen(
+        [repository / 'tools/dist_predict.sh', '2', 'photos'],
+        env=dict(os.environ, PYTHON=str(tmp_path / 'python')),
+        restore_signals=True,
+    )
+    end = time.monotonic() + 30
+    while len(list(tmp_path.glob('at_work_*'))) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number
 
 
 def test_a_port_may_be_chosen_on_one_machine(shell):
@@ -96,7 +137,9 @@ def test_slurm(shell, repository, script, first, last):
     assert lines[1:at] == [
         *('--partition', 'part', '--job-name', 'my job', '--gres', 'gpu:8'),
         *('--ntasks', '16', '--ntasks-per-node', '8', '--cpus-per-task', '5'),
-        *('--kill-on-bad-exit', '1', '--mem', '10G', '--exclusive', 'python', '-u'),
+        *('--kill-on-bad-exit', '1'),
+        *(['--kill-on-bad-exit=0'] if script == 'slurm_predict.sh' else []),
+        *('--mem', '10G', '--exclusive', 'python', '-u'),
     ]
     assert lines[at + 1 :] == [*last, '--launcher', 'slurm', *EXTRA]
 
