@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -14,6 +15,12 @@ OF_A_NAME = {
     *(errno.ELOOP, errno.EILSEQ, errno.EINVAL),
 }
 """Why a file of that name cannot be written; for other reasons, others could not be either."""
+
+OF_A_GPU = re.compile(
+    r'(CUDA|HIP|CUDA driver) error|Triton Error \[(CUDA|HIP)\]'
+    r'|CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)'
+)
+"""What PyTorch and Triton say when one no longer answers; that it has no memory left is another."""
 
 T, R = TypeVar('T'), TypeVar('R')
 
@@ -53,5 +60,6 @@ def raise_others(error: Exception) -> None:
     ``MMSEG_SIGLIP_TRACEBACK=1`` it is every error.
     """
     of_the_disk = isinstance(error, OSError) and error.errno not in OF_A_NAME
-    if os.environ.get(TRACEBACK_VARIABLE) == '1' or of_the_disk or 'CUDA error' in str(error):
+    of_a_gpu = OF_A_GPU.search(str(error))
+    if os.environ.get(TRACEBACK_VARIABLE) == '1' or of_the_disk or of_a_gpu:
         raise error

@@ -27,6 +27,7 @@ class System:
         RuntimeError('shapes'),
         MemoryError(),
         torch.OutOfMemoryError('CUDA out of memory'),
+        RuntimeError('cuDNN error: CUDNN_STATUS_NOT_SUPPORTED'),
         RecursionError(),
         OSError(errno.ENAMETOOLONG, 'File name too long'),
     ],
@@ -51,6 +52,10 @@ def test_what_fails_for_one_is_tried_alone(error):
         PermissionError(errno.EACCES, 'Permission denied'),
         BrokenPipeError(errno.EPIPE, 'Broken pipe'),
         RuntimeError('CUDA error: an illegal memory access was encountered'),
+        RuntimeError('CUDA driver error: unspecified launch failure'),
+        RuntimeError('HIP error: an illegal memory access was encountered'),
+        RuntimeError('cuDNN error: CUDNN_STATUS_EXECUTION_FAILED'),
+        RuntimeError('Triton Error [CUDA]: an illegal memory access was encountered'),
     ],
     ids=str,
 )

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 from mmseg_siglip.models.backbones.planes import Dense
 from mmseg_siglip.models.backbones.trunk import Method, Surroundings, Trunk, method_name
 from mmseg_siglip.models.backbones.vision_trunk import patch_grid
+from mmseg_siglip.models.compiled import compile_method
 from mmseg_siglip.models.dense.guided import spanned_pixels
 from mmseg_siglip.models.finite import of_image
 from mmseg_siglip.models.labelling import Labeller, Labels, Rows
@@ -126,7 +127,8 @@ class SCLIPSegmentor(OpenVocabularySegmentor):
         if compile_backend is not None:
             if self.test_cfg['mode'] == 'whole':
                 raise ValueError("compile_backend: expected test_cfg.mode 'slide', found 'whole'")
-            self._compiled = torch.compile(self.encode, backend=compile_backend, dynamic=False)
+            options = dict(backend=compile_backend, dynamic=False)
+            self._compiled = compile_method(self.encode, options)
         self.set_vocabulary(vocabulary, background_index)
 
     def __setattr__(self, name: str, value: object) -> None:
