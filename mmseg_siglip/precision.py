@@ -51,6 +51,12 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def compute_name(precision: str, device: torch.device) -> str:
+    """`compute_dtype` by its name among `DTYPES`: of ``auto``, what it means here and now."""
+    dtype = compute_dtype(precision, device)
+    return next(name for name, value in DTYPES.items() if value == dtype)
+
+
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """A context in which matrix products on `device` run in `precision`."""
     dtype = compute_dtype(precision, device)

@@ -3,7 +3,13 @@ import re
 import pytest
 import torch
 
-from mmseg_siglip.precision import autocast, compute_dtype, cpu_kind, training_attention
+from mmseg_siglip.precision import (
+    autocast,
+    compute_dtype,
+    compute_name,
+    cpu_kind,
+    training_attention,
+)
 
 CPU = torch.device('cpu')
 
@@ -30,6 +36,8 @@ def test_each_kind_of_cpu(pretend_cpu, kind):
     multiplies = kind in ('AMX', 'AVX512-BF16')
     assert compute_dtype('auto', CPU) is (torch.bfloat16 if multiplies else torch.float32)
     assert compute_dtype('bf16', CPU) is torch.bfloat16
+    assert compute_name('auto', CPU) == ('bf16' if multiplies else 'fp32')
+    assert compute_name('fp16', CPU) == 'fp16'
 
 
 @pytest.mark.parametrize('kind', ['AMX', 'AVX512-BF16', 'AVX512', 'AVX2', 'aarch64'])

@@ -194,8 +194,9 @@ def test_only_what_is_missing_is_done(command, photos, tmp_path, capsys, form):
 
 
 def test_other_settings_on_the_same_folder_are_refused(
-    command, photos, tmp_path, siglip_folder, capsys
+    command, photos, tmp_path, siglip_folder, capsys, pretend_cpu
 ):
+    pretend_cpu('AVX2')
     assert command(photos) == 0
     kept = labels_in(tmp_path / 'out')
     refused = [
@@ -205,13 +206,16 @@ def test_other_settings_on_the_same_folder_are_refused(
         (dict(extra=['--method', 'naclip']), 'method sclip, now naclip'),
         (dict(extra=['--encoder', siglip_folder]), 'weights'),
         (dict(extra=['--shard-size', '9']), 'shard_size 3, now 9'),
-        (dict(extra=['--precision', 'bf16']), 'precision auto, now bf16'),
+        (dict(extra=['--precision', 'bf16']), 'precision fp32, now bf16'),
     ]
     for changes, message in refused:
         line = failure(capsys, lambda changes=changes: command(photos, **changes))
         assert 'was filled with other settings' in line and message in line
     line = failure(capsys, lambda: command(photos / 'more'))
     assert 'images' in line and 'other settings' in line
+    pretend_cpu('AMX')
+    line = failure(capsys, lambda: command(photos))
+    assert 'was filled with other settings (precision fp32, now bf16)' in line
     assert labels_in(tmp_path / 'out').keys() == kept.keys()
 
 

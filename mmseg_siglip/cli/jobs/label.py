@@ -17,6 +17,7 @@ from mmseg_siglip.cli.segment import build_segmenter, words_of_label
 from mmseg_siglip.labelling.labeller import SystemLabeller
 from mmseg_siglip.models.guides import all_weights
 from mmseg_siglip.models.held_weights import hold_weights
+from mmseg_siglip.precision import compute_name
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -28,12 +29,12 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def settings_of(args: argparse.Namespace, system: System) -> dict[str, Any]:
+def settings_of(args: argparse.Namespace, system: System, device: str) -> dict[str, Any]:
     """What must not change while a folder is filled, as plain values."""
     return dict(
         weights=weights_digest(system.model),
         config=args.config and read_config(args.config).pretty_text,
-        precision=args.precision,
+        precision=compute_name(args.precision, torch.device(device)),
     )
 
 
@@ -41,7 +42,7 @@ def segment_labeller(args: argparse.Namespace, device: str) -> SystemLabeller:
     vocabulary = words_of_label(args)
     segmenter = build_segmenter(args, device)
     segmenter.use(vocabulary, threshold=args.threshold)
-    settings = settings_of(args, segmenter) | dict(
+    settings = settings_of(args, segmenter, device) | dict(
         words=[', '.join(words) for words in vocabulary.classes],
         classes=list(vocabulary.names),
         background=vocabulary.background_index,
@@ -57,12 +58,12 @@ def segment_labeller(args: argparse.Namespace, device: str) -> SystemLabeller:
 
 def refer_labeller(args: argparse.Namespace, device: str) -> SystemLabeller:
     phrases, system = phrases_of(args.phrases), built('refer', args, device)
-    return labeller(system, phrases, settings_of(args, system) | dict(classes=phrases))
+    return labeller(system, phrases, settings_of(args, system, device) | dict(classes=phrases))
 
 
 def depth_labeller(args: argparse.Namespace, device: str) -> SystemLabeller:
     system = built('depth', args, device)
-    settings = settings_of(args, system) | dict(depth_scale=args.depth_scale)
+    settings = settings_of(args, system, device) | dict(depth_scale=args.depth_scale)
     return labeller(
         system, None, settings, row=lambda result: result.to_row(scale=args.depth_scale)
     )
@@ -70,7 +71,7 @@ def depth_labeller(args: argparse.Namespace, device: str) -> SystemLabeller:
 
 def ask_labeller(args: argparse.Namespace, device: str) -> SystemLabeller:
     system = built('ask', args, device)
-    settings = settings_of(args, system) | dict(question=args.question)
+    settings = settings_of(args, system, device) | dict(question=args.question)
     return labeller(system, args.question, settings)
 
 

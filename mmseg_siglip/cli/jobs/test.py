@@ -8,7 +8,9 @@ import inspect
 from pathlib import Path
 
 import mmseg.evaluation
+import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from mmseg_siglip.cli.common import PAMR_STEPS, PICTURES
@@ -21,6 +23,7 @@ from mmseg_siglip.cli.jobs.config import (
 )
 from mmseg_siglip.cli.jobs.label import weights_digest
 from mmseg_siglip.cli.jobs.saved import place_saved
+from mmseg_siglip.cli.jobs.stopwatch import machine
 from mmseg_siglip.engine import Runner, SegVisualizationHook
 from mmseg_siglip.engine.kept_results import KeepResultsHook
 from mmseg_siglip.engine.runner import unwrapped
@@ -28,6 +31,7 @@ from mmseg_siglip.evaluation import DepthMetric, RefSegMetric
 from mmseg_siglip.misspelt import did_you_mean, settings_of_class
 from mmseg_siglip.models.held_weights import hold_weights
 from mmseg_siglip.models.segmentors import OpenVocabularySegmentor
+from mmseg_siglip.precision import compute_name
 from mmseg_siglip.registry import METRICS, MODELS
 from mmseg_siglip.text.class_colours import class_colours
 from mmseg_siglip.text.vocabulary import BACKGROUND, Vocabulary, split_words
@@ -245,11 +249,19 @@ def settings_of_test(runner: Runner) -> dict[str, str]:
     cfg.test_cfg.pop('pixels_at_once', None)
     return dict(
         weights=weights_digest(runner.model),
+        precision=precision_of(runner),
         model=str(cfg.model),
         data=str(cfg.test_dataloader.dataset),
         evaluator=str(cfg.test_evaluator),
         loop=str(cfg.test_cfg),
     )
+
+
+def precision_of(runner: Runner) -> str:
+    """The number format of the model's products, which ``auto`` leaves to the machine."""
+    parts = (getattr(part, 'precision', None) for part in runner.model.modules())
+    wanted = next((precision for precision in parts if isinstance(precision, str)), 'fp32')
+    return compute_name(wanted, torch.device(get_device()))
 
 
 def test(args: argparse.Namespace) -> dict[str, float]:
@@ -276,6 +288,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
         save_predictions(cfg, args.out)
     runner = build_runner(cfg)
     hold_weights(unwrapped(runner.model))
+    runner.logger.info(f'products in {precision_of(runner)}, on {machine()}')
     if args.out is not None:
         keep_results(runner, args)
     if args.classes is not None:
