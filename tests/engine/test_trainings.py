@@ -15,6 +15,7 @@ MEANS = ('cat_seg', 'depth', 'depth_finetune', 'normals', 'refer', 'cascade')
 NO_MEANS = ('cat_seg_counted', 'cascade_contrast')
 """Means over the pixels that count in a process's batch; regions against its own phrases."""
 TOLERANCE = 2e-4  # up to 3e-5 was found
+ROUNDED = 0.1  # products in bfloat16, weights in float32
 WITH_BATCH_NORM = 1e-2  # of all weights, of which those at a batch norm move little
 
 
@@ -126,3 +127,13 @@ def test_compiled_parts_train_alike(tmp_path, repository, system):
     for way in ('compiled', 'both_compiled'):
         said = ''.join(f.read_text() for f in tmp_path.glob(f'{system}.{way}/*/*.log'))
         assert 'torch.compile: ' in said and 'WARNING - torch' not in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize('system', [*MEANS, 'rsrefseg2'])
+def test_bfloat16_trains_alike(tmp_path, repository, system):
+    of = train(tmp_path, repository, f'{system}:batch,bfloat16')
+    (whole,), (rounded,) = of(system, 'batch'), of(system, 'bfloat16')
+    assert all(value.dtype == torch.float32 for value in rounded.values())
+    assert TOLERANCE < apart(rounded, whole) < ROUNDED

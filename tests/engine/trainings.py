@@ -29,6 +29,7 @@ WAYS = dict(
     both=(2, 2),
     compiled=(1, 1),
     both_compiled=(2, 2),
+    bfloat16=(1, 1),
 )
 """Processes, and micro-batches of a step in each."""
 
@@ -84,6 +85,8 @@ def config_of(system: str, folder: Path, way: str) -> Config:
     )
     if way.endswith('compiled'):
         cfg.compile = dict(backend='aot_eager')
+    if way == 'bfloat16':
+        cfg.optim_wrapper.update(type='AmpOptimWrapper', force=True)
     cfg.param_scheduler = cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     return cfg
 
