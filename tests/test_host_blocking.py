@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -203,24 +205,34 @@ def of_normals(generator):
     [
         (IoUMetric, {}, of_labels),
         (BoundaryIoUMetric, {}, of_labels),
+        (IoUMetric, dict(output_dir='{}'), of_labels),
+        (IoUMetric, dict(output_dir='{}', format_only=True), of_labels),
         (RefSegMetric, {}, of_masks),
+        (RefSegMetric, dict(output_dir='{}'), of_masks),
         (RefSegMetric, dict(side=16), of_masks),
         (DepthMetric, {}, of_depth),
         (NormalMetric, {}, of_normals),
     ],
 )
-def test_metrics(kind, options, maps, truth_too):
-    """Whether truth is on the device, as MMSeg's preprocessor puts it there, or not."""
+def test_metrics(kind, options, maps, truth_too, tmp_path):
+    """Whether truth is on the device, as MMSeg's preprocessor puts it there, or not; labels are
+    fetched as bytes."""
     generator = torch.Generator().manual_seed(0)
     values = [maps(generator) for _ in range(3)]
-    metrics = [kind(**options), kind(**options)]
+    folders = [str(tmp_path / name) for name in ('near', 'far')]
+    metrics = [
+        kind(**options | ({'output_dir': folder} if 'output_dir' in options else {}))
+        for folder in folders
+    ]
     for metric in metrics:
         metric.dataset_meta = dict(classes=['a', 'b', 'c', 'd'])
 
     def samples(place) -> list[dict]:
         made = []
         for index, one in enumerate(values):
-            sample = SegDataSample(metainfo=dict(img_path=f'{index}.png', num_classes=4))
+            sample = SegDataSample(
+                metainfo=dict(img_path=f'{index}.png', num_classes=4, text=['a', 'b'])
+            )
             for key, value in one.items():
                 sample.set_data({key: PixelData(data=place(key, value))})
             made.append(sample.to_dict())
@@ -234,8 +246,15 @@ def test_metrics(kind, options, maps, truth_too):
         metrics[1].results.clear()
         metrics[1].process({}, given)
         assert counter.waits == 1, counter.blocking
-    expected, found = (metric.compute_metrics(metric.results) for metric in metrics)
+        pixels = sum(one['pred_sem_seg'].numel() for one in values) if maps is of_labels else None
+        assert pixels is None or counter.fetched <= pixels * (1 + truth_too) + 600
+    expected, found = (metric.evaluate(len(values)) for metric in metrics)
     assert expected == found
+    if 'output_dir' in options:
+        saved, own = (
+            {path.name: path.read_bytes() for path in Path(folder).iterdir()} for folder in folders
+        )
+        assert saved == own and saved
 
 
 @pytest.mark.parametrize('task', ['segment', 'refer', 'depth'])
