@@ -250,6 +250,12 @@ def near(x: Tensor) -> Tensor:
     return _held(x)
 
 
+def images(*sizes: tuple[int, int]) -> list[Tensor]:
+    """A picture (3, H, W) uint8 of each size."""
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.rand(3, *size, generator=generator) * 255).to(torch.uint8) for size in sizes]
+
+
 def count(call: Callable[[], Any], counter: Counter) -> Any:
     """What `call` gives at its second time, which alone is counted: by the first, embeddings of
     words and all that is kept are there."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from host_blocking import DEVICE, Distant, count, distant, far_module, near
+from host_blocking import DEVICE, Distant, count, distant, far_module, images, near
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from tiny_guides import GUIDES
@@ -25,7 +25,7 @@ from mmseg_siglip.evaluation import (
 )
 from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
-from mmseg_siglip.registry import DENSE_METHODS, MODELS
+from mmseg_siglip.registry import DENSE_METHODS
 from mmseg_siglip.vlm.tower import SigLIPVisionTower
 
 WORDS = 'red circle, blue square|azure square, green triangle, background'
@@ -57,11 +57,6 @@ def methods() -> list[str]:
         for kind, name in kinds.items()
         if not kind.uses_regions and name not in left_out | set(ON_THE_HOST)
     ]
-
-
-def images(*sizes: tuple[int, int]) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [(torch.rand(3, *size, generator=generator) * 255).to(torch.uint8) for size in sizes]
 
 
 def segmenter(folder, method: str | dict = 'sclip', **options) -> OpenVocabSegmenter:
@@ -292,24 +287,6 @@ def test_a_guide_that_gives_no_numbers_is_named_at_the_end(siglip_folder):
         far_module(system.model)
         with pytest.raises(ValueError, match='the image: expected finite numbers from DINOGuide'):
             system.torch(batch, WORDS)
-
-
-@pytest.mark.parametrize(
-    'config',
-    [
-        dict(type='ImageListPreProcessor', mean=[1.0] * 3, std=[2.0] * 3, bgr_to_rgb=True),
-        dict(type='UnitImagePreProcessor'),
-    ],
-)
-def test_the_preprocessor_waits_for_nothing(config):
-    preprocessor = MODELS.build(config)
-    data = dict(inputs=images((8, 9), (10, 7)), data_samples=[SegDataSample() for _ in range(2)])
-    expected = preprocessor(data)['inputs']
-    with distant() as counter:
-        found = count(lambda: preprocessor.to(DEVICE)(data)['inputs'], counter)
-        assert not counter.waits and counter.copies.total() == 2
-    for one, own in zip(found, expected, strict=True):
-        assert torch.equal(near(one), own)
 
 
 class TestCounter:
