@@ -89,18 +89,21 @@ class Counter(TorchDispatchMode):
     Attributes:
         blocking: Operations that make the host wait, by the line that asks for them.
         copies: Those between the devices, by their line and direction, waiting or not.
+        fetched: Bytes of those to the host.
         kernels: Operations on the device.
     """
 
     blocking: Tally = field(default_factory=Tally)
     copies: Tally = field(default_factory=Tally)
+    fetched: int = 0
     kernels: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def clear(self) -> None:
-        self.blocking, self.copies, self.kernels = Tally(), Tally(), 0
+        self.blocking, self.copies = Tally(), Tally()
+        self.fetched = self.kernels = 0
 
     def wait(self, *_: Any) -> None:
         """What stands for a synchronisation that a program asks for."""
@@ -147,6 +150,7 @@ class Counter(TorchDispatchMode):
         if isinstance(source, Distant) == to_device or (to_device and not source.dim() and late):
             return
         self._count(self.copies, 'to the device' if to_device else 'to the host')
+        self.fetched += 0 if to_device else source.nbytes
         if not late or (to_device and not getattr(source, 'pinned', False)):
             self._count(self.blocking, 'to the device' if to_device else 'to the host')
 
@@ -244,6 +248,12 @@ def far_module(module: nn.Module) -> nn.Module:
 def near(x: Tensor) -> Tensor:
     """The values of a result, without counting."""
     return _held(x)
+
+
+def images(*sizes: tuple[int, int]) -> list[Tensor]:
+    """A picture (3, H, W) uint8 of each size."""
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.rand(3, *size, generator=generator) * 255).to(torch.uint8) for size in sizes]
 
 
 def count(call: Callable[[], Any], counter: Counter) -> Any:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from host_blocking import DEVICE, Distant, count, distant, far_module, near
+from host_blocking import DEVICE, Distant, count, distant, far_module, images, near
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from tiny_guides import GUIDES
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmseg_siglip.api import OpenVocabSegmenter, System
+from mmseg_siglip.api.refer import AT_ONCE
 from mmseg_siglip.device import to_host, upload
 from mmseg_siglip.evaluation import (
     BoundaryIoUMetric,
@@ -22,7 +25,7 @@ from mmseg_siglip.evaluation import (
 )
 from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.postprocessors.pamr import PAMRPostProcessor
-from mmseg_siglip.registry import DENSE_METHODS, MODELS
+from mmseg_siglip.registry import DENSE_METHODS
 from mmseg_siglip.vlm.tower import SigLIPVisionTower
 
 WORDS = 'red circle, blue square|azure square, green triangle, background'
@@ -56,11 +59,6 @@ def methods() -> list[str]:
     ]
 
 
-def images(*sizes: tuple[int, int]) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [(torch.rand(3, *size, generator=generator) * 255).to(torch.uint8) for size in sizes]
-
-
 def segmenter(folder, method: str | dict = 'sclip', **options) -> OpenVocabSegmenter:
     config = dict(type=method) if isinstance(method, str) else dict(method)
     if DENSE_METHODS.get(config['type']).uses_guide:
@@ -73,14 +71,15 @@ def segmenter(folder, method: str | dict = 'sclip', **options) -> OpenVocabSegme
     return OpenVocabSegmenter.from_pretrained(folder, config, device='cpu', **options)
 
 
-def check(module, call, batch: list, *, most: int = MOST, results: int) -> list:
+def check(module, call, batch: list, *, most: int = MOST, results: int, more: int = 1) -> list:
     """Values that `call` gives there, where no number of the batch's images changes how often the
-    host waits; one copy an image goes up, `results` come back."""
+    host waits; one copy an image goes up, `results` come back, and `more` of the batch go or
+    come."""
     with distant() as counter:
         far_module(module)
         found = count(lambda: call(batch), counter)
         assert counter.waits <= most, counter.blocking
-        assert counter.copies.total() <= len(batch) * (1 + results) + 1, counter.copies
+        assert counter.copies.total() <= len(batch) * (1 + results) + more, counter.copies
         waited = counter.waits
         if len(batch) > 1:
             counter.clear()
@@ -128,15 +127,16 @@ def test_trained_systems(repository, task, prompt, results):
 
 
 def test_referring(repository):
-    """An image and its phrases are a batch."""
+    """More images than pass the encoders at once, in three sizes; with each pass go tokens of the
+    phrases and which of them are real."""
     folder = repository / 'mmseg_siglip/assets/shapes_refer'
     system = System.from_pretrained(folder, device='cpu', precision='fp32')
-    batch, phrases = images((48, 64)), ['the red circle', 'a square']
+    batch = images(*[(48, 64), (40, 80), (56, 40)] * (AT_ONCE // 3 + 1))[: AT_ONCE + 1]
+    phrases = ['the red circle', 'a square']
     expected = system.torch(batch, phrases)
-    with distant() as counter:
-        far_module(system.model)
-        found = count(lambda: system.torch(batch, phrases), counter)
-        assert counter.waits <= 2 * len(batch), counter.blocking  # and for the best of its masks
+    found = check(
+        system.model, lambda given: system.torch(given, phrases), batch, results=2, more=1 + 2 * 2
+    )
     for (masks, scores), (own, likely) in zip(found, expected, strict=True):
         assert masks.dtype == torch.bool and torch.equal(masks, own)
         assert scores == pytest.approx(likely, abs=1e-4)
@@ -200,24 +200,34 @@ def of_normals(generator):
     [
         (IoUMetric, {}, of_labels),
         (BoundaryIoUMetric, {}, of_labels),
+        (IoUMetric, dict(output_dir='{}'), of_labels),
+        (IoUMetric, dict(output_dir='{}', format_only=True), of_labels),
         (RefSegMetric, {}, of_masks),
+        (RefSegMetric, dict(output_dir='{}'), of_masks),
         (RefSegMetric, dict(side=16), of_masks),
         (DepthMetric, {}, of_depth),
         (NormalMetric, {}, of_normals),
     ],
 )
-def test_metrics(kind, options, maps, truth_too):
-    """Whether truth is on the device, as MMSeg's preprocessor puts it there, or not."""
+def test_metrics(kind, options, maps, truth_too, tmp_path):
+    """Whether truth is on the device, as MMSeg's preprocessor puts it there, or not; labels are
+    fetched as bytes."""
     generator = torch.Generator().manual_seed(0)
     values = [maps(generator) for _ in range(3)]
-    metrics = [kind(**options), kind(**options)]
+    folders = [str(tmp_path / name) for name in ('near', 'far')]
+    metrics = [
+        kind(**options | ({'output_dir': folder} if 'output_dir' in options else {}))
+        for folder in folders
+    ]
     for metric in metrics:
         metric.dataset_meta = dict(classes=['a', 'b', 'c', 'd'])
 
     def samples(place) -> list[dict]:
         made = []
         for index, one in enumerate(values):
-            sample = SegDataSample(metainfo=dict(img_path=f'{index}.png', num_classes=4))
+            sample = SegDataSample(
+                metainfo=dict(img_path=f'{index}.png', num_classes=4, text=['a', 'b'])
+            )
             for key, value in one.items():
                 sample.set_data({key: PixelData(data=place(key, value))})
             made.append(sample.to_dict())
@@ -231,18 +241,26 @@ def test_metrics(kind, options, maps, truth_too):
         metrics[1].results.clear()
         metrics[1].process({}, given)
         assert counter.waits == 1, counter.blocking
-    expected, found = (metric.compute_metrics(metric.results) for metric in metrics)
+        pixels = sum(one['pred_sem_seg'].numel() for one in values) if maps is of_labels else None
+        assert pixels is None or counter.fetched <= pixels * (1 + truth_too) + 600
+    expected, found = (metric.evaluate(len(values)) for metric in metrics)
     assert expected == found
+    if 'output_dir' in options:
+        saved, own = (
+            {path.name: path.read_bytes() for path in Path(folder).iterdir()} for folder in folders
+        )
+        assert saved == own and saved
 
 
-@pytest.mark.parametrize('task', ['segment', 'depth'])
+@pytest.mark.parametrize('task', ['segment', 'refer', 'depth'])
 def test_what_is_begun_is_waited_for_when_it_is_asked_for(siglip_folder, repository, task):
     """Batches of two pictures, the second of which the first has not to wait for."""
     if task == 'segment':
         system, prompt = segmenter(siglip_folder), WORDS
     else:
-        folder = repository / 'mmseg_siglip/assets/shapes_depth'
-        system, prompt = System.from_pretrained(folder, device='cpu', precision='fp32'), None
+        folder = repository / 'mmseg_siglip/assets' / f'shapes_{task}'
+        system = System.from_pretrained(folder, device='cpu', precision='fp32')
+        prompt = 'the red circle' if task == 'refer' else None
     batches = [images((40, 48), (48, 40)), images((56, 40))]
     expected = [system(batch, prompt) for batch in batches]
     with distant() as counter:
@@ -252,7 +270,7 @@ def test_what_is_begun_is_waited_for_when_it_is_asked_for(siglip_folder, reposit
         assert not any(one.ready for one in later)
         found = [one() for one in later]
         assert counter.waits == len(batches), counter.blocking
-    values = 'scores' if task == 'segment' else 'depth'
+    values = dict(segment='scores', refer='mask', depth='depth')[task]
     for one, own in zip(sum(found, []), sum(expected, []), strict=True):
         np.testing.assert_allclose(getattr(one, values), getattr(own, values), rtol=1e-4)
 
@@ -269,24 +287,6 @@ def test_a_guide_that_gives_no_numbers_is_named_at_the_end(siglip_folder):
         far_module(system.model)
         with pytest.raises(ValueError, match='the image: expected finite numbers from DINOGuide'):
             system.torch(batch, WORDS)
-
-
-@pytest.mark.parametrize(
-    'config',
-    [
-        dict(type='ImageListPreProcessor', mean=[1.0] * 3, std=[2.0] * 3, bgr_to_rgb=True),
-        dict(type='UnitImagePreProcessor'),
-    ],
-)
-def test_the_preprocessor_waits_for_nothing(config):
-    preprocessor = MODELS.build(config)
-    data = dict(inputs=images((8, 9), (10, 7)), data_samples=[SegDataSample() for _ in range(2)])
-    expected = preprocessor(data)['inputs']
-    with distant() as counter:
-        found = count(lambda: preprocessor.to(DEVICE)(data)['inputs'], counter)
-        assert not counter.waits and counter.copies.total() == 2
-    for one, own in zip(found, expected, strict=True):
-        assert torch.equal(near(one), own)
 
 
 class TestCounter:

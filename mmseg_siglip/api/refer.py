@@ -23,14 +23,19 @@ from torch import Tensor
 from mmseg_siglip.api.load import load_trained, read_config
 from mmseg_siglip.api.segmentation import Referred
 from mmseg_siglip.api.system import System
-from mmseg_siglip.device import find_device, to_host, upload
+from mmseg_siglip.device import find_device, upload
 from mmseg_siglip.io.image import check_tensor
+from mmseg_siglip.later import Later
+from mmseg_siglip.models.finite import doubts, fetch_sure
 from mmseg_siglip.models.segmentors import ReferringSegmentor
+from mmseg_siglip.models.segmentors.referring import scores_of
 from mmseg_siglip.precision import compute_dtype
 from mmseg_siglip.registry import MODELS, SCOPE
 from mmseg_siglip.text.distinct import check_phrases_distinct
 
 Phrases = str | Sequence[str]
+
+AT_ONCE = 8  # images in one pass of the encoders, of any number that are waited for together
 
 
 class ReferringSegmenter(System):
@@ -157,16 +162,34 @@ class ReferringSegmenter(System):
         self, images: Tensor | Sequence[Tensor], text: Phrases
     ) -> list[tuple[Tensor, list[float]]]:
         """Masks (P, H, W) bool of the P phrases in each image, on the CPU, and their scores."""
+        return self._begin(images, text)()
+
+    def _begin(
+        self, images: Tensor | Sequence[Tensor], text: Phrases
+    ) -> Later[list[tuple[Tensor, list[float]]]]:
         phrases = [text] if isinstance(text, str) else list(text)
-        device, found = self.model.encoder.mean.device, []
-        for image in images:
-            rgb = upload(check_tensor(image), device)
-            rgb = rgb.float() / 255 if not rgb.is_floating_point() else rgb.float()
-            sample = SegDataSample(metainfo=dict(text=phrases, ori_shape=tuple(rgb.shape[-2:])))
-            (sample,) = self.model.predict([rgb], [sample])
-            (masks,) = to_host([sample.pred_sem_seg.data])
-            found.append((masks.bool(), sample.scores))
-        return found
+        inputs = [self._prepare(image) for image in images]
+        samples = [
+            SegDataSample(metainfo=dict(text=phrases, ori_shape=tuple(image.shape[-2:])))
+            for image in inputs
+        ]
+        with doubts(later=True) as held:
+            parts = range(0, len(inputs), AT_ONCE)
+            drawn = [
+                self.model.draw(*(x[i : i + AT_ONCE] for x in (inputs, samples))) for i in parts
+            ]
+        masks = [sample.pred_sem_seg.data for sample in samples]
+
+        def pairs(found: list[Tensor]) -> list[tuple[Tensor, list[float]]]:
+            masks, iou = found[: len(samples)], found[len(samples) :]
+            return [(m.bool(), scores_of(i)) for m, i in zip(masks, iou, strict=True)]
+
+        return fetch_sure([*masks, *sum(drawn, [])], held).then(pairs)
+
+    def _prepare(self, rgb: Tensor) -> Tensor:
+        """An image as `ReferringSegmentor` takes it, on its device."""
+        rgb = upload(check_tensor(rgb), self.model.encoder.mean.device)
+        return rgb.float() if rgb.is_floating_point() else rgb.float() / 255
 
     def _result(
         self, rgb: np.ndarray, output: tuple[Tensor, list[float]], prompt: Phrases

@@ -344,8 +344,8 @@ class System(ABC):
     def begin(
         self, images: ImageLike | Sequence[ImageLike], prompt: Any = None, **options
     ) -> Later[Any]:
-        """The same, to be called for the results; until then nobody waits for a GPU that segments
-        by words or predicts depth, or knows whether it found numbers.
+        """The same, to be called for the results; until then nobody waits for a GPU, except
+        of a system that is asked questions, or knows whether it found numbers.
 
         Examples:
             >>> from mmseg_siglip.api import OpenVocabSegmenter

@@ -73,7 +73,8 @@ class BoundaryIoUMetric(BaseMetric):
             ValueError: See `label_maps`.
         """
         classes = len(self.dataset_meta['classes'])
-        for sample in fetched(data_samples, 'pred_sem_seg', 'gt_sem_seg'):
+        most = max(classes, self.ignore_index + 1)
+        for sample in fetched(data_samples, pred_sem_seg=classes, gt_sem_seg=most):
             maps = label_maps(sample, self.dataset_meta['classes'], self.ignore_index)
             prediction, truth = (labels.numpy() for labels in maps)
             counted = truth[truth != self.ignore_index]

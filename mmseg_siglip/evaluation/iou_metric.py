@@ -91,7 +91,11 @@ class IoUMetric(SavingMetric, mmseg.evaluation.IoUMetric):
                 'set it to 65535 in the metric and in LoadAnnotations'
             )
         if self.output_dir is not None or self.format_only:
-            data_samples = fetched(data_samples, 'pred_sem_seg')
+            known = [one.get('num_classes') or 0 for one in data_samples]
+            labels = dict(pred_sem_seg=max([classes, *known]))
+            if not self.format_only:
+                labels['gt_sem_seg'] = max(classes, self.ignore_index + 1)
+            data_samples = fetched(data_samples, **labels)
         if self.format_only:
             for sample in data_samples:
                 refuse_nan_labels(sample)

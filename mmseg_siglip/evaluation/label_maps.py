@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmseg_siglip.device import to_host, upload
+from mmseg_siglip.models.labelling import compact
 from mmseg_siglip.text.vocabulary import Vocabulary, same
 
 
@@ -171,25 +172,42 @@ def _is_odd(prediction: Tensor, truth: Tensor, sample: Mapping, classes: int) ->
     return torch.stack(flags).any()
 
 
-def fetched(samples: Sequence[Mapping], *keys: str) -> list[dict]:
+def fetched(samples: Sequence[Mapping], *keys: str, **labels: int) -> list[dict]:
     """Samples whose maps lie on the CPU, with one wait for a GPU.
 
     Args:
         samples: The samples, which stay as they are.
         keys: Of the maps. Of ``seg_logits``, if it is there, only that all are numbers is fetched.
+        labels: Keys of label maps, and how many labels each should have at the most: they leave a
+            GPU in the smallest format that holds as many. With others it is waited for again.
     """
     samples = [dict(sample) for sample in samples]
     for sample in samples:
         if 'seg_logits' in sample and sample['seg_logits']['data'].is_cuda:
             finite = sample['seg_logits']['data'].isfinite().all()
             sample['seg_logits'] = dict(data=torch.where(finite, 0.0, math.nan))
-    places = [
-        (sample, key) for sample in samples for key in (*keys, 'seg_logits') if sample.get(key)
+    keys = (*keys, *labels, 'seg_logits')
+    places = [(sample, key) for sample in samples for key in keys if sample.get(key)]
+    given = [sample[key]['data'].detach() for sample, key in places]
+    small = [
+        narrow(data, labels[key]) if key in labels and data.is_cuda else data
+        for data, (_, key) in zip(given, places, strict=True)
     ]
-    maps = to_host([sample[key]['data'].detach() for sample, key in places])
-    for (sample, key), data in zip(places, maps, strict=True):
-        sample[key] = dict(sample[key], data=data)
+    narrowed = [i for i, data in enumerate(small) if data is not given[i]]
+    kept = [(small[i] == given[i]).all() for i in narrowed]
+    maps = to_host([*small, *([torch.stack(kept)] if kept else [])])
+    lost = [i for i, same in zip(narrowed, maps.pop() if kept else (), strict=True) if not same]
+    for i, data in zip(lost, to_host([given[i] for i in lost]), strict=True):
+        maps[i] = data
+    for (sample, key), own, data in zip(places, given, maps, strict=True):
+        sample[key] = dict(sample[key], data=data.to(own.dtype))
     return samples
+
+
+def narrow(data: Tensor, labels: int) -> Tensor:
+    """`compact` labels, or `data` itself where that would be no smaller or it holds no integers."""
+    small = data if data.is_floating_point() else compact(data, labels)
+    return small if small.itemsize < data.itemsize else data
 
 
 def check_order(vocabulary: Vocabulary, names: Sequence[str]) -> None:

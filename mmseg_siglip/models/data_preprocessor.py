@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
-from mmengine.structures import PixelData
+from mmengine.structures import BaseDataElement, PixelData
 from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -18,12 +18,28 @@ from mmseg_siglip.registry import MODELS
 USUAL = 255
 
 
+class UploadingPreProcessor(BaseDataPreprocessor):
+    """MMEngine's, whose copies to a GPU nobody waits for: it leaves out samples, whose memory no
+    loader page-locks."""
+
+    def cast_data(self, data: object) -> object:
+        """`data` with its tensors on the device."""
+        if isinstance(data, Tensor):
+            return upload(data, self.device)
+        if isinstance(data, BaseDataElement):
+            moved = data.new()
+            for key, value in data.items():
+                moved.set_data({key: self.cast_data(value)})
+            return moved
+        return super().cast_data(data)
+
+
 @MODELS.register_module()
-class ImageListPreProcessor(SegDataPreProcessor):
+class ImageListPreProcessor(UploadingPreProcessor, SegDataPreProcessor):
     """MMSeg's normalisation, without stacking at test time.
 
-    MMSeg's own asks for images of one size, or pads them to one; windows need neither. Copies to a
-    GPU overlap with its work; in training, if the loader's memory is page-locked.
+    MMSeg's own asks for images of one size, or pads them to one; windows need neither. Its list of
+    channels, by which it turns BGR to RGB, is one that a GPU is waited for; here they are flipped.
 
     Raises:
         ValueError: In training, label maps would be padded with 255 where that is a class, or truth
@@ -39,8 +55,7 @@ class ImageListPreProcessor(SegDataPreProcessor):
                 'data_preprocessor.test_cfg: expected none, since images are not padded at test '
                 f'time, found {self.test_cfg}'
             )
-        self._non_blocking = True
-        self.flips_channels = bgr_to_rgb or rgb_to_bgr
+        self.channel_conversion, self.flips_channels = False, self.channel_conversion
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """As in MMSeg, but at test time ``inputs`` is a list of (3, H, W) float32, and what else
@@ -48,15 +63,17 @@ class ImageListPreProcessor(SegDataPreProcessor):
         if training:
             self._check_fill(data.get('data_samples') or ())
             check_truth_fits(data['inputs'], data.get('data_samples') or ())
-            return padded_normals(super().forward(data, training))
-        images = [self._normalised(upload(image, self.device)) for image in data['inputs']]
+            images = [self._uploaded(image) for image in data['inputs']]
+            return padded_normals(super().forward(dict(data, inputs=images), training))
+        images = [self._uploaded(image).float() for image in data['inputs']]
+        if self._enable_normalize:
+            images = [(image - self.mean) / self.std for image in images]
         return dict(inputs=images, data_samples=data.get('data_samples'))
 
-    def _normalised(self, image: Tensor) -> Tensor:
-        """As in MMSeg, whose list of channels a GPU is waited for."""
-        image = image.flip(0) if self.flips_channels and len(image) == 3 else image
-        image = image.float()
-        return (image - self.mean) / self.std if hasattr(self, 'mean') else image
+    def _uploaded(self, image: Tensor) -> Tensor:
+        """An image on the device, its channels in the model's order."""
+        image = upload(image, self.device)
+        return image.flip(0) if self.flips_channels and len(image) == 3 else image
 
     def _check_fill(self, samples: Sequence[SegDataSample]) -> None:
         for sample in samples if self.seg_pad_val == USUAL else ():
@@ -108,7 +125,7 @@ def padded_normals(batch: dict) -> dict:
 
 
 @MODELS.register_module()
-class UnitImagePreProcessor(BaseDataPreprocessor):
+class UnitImagePreProcessor(UploadingPreProcessor):
     """Images as RGB in [0, 1], each at its own size, in training and tests alike.
 
     For models of several encoders, each of which normalises for itself.

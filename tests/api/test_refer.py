@@ -11,7 +11,7 @@ from mmengine.config import Config
 from tiny_sams import SAM_CONFIG
 from tiny_systems import REFERRING
 
-from mmseg_siglip.api import Referred, ReferringSegmenter
+from mmseg_siglip.api import Referred, ReferringSegmenter, refer
 from mmseg_siglip.models.sam import SAMAdapter
 
 
@@ -44,6 +44,19 @@ def test_lists_of_phrases_and_of_images(segmenter, rgb):
         (50, 80),
         (30, 80),
     ]
+
+
+def test_a_batch_equals_its_images(segmenter, rgb, monkeypatch):
+    """In whatever parts they pass the encoders."""
+    images = [rgb, rgb[:30], rgb[:, :40], rgb[10:]]
+    phrases = ['the ring', 'the red star']
+    alone = [segmenter(image, phrases) for image in images]
+    for most in (1, 3, 8):
+        monkeypatch.setattr(refer, 'AT_ONCE', most)
+        for found, own in zip(segmenter(images, phrases), alone, strict=True):
+            for one, other in zip(found, own, strict=True):
+                assert np.array_equal(one.mask, other.mask)
+                assert one.score == pytest.approx(other.score, abs=1e-5)
 
 
 def test_a_model_that_is_built_already(segmenter, rgb, refer_files):

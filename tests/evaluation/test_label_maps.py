@@ -6,9 +6,10 @@ import warnings
 
 import pytest
 import torch
+from host_blocking import DEVICE, distant
 
 from mmseg_siglip.evaluation import BoundaryIoUMetric, DepthMetric, IoUMetric, RefSegMetric
-from mmseg_siglip.evaluation.label_maps import check_order
+from mmseg_siglip.evaluation.label_maps import check_order, fetched
 from mmseg_siglip.text.vocabulary import Vocabulary
 
 METRICS = (IoUMetric, BoundaryIoUMetric)
@@ -58,6 +59,22 @@ def test_a_class_under_the_ignored_value_is_suspected(kind, names, values, said)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         evaluate(kind, maps, names)
+
+
+@pytest.mark.parametrize('odd', [0, 255, 256, -1, 2**40])
+@pytest.mark.parametrize('dtype', [torch.int64, torch.float64])
+def test_no_format_changes_a_label(odd, dtype):
+    """However many the model says that there are."""
+    values = [torch.tensor([[[0, 3, value]]]).to(dtype) for value in (1, odd)]
+    with distant() as counter:
+        given = [dict(pred_sem_seg=dict(data=value.to(DEVICE))) for value in values]
+        counter.clear()
+        found = fetched(given, pred_sem_seg=4)
+        again = dtype == torch.int64 and not 0 <= odd < 256
+        assert counter.waits == 1 + again, counter.blocking
+    for one, value in zip(found, values, strict=True):
+        data = one['pred_sem_seg']['data']
+        assert data.dtype == dtype and torch.equal(data, value)
 
 
 @pytest.mark.parametrize('kind', METRICS)

@@ -174,6 +174,6 @@ class CATSegHead(BaseModule):
         )
         with torch.no_grad():
             counted = labels != self.loss_decode.ignore_index
-            hits = (logits.argmax(1) == labels)[counted].float()
-            accuracy = 100 * hits.mean() if len(hits) else logits.new_zeros(())
+            hits = (logits.argmax(1) == labels) & counted
+            accuracy = 100 * hits.sum() / counted.sum().clamp(min=1)
         return dict(loss_sem_seg=self.loss_decode(logits, labels), acc_seg=accuracy)

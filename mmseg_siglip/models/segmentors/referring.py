@@ -17,10 +17,10 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmseg_siglip.device import to_host
 from mmseg_siglip.kept import constant
 from mmseg_siglip.models.backbones.base import VisionLanguageBackbone
 from mmseg_siglip.models.decode_heads.text_visual_activation import ImageFeatures, TextFeatures
+from mmseg_siglip.models.finite import doubts, fetch_sure
 from mmseg_siglip.models.held_weights import HeldWeights
 from mmseg_siglip.models.sam import SAMAdapter, SAMFeatures
 from mmseg_siglip.models.sam.finetune import choose_sam_trainable
@@ -284,14 +284,28 @@ class ReferringSegmentor(BaseSegmentor):
             ValueError: A sample has no phrase, or was mirrored; or its masks are no numbers.
         """
         samples = [SegDataSample() for _ in inputs] if data_samples is None else data_samples
+        with doubts(later=True) as held:
+            iou = self.draw(inputs, samples)
+        for sample, found in zip(samples, fetch_sure(iou, held)(), strict=True):
+            sample.set_metainfo(dict(scores=scores_of(found)))
+        return samples
+
+    @torch.no_grad()
+    def draw(self, inputs: Sequence[Tensor], samples: Sequence[SegDataSample]) -> list[Tensor]:
+        """`predict` as far as nobody waits for a GPU: where `doubts` are open, it is they that
+        refuse what is no number.
+
+        Returns:
+            Predicted IoUs (P,) float32 of each image, on the model's device; see `scores_of`. The
+            samples have all the rest.
+        """
         texts = Phrases.of(samples).of_image
         if any(sample.metainfo.get('flip') for sample in samples):
             raise ValueError(f'flipped images are refused in prediction: {WHY_NO_FLIP}')
         with self.held.autocast(self, self.precision, self.encoder.mean.device):
             answers, features = self.answer(inputs, texts)
         finite = [a.logits.isfinite().all() & a.iou.isfinite().all() for a in answers]
-        flags, *iou = to_host([torch.stack(finite), *(a.iou.float() for a in answers)])
-        check_finite(flags.tolist(), samples, self.precision)
+        check_finite(finite, samples, self.precision)
         for i, sample in enumerate(samples):
             size = tuple(sample.metainfo.get('ori_shape', inputs[i].shape[-2:])[:2])
             placed = self.place(answers[i], features[i], size)
@@ -299,8 +313,12 @@ class ReferringSegmentor(BaseSegmentor):
             sample.pred_sem_seg = PixelData(data=found.to(torch.uint8))
             if self.test_cfg['return_logits']:
                 sample.seg_logits = PixelData(data=placed)
-            sample.set_metainfo(dict(scores=[round(s, 6) for s in iou[i].tolist()]))
-        return samples
+        return [answer.iou.float() for answer in answers]
+
+
+def scores_of(iou: Tensor) -> list[float]:
+    """Predicted IoUs (P,) as `ReferringSegmentor` tells them, to six digits."""
+    return [round(value, 6) for value in iou.tolist()]
 
 
 def check_referring(config: Mapping) -> dict:
