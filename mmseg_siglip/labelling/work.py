@@ -81,6 +81,9 @@ class Worker:
     def work(self, task: Task, told: Callable[[int], None] = lambda count: None) -> int:
         """Label a shard and commit its table; how many images of it were labelled.
 
+        A table of failures alone leaves what is there, unless that is to be labelled again: another
+        worker may reach what this one does not.
+
         Raises:
             OutputError: It cannot be written, or not be reached.
         """
@@ -88,13 +91,19 @@ class Worker:
         names = {row['name'] for row in kept if row['name'] is not None}
         labelled: Counter[str] = Counter()
         rows = self._counted(self._rows(task, names, told), labelled)
+        failed = []  # before the first that was labelled, which is the last of these
+        for row in rows:
+            failed.append(row)
+            if labelled:
+                break
 
         def table(file: IO[bytes]) -> None:
             about = dict(shard=task.shard.name, settings=digest_of(self.labeller.settings))
             about['mmseg_siglip'] = version('mmseg_siglip')
-            write_table(chain(kept, rows), schema_of(self.labeller.columns, about), file)
+            write_table(chain(kept, failed, rows), schema_of(self.labeller.columns, about), file)
 
-        self.store.put(task.shard.name, table)
+        nothing = not labelled and not task.again
+        self.store.put(task.shard.name, table, only_if_absent=nothing)
         return len(labelled)
 
     def _kept(self, task: Task) -> Iterator[Row]:

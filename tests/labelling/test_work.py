@@ -5,6 +5,7 @@ import tempfile
 import fsspec
 import pyarrow.parquet as pq
 import pytest
+from tars import write_tar
 from toy_labeller import BROKEN, Recipe, write_images
 
 from mmseg_siglip.io.failures import OutputError
@@ -38,6 +39,34 @@ def test_a_shard_that_cannot_be_read(worker, tmp_path):
     assert worker.work(Task(shard)) == 0
     (row,) = worker.store.rows('s')
     assert (row['path'], row['failure']) == (f'{tmp_path}/gone.tar', 'no such file')
+
+
+def test_a_worker_that_reaches_nothing_leaves_what_another_has_made(worker, tmp_path):
+    members = [(f'{value}.png', bytes([value])) for value in (1, 2, 3)]
+    path = write_tar(tmp_path / 's.tar', members)
+    tar = TarShard('s', str(path))
+    (files,) = Listing([write_images(tmp_path / 'in', [4, 5])]).shards()
+
+    def found():
+        return [row['failure'] or row['mean'] for s in ('s', files.name) for row in store.rows(s)]
+
+    store = worker.store
+    assert worker.work(Task(tar)) == 3 and worker.work(Task(files)) == 2
+    os.rename(path, tmp_path / 'unmounted.tar')
+    os.rename(tmp_path / 'in', tmp_path / 'unmounted')
+    assert worker.work(Task(tar)) == 0 and worker.work(Task(files)) == 0
+    assert found() == [1.0, 2.0, 3.0, 4.0, 5.0]
+    for name in ('s', files.name):
+        os.remove(store.path(name))
+    assert worker.work(Task(tar)) == 0 and worker.work(Task(files)) == 0
+    assert found() == ['no such file', *2 * ['No such file or directory']]
+    path.write_bytes(b'junk')
+    assert worker.work(Task(tar, again=True)) == 0
+    assert 'is not a whole, uncompressed tar' in found()[0]
+    os.replace(tmp_path / 'unmounted.tar', path)
+    os.rename(tmp_path / 'unmounted', tmp_path / 'in')
+    assert worker.work(Task(tar)) == 3 and worker.work(Task(files, again=True)) == 2
+    assert found() == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
 def test_no_room_for_what_is_fetched_is_no_fault_of_the_shard(worker, tmp_path, monkeypatch):
