@@ -210,18 +210,21 @@ def pixels(file: Path | io.BytesIO) -> list:
     return np.array(Image.open(file)).tolist()
 
 
-def labelling(form: str, folder: Path, parts: int) -> Job:
-    """Labels of scenes, by one process and by two ranks in turn; of tars in COCO's format."""
+def labelling(form: str, folder: Path, parts: int, *, ray: bool = False) -> Job:
+    """Labels of scenes, by one process and by two ranks in turn, or by two of Ray's actors; of tars
+    in COCO's format."""
     images = write_scenes(folder / 'images', parts, 20 if form == 'coco' else 0)
     options = '--vocabulary shapes --encoder tiny_siglip_shapes --templates single'.split()
     options += ['--precision', 'fp32', '--batch-size', '2', '--format', form]
     options += ['--shard-size', '10', '--workers', '1']
+    if ray:
+        options[-1:] = ['2', '--engine', 'ray']
     counted: dict[tuple, list[str]] = {}
 
     def command(out: Path, number: int) -> list[str]:
         tool = (
             [ROOT / 'tools/dist_predict.sh', '2']
-            if number % 2
+            if number % 2 and not ray
             else [sys.executable, ROOT / 'tools/predict.py']
         )
         return [*tool, images, '--out', out, *options]
@@ -316,6 +319,7 @@ def training(folder: Path, parts: int) -> Job:
 JOBS: dict[str, tuple[Callable[[Path, int], Job], int]] = {
     'label': (lambda folder, parts: labelling('png', folder, parts), 400),
     'label-coco': (lambda folder, parts: labelling('coco', folder, parts), 400),
+    'label-ray': (lambda folder, parts: labelling('png', folder, parts, ray=True), 400),
     'test': (evaluation, 400),
     'train': (training, 60),
 }
@@ -328,7 +332,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument('--kills', type=int, default=20, help='of each job [%(default)s]')
     parser.add_argument('--seed', type=int, default=0, help='[%(default)s]')
-    parser.add_argument('--jobs', nargs='+', choices=JOBS, default=list(JOBS))
+    usual = [name for name in JOBS if name != 'label-ray']
+    parser.add_argument(
+        '--jobs', nargs='+', choices=JOBS, default=usual, help='[all but label-ray, by Ray]'
+    )
     parser.add_argument('--parts', type=int, help="of each job [the job's own]")
     args = parser.parse_args(argv)
     good = True

@@ -49,7 +49,7 @@ def actors():
 
 
 class Killing(KillsWorkers, RayPool):
-    most, often, seconds = 10, 0.6, 0.3
+    most, often, seconds = 20, 0.6, 0.3
 
     def kill(self, worker):
         if there := actors():  # none while Ray starts them again
@@ -58,14 +58,14 @@ class Killing(KillsWorkers, RayPool):
 
 @pytest.mark.slow
 def test_kills_and_an_image_that_kills(tmp_path):
-    run = Run(tmp_path, [*range(30), KILLS, *range(31, 60)], size=3)
+    run = Run(tmp_path, [*range(30), KILLS, *range(31, 120)], size=3)
     pool, told = Killing(run.settings(Recipe(seconds=0.05)), 2), []
     turns = ShardTurns(run.listing, run.store)
     total = Drive(turns, pool, run.store, told=told.append).run()
     rows, wanted = run.rows(), run.expected()
     assert rows.pop('030.png').startswith('ended the process that labelled it: signal 9')
     del wanted['030.png']
-    assert rows == wanted and pool.kills == 10 and total.labelled == 59 <= sum(told)
+    assert rows == wanted and pool.kills == 20 and total.labelled == 119 <= sum(told)
     assert not actors()
 
 
