@@ -33,8 +33,9 @@ class Listing:
 
     A tar and a Parquet file is a shard. The files of a folder or list are cut into shards after
     names whose digest ends so and so: a file that comes or goes changes its own shard, not those
-    behind it. Nothing is held of what was listed but for 8 bytes a name that comes twice; to find
-    those in lists and several arguments takes a few times 8 bytes a name before the run.
+    behind it. Nothing is held of files and ranges but for 8 bytes a name that comes twice; to find
+    those in lists, ranges and several arguments takes 8 bytes a name before the run. What an
+    address with stars stands for is held, packed.
 
     Args:
         arguments: Folders (searched through, links followed), images, tars, Parquet files, and
