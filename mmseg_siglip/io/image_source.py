@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.image_folder import below, judged
 from mmseg_siglip.io.image_kinds import HEAD, is_image
+from mmseg_siglip.io.lines import lines_of_text
 from mmseg_siglip.io.regular_file import read_regular, refuse_size
 
 LONGEST_NAME = 240  # bytes of one part of a path, so that a suffix can be added
@@ -192,21 +193,9 @@ def tar_members(
 
 
 def listed(path: Path) -> Iterator[ImageEntry]:
-    """What a list names, in its order, each path once."""
-    try:
-        text = read_regular(path).decode('utf-8-sig')
-    except UnicodeDecodeError as error:
-        reason = f'{error.reason} at byte {error.start}'
-        raise ValueError(f'{path}: expected a list of paths in UTF-8, found {reason}') from None
-    except ValueError as error:
-        raise ValueError(f'{path} {error}') from None
-    control = re.search(r'[\0-\x08\x0e-\x1f\x7f]', text)
-    if control is not None:
-        raise ValueError(
-            f'{path}: expected a list of paths in UTF-8, found the character {control[0]!r}'
-        )
+    """What a list names, in its order and as often as it does, some lines in memory at a time."""
     folder = os.path.abspath(path.parent)
-    lines = filter(None, map(str.strip, text.splitlines()))
-    for file in dict.fromkeys(os.path.normpath(os.path.join(folder, line)) for line in lines):
-        name = os.path.relpath(file, folder) if file.startswith(f'{folder}/') else file[1:]
-        yield ImageEntry(name, file)
+    for line in lines_of_text(path, 'a list of paths'):
+        file = os.path.normpath(os.path.join(folder, line))
+        inside = file.startswith(f'{folder}/')
+        yield ImageEntry(file[len(folder) + 1 :] if inside else file[1:], file)

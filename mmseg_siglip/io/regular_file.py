@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 
 MAX_BYTES = 2**30  # of one image: 100 million pixels of 10 bytes
@@ -29,16 +30,28 @@ def read_regular(path: str | Path, *, start: int = 0, count: int | None = None) 
             follows the file's name.
         OSError: It cannot be read.
     """
-    with open(path, 'rb', opener=_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            kind = _NODES.get(stat.S_IFMT(status.st_mode), 'something else')
-            raise ValueError(f'is {kind}, expected a regular file')
+    with open_regular(path) as file:
         if count is None:
-            count = max(status.st_size - start, 0)
+            count = max(os.fstat(file.fileno()).st_size - start, 0)
         refuse_size(count)
         file.seek(start)
         return file.read(count)
+
+
+def open_regular(path: str | Path) -> BufferedReader:
+    """A regular file to read, of any size.
+
+    Raises:
+        ValueError: It is something else; the message follows the file's name.
+        OSError: It cannot be read.
+    """
+    file = open(path, 'rb', opener=_without_waiting)  # noqa: SIM115
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        kind = _NODES.get(stat.S_IFMT(mode), 'something else')
+        raise ValueError(f'is {kind}, expected a regular file')
+    return file
 
 
 def refuse_size(count: int) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.image_folder import PassedOver
 from mmseg_siglip.io.image_source import ImageEntry, expand, listing
 from mmseg_siglip.labelling.addresses import is_url, matching
-from mmseg_siglip.labelling.names import doubled, number_of, once
+from mmseg_siglip.labelling.names import NumberedNames, PackedNames, doubled, number_of, once
 from mmseg_siglip.labelling.shards import (
     FileShard,
     ParquetShard,
@@ -32,8 +33,9 @@ class Listing:
 
     A tar and a Parquet file is a shard. The files of a folder or list are cut into shards after
     names whose digest ends so and so: a file that comes or goes changes its own shard, not those
-    behind it. Nothing is held of what was listed, but for 8 bytes a name where several arguments
-    could have the same.
+    behind it. Nothing is held of files and ranges but for 8 bytes a name that comes twice; to find
+    those in lists, ranges and several arguments takes 8 bytes a name before the run. What an
+    address with stars stands for is held, packed.
 
     Args:
         arguments: Folders (searched through, links followed), images, tars, Parquet files, and
@@ -68,8 +70,11 @@ class Listing:
         for text in rest:
             if is_url(text):
                 raise ValueError(f'{text}: expected a tar or Parquet file at an address')
-        self.archives = [place for text in archives for place in without_stars(text)]
-        for text in self.archives:
+        self.archives = archives
+        self._found = {
+            text: PackedNames(without_stars(text)) for text in filter(has_star, archives)
+        }
+        for text in archives:
             for place in expand_ends(text):
                 if not is_url(place) and not os.path.isfile(place):
                     raise ValueError(f'{place}: no such folder, image, list or tar file')
@@ -77,14 +82,14 @@ class Listing:
             listing(path)
         places = (text if is_url(text) else os.path.realpath(text) for text in [*rest, *archives])
         self.roots = sorted({*places, *self.streams})
-        self._twice = frozenset()
+        self._twice = NumberedNames(())
         if len(self.plain) > 1 or any(not path.is_dir() for path in self.plain):
             self._twice = doubled(entry.name for entry in self._entries(PassedOver()))
-            deque(self._once(self._entries(PassedOver())), maxlen=0)
+            deque(self._once(PassedOver()) if self._twice else (), maxlen=0)
         self._archives_twice = doubled(map(stem_of_place, self._places()))
         deque(self._archives_once() if self._archives_twice else (), maxlen=0)
         stems = map(stem_of_place, self._places()) if self.plain else ()
-        self._stems = frozenset(map(number_of, stems))
+        self._stems = NumberedNames(stems)
         for item in self._items(PassedOver()) if self._stems else ():
             self._refuse_in_archive(item)
         self.others = PassedOver()
@@ -100,7 +105,7 @@ class Listing:
         for text in self.streams:
             yield from Stream.of(text).shards(text)
         part: list[ImageEntry | Failure] = []
-        for item in self._once(self._items(self.others)):
+        for item in self._once(self.others):
             part.append(item)
             if self._ends(part):
                 yield self._shard(part)
@@ -124,10 +129,10 @@ class Listing:
 
     def _refuse_in_archive(self, item: ImageEntry | Failure) -> None:
         """Raises: ValueError: A member of a tar could have the name of this file."""
-        if isinstance(item, Failure) or not self._stems or '/' not in item.name:
+        if isinstance(item, Failure) or '/' not in item.name:
             return
         stem = item.name.partition('/')[0]
-        if number_of(stem) in self._stems:
+        if stem in self._stems:
             raise ValueError(
                 f'{item.file}: expected no folder with the name of a tar beside it, found {stem}; '
                 'label them into two folders'
@@ -144,19 +149,19 @@ class Listing:
     def _entries(self, others: PassedOver) -> Iterator[ImageEntry]:
         return (item for item in self._items(others) if isinstance(item, ImageEntry))
 
-    def _once(self, items: Iterable[ImageEntry | Failure]) -> Iterator[ImageEntry | Failure]:
+    def _once(self, others: PassedOver) -> Iterator[ImageEntry | Failure]:
         return once(
-            items,
+            partial(self._items, others),
             lambda item: item.name if isinstance(item, ImageEntry) else None,
             lambda item: item.file,
             self._twice,
         )
 
     def _places(self) -> Iterator[str]:
-        return (place for text in self.archives for place in expand(text))
+        return (place for text in self.archives for place in self._found.get(text) or expand(text))
 
     def _archives_once(self) -> Iterator[str]:
-        return once(self._places(), stem_of_place, str, self._archives_twice)
+        return once(self._places, stem_of_place, str, self._archives_twice)
 
 
 def is_stream(text: str) -> bool:
@@ -169,13 +174,18 @@ def is_archive(text: str) -> bool:
     return not is_stream(text) and text.endswith(('.tar', *TABLES)) and not os.path.isdir(text)
 
 
+def has_star(text: str) -> bool:
+    """Whether an argument is an address with stars."""
+    return is_url(text) and '*' in text
+
+
 def without_stars(text: str) -> Iterator[str]:
     """What lies at an address with stars, of each number of its range; another text as it is.
 
     Raises:
         ValueError: Nothing lies there, or it cannot be asked.
     """
-    if not is_url(text) or '*' not in text:
+    if not has_star(text):
         yield text
         return
     for address in expand(text):

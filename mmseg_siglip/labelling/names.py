@@ -1,8 +1,12 @@
-"""Any number of names, each as a number of 64 bits."""
+"""Any number of names, each as a number of 64 bits, or packed."""
 
 from __future__ import annotations
 
+import gzip
+import io
+import json
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 
@@ -15,13 +19,6 @@ def number_of(text: str) -> int:
     """64 bits for a name."""
     digest = blake2b(os.fsencode(text), digest_size=8).digest()
     return int.from_bytes(digest, 'little')
-
-
-def doubled(names: Iterable[str]) -> frozenset[int]:
-    """Numbers of the names that come more than once; 8 bytes a name, however long it is."""
-    numbers = np.fromiter(map(number_of, names), np.uint64)
-    numbers.sort()
-    return frozenset(numbers[1:][numbers[1:] == numbers[:-1]].tolist())
 
 
 class NumberedNames:
@@ -39,36 +36,77 @@ class NumberedNames:
         return len(self._numbers)
 
     def __contains__(self, name: str) -> bool:
-        number = np.uint64(number_of(name))
-        place = np.searchsorted(self._numbers, number)
-        return bool(place < len(self._numbers) and self._numbers[place] == number)
+        return self.index(name) is not None
+
+    def index(self, name: str) -> int | None:
+        """Place of a name among the numbers, None of one that is not there."""
+        numbers, number = memoryview(self._numbers), number_of(name)
+        place = bisect_left(numbers, number)
+        return place if place < len(numbers) and numbers[place] == number else None
+
+
+def doubled(names: Iterable[str]) -> NumberedNames:
+    """The names that come more than once; 8 bytes a name, however long it is."""
+    found = NumberedNames(names)
+    numbers = found._numbers
+    found._numbers = np.unique(numbers[1:][numbers[1:] == numbers[:-1]])
+    return found
 
 
 def once(
-    items: Iterable,
+    items: Callable[[], Iterable],
     name_of: Callable[..., str | None],
     place_of: Callable[..., str],
-    twice: frozenset[int],
+    twice: NumberedNames,
 ) -> Iterator:
     """Items without those that are there already.
 
     Args:
-        items: What has a name, or None.
+        items: Gives what has a name, or None, again from its start at each call.
         name_of: Its name.
         place_of: Where it lies.
-        twice: See `doubled`; what is remembered is of these names alone.
+        twice: See `doubled`; what is remembered, 8 bytes each, is of these names alone.
 
     Raises:
         ValueError: Two have one name, and lie in two places.
     """
-    seen: dict[str, str] = {}
-    for item in items:
-        name = name_of(item) if twice else None
-        if name is not None and number_of(name) in twice:
-            place = place_of(item)
-            if name in seen:
-                if absolute(seen[name]) != absolute(place):
-                    raise ValueError(f'{place} and {seen[name]} have one name: {name}')
+    places = np.zeros(len(twice), np.uint64)
+    for number, item in enumerate(items()):
+        name = name_of(item) if len(twice) else None
+        index = None if name is None else twice.index(name)
+        if index is not None:
+            place = absolute(place_of(item))
+            key = np.uint64(number_of(place) or 1)
+            if places[index] == key:
                 continue
-            seen[name] = place
+            if places[index]:  # another place, or of two names with one number
+                first, other = next(
+                    (pair for pair in enumerate(items()) if name_of(pair[1]) == name),
+                    (number, item),
+                )
+                if absolute(place_of(other)) != place:
+                    raise ValueError(
+                        f'{place_of(item)} and {place_of(other)} have one name: {name}'
+                    )
+                if first < number:
+                    continue
+            places[index] = key
         yield item
+
+
+class PackedNames:
+    """Some names in their order, which are much alike, in a few bytes each.
+
+    Args:
+        names: The names.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        with io.BytesIO() as target:
+            with gzip.open(target, 'wt', encoding='ascii') as file:
+                file.writelines(f'{json.dumps(name)}\n' for name in names)
+            self._data = target.getvalue()
+
+    def __iter__(self) -> Iterator[str]:
+        with gzip.open(io.BytesIO(self._data), 'rt', encoding='ascii') as file:
+            yield from map(json.loads, file)

@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from mmseg_siglip.io import regular_file
-from mmseg_siglip.io.regular_file import MAX_BYTES, read_regular
+from mmseg_siglip.io.regular_file import MAX_BYTES, open_regular, read_regular
 
 
 def test_a_file_and_a_part_of_it(tmp_path):
@@ -23,6 +23,8 @@ def test_what_has_no_end_is_refused_at_once(tmp_path):
     for name, kind in (('pipe', 'a named pipe'), ('zero', 'a device')):
         with pytest.raises(ValueError, match=f'^is {kind}, expected a regular file$'):
             read_regular(tmp_path / name)
+        with pytest.raises(ValueError, match=f'^is {kind}, expected a regular file$'):
+            open_regular(tmp_path / name)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / 's'))
         with pytest.raises(OSError):

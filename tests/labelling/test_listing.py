@@ -1,10 +1,13 @@
 import tracemalloc
+from contextlib import contextmanager
 
 import pytest
 from tars import write_tar
 
 from mmseg_siglip.labelling.listing import Listing
 from mmseg_siglip.labelling.shards import FileShard, ParquetShard, TarShard
+
+AT_A_TIME = 750_000  # bytes of some lines and of a shard, however many there are
 
 
 @pytest.fixture
@@ -16,6 +19,16 @@ def photos(tmp_path):
         path.write_bytes(b'x')
     (folder / 'notes.txt').write_text('')
     return folder
+
+
+@contextmanager
+def traced():
+    """Bytes that the block takes: the most at a time, and those that are held after it."""
+    memory = {}
+    tracemalloc.start()
+    yield memory
+    memory['held'], memory['most'] = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
 
 
 def names(listing):
@@ -95,6 +108,20 @@ def test_one_list_with_two_images_of_one_name(tmp_path):
         Listing([str(tmp_path / 'list.txt')])
 
 
+def test_a_list_that_names_an_image_twice(tmp_path):
+    lines = ['b.jpg', 'a.jpg', './b.jpg', f'{tmp_path}/a.jpg', 'x/../b.jpg', 'c.jpg']
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    listing = Listing([str(tmp_path / 'list.txt')])
+    assert names(listing) == names(listing) == ['b.jpg', 'a.jpg', 'c.jpg']
+
+
+@pytest.mark.parametrize('data', [b'a.jpg\n\xff.jpg\n', b'a.jpg\n\0.jpg\n'])
+def test_a_list_that_is_no_text_is_told_at_once(tmp_path, data):
+    (tmp_path / 'list.txt').write_bytes(data)
+    with pytest.raises(ValueError, match=r'list\.txt: expected a list of paths in UTF-8, found'):
+        Listing([str(tmp_path / 'list.txt')])
+
+
 def test_a_place_is_the_same_however_it_is_typed(photos, monkeypatch):
     monkeypatch.chdir(photos.parent)
     here, there = (Listing([text]) for text in ('photos', str(photos)))
@@ -132,13 +159,41 @@ def test_a_million_shards_are_no_list(tmp_path, monkeypatch):
     monkeypatch.setattr('os.path.isfile', lambda path: True)
 
     def peak(count):
-        tracemalloc.start()
-        listing = Listing([f's-{{000000..{count - 1:06d}}}.tar'])
-        assert sum(1 for _ in listing.shards()) == count
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most
+        with traced() as memory:
+            listing = Listing([f's-{{000000..{count - 1:06d}}}.tar'])
+            assert sum(1 for _ in listing.shards()) == count
+        return memory['most']
 
     peak(200)  # what is imported then
     few, many = peak(200), peak(20_000)
     assert many - few < 40 * 20_000
+
+
+def test_what_a_star_stands_for_is_packed(tmp_path, monkeypatch):
+    count = 20_000
+    monkeypatch.setattr(
+        'mmseg_siglip.labelling.listing.matching',
+        lambda address: (f's3://bucket/train/shard-{n:06d}.tar' for n in range(count)),
+    )
+    with traced() as memory:
+        listing = Listing(['s3://bucket/train/*.tar'])
+    assert memory['held'] < 8 * count and memory['most'] < 40 * count
+    places = [shard.place for shard in listing.shards()]
+    assert len(places) == count and places[-1] == 's3://bucket/train/shard-019999.tar'
+
+
+@pytest.mark.parametrize('times', [1, 2])
+def test_a_long_list_is_no_list(tmp_path, times):
+    """While names are compared, some times 8 bytes; later 8 for each that comes twice."""
+    lines = 10_000
+    with (tmp_path / 'list.txt').open('w') as file:
+        for n in range(lines):
+            file.write(f'a/folder/of/photographs/{n % (lines // times):08d}.jpg\n')
+    (tmp_path / 'few.txt').write_text('a.jpg\na.jpg')
+    names(Listing([str(tmp_path / 'few.txt')]))  # what is imported then
+    with traced() as memory:
+        listing = Listing([str(tmp_path / 'list.txt')])
+    assert memory['most'] < 40 * lines + AT_A_TIME and memory['held'] < 8 * lines
+    with traced() as memory:
+        assert sum(len(shard.entries) for shard in listing.shards()) == lines // times
+    assert memory['most'] < 8 * lines + AT_A_TIME

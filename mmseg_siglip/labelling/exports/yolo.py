@@ -11,7 +11,7 @@ from mmseg_siglip.io.failures import Failure
 from mmseg_siglip.io.files import write_atomically
 from mmseg_siglip.io.outlines import outlines
 from mmseg_siglip.labelling.exports.files import write_files
-from mmseg_siglip.labelling.names import doubled, number_of
+from mmseg_siglip.labelling.names import doubled
 from mmseg_siglip.labelling.tables import Labelled, Tables
 
 
@@ -45,7 +45,7 @@ def refuse_doubled(tables: Tables) -> None:
     seen: dict[str, str] = {}
     for image in tables.sizes() if twice else ():
         stem = without_suffix(image)
-        if number_of(stem) in twice and seen.setdefault(stem, image.name) != image.name:
+        if stem in twice and seen.setdefault(stem, image.name) != image.name:
             raise ValueError(f'labels/{stem}.txt is of two images, {seen[stem]} and {image.name}')
 
 
