@@ -10,10 +10,11 @@ import torch
 from host_blocking import DEVICE, Distant, count, distant, far_module, images, near
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from tiny_depth_models import depth_anything, depth_anything_processor, save
 from tiny_guides import GUIDES
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mmseg_siglip.api import OpenVocabSegmenter, System
+from mmseg_siglip.api import DepthPredictor, OpenVocabSegmenter, System
 from mmseg_siglip.api.refer import AT_ONCE
 from mmseg_siglip.device import to_host, upload
 from mmseg_siglip.evaluation import (
@@ -43,6 +44,19 @@ FURTHER = {
     'whole': dict(test_cfg=dict(mode='whole')),
     'batches': dict(test_cfg=dict(window_batch=5)),
     'framed': dict(method=dict(type='proxyclip', frame=24)),
+    'denoising': dict(postprocessor=dict(type='PromptDenoising', threshold=0.1)),
+    'propagation': dict(postprocessor=dict(type='PixelPropagation', radius=2, steps=2)),
+    'experts': dict(
+        score_steps=[
+            dict(
+                type='TemplateExperts',
+                ranking={name: [0] for name in ('red circle', 'blue square', 'green triangle')},
+                top_n=1,
+            )
+        ]
+    ),
+    'bias': dict(score_steps=[dict(type='GlobalBias')]),
+    'AnyUp': dict(upsampler=dict(type='AnyUp')),
 }
 
 
@@ -106,6 +120,15 @@ def test_segmentation(siglip_folder, name):
             torch.testing.assert_close(scores, likely, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize('folder', ['openai_file', 'tips_folder', 'naflex_folder'])
+def test_other_encoders(request, folder):
+    system, batch = segmenter(request.getfixturevalue(folder)), images((40, 48), (40, 72))
+    expected = system.torch(batch, WORDS)
+    found = check(system.model, lambda given: system.torch(given, WORDS), batch, results=2)
+    for (_, scores), (_, likely) in zip(found, expected, strict=True):
+        torch.testing.assert_close(scores, likely, atol=1e-4, rtol=1e-4)
+
+
 def test_who_waits_more_often_is_named(siglip_folder):
     """Once that is no longer so, it belongs to the others."""
     system = segmenter(siglip_folder, 'cliptrase')
@@ -124,6 +147,17 @@ def test_trained_systems(repository, task, prompt, results):
     found = check(system.model, lambda b: system.torch(b, *prompt), batch, results=results)
     for one, own in zip(found, expected, strict=True):
         torch.testing.assert_close(one, own, atol=1e-4, rtol=1e-4)
+
+
+def test_published_depth(tmp_path):
+    """Its processor resizes bytes, which torchvision rounds otherwise on a GPU."""
+    folder = save(depth_anything(), depth_anything_processor(), tmp_path / 'model')
+    system = DepthPredictor.from_pretrained(folder, device='cpu', precision='fp32')
+    batch = images((40, 56), (40, 56), (40, 64))
+    expected = system.torch(batch)
+    found = check(system.model, system.torch, batch, results=1)
+    for one, own in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, own, atol=0.01, rtol=0.01)
 
 
 def test_referring(repository):

@@ -7,6 +7,7 @@ import torch
 from host_blocking import DEVICE, Distant, count, distant, far_module, images, near
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from tiny_systems import REFERRING, build
 
 from mmseg_siglip.api import System
 from mmseg_siglip.registry import MODELS
@@ -56,20 +57,33 @@ def test_the_preprocessor_waits_for_nothing(config, training):
             )
 
 
-@pytest.mark.parametrize(('task', 'most'), [('depth', 0), ('refer', 0), ('cat_seg', 1)])
-def test_steps_of_training(repository, task, most):
-    """From the loader to the losses; CAT-Seg's asks whether all labels are classes."""
-    folder = repository / 'mmseg_siglip/assets' / f'shapes_{task}'
-    model = System.from_pretrained(folder, device='cpu', precision='fp32').model.train()
+CASCADE = dict(REFERRING, decode_head=dict(prompt_mode='cascade', dense='matched'))
+
+
+@pytest.mark.parametrize(
+    ('system', 'most'),
+    [('shapes_depth', 0), ('shapes_refer', 0), (CASCADE, 1), ('shapes_cat_seg', 1)],
+)
+def test_steps_of_training(repository, system, most):
+    """From the loader to the losses; CAT-Seg's asks whether all labels are classes, the cascade's
+    which masks any patch sees."""
+    if isinstance(system, str):
+        folder = repository / 'mmseg_siglip/assets' / system
+        model = System.from_pretrained(folder, device='cpu', precision='fp32').model
+    else:
+        torch.manual_seed(0)
+        model = build(system)
+    maps = 1 if system == 'shapes_cat_seg' else 2
 
     def step(images: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
         batch = to_train_on(*[(48, 64)] * images)
         for sample in batch['data_samples']:
-            sample.gt_sem_seg.data = sample.gt_sem_seg.data[: 1 if task == 'cat_seg' else 2]
+            sample.gt_sem_seg.data = sample.gt_sem_seg.data[:maps]
         with torch.enable_grad():
             return model.loss(**model.data_preprocessor(batch, True))
 
+    model.train()
     expected = step(3)
     with distant() as counter:
         far_module(model)

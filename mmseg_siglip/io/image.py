@@ -249,10 +249,10 @@ def check_tensor(image: Tensor) -> Tensor:
         raise ValueError(f'expected an RGB tensor (3, H, W), found {tuple(image.shape)}')
     if image.dtype == torch.uint8:
         return image
-    if not image.is_floating_point() or image.min() < 0 or image.max() > 1:
+    low, high = torch.stack(image.aminmax()).tolist()  # a GPU is waited for once
+    if not image.is_floating_point() or low < 0 or high > 1:
         raise ValueError(
-            f'expected uint8, or float in [0, 1]; found {image.dtype} '
-            f'in [{image.min():g}, {image.max():g}]'
+            f'expected uint8, or float in [0, 1]; found {image.dtype} in [{low:g}, {high:g}]'
         )
     return image
 

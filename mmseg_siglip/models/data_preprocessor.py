@@ -66,7 +66,7 @@ class ImageListPreProcessor(UploadingPreProcessor, SegDataPreProcessor):
             images = [self._uploaded(image) for image in data['inputs']]
             return padded_normals(super().forward(dict(data, inputs=images), training))
         images = [self._uploaded(image).float() for image in data['inputs']]
-        if self._enable_normalize:
+        if hasattr(self, 'mean'):
             images = [(image - self.mean) / self.std for image in images]
         return dict(inputs=images, data_samples=data.get('data_samples'))
 

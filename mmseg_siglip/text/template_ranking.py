@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mmseg_siglip.kept import constant
+
 EPS = 1e-10
 Ranking = Mapping[str, Sequence[int]]
 """Indices of templates by the name of a class, the best first."""
@@ -106,4 +108,5 @@ def experts_of(
 def expert_text(bank: Tensor, indices: Sequence[int]) -> Tensor:
     """All words in some templates of a bank (Q, T, D), as one embedding each: (Q, D), unit
     length."""
-    return normalize(bank[:, list(indices)].mean(1), dim=-1)
+    chosen = constant(tuple(indices), dtype=torch.int64, device=bank.device)
+    return normalize(bank[:, chosen].mean(1), dim=-1)

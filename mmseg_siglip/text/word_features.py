@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
+from mmseg_siglip.kept import constant
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.text.templates import SLOT
 from mmseg_siglip.text.text_bank import text_bank
@@ -62,7 +63,7 @@ def word_features(
         features = _encode(backbone, prompts, precision).unflatten(0, (len(words), -1))
     if synonyms != 'mean':
         return features
-    owner = torch.tensor(vocabulary.query_to_class, device=features.device)
+    owner = constant(tuple(vocabulary.query_to_class), dtype=torch.int64, device=features.device)
     total = features.new_zeros(len(vocabulary), *features.shape[1:])
     return normalize(total.index_add(0, owner, features), dim=-1)
 

@@ -16,6 +16,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.functional import gelu, mse_loss, normalize
 
+from mmseg_siglip.device import upload
 from mmseg_siglip.kept import constant
 from mmseg_siglip.models.decode_heads.sam_prompter import (
     MODES,
@@ -328,7 +329,8 @@ class SAMPrompterDecodeHead(BaseModule):
         elif self.contrast_loss_weight:
             pooled = [pool_regions(v, m, c) for (v, c), m in zip(patches, masks, strict=True)]
             regions, seen = (torch.cat(part) for part in zip(*pooled, strict=True))
-            same = same_meaning(masks, texts).to(seen.device)[seen][:, seen]
+            seen = seen.nonzero()[:, 0]
+            same = same_meaning(masks, texts)[seen][:, seen]
             contrast = region_text_contrast(self.region(regions[seen]), said[seen, 1], same)
             result['loss_contrast'] = self.contrast_loss_weight * contrast
         return result
@@ -354,7 +356,8 @@ def check_published(dense: str | None, num_taps: int, widths: Collection[int | N
 
 
 def same_meaning(masks: Sequence[Tensor], texts: Sequence[Sequence[str]]) -> Tensor:
-    """(R, R) bool: which phrases of a batch are the same words, or about the same mask.
+    """(R, R) bool, on the masks' device: which phrases of a batch are the same words, or about the
+    same mask.
 
     Args:
         masks: For each image (P, H, W).
@@ -362,10 +365,10 @@ def same_meaning(masks: Sequence[Tensor], texts: Sequence[Sequence[str]]) -> Ten
     """
     words = [text for part in texts for text in part]
     same = torch.tensor([[one == other for other in words] for one in words])
-    first = 0
+    same, first = upload(same, masks[0].device), 0
     for part in masks:
         for row, mask in enumerate(part, start=first):
-            same[row, first : first + len(part)] |= (part == mask).flatten(1).all(1).cpu()
+            same[row, first : first + len(part)] |= (part == mask).flatten(1).all(1)
         first += len(part)
     return same
 

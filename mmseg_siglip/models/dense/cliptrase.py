@@ -26,6 +26,7 @@ from mmseg_siglip.models.dense.cluster_pixels import (
 )
 from mmseg_siglip.models.dense.clusters import dbscan, neighbour_graph
 from mmseg_siglip.models.dense.method import DenseMethod
+from mmseg_siglip.models.labelling import owners
 from mmseg_siglip.models.windows.stitch import enlarged
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
@@ -129,7 +130,7 @@ class CLIPtrase(DenseMethod):
             if self.prior:
                 cosines = self.likelier(cosines, features, trunk)
             owner = range(cosines.shape[1]) if self.parity else trunk.query_to_class
-            owner = torch.tensor(owner, device=cosines.device)
+            owner = owners(owner, cosines.device)
             return [
                 self.merged(one, points, owner, trunk.encoder.patch_size)
                 for one, points in zip(cosines, correlation(trunk), strict=True)

@@ -14,6 +14,7 @@ from torch.nn.functional import grid_sample, interpolate, normalize
 
 from mmseg_siglip.device import at_once
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
+from mmseg_siglip.models.labelling import owners
 
 LABELS = ('vote', 'mean_logit', 'pooled_feature')
 ORDERS = ('score', 'small_on_top', 'large_on_top')
@@ -43,8 +44,8 @@ def sums(masks: Iterable[Tensor], logits: Tensor, query_to_class: Sequence[int])
         logits: (Q, H, W) cosines.
         query_to_class: Class of each word.
     """
-    owner = torch.tensor(query_to_class, device=logits.device)
-    classes, flat = int(owner.max()) + 1, logits.flatten(1)
+    owner = owners(query_to_class, logits.device)
+    classes, flat = max(query_to_class) + 1, logits.flatten(1)
     labels = owner[flat.argmax(0)]
     areas, votes, means = [], [], []
     for part in masks:
@@ -100,8 +101,8 @@ def at_centres(masks: Tensor, features: Tensor) -> Tensor:
 
 def choose(scores: Tensor, query_to_class: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Class (M,) of the best word of scores (M, Q), and its lead over the best other class."""
-    owner = torch.tensor(query_to_class, device=scores.device)
-    classes = int(owner.max()) + 1
+    owner = owners(query_to_class, scores.device)
+    classes = max(query_to_class) + 1
     best = scores.new_full((len(scores), classes), -torch.inf)
     best.scatter_reduce_(1, owner.expand_as(scores), scores, 'amax')
     if classes == 1:
@@ -219,6 +220,6 @@ def withdraw(
     """
     index = left.clamp(min=0)
     weight = torch.where(left >= 0, alpha * confidence[index], 0).to(logits.dtype)
-    owner = torch.tensor(query_to_class, device=logits.device)
+    owner = owners(query_to_class, logits.device)
     own = owner[:, None, None] == labels[index]
     return torch.lerp(logits, means.amin(1)[index].expand_as(logits), weight * own)

@@ -13,7 +13,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmseg_siglip.device import at_once
-from mmseg_siglip.models.labelling import CHUNK_BYTES, DROPPED, merge_words
+from mmseg_siglip.models.labelling import CHUNK_BYTES, DROPPED, merge_words, owners
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.registry import MODELS
 
@@ -46,7 +46,7 @@ class PromptDenoising(BaseModule):
         """Cosines `logits` (B, Q, H, W), those of removed classes `DROPPED`; `images` are not
         used."""
         scale = context.logit_scale if self.logit_scale is None else self.logit_scale
-        owner = torch.tensor(context.query_to_class, device=logits.device)
+        owner = owners(context.query_to_class, logits.device)
         kept = []
         for one in logits:
             highest = highest_probability(scale, one, context.query_to_class)

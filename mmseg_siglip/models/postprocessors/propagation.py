@@ -12,12 +12,19 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmseg_siglip.device import at_once
+from mmseg_siglip.kept import channels, constant
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
 
 CHUNK_BYTES = 16 * 2**20  # of a step's vectors, about what caches hold
 ENOUGH = 1e-6  # residual, as a part of what is given, at which a word is done
+XYZ = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+D65 = (0.95047, 1.0, 1.08883)
 LAB = (100.0, 128.0, 128.0)
 
 
@@ -85,7 +92,8 @@ class PixelPropagation(BaseModule):
             )
 
     def _spread(self, pixels: Tensor, scores: Tensor) -> Tensor:
-        colours = lab(pixels.double()) / pixels.new_tensor(LAB)[:, None, None]
+        colours = lab(pixels.double())
+        colours = colours / channels(LAB, colours)
         size = tuple(scores.shape[-2:])
         edges = balanced(pixel_edges(colours, self.radius, self.temperature), size)
 
@@ -144,15 +152,8 @@ def spread(edges: Edges, planes: Tensor) -> Tensor:
 def lab(pixels: Tensor) -> Tensor:
     """CIE L*a*b* under D65 of sRGB in [0, 1], (3, H, W): L in [0, 100]."""
     linear = torch.where(pixels > 0.04045, ((pixels + 0.055) / 1.055) ** 2.4, pixels / 12.92)
-    matrix = pixels.new_tensor(
-        [
-            [0.412453, 0.357580, 0.180423],
-            [0.212671, 0.715160, 0.072169],
-            [0.019334, 0.119193, 0.950227],
-        ]
-    )
-    white = pixels.new_tensor([0.95047, 1.0, 1.08883])[:, None, None]
-    xyz = torch.einsum('ij,jhw->ihw', matrix, linear) / white
+    matrix = constant(XYZ, dtype=pixels.dtype, device=pixels.device)
+    xyz = torch.einsum('ij,jhw->ihw', matrix, linear) / channels(D65, pixels)
     root = torch.where(xyz > 0.008856, xyz.clamp(min=0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
     x, y, z = root
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])

@@ -11,6 +11,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmseg_siglip.models.labelling import owners
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.postprocessors.mask_labels import (
     LABELS,
@@ -142,5 +143,5 @@ class SAMProposals(BaseModule):
 
 def word_of(labels: Tensor, means: Tensor, query_to_class: Sequence[int]) -> Tensor:
     """(M,) the word of each mask's class with the highest mean cosine."""
-    owner = torch.tensor(query_to_class, device=means.device)
+    owner = owners(query_to_class, means.device)
     return means.masked_fill(owner != labels[:, None], -torch.inf).argmax(1)

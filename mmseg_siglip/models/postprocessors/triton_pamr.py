@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mmseg_siglip.kept import constant
+
 BLOCK = 512
 
 
@@ -67,7 +69,7 @@ def iterate_by_triton(
     """
     batch, channels, height, width = logits.shape
     now, after = logits.clone(memory_format=torch.contiguous_format), None
-    reaches = torch.tensor(tuple(dilations), dtype=torch.int32).to(logits.device)
+    reaches = constant(tuple(dilations), dtype=torch.int32, device=logits.device)
     sizes = batch * channels, channels, height, width, len(dilations)
     grid = (triton.cdiv(height * width, BLOCK) * batch * channels,)
     weights = weights.contiguous()

@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate, normalize
 
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk
+from mmseg_siglip.models.labelling import owners
 from mmseg_siglip.models.losses import SigmoidLoss
 from mmseg_siglip.models.segmentors.parts import check_finite
 from mmseg_siglip.precision import training_attention
@@ -136,7 +137,7 @@ class SigLIPPretrainer(BaseModel):
         """Adds ``pred_label``, the class that the pooled image is nearest to, and
         ``pred_sem_seg``, (1, H, W), the one that each patch is nearest to."""
         texts = normalize(self.backbone.encode_text(self.vocabulary.queries).float(), dim=-1)
-        to_class = torch.tensor(self.vocabulary.query_to_class, device=inputs.device)
+        to_class = owners(self.vocabulary.query_to_class, inputs.device)
         pooled = normalize(self.backbone.encode_image(inputs).float(), dim=-1) @ texts.T
         dense = normalize(self.backbone.dense(inputs).float(), dim=1)
         cosines = torch.einsum('bdhw,qd->bqhw', dense, texts)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmseg_siglip.models.backbones.trunk import Trunk
+from mmseg_siglip.models.labelling import owners
 from mmseg_siglip.models.scores.step import ScoreStep
 from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import MODELS
@@ -70,7 +71,7 @@ class TemplateExperts(ScoreStep):
         ]
         experts = experts_of(self.ranking, names, bank.shape[1], self.top_n)
         scale = trunk.logit_scale if self.logit_scale is None else self.logit_scale
-        owner = torch.tensor(trunk.query_to_class, device=cosines.device)
+        owner = owners(trunk.query_to_class, cosines.device)
         unit = normalize(features.float(), dim=1)
 
         def looked() -> Iterable[tuple[int, Tensor, Tensor]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mmseg.models import BaseSegmentor
 from torch import Tensor
 
+from mmseg_siglip.device import upload
 from mmseg_siglip.io.image import check_tensor
 from mmseg_siglip.models.depth_models import build_depth_model
 from mmseg_siglip.models.held_weights import HeldWeights
@@ -64,7 +65,7 @@ class PublishedDepthEstimator(DepthModel):
             return self.backbone(inputs.round().clamp(0, 255).byte())
 
     def _prepare(self, rgb: Tensor) -> Tensor:
-        image = check_tensor(rgb).to(next(self.parameters()).device)
+        image = upload(check_tensor(rgb), next(self.parameters()).device)
         return 255 * image if image.is_floating_point() else image.float()
 
     def loss(self, inputs: Tensor, data_samples: object) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.device import at_once
-from mmseg_siglip.models.labelling import CHUNK_BYTES, Labels
+from mmseg_siglip.models.labelling import CHUNK_BYTES, Labels, owners
 from mmseg_siglip.models.sam.concepts import Concepts, SAM3Adapter
 from mmseg_siglip.models.segmentors.open_vocabulary import OpenVocabularySegmentor
 from mmseg_siglip.models.segmentors.parts import background_of
@@ -162,12 +162,13 @@ class SAM3Segmentor(OpenVocabularySegmentor):
         text, step = self.text, at_once(4 * size[0] * size[1], image.device, CHUNK_BYTES)
         with self.held.autocast(self, self.precision, image.device, 'encode'):
             seen = self.backbone.encode(self.backbone.to_pixels(image))
-        for words in torch.arange(len(text)).split(self.backbone.words_per_batch):
+        indices = torch.arange(len(text), device=image.device)
+        for words in indices.split(self.backbone.words_per_batch):
             with self.held.autocast(self, self.precision, image.device, 'find'):
                 found = self.backbone.find(seen, text[words])
             maps = READS[self.read](found)
             for chosen, part in zip(words.split(step), maps.split(step), strict=True):
-                yield chosen.to(image.device), interpolate(part[None], size, mode='bilinear')[0]
+                yield chosen, interpolate(part[None], size, mode='bilinear')[0]
 
     def label(
         self,
@@ -181,7 +182,7 @@ class SAM3Segmentor(OpenVocabularySegmentor):
             yield self._label(image, size, return_scores=return_scores)
 
     def _label(self, image: Tensor, size: tuple[int, int], *, return_scores: bool) -> Labels:
-        owner = torch.tensor(self.vocabulary.query_to_class, device=image.device)
+        owner = owners(self.vocabulary.query_to_class, image.device)
         best, labels = image.new_full(size, -1.0), owner.new_zeros(size)
         kept = self.test_cfg['return_logits']
         everything = image.new_zeros(len(self.vocabulary), *size) if kept else None

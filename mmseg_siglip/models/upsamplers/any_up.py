@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, normalize, pad
-from torchvision.transforms.functional import normalize as standardize
 
 from mmseg_siglip.device import at_once
+from mmseg_siglip.kept import channels
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES
 from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.guides import Frozen
@@ -90,7 +90,8 @@ class AnyUp(Frozen):
         size = self.size or tuple(pixels.shape[-2:])
         if self.scale is not None:
             size = tuple(max(1, round(self.scale * side)) for side in features.shape[-2:])
-        yield from self.model(features, standardize(pixels, *IMAGENET), size)
+        mean, std = (channels(values, pixels) for values in IMAGENET)
+        yield from self.model(features, (pixels - mean) / std, size)
 
 
 class AnyUpNetwork(nn.Module):
