@@ -63,7 +63,7 @@ def test_a_model_is_evaluated_drawn_and_its_maps_saved(tiny_config, weights, tmp
     assert np.asarray(Image.open(maps[0])).shape == (16, 16)
     assert len(list(show.rglob('*.png'))) == 7
     log = next((tmp_path / 'run').glob('*/*.log')).read_text()
-    assert 'mIoU' in log
+    assert 'mIoU' in log and 'products in fp32, on ' in log
     assert 'PyTorch compiling details' in log
 
 
