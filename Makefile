@@ -7,7 +7,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo app docs test test-all fuzz kill-test lint audit bench gpu matrix
+.PHONY: demo app docs test test-all fuzz kill-test lint audit bench gpu gpu-test matrix
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mmseg-siglip demo
@@ -38,6 +38,9 @@ bench: $(INSTALLED)
 
 gpu: $(INSTALLED)
 	$(VENV)/bin/python benchmarks/gpu.py
+
+gpu-test: $(INSTALLED)
+	MMSEG_SIGLIP_TEST_GPU=1 $(VENV)/bin/python -m pytest -n 2 -q -m 'not slow'
 
 matrix: $(INSTALLED)
 	$(VENV)/bin/python tests/matrix.py $(NAMES)

@@ -1,4 +1,5 @@
-"""Every test runs offline, on one thread, with a cache of its own."""
+"""Every test runs offline, on one thread, with a cache of its own, and without a GPU unless
+``MMSEG_SIGLIP_TEST_GPU=1`` leaves it in sight for whatever picks its own device."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ os.environ['OMP_NUM_THREADS'] = '1'
 os.environ['HF_HUB_OFFLINE'] = '1'
 os.environ['TRANSFORMERS_OFFLINE'] = '1'
 os.environ['TOKENIZERS_PARALLELISM'] = 'false'
-os.environ['CUDA_VISIBLE_DEVICES'] = ''
+if os.environ.get('MMSEG_SIGLIP_TEST_GPU') != '1':
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''
 _CACHE = tempfile.TemporaryDirectory(prefix='mmseg_siglip-tests-')
 os.environ['MMSEG_SIGLIP_CACHE'] = _CACHE.name
 
