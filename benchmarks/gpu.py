@@ -27,6 +27,7 @@ from typing import Any
 
 import open_clip
 import torch
+from gpu_files import labelled_files
 from gpu_training import training_rows
 from measure import markdown
 from torch import Tensor
@@ -58,14 +59,14 @@ class Scale:
 
     Attributes:
         arch: open_clip's name of the encoder.
-        images: Pictures to label from end to end.
+        images: Pictures to label.
         size: (H, W) of each.
         words: How many of COCO-Stuff's.
         at_once: Pictures of a call.
         repeat: Of everything else.
         matrix: Side of the product by which the device's rate is measured.
         pamr: (H, W) of PAMR's picture.
-        seconds: That labelling may take.
+        seconds: That labelling may take in memory, and again from files.
         systems: Those that ship along, to compare with the CPU.
         tower: Fields of the tower's configuration.
     """
@@ -191,7 +192,7 @@ def plain_labels(stock, image: Tensor, text: Tensor, method: str, scale: float) 
 
 
 def labelling(scale: Scale, clock: Clock) -> Iterator[dict]:
-    """Pictures in memory to labels in memory."""
+    """Pictures to labels, in memory and from files to files; and the encoder alone."""
     system, words = segmenter(scale, clock.device)
     images, model = pictures(scale), system.model
     stock = stock_of(system, scale, clock.device)
@@ -207,6 +208,10 @@ def labelling(scale: Scale, clock: Clock) -> Iterator[dict]:
         done += len(images)
     ours = (time.perf_counter() - started) / done
     yield row('labelling, an image', ours, plain, f'{done} images, {1 / ours:.1f} a second')
+    most = min(scale.images, max(len(images), int(scale.seconds / ours)))
+    ours, done = labelled_files(system, words, images, most, scale.at_once)
+    note = f'{done} images, {1 / ours:.1f} a second; plain without files'
+    yield row('labelling, JPEG to PNG, an image', ours, plain, note)
 
     count = window_batch(model.test_cfg, model.backbone)
     windows = torch.randn(count, 3, 224, 224, device=clock.device)

@@ -21,7 +21,14 @@ def test_every_part_in_small(gpu, tmp_path, capsys):
     text = page.read_text()
     assert 'a CPU, in small: no figures' in text and 'failed' not in text
     assert all(f'\n## {part}\n' in text for part in gpu.PARTS)
-    for line in ('labelling, an image', 'csa, an image', 'PAMR of 4 words', 'CAT-Seg', 'DPT'):
+    for line in (
+        'labelling, an image',
+        'labelling, JPEG to PNG',
+        'csa, an image',
+        'PAMR of 4 words',
+        'CAT-Seg',
+        'DPT',
+    ):
         assert f'| {line}' in text, line
     assert '| referring' in text and '| tower' in text and '% of pixels equal' in text
 
