@@ -2,29 +2,37 @@
 # Usage: tools/dist_predict.sh GPUS IMAGES [argument of predict.py]...
 # Without a GPU, GPUS is the number of processes. Several machines: NNODES, NODE_RANK.
 set -euo pipefail
-set -m # an interrupt must reach the ranks, which are in the background
 
-if [ $# -lt 2 ]; then
+if [ $# -lt 2 ] || [[ ! $1 =~ ^[1-9][0-9]*$ ]]; then
     sed -n '2,3s/^# //p' "$0" >&2
     exit 2
 fi
 GPUS=$1
 tools=$(cd "$(dirname "$0")" && pwd)
-export MMSEG_SIGLIP_RANK=1 WORLD_SIZE=$((${NNODES:-1} * GPUS)) OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
+export MMSEG_SIGLIP_LAUNCHER=$$ WORLD_SIZE=$((${NNODES:-1} * GPUS))
+[ "$GPUS" = 1 ] || export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 # Not torchrun's, which ends all ranks when one has died: here the others do its work.
-ranks=()
-trap 'kill -INT "${ranks[@]}" 2>/dev/null || true' INT
-trap 'kill -TERM "${ranks[@]}" 2>/dev/null || true' TERM
+ranks=() stopped=
+stop() {
+    stopped=$1
+    kill -TERM ${ranks[@]+"${ranks[@]}"} 2>/dev/null || true
+}
+trap 'stop 130' INT
+trap 'stop 131' QUIT
+trap 'stop 143' TERM
+trap 'stop 129' HUP
 for ((number = 0; number < GPUS; number++)); do
+    [ -z "$stopped" ] || break
     RANK=$((${NODE_RANK:-0} * GPUS + number)) LOCAL_RANK=$number \
         "${PYTHON:-python}" "$tools/predict.py" --launcher pytorch "${@:2}" &
     ranks+=($!)
 done
+[ -z "$stopped" ] || stop "$stopped" # the one that started meanwhile
 
 status=0
-for number in "${!ranks[@]}"; do
+for number in ${ranks[@]+"${!ranks[@]}"}; do
     code=0
     wait "${ranks[$number]}" || code=$?
     while kill -0 "${ranks[$number]}" 2>/dev/null; do # a signal has ended the waiting alone
@@ -33,8 +41,8 @@ for number in "${!ranks[@]}"; do
     done
     if [ "$number" = 0 ]; then
         status=$code
-    elif [ "$code" != 0 ]; then
+    elif [ "$code" != 0 ] && [ -z "$stopped" ]; then
         echo "rank $number of this machine ended with status $code" >&2
     fi
 done
-exit "$status"
+exit "${stopped:-$status}"

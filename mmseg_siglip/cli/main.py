@@ -14,8 +14,8 @@ import mmseg_siglip
 from mmseg_siglip.cli.common import UsageError, leave, run
 from mmseg_siglip.ending import end_now, end_with
 
-LAUNCHED = {'TORCHELASTIC_RUN_ID', 'MMSEG_SIGLIP_RANK'}
-"""Variables of the processes that torchrun and ``tools/dist_predict.sh`` start."""
+TORCHRUN = 'TORCHELASTIC_RUN_ID'  # a variable of the processes that torchrun starts
+LAUNCHER = 'MMSEG_SIGLIP_LAUNCHER'  # of those that `tools/dist_predict.sh` starts: its process id
 COMMANDS = {
     'segment': 'label each pixel of photographs with one of your words',
     'refer': 'find what phrases mean in photographs',
@@ -86,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, rest = (argv[0], argv[1:]) if argv[0] in COMMANDS else ('segment', argv)
     parser, module = parser_of(command)
     args = parser.parse_args(rest)
-    if LAUNCHED & os.environ.keys():
+    if LAUNCHER in os.environ:
+        end_with(int(os.environ[LAUNCHER]))
+    elif TORCHRUN in os.environ:
         end_with(os.getppid())
     try:
         return run(module.run, args, module.kept)

@@ -92,25 +92,50 @@ def test_dist_predict(repository, tmp_path):
     assert (tmp_path / 'ended_2').exists() and not (tmp_path / 'ended_3').exists()
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_for_dist_predict_is_one_for_its_ranks(repository, tmp_path, number):
-    (tmp_path / 'python').write_text(
-        f'#!{sys.executable}\nimport os, pathlib, signal, sys, time\n'
-        'def stop(number, frame):\n    time.sleep(0.5)\n    sys.exit(128 + number)\n'
-        f'signal.signal({int(number)}, stop)\n'
-        f'pathlib.Path("{tmp_path}", "at_work_" + os.environ["RANK"]).touch()\ntime.sleep(60)\n'
-    )
+STOPPABLE = """#!{python}
+import os, pathlib, signal, sys, time
+
+def stop(number, frame):
+    time.sleep(0.5)
+    sys.exit(128 + number)
+
+if signal.getsignal({number}) is not signal.SIG_IGN:
+    signal.signal({number}, stop)
+pathlib.Path({folder!r}, 'at_work_' + os.environ['RANK']).write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ('number', 'status'),
+    [(signal.SIGINT, 130), (signal.SIGQUIT, 131), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+)
+@pytest.mark.parametrize('early', [False, True])
+def test_a_signal_for_dist_predict_ends_its_ranks(repository, tmp_path, number, status, early):
+    text = STOPPABLE.format(python=sys.executable, folder=str(tmp_path), number=int(signal.SIGTERM))
+    (tmp_path / 'python').write_text(text)
     (tmp_path / 'python').chmod(0o755)
     process = subprocess.Popen(
-        [repository / 'tools/dist_predict.sh', '2', 'photos'],
+        [repository / 'tools/dist_predict.sh', '4', 'photos'],
         env=dict(os.environ, PYTHON=str(tmp_path / 'python')),
-        restore_signals=True,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     end = time.monotonic() + 30
-    while len(list(tmp_path.glob('at_work_*'))) < 2 and time.monotonic() < end:
-        time.sleep(0.05)
+    while len(list(tmp_path.glob('at_work_*'))) < (1 if early else 4) and time.monotonic() < end:
+        time.sleep(0.01)
     process.send_signal(number)
-    assert process.wait(30) == 128 + number
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == status and 'ended with status' not in said
+    for file in tmp_path.glob('at_work_*'):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.read_text()), 0)
+
+
+@pytest.mark.parametrize('gpus', ['0', 'two', '-1'])
+def test_so_many_processes_cannot_be(shell, gpus):
+    status, lines, error = shell('dist_predict.sh', gpus, 'photos')
+    assert (status, lines) == (2, []) and error.startswith('Usage: tools/dist_predict.sh GPUS')
 
 
 def test_a_port_may_be_chosen_on_one_machine(shell):
