@@ -15,7 +15,7 @@ from tiny_guides import GUIDES
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmseg_siglip.api import DepthPredictor, OpenVocabSegmenter, System
-from mmseg_siglip.api.refer import AT_ONCE
+from mmseg_siglip.api.refer import ENCODED_AT_ONCE
 from mmseg_siglip.device import to_host, upload
 from mmseg_siglip.evaluation import (
     BoundaryIoUMetric,
@@ -165,7 +165,9 @@ def test_referring(repository):
     phrases and which of them are real."""
     folder = repository / 'mmseg_siglip/assets/shapes_refer'
     system = System.from_pretrained(folder, device='cpu', precision='fp32')
-    batch = images(*[(48, 64), (40, 80), (56, 40)] * (AT_ONCE // 3 + 1))[: AT_ONCE + 1]
+    batch = images(*[(48, 64), (40, 80), (56, 40)] * (ENCODED_AT_ONCE // 3 + 1))[
+        : ENCODED_AT_ONCE + 1
+    ]
     phrases = ['the red circle', 'a square']
     expected = system.torch(batch, phrases)
     found = check(

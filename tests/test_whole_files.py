@@ -29,6 +29,7 @@ FINE = {
     'mmseg_siglip/io/video.py': 'a draft, and a video plays up to where it was written',
     'mmseg_siglip/io/journal.py': 'a journal: a line that was cut short is dropped',
     'mmseg_siglip/io/output_folder.py': 'a lock, which holds nothing',
+    'mmseg_siglip/labelling/names.py': 'memory, no file',
     'mmseg_siglip/models/backbones/longer_text.py': FOLDERS,
     'mmseg_siglip/models/backbones/radio.py': FOLDERS,
     'mmseg_siglip/models/backbones/siglip_text.py': FOLDERS,

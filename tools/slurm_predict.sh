@@ -7,7 +7,7 @@ if [ $# -lt 3 ]; then
     sed -n '2,3s/^# //p' "$0" >&2
     exit 2
 fi
-SRUN_ARGS="--kill-on-bad-exit=0 ${SRUN_ARGS:-}" # the others do the work of one that has died
+KILL_ON_BAD_EXIT=0 # the others do the work of one that has died
 source "$(dirname "$0")/srun.sh"
 
 launch "$1" "$2" predict.py "$3" --launcher slurm "${@:4}"

@@ -9,6 +9,6 @@ launch() {
     PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" srun \
         --partition "$1" --job-name "$2" --gres "gpu:$per_node" \
         --ntasks "$gpus" --ntasks-per-node "$per_node" \
-        --cpus-per-task "${CPUS_PER_TASK:-5}" --kill-on-bad-exit 1 \
+        --cpus-per-task "${CPUS_PER_TASK:-5}" --kill-on-bad-exit "${KILL_ON_BAD_EXIT:-1}" \
         ${extra[@]+"${extra[@]}"} "${PYTHON:-python}" -u "$tools/$3" "${@:4}"
 }

@@ -35,7 +35,7 @@ from mmseg_siglip.text.distinct import check_phrases_distinct
 
 Phrases = str | Sequence[str]
 
-AT_ONCE = 8  # images in one pass of the encoders, of any number that are waited for together
+ENCODED_AT_ONCE = 8  # images, of any number that are waited for together
 
 
 class ReferringSegmenter(System):
@@ -168,23 +168,22 @@ class ReferringSegmenter(System):
         self, images: Tensor | Sequence[Tensor], text: Phrases
     ) -> Later[list[tuple[Tensor, list[float]]]]:
         phrases = [text] if isinstance(text, str) else list(text)
-        inputs = [self._prepare(image) for image in images]
-        samples = [
-            SegDataSample(metainfo=dict(text=phrases, ori_shape=tuple(image.shape[-2:])))
-            for image in inputs
-        ]
+        samples: list[SegDataSample] = []
+        iou: list[Tensor] = []
         with doubts(later=True) as held:
-            parts = range(0, len(inputs), AT_ONCE)
-            drawn = [
-                self.model.draw(*(x[i : i + AT_ONCE] for x in (inputs, samples))) for i in parts
-            ]
+            for first in range(0, len(images), ENCODED_AT_ONCE):
+                inputs = [self._prepare(one) for one in images[first : first + ENCODED_AT_ONCE]]
+                sizes = [tuple(one.shape[-2:]) for one in inputs]
+                part = [SegDataSample(metainfo=dict(text=phrases, ori_shape=s)) for s in sizes]
+                iou += self.model.draw(inputs, part)
+                samples += part
         masks = [sample.pred_sem_seg.data for sample in samples]
 
-        def pairs(found: list[Tensor]) -> list[tuple[Tensor, list[float]]]:
-            masks, iou = found[: len(samples)], found[len(samples) :]
-            return [(m.bool(), scores_of(i)) for m, i in zip(masks, iou, strict=True)]
+        def masks_and_scores(found: list[Tensor]) -> list[tuple[Tensor, list[float]]]:
+            pairs = zip(found[: len(samples)], found[len(samples) :], strict=True)
+            return [(masks.bool(), scores_of(iou)) for masks, iou in pairs]
 
-        return fetch_sure([*masks, *sum(drawn, [])], held).then(pairs)
+        return fetch_sure([*masks, *iou], held).then(masks_and_scores)
 
     def _prepare(self, rgb: Tensor) -> Tensor:
         """An image as `ReferringSegmentor` takes it, on its device."""

@@ -33,7 +33,7 @@ class Listing:
 
     A tar and a Parquet file is a shard. The files of a folder or list are cut into shards after
     names whose digest ends so and so: a file that comes or goes changes its own shard, not those
-    behind it. Nothing is held of files and ranges but for 8 bytes a name that comes twice; to find
+    behind it. Nothing is held of files and ranges but for 16 bytes a name that comes twice; to find
     those in lists, ranges and several arguments takes 8 bytes a name before the run. What an
     address with stars stands for is held, packed.
 
@@ -88,10 +88,9 @@ class Listing:
             deque(self._once(PassedOver()) if self._twice else (), maxlen=0)
         self._archives_twice = doubled(map(stem_of_place, self._places()))
         deque(self._archives_once() if self._archives_twice else (), maxlen=0)
-        stems = map(stem_of_place, self._places()) if self.plain else ()
-        self._stems = NumberedNames(stems)
-        for item in self._items(PassedOver()) if self._stems else ():
-            self._refuse_in_archive(item)
+        stems = NumberedNames(map(stem_of_place, self._places()) if self.plain else ())
+        for entry in self._entries(PassedOver()) if stems else ():
+            refuse_in_archive(entry, stems)
         self.others = PassedOver()
 
     def shards(self) -> Iterator[Shard]:
@@ -127,17 +126,6 @@ class Listing:
         name = shard_name(place, about)
         return FileShard(name, f'{len(part)} files from {place}', tuple(part))
 
-    def _refuse_in_archive(self, item: ImageEntry | Failure) -> None:
-        """Raises: ValueError: A member of a tar could have the name of this file."""
-        if isinstance(item, Failure) or '/' not in item.name:
-            return
-        stem = item.name.partition('/')[0]
-        if stem in self._stems:
-            raise ValueError(
-                f'{item.file}: expected no folder with the name of a tar beside it, found {stem}; '
-                'label them into two folders'
-            )
-
     def _items(self, others: PassedOver) -> Iterator[ImageEntry | Failure]:
         for path in self.plain:
             for item in listing(path)[1]:
@@ -162,6 +150,16 @@ class Listing:
 
     def _archives_once(self) -> Iterator[str]:
         return once(self._places, stem_of_place, str, self._archives_twice)
+
+
+def refuse_in_archive(entry: ImageEntry, stems: NumberedNames) -> None:
+    """Raises: ValueError: A member of a tar, of these stems, could have the name of this file."""
+    stem, slash, _ = entry.name.partition('/')
+    if slash and stem in stems:
+        raise ValueError(
+            f'{entry.file}: expected no folder with the name of a tar beside it, found {stem}; '
+            'label them into two folders'
+        )
 
 
 def is_stream(text: str) -> bool:

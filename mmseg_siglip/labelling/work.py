@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -89,7 +88,7 @@ class Worker:
         """
         kept = list(self._kept(task)) if task.again else []
         names = {row['name'] for row in kept if row['name'] is not None}
-        labelled: Counter[str] = Counter()
+        labelled: set[str] = set()
         rows = self._counted(self._rows(task, names, told), labelled)
         failed = []  # before the first that was labelled, which is the last of these
         for row in rows:
@@ -134,11 +133,11 @@ class Worker:
             yield Failure.of(shard.place, error)
 
     @staticmethod
-    def _counted(rows: Iterable[Row], labelled: Counter[str]) -> Iterator[Row]:
+    def _counted(rows: Iterable[Row], labelled: set[str]) -> Iterator[Row]:
         try:
             for row in rows:
                 if row.get('failure') is None:
-                    labelled[row['name']] += 1
+                    labelled.add(row['name'])
                 yield row
         except OSError as error:  # of the work, not of the table that is written
             raise RuntimeError(f'{type(error).__name__}: {error}') from error

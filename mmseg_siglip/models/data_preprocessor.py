@@ -19,19 +19,21 @@ USUAL = 255
 
 
 class UploadingPreProcessor(BaseDataPreprocessor):
-    """MMEngine's, whose copies to a GPU nobody waits for: it leaves out samples, whose memory no
-    loader page-locks."""
+    """MMEngine's, whose copies to a GPU nobody waits for. Its own ``non_blocking`` does nothing for
+    samples, whose memory no loader page-locks."""
 
     def cast_data(self, data: object) -> object:
         """`data` with its tensors on the device."""
         if isinstance(data, Tensor):
             return upload(data, self.device)
         if isinstance(data, BaseDataElement):
-            moved = data.new()
-            for key, value in data.items():
-                moved.set_data({key: self.cast_data(value)})
-            return moved
+            return data.new(**{key: self._moved(value) for key, value in data.items()})
         return super().cast_data(data)
+
+    def _moved(self, value: object) -> object:
+        if isinstance(value, (Tensor, BaseDataElement)):
+            return self.cast_data(value)
+        return value.to(self.device) if hasattr(value, 'to') else value
 
 
 @MODELS.register_module()
@@ -134,8 +136,8 @@ class UnitImagePreProcessor(UploadingPreProcessor):
         bgr_to_rgb: Whether images come as BGR, as MMSeg's pipelines load them.
     """
 
-    def __init__(self, *, bgr_to_rgb: bool = True, non_blocking: bool = False) -> None:
-        super().__init__(non_blocking)
+    def __init__(self, *, bgr_to_rgb: bool = True) -> None:
+        super().__init__()
         self.bgr_to_rgb = bgr_to_rgb
 
     def forward(self, data: dict, training: bool = False) -> dict:

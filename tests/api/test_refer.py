@@ -52,7 +52,7 @@ def test_a_batch_equals_its_images(segmenter, rgb, monkeypatch):
     phrases = ['the ring', 'the red star']
     alone = [segmenter(image, phrases) for image in images]
     for most in (1, 3, 8):
-        monkeypatch.setattr(refer, 'AT_ONCE', most)
+        monkeypatch.setattr(refer, 'ENCODED_AT_ONCE', most)
         for found, own in zip(segmenter(images, phrases), alone, strict=True):
             for one, other in zip(found, own, strict=True):
                 assert np.array_equal(one.mask, other.mask)

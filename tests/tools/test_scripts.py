@@ -162,8 +162,7 @@ def test_slurm(shell, repository, script, first, last):
     assert lines[1:at] == [
         *('--partition', 'part', '--job-name', 'my job', '--gres', 'gpu:8'),
         *('--ntasks', '16', '--ntasks-per-node', '8', '--cpus-per-task', '5'),
-        *('--kill-on-bad-exit', '1'),
-        *(['--kill-on-bad-exit=0'] if script == 'slurm_predict.sh' else []),
+        *('--kill-on-bad-exit', '0' if script == 'slurm_predict.sh' else '1'),
         *('--mem', '10G', '--exclusive', 'python', '-u'),
     ]
     assert lines[at + 1 :] == [*last, '--launcher', 'slurm', *EXTRA]
