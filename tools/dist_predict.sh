@@ -33,12 +33,11 @@ done
 
 status=0
 for number in ${ranks[@]+"${!ranks[@]}"}; do
-    code=0
-    wait "${ranks[$number]}" || code=$?
-    while kill -0 "${ranks[$number]}" 2>/dev/null; do # a signal has ended the waiting alone
+    while
         code=0
         wait "${ranks[$number]}" || code=$?
-    done
+        kill -0 "${ranks[$number]}" 2>/dev/null # a signal has ended the waiting alone
+    do :; done
     if [ "$number" = 0 ]; then
         status=$code
     elif [ "$code" != 0 ] && [ -z "$stopped" ]; then

@@ -26,12 +26,15 @@ from torch.nn.functional import pad
 
 SOURCE = Path(__file__).with_name('pamr.c')
 COMPILERS = ('cc', 'gcc', 'clang')
-FLAGS = ('-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-shared', '-fPIC')
+BLOCK = 16
+"""Pixels whose affinities are beside each other, a multiple of 8."""
+FLAGS = (
+    *('-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', f'-DBLOCK={BLOCK}'),
+    *('-shared', '-fPIC'),
+)
 PATIENCE = 60
 TOGETHER = 4
-"""Channels that a thread refines at once, TOGETHER in `SOURCE`."""
-BLOCK = 16
-"""Pixels whose affinities are beside each other, BLOCK in `SOURCE`."""
+"""Channels that a thread refines at once: as many as `SOURCE` sums up in registers."""
 CACHE_LINE = 16
 """Its floats."""
 BANDS = 4

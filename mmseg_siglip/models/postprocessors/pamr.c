@@ -3,14 +3,15 @@
    A row is `pitch` floats: `reach` (the largest dilation) of border, the W pixels, and border again.
    The border repeats the nearest pixel; above and below, the nearest row stands for what is outside.
    Neighbours are the ring of 8 at each dilation, row by row. Pixels are counted in whole `blocks`,
-   of which the last may end in the border; affinities are (H, blocks, 8 dilations, BLOCK).
+   of which the last may end in the border; affinities are (H, blocks, 8 dilations, BLOCK), by whose
+   length this is compiled.
  */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-enum { BLOCK = 16, TILE = 8 * BLOCK, LANES = 8, PARTS = BLOCK / LANES, TOGETHER = 4 };
+enum { TILE = 8 * BLOCK, LANES = 8, PARTS = BLOCK / LANES, TOGETHER = 4 };
 
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
 
