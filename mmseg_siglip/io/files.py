@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 @contextmanager
 def whole_file(
-    path: str | Path, *, draft: Path | None = None, replace: bool = True
+    path: str | Path, *, draft: Path | None = None, replaces: Callable[[], bool] = lambda: True
 ) -> Iterator[Path]:
     """A draft to write, which takes the place of `path` at the end of the block.
 
@@ -32,7 +32,7 @@ def whole_file(
     Args:
         path: The place; the folders above it are made.
         draft: On the same disk, and no other process's; by default a new hidden name beside `path`.
-        replace: Whether an old file gives way.
+        replaces: Asked of the draft when it is written: whether an old file gives way.
 
     Raises:
         FileExistsError: It does not, and there is one.
@@ -50,7 +50,7 @@ def whole_file(
             draft.chmod(mode)
         with draft.open('rb') as file:
             os.fsync(file.fileno())
-        if replace:
+        if replaces():
             os.replace(draft, path)
         else:
             _claim(draft, path)

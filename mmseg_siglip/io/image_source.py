@@ -24,6 +24,7 @@ from mmseg_siglip.io.regular_file import read_regular, refuse_size
 
 LONGEST_NAME = 240  # bytes of one part of a path, so that a suffix can be added
 LONGEST_PATH = 3800  # bytes of a path below the output folder, so that the whole has up to 4096
+TAR_END = 2**20  # bytes in which a second tar would begin
 _RANGE = re.compile(r'\{(\d+)\.\.(\d+)\}')
 
 
@@ -186,10 +187,24 @@ def tar_members(
                     span = (member.offset_data, member.size)
                     found.pop(name, None)  # so that the last keeps its place in the order
                     found[name] = ImageEntry(f'{stem}/{name}', str(path), span, shown)
+            _check_end(read_regular(path, start=tar.offset, count=TAR_END))
     except Exception as error:  # tarfile raises nearly every built-in type on bad bytes
         reason = ' '.join(str(error).split()) or type(error).__name__
         found[shown] = Failure(shown, f'is not a whole, uncompressed tar file: {reason}')
     return list(found.values())
+
+
+def _check_end(data: bytes) -> None:
+    """Of what follows the last member of a tar.
+
+    Raises:
+        tarfile.ReadError: It is not two empty blocks and nothing more: ``tarfile`` takes a header
+            that is cut or broken for the end, too, and a second tar for nothing.
+    """
+    if len(data) < tarfile.BLOCKSIZE or data[: tarfile.BLOCKSIZE].strip(b'\0'):
+        raise tarfile.ReadError('expected an empty block at its end, found none')
+    if data.strip(b'\0'):
+        raise tarfile.ReadError('expected nothing after the empty blocks at its end, found more')
 
 
 def listed(path: Path) -> Iterator[ImageEntry]:

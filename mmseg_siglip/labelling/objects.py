@@ -108,14 +108,18 @@ class ShardStore:
         return self._there(self.path(name))
 
     def put(
-        self, name: str, write: Callable[[IO[bytes]], None], *, only_if_absent: bool = False
+        self,
+        name: str,
+        write: Callable[[IO[bytes]], None],
+        *,
+        replaces: Callable[[], bool] = lambda: True,
     ) -> bool:
         """Commit an object.
 
         Args:
             name: Of the shard.
             write: Called with a file to write the table to.
-            only_if_absent: Leave an object that is there.
+            replaces: Asked when it is written: whether an object that is there gives way.
 
         Returns:
             Whether it is this one that is there now.
@@ -125,8 +129,6 @@ class ShardStore:
         """
         path = self.path(name)
         there = self._there(path)
-        if only_if_absent and there:
-            return False
         if not self.local:
             try:
                 with tempfile.TemporaryFile() as file:
@@ -137,13 +139,13 @@ class ShardStore:
                 raise OutputError(
                     f'{self._address(path)}: cannot be written to a temporary file: {error}'
                 ) from error
-            return self._put(data, path, if_absent=only_if_absent)
+            return self._put(data, path, if_absent=not replaces())
         target = Path(path)
         try:
-            with whole_file(target, replace=not only_if_absent) as draft, draft.open('wb') as file:
+            with whole_file(target, replaces=replaces) as draft, draft.open('wb') as file:
                 write(file)
         except OSError as error:
-            if isinstance(error, FileExistsError) and only_if_absent and self.has(name):
+            if isinstance(error, FileExistsError) and self.has(name):
                 return False
             if isinstance(error, FileNotFoundError) and not there and self.has(name):
                 return True  # a run that found all done has removed the draft
@@ -177,11 +179,16 @@ class ShardStore:
                 yield from batch.to_pylist()
 
     def failed(self, name: str) -> bool:
-        """Whether a row of the table is a failure, by its statistics alone."""
+        """Whether a row of the table is a failure."""
+        labelled, rows = self.count(name)
+        return labelled < rows
+
+    def count(self, name: str) -> tuple[int, int]:
+        """How many rows of the table are labelled, and how many there are, by its statistics."""
         with self.open(name) as file:
             column = file.schema_arrow.get_field_index('failure')
             groups = [file.metadata.row_group(g).column(column) for g in range(file.num_row_groups)]
-        return any(group.statistics.null_count < group.num_values for group in groups)
+        return sum(g.statistics.null_count for g in groups), sum(g.num_values for g in groups)
 
     def write_index(self, names: Iterable[str]) -> int:
         """Say which shards make up the result; how many they are."""
@@ -237,7 +244,7 @@ class ShardStore:
     def _put(self, data: bytes, path: str, *, if_absent: bool = False) -> bool:
         try:
             if self.local:
-                with whole_file(path, replace=not if_absent) as draft:
+                with whole_file(path, replaces=lambda: not if_absent) as draft:
                     draft.write_bytes(data)
             else:
                 self.fs.pipe_file(path, data, mode='create' if if_absent else 'overwrite')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
@@ -80,30 +80,36 @@ class Worker:
     def work(self, task: Task, told: Callable[[int], None] = lambda count: None) -> int:
         """Label a shard and commit its table; how many images of it were labelled.
 
-        A table of failures alone leaves what is there, unless that is to be labelled again: another
-        worker may reach what this one does not.
+        A table with failures leaves one that is there and labels as much, unless that is to be
+        labelled again: another worker may reach what this one does not.
 
         Raises:
             OutputError: It cannot be written, or not be reached.
         """
         kept = list(self._kept(task)) if task.again else []
-        names = {row['name'] for row in kept if row['name'] is not None}
-        labelled: set[str] = set()
-        rows = self._counted(self._rows(task, names, told), labelled)
-        failed = []  # before the first that was labelled, which is the last of these
-        for row in rows:
-            failed.append(row)
-            if labelled:
-                break
+        done = {row['name'] for row in kept if row['name'] is not None}
+        tally = Tally()
+        rows = tally.counting(self._rows(task, done, told))
 
         def table(file: IO[bytes]) -> None:
             about = dict(shard=task.shard.name, settings=digest_of(self.labeller.settings))
             about['mmseg_siglip'] = version('mmseg_siglip')
-            write_table(chain(kept, failed, rows), schema_of(self.labeller.columns, about), file)
+            write_table(chain(kept, rows), schema_of(self.labeller.columns, about), file)
 
-        nothing = not labelled and not task.again
-        self.store.put(task.shard.name, table, only_if_absent=nothing)
-        return len(labelled)
+        def replaces() -> bool:
+            return task.again or not tally.failed or tally.rows > self._there(task.shard.name)
+
+        self.store.put(task.shard.name, table, replaces=replaces)
+        return len(tally.images)
+
+    def _there(self, name: str) -> int:
+        """How many rows are labelled of the table that is there; none of one that is not whole."""
+        try:
+            return self.store.count(name)[0] if self.store.has(name) else 0
+        except OutputError:
+            raise
+        except ValueError:
+            return 0
 
     def _kept(self, task: Task) -> Iterator[Row]:
         return (row for row in self.store.rows(task.shard.name) if row['failure'] is None)
@@ -132,12 +138,29 @@ class Worker:
         except ValueError as error:
             yield Failure.of(shard.place, error)
 
-    @staticmethod
-    def _counted(rows: Iterable[Row], labelled: set[str]) -> Iterator[Row]:
+
+@dataclass
+class Tally:
+    """What has become of the images of a shard.
+
+    Attributes:
+        images: Names of those that are labelled.
+        rows: Rows of these.
+        failed: Rows that say why there is no label.
+    """
+
+    images: set[str] = field(default_factory=set)
+    rows: int = 0
+    failed: int = 0
+
+    def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
         try:
             for row in rows:
                 if row.get('failure') is None:
-                    labelled.add(row['name'])
+                    self.images.add(row['name'])
+                    self.rows += 1
+                else:
+                    self.failed += 1
                 yield row
         except OSError as error:  # of the work, not of the table that is written
             raise RuntimeError(f'{type(error).__name__}: {error}') from error
@@ -166,4 +189,4 @@ def commit_failure(
     """The object of a shard of which nothing could be made; one that is there is left."""
     rows = [failure_row(Failure(shard.place, reason))]
     schema = schema_of(columns, dict(shard=shard.name))
-    return store.put(shard.name, partial(write_table, rows, schema), only_if_absent=True)
+    return store.put(shard.name, partial(write_table, rows, schema), replaces=lambda: False)

@@ -79,6 +79,25 @@ def test_a_broken_shard_is_a_failure_and_its_whole_members_are_kept(tmp_path):
     assert all('is not a whole, uncompressed tar' in failure.reason for failure in failures)
 
 
+@pytest.mark.parametrize(
+    ('break_it', 'reason'),
+    [
+        (lambda tar: tar[:1024], 'expected an empty block at its end, found none'),
+        (lambda tar: tar[:1300], 'expected an empty block at its end, found none'),
+        (lambda tar: tar[:1030] + b'?' + tar[1031:], 'expected an empty block at its end'),
+        (lambda tar: tar + tar, 'expected nothing after the empty blocks at its end, found more'),
+    ],
+    ids=['between members', 'in a header', 'a broken header', 'a second tar'],
+)
+def test_no_member_of_a_tar_is_passed_over(tmp_path, break_it, reason):
+    shard = write_tar(tmp_path / 's.tar', [('a.jpg', b'a'), ('b.jpg', b'b')])
+    assert names(opened(shard)) == ['s/a.jpg', 's/b.jpg'] and not opened(shard).failures
+    shard.write_bytes(break_it(shard.read_bytes()))
+    assert names(opened(shard))[0] == 's/a.jpg'
+    (failure,) = opened(shard).failures
+    assert failure.path == str(shard) and reason in failure.reason
+
+
 def test_names_that_lead_out_are_failures(tmp_path):
     bad = ['../../out.jpg', 'a/../../b.jpg', f'{"x" * 250}.jpg']
     shard = write_tar(tmp_path / 's.tar', [(name, b'') for name in ['fine.jpg', *bad]])

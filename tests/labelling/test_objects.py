@@ -37,16 +37,16 @@ def test_what_is_put_is_there(store):
     rows = list(store.rows('s-1'))
     assert [row['name'] for row in rows] == ['a.jpg', None] and rows[0]['png'] == b'1'
     assert [row['failure'] for row in rows] == [None, 'is empty']
-    assert store.failed('s-1')
+    assert store.failed('s-1') and store.count('s-1') == (1, 2)
     store.put('s-1', table(ROWS[:1]))
     assert not store.failed('s-1') and len(list(store.rows('s-1'))) == 1
 
 
 def test_a_failure_never_takes_the_place_of_a_result(store):
     store.put('s', table(ROWS[:1]))
-    assert not store.put('s', table(ROWS[1:]), only_if_absent=True)
+    assert not store.put('s', table(ROWS[1:]), replaces=lambda: False)
     assert [row['failure'] for row in store.rows('s')] == [None]
-    assert store.put('t', table(ROWS[1:]), only_if_absent=True) and store.has('t')
+    assert store.put('t', table(ROWS[1:]), replaces=lambda: False) and store.has('t')
 
 
 def test_what_ends_in_the_middle_was_never_there(store):

@@ -1,6 +1,7 @@
 import errno
 import os
 import tempfile
+from pathlib import Path
 
 import fsspec
 import pyarrow.parquet as pq
@@ -67,6 +68,26 @@ def test_a_worker_that_reaches_nothing_leaves_what_another_has_made(worker, tmp_
     os.rename(tmp_path / 'unmounted', tmp_path / 'in')
     assert worker.work(Task(tar)) == 3 and worker.work(Task(files, again=True)) == 2
     assert found() == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_a_worker_that_reaches_a_part_leaves_what_another_has_made(worker, tmp_path):
+    members = [(f'{value}.png', bytes([value])) for value in (1, 2, 3)]
+    path, store = write_tar(tmp_path / 's.tar', members), worker.store
+    tar, whole = TarShard('s', str(path)), path.read_bytes()
+
+    def found():
+        return [row['mean'] for row in store.rows('s')]
+
+    path.write_bytes(whole[:1100])  # the header and data of the first, a part of the second's
+    assert worker.work(Task(tar)) == 1 and found() == [1.0, None]
+    path.write_bytes(whole)
+    assert worker.work(Task(tar)) == 3 and found() == [1.0, 2.0, 3.0]
+    path.write_bytes(whole[:1100])
+    assert worker.work(Task(tar)) == 1 and found() == [1.0, 2.0, 3.0]
+    Path(store.path('s')).write_bytes(b'no table')
+    assert worker.work(Task(tar)) == 1 and found() == [1.0, None]
+    write_tar(path, [*members, ('4.png', b'')])
+    assert worker.work(Task(tar)) == 3 and found() == [1.0, 2.0, 3.0, None]  # betters it
 
 
 def test_no_room_for_what_is_fetched_is_no_fault_of_the_shard(worker, tmp_path, monkeypatch):
