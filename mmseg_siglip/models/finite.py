@@ -52,12 +52,13 @@ def require_finite(model: str, *values: Tensor, later: bool = False) -> None:
         f'expected finite numbers from {model}, found NaN or infinity; are its weights '
         'damaged, or its numbers too large for its precision?'
     )
-    flags, held = [value.isfinite().all() for value in values], _DOUBTS.get()
+    finite = torch.stack([value.isfinite().all() for value in values]).all()
+    held = _DOUBTS.get()
     if later and held is not None and values[0].is_cuda:
         name = _IMAGE.get()
         error = error if name is None else ValueError(f'{name}: {error}')
-        held.append(Doubt(torch.stack(flags).all(), error))
-    elif not all(flags):
+        held.append(Doubt(finite, error))
+    elif not finite:
         raise error
 
 

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mmseg_siglip.device import at_once
+from mmseg_siglip.device import at_once, to_host, upload
 from mmseg_siglip.models.backbones.block import CHUNK_BYTES, merge_heads, split_heads
 from mmseg_siglip.models.backbones.tokens import Tokens
 from mmseg_siglip.models.backbones.trunk import Trunk, block_positions
@@ -27,7 +27,6 @@ from mmseg_siglip.precision import autocast
 from mmseg_siglip.registry import DENSE_METHODS
 
 GUIDE = MappingProxyType(dict(type='DINOGuide', pretrained='facebook/dino-vitb8', site='q+k'))
-MERGED = 10_000  # the label of the first region that was merged of others
 SPATIAL = MappingProxyType({12: 5, 24: 12, 32: 28})
 SLIDE = dict(
     short_side=336,
@@ -115,12 +114,11 @@ class CorrCLIP(Guided):
         seen = self.look(trunk)
         patch = trunk.encoder.patch_size
         labels = [spanned(label_map(part), trunk.grid, patch) for part in trunk.regions]
-        regions = [
-            self.merged(resize_regions(part, seen.grid).flatten(), own)
-            for part, own in zip(labels, seen.x, strict=True)
-        ]
+        cells = torch.stack([resize_regions(part, seen.grid).flatten() for part in labels])
+        regions = self.merged(*to_host([cells]), seen.x)
         values, heads = self._values(trunk, seen.grid, blocks)
-        vectors = self._of_regions(trunk, [part.unflatten(0, seen.grid) for part in regions])
+        vectors = self._of_regions(trunk, regions.unflatten(1, seen.grid))
+        regions = upload(regions, values.device)
         with autocast('fp32', values.device):
             mixed = [self._mix(*own) for own in zip(seen.x, regions, values, strict=True)]
         parts = torch.stack(mixed).chunk(2 if self.spatial else 1, dim=-1)
@@ -146,30 +144,52 @@ class CorrCLIP(Guided):
         return labels.min() if self.parity else labels.new_zeros(())
 
     def merged(self, labels: Tensor, features: Tensor) -> Tensor:
-        """Labels (M,) of cells with features (M, G), those of like regions made equal."""
-        names, index = labels.unique(return_inverse=True)
-        regions = names != self.none(names)
-        if self.merge is None or len(names) < 3 and (self.parity or regions.sum() < 2):
-            return labels
-        sums = features.new_zeros(len(names), features.shape[1]).index_add_(0, index, features)
-        means = normalize(sums[regions], dim=-1)
-        alike = means @ means.T
-        joined = (alike.max() - alike <= self.merge).cpu().numpy()
-        found = torch.from_numpy(connected_components(joined, directed=False)[1])
-        names = names.masked_scatter(regions, found.to(names) + MERGED)
-        return names[index]
+        """Labels (B, M) of cells with features (B, M, G), those of like regions of a window made
+        equal.
 
-    def _of_regions(self, trunk: Trunk, regions: Sequence[Tensor]) -> Tensor | None:
-        """For each cell of the guide (g, k) its region's vector, (B, D, g, k)."""
+        Labels are on the CPU, wherever features are: how many there are decides what is computed,
+        and so a GPU is waited for once for all windows.
+        """
+        if self.merge is None:
+            return labels
+        named = [own.unique(return_inverse=True) for own in labels]
+        regions = [(names != self.none(names)).nonzero()[:, 0] for names, _ in named]
+        joined = [
+            self.alike(own, index, kept)
+            for own, (_, index), kept in zip(features, named, regions, strict=True)
+        ]
+        for (names, _), kept, own in zip(named, regions, to_host(joined), strict=True):
+            if len(kept) > 1:
+                found = torch.from_numpy(connected_components(own.numpy(), directed=False)[1])
+                names[kept] = names[-1] + 1 + found.to(names)
+        return torch.stack([names[index] for names, index in named])
+
+    def alike(self, features: Tensor, index: Tensor, regions: Tensor) -> Tensor:
+        """Which regions are like one another, (R, R) bool, where features are.
+
+        Args:
+            features: (M, G), unit length.
+            index: (M,), each cell's place among the labels, on the CPU, as is
+            regions: (R,), the places of those that are regions.
+        """
+        sums = features.new_zeros(int(index.max()) + 1, features.shape[1])
+        sums.index_add_(0, upload(index, features.device), features)
+        means = normalize(sums[upload(regions, features.device)], dim=-1)
+        alike = means @ means.T
+        return alike.max() - alike <= self.merge if len(regions) else alike.bool()
+
+    def _of_regions(self, trunk: Trunk, regions: Tensor) -> Tensor | None:
+        """For each cell of the guide (B, g, k), whose regions are on the CPU, its region's vector,
+        (B, D, g, k)."""
         if not self.semantic:
             return None
         found = [resize_regions(part, trunk.grid).unique(return_inverse=True) for part in regions]
         most = max(len(names) for names, _ in found)
-        numbers = torch.arange(most, device=regions[0].device)[:, None]
-        masks = torch.stack([index.flatten() == numbers for _, index in found])
+        index = torch.stack([index for _, index in found])
+        numbers = torch.arange(most)[:, None]
+        masks = upload(index.flatten(1)[:, None] == numbers, trunk.last.x.device)
         vectors = trunk.region_vectors(masks)
-        grid = tuple(regions[0].shape)
-        cells = torch.stack([resize_regions(index, grid) for _, index in found])
+        cells = upload(resize_regions(index, tuple(regions.shape[1:])), vectors.device)
         each = torch.arange(len(cells), device=cells.device)[:, None, None]
         return vectors[each, cells].permute(0, 3, 1, 2)
 

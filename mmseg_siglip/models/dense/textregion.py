@@ -115,6 +115,7 @@ class TextRegion(DenseMethod):
             seen.surroundings = replace(known, site=site)
             dense = trunk.encoder.features_of(seen, self.fill)[self.wholes :]
             fill = trunk.cosines(laid(dense, crops)[None])[0]
+        kept = kept.nonzero()[:, 0]
         return [paint(scores[kept], masks[kept], fill, add=self.parity)]
 
     def seen(self, trunk: Trunk) -> tuple[Trunk, tuple[int, int]]:

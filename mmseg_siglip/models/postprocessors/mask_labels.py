@@ -136,8 +136,7 @@ def winners(masks: Iterable[tuple[slice, Tensor]], rank: Tensor, size: tuple[int
     for part, values in masks:
         here = torch.where(values, rank[part][:, None, None], -1).amax(0)
         top = torch.maximum(top, here)
-    index = torch.empty(len(rank) + 1, dtype=torch.long, device=rank.device)
-    index[-1] = -1
+    index = rank.new_full((len(rank) + 1,), -1, dtype=torch.long)
     index[rank] = torch.arange(len(rank), device=rank.device)
     return index[top]
 

@@ -33,7 +33,7 @@ class RegionVote(LabelStep):
     def forward(self, found: Labels, context: Context) -> Labels:
         (regions,) = context.regions
         names, region = label_map(regions).unique(return_inverse=True)
-        voted = vote(found.labels, region, len(names))
+        voted = vote(found.labels, region, len(names), max(context.query_to_class) + 1)
         counts = names > names[0] if self.parity else names > 0
         labels = torch.where(counts[region], voted[region], found.labels)
         scores = found.scores
@@ -46,9 +46,9 @@ class RegionVote(LabelStep):
         return replace(found, labels=labels, scores=scores)
 
 
-def vote(labels: Tensor, region: Tensor, count: int) -> Tensor:
-    """The most frequent label in each of `count` regions, of equals the smallest: (R,) of labels
-    (H, W) and the index of each pixel's region (H, W)."""
-    classes = int(labels.max()) + 1
-    votes = torch.bincount((region * classes + labels).flatten(), minlength=count * classes)
+def vote(labels: Tensor, region: Tensor, count: int, classes: int) -> Tensor:
+    """The most frequent of so many classes in each of `count` regions, of equals the smallest:
+    (R,) of labels (H, W) and the index of each pixel's region (H, W)."""
+    votes = labels.new_zeros(count * classes)
+    votes.index_add_(0, (region * classes + labels).flatten(), torch.ones_like(labels).flatten())
     return votes.unflatten(0, (count, classes)).argmax(1)

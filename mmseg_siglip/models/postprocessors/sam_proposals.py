@@ -113,14 +113,16 @@ class SAMProposals(BaseModule):
         kept = (found.area > 0) & (found.area >= self.min_area * size[0] * size[1])
         kept &= (purity >= self.min_purity) & (margin >= self.min_margin)
         confidence = (proposals.scores * purity).clamp(0, 1)
-        rank = paint_rank(self.order, confidence[kept], found.area[kept])
-        top = winners(proposals.take(kept).masks(size), rank, size)
+        taken = kept.nonzero()[:, 0]
+        rank = paint_rank(self.order, confidence[taken], found.area[taken])
+        top = winners(proposals.take(taken).masks(size), rank, size)
         query = word_of(labels, found.means, owners)
         if self.trim and proposals.origins is not None:
             origins = proposals.origins
             left = torch.where(kept[origins] & (top < 0), origins, -1)
             logits = withdraw(logits, left, labels, found.means, confidence, self.alpha, owners)
-        return fuse(logits, top, query[kept], found.means[kept], confidence[kept], self.alpha)
+        means, confidence = found.means[taken], confidence[taken]
+        return fuse(logits, top, query[taken], means, confidence, self.alpha)
 
     def _labels(
         self,

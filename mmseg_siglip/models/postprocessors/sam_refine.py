@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.device import to_host
 from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.labelling import Labels
 from mmseg_siglip.models.postprocessors.context import Context
 from mmseg_siglip.models.postprocessors.label_step import LabelStep
-from mmseg_siglip.models.sam.components import components
+from mmseg_siglip.models.sam.blobs import Blobs
 from mmseg_siglip.models.sam.geometry import SAMFeatures
 from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
@@ -86,13 +86,13 @@ class SAMRefine(LabelStep):
         chances = interpolate(found.probabilities[None], size=half, mode='bilinear')[0]
         labels = as_size(found.labels, half)
         labels = torch.where(chances.amax(0) < self.coarse_thd, -1, labels)
-        parts, classes = components(labels.cpu().numpy(), self.min_pixels)
-        sure = (chances.flatten(1).amax(1) >= self.coarse_thd).tolist()
-        asking = [index for index, label in enumerate(classes) if label >= 0 and sure[label]]
+        sure = chances.flatten(1).amax(1) >= self.coarse_thd
+        labels, sure = to_host([labels, sure])
+        blobs = Blobs.of(labels.numpy(), self.min_pixels, chances.device)
+        asking = [index for index, label in enumerate(blobs.classes) if sure[label]]
         if not asking:
             return found
-        blobs = torch.from_numpy(parts).to(labels.device)
-        best, winner = self._compete(context.pixels[0], found, chances, blobs, classes, asking)
+        best, winner = self._compete(context.pixels[0], found, chances, blobs, asking)
         refined = torch.where(best > 0, winner, found.labels)
         scores = found.scores
         if scores is not None:
@@ -104,13 +104,12 @@ class SAMRefine(LabelStep):
         pixels: Tensor,
         found: Labels,
         chances: Tensor,
-        blobs: Tensor,
-        classes: list[int],
+        blobs: Blobs,
         asking: list[int],
     ) -> tuple[Tensor, Tensor]:
         """The highest bid for each pixel, 0 for none, and its class: two (H, W)."""
         size = tuple(found.labels.shape)
-        own = as_size(blobs, size)
+        own = as_size(blobs.index, size)
         with autocast(self.precision, pixels.device):
             features = self.sam.encode(pixels[None])
         best, winner = torch.zeros_like(found.probabilities[0]), found.labels
@@ -123,10 +122,11 @@ class SAMRefine(LabelStep):
             for first in range(0, len(asking), self.prompts_per_batch):
                 some = asking[first : first + self.prompts_per_batch]
                 for index, logits, iou in zip(
-                    some, *self._ask(features, chances, blobs, classes, some), strict=True
+                    some, *self._ask(features, chances, blobs, some), strict=True
                 ):
                     if iou > self.min_iou:
-                        label, chance = classes[index], found.probabilities[classes[index]]
+                        label = blobs.classes[index]
+                        chance = found.probabilities[label]
                         logits = self.sam.to_image(logits[None], features, size)[0]
                         bid = torch.where(logits > 0, logits.sigmoid() * chance, 0)
                     else:
@@ -137,36 +137,17 @@ class SAMRefine(LabelStep):
         return best, winner
 
     def _ask(
-        self,
-        features: SAMFeatures,
-        chances: Tensor,
-        blobs: Tensor,
-        classes: list[int],
-        indices: list[int],
+        self, features: SAMFeatures, chances: Tensor, blobs: Blobs, some: list[int]
     ) -> tuple[Tensor, list[float]]:
         """SAM's answers to some blobs, logits (m, h', w'), and the IoU that it predicts of each."""
-        boxes, points = [], []
-        for index in indices:
-            rows, columns = np.nonzero((blobs == index).cpu().numpy())
-            boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-            inside = chances[classes[index]].masked_fill(blobs != index, -1)
-            row, column = divmod(int(inside.argmax()), inside.shape[1])
-            points.append([column + 0.5, row + 0.5])
-        size = tuple(chances.shape[1:])
-        own = features.sizes[0]
-        scale = chances.new_tensor([own[1] / size[1], own[0] / size[0]])
-        points = chances.new_tensor(points)[None, :, None] * scale
-        boxes = chances.new_tensor(np.array(boxes, np.float32))[None] * scale.repeat(2)
-        ones = torch.ones(points.shape[:-1], device=points.device)
-        # As SAM has it, a box takes the place of the token "not a point".
-        click = self.sam.prompt_points(points, ones, features)[:, :, :-1]
-        sparse = torch.cat([click, self.sam.prompt_boxes(boxes, features)], dim=2)
-        soft = torch.stack([chances[classes[index]] for index in indices])[None]
-        soft = self.sam.from_image(soft, features, self.sam.mask_size)
+        likely = [chances[blobs.classes[index]] for index in some]
+        sparse = blobs.prompts(some, likely, self.sam, features)
+        soft = self.sam.from_image(torch.stack(likely)[None], features, self.sam.mask_size)
         soft = torch.where(soft > self.coarse_thd, soft * SOFT_FACTOR, 0)
         logits, iou = self.sam.decode(features, sparse, self.sam.prompt_masks(soft))
-        require_finite('SAM', logits, iou)
-        return logits[0, :, 0], iou[0, :, 0].tolist()
+        require_finite('SAM', logits, iou, later=True)
+        (known,) = to_host([iou[0, :, 0]])
+        return logits[0, :, 0], known.tolist()
 
 
 def as_size(labels: Tensor, size: tuple[int, int]) -> Tensor:

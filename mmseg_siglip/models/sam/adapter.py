@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from transformers import Sam2ImageProcessor, SamImageProcessor
 
 from mmseg_siglip.device import made_on
+from mmseg_siglip.kept import constant
 from mmseg_siglip.models.backbones.dino import IMAGENET
 from mmseg_siglip.models.backbones.position import resize_position
 from mmseg_siglip.models.compiled import compilable
@@ -303,7 +304,11 @@ class SAMAdapter(BaseModule):
     def _square(self, points: Tensor) -> Tensor:
         """Pixels of SAM's input to those of the square that its prompt encoder divides by."""
         side = self.model.prompt_encoder.input_image_size
-        scale = points.new_tensor([side / n for n in reversed(self.image_size)])
+        scale = constant(
+            tuple(side / n for n in reversed(self.image_size)),
+            dtype=torch.float32,
+            device=points.device,
+        )
         return (points.float() + 0.5) * scale - 0.5
 
     def _grid(self, size: Size) -> Size:

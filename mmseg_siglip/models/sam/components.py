@@ -1,49 +1,28 @@
 """A dense prediction's own blobs as prompts: Trident's refinement, https://arxiv.org/abs/2411.09219.
 
-Shapes: Q query words, C classes, M blobs, a label map of (H, W), SAM's masks (h, w).
+Shapes: Q query words, C classes, m blobs of a batch, a label map of (H, W), SAM's masks (h, w).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import cv2
-import numpy as np
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmseg_siglip.device import to_host, upload
 from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.labelling import merge_words
+from mmseg_siglip.models.sam.blobs import Blobs
+from mmseg_siglip.models.sam.geometry import SAMFeatures
 from mmseg_siglip.models.sam.proposals import Proposals, content, placed, stability
 from mmseg_siglip.precision import PRECISIONS, autocast
 from mmseg_siglip.registry import MODELS
 
 SOFT_LIMIT = 16.0  # of a mask prompt's logits, about the range of SAM's own answers
-
-
-def components(labels: np.ndarray, min_pixels: int) -> tuple[np.ndarray, list[int]]:
-    """Connected parts of equal label, corners connected.
-
-    Args:
-        labels: (H, W) class of each pixel.
-        min_pixels: Smaller parts are left out.
-
-    Returns:
-        (H, W) int32 index of each pixel's part, -1 in those left out, and the parts' classes.
-    """
-    parts = np.full(labels.shape, -1, np.int32)
-    classes: list[int] = []
-    for label in np.unique(labels):
-        count, found, stats, _ = cv2.connectedComponentsWithStats(
-            (labels == label).astype(np.uint8)
-        )
-        for index in range(1, count):
-            if stats[index, cv2.CC_STAT_AREA] >= min_pixels:
-                parts[found == index] = len(classes)
-                classes.append(int(label))
-    return parts, classes
 
 
 @MODELS.register_module()
@@ -115,15 +94,14 @@ class SAMComponents(BaseModule):
         size = tuple(logits.shape[-2:])
         values = merge_words(logits, query_to_class) * logit_scale
         least = max(1, round(self.min_area * size[0] * size[1]))
-        parts, classes = components(values.argmax(0).cpu().numpy(), least)
-        parts = torch.from_numpy(parts).to(logits.device).long()
-        index = torch.arange(len(classes), device=logits.device)
+        lead = Lead.of(values)
+        (labels,) = to_host([lead.best])
+        blobs = Blobs.of(labels.numpy(), least, logits.device)
         with autocast(self.precision, pixels.device):
             features = self.sam.encode(pixels[None])
             answers = [
-                self._ask(features, parts, values, part.tolist(), classes, pixels)
-                for part in index.split(self.prompts_per_batch)
-                if len(part)
+                self._ask(features, blobs, lead, some)
+                for some in blobs.split(self.prompts_per_batch)
             ]
         low = features.embeddings.new_empty((0, *self.sam.mask_size), dtype=torch.float32)
         masks, iou = (
@@ -132,64 +110,44 @@ class SAMComponents(BaseModule):
             else (low, low.new_empty(0))
         )
         stable = stability(content(masks, features), self.offset)
-        labels = torch.tensor(classes, device=logits.device, dtype=torch.long)
+        labels = upload(torch.tensor(blobs.classes, dtype=torch.long), logits.device)
         scores = (iou * stable).clamp(0, 1)
         found = Proposals(masks, scores, placed(features), labels)
-        kept = self._agreeing(found, parts, size)
+        kept = self._agreeing(found, blobs.index, size)
         renamed = torch.full((len(found) + 1,), -1, device=logits.device)  # -1 stays the last
         renamed[kept] = torch.arange(len(kept), device=logits.device)
-        return Proposals(masks[kept], scores[kept], found.enlarge, labels[kept], renamed[parts])
+        return Proposals(
+            masks[kept], scores[kept], found.enlarge, labels[kept], renamed[blobs.index]
+        )
 
     def _agreeing(self, found: Proposals, parts: Tensor, size: tuple[int, int]) -> Tensor:
         """Indices of the outlines that cover their own blobs well enough."""
-        kept = []
+        kept = [parts.new_zeros(0).bool()]
         for part, masks in found.masks(size):
             for index, mask in enumerate(masks, start=part.start):
                 blob = parts == index
                 iou = (mask & blob).sum() / (mask | blob).sum()
-                if iou > self.min_overlap:
-                    kept.append(index)
-        return torch.tensor(kept, dtype=torch.long, device=parts.device)
+                kept.append(iou[None] > self.min_overlap)
+        return torch.cat(kept).nonzero()[:, 0]
 
     def _ask(
-        self,
-        features,
-        parts: Tensor,
-        values: Tensor,
-        indices: list[int],
-        classes: list[int],
-        pixels: Tensor,
+        self, features: SAMFeatures, blobs: Blobs, lead: Lead, some: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """SAM's single answers (m, h, w) to some blobs, and their predicted IoU (m,)."""
-        size, own = parts.shape, pixels.shape[-2:]
-        boxes, points, soft = [], [], []
-        for index in indices:
-            blob = parts == index
-            rows, columns = blob.any(1).nonzero()[:, 0], blob.any(0).nonzero()[:, 0]
-            boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-            lead = self._lead(values, classes[index])
-            best = lead.masked_fill(~blob, -torch.inf).argmax()
-            points.append([best % size[1] + 0.5, best // size[1] + 0.5])
-            soft.append(torch.where(blob, lead.abs(), -lead.abs()))
-        scale = values.new_tensor([own[1] / size[1], own[0] / size[0]])
-        points = values.new_tensor(points)[None, :, None] * scale
-        boxes = values.new_tensor(boxes)[None] * scale.repeat(2)
-        ones = torch.ones(points.shape[:-1], device=points.device)
-        # As SAM has it, a box takes the place of the token "not a point".
-        click = self.sam.prompt_points(points, ones, features)[:, :, :-1]
-        sparse = torch.cat([click, self.sam.prompt_boxes(boxes, features)], dim=2)
-        dense = self._dense(torch.stack(soft), features) if self.soft_mask else None
+        leads = [lead.of_class(blobs.classes[index]) for index in some]
+        sparse = blobs.prompts(some, leads, self.sam, features)
+        dense = None
+        if self.soft_mask:
+            inside = map(blobs.mask, some)
+            soft = [
+                torch.where(mask, own.abs(), -own.abs())
+                for mask, own in zip(inside, leads, strict=True)
+            ]
+            dense = self._dense(torch.stack(soft), features)
         logits, iou = self.sam.decode(features, sparse, dense)
         logits, iou = logits[0, :, 0].float(), iou[0, :, 0].float()
         require_finite('SAM', logits, iou)
         return logits, iou
-
-    def _lead(self, values: Tensor, label: int) -> Tensor:
-        """By how much a class's logit exceeds the best other one's: (H, W)."""
-        others = values.clone()
-        others[label] = -torch.inf
-        rival = others.amax(0) if len(values) > 1 else values[label] * 0
-        return values[label] - rival
 
     def _dense(self, soft: Tensor, features) -> Tensor:
         """Dense prompts of soft masks (m, H, W) over the image."""
@@ -204,3 +162,31 @@ class SAMComponents(BaseModule):
         return self.sam.prompt_masks(
             self.sam.from_image(small, features, target, outside=-SOFT_LIMIT)
         )
+
+
+@dataclass(frozen=True)
+class Lead:
+    """By how much a class's logit exceeds the best other one's.
+
+    Attributes:
+        values: (C, H, W) logits.
+        best: (H, W), the class of the highest.
+        highest: (H, W).
+        second: (H, W), the highest of the others; 0 of one class.
+    """
+
+    values: Tensor
+    best: Tensor
+    highest: Tensor
+    second: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor) -> Lead:
+        highest, best = values.max(0)
+        if len(values) == 1:
+            return cls(values, best, highest, torch.zeros_like(highest))
+        return cls(values, best, highest, values.scatter(0, best[None], -torch.inf).amax(0))
+
+    def of_class(self, label: int) -> Tensor:
+        """(H, W)."""
+        return self.values[label] - torch.where(self.best == label, self.second, self.highest)

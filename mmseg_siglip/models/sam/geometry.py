@@ -179,7 +179,9 @@ def from_image(
     grid = torch.stack([2 * x / coverage[1] - 1, 2 * y / coverage[0] - 1], dim=-1)
     placed = grid_sample(maps, grid.to(maps.dtype), padding_mode='border', align_corners=False)
     inside = ((y <= 1) & (x <= 1))[:, None]
-    return torch.where(inside, placed, torch.as_tensor(outside).to(placed))
+    if isinstance(outside, Tensor):
+        outside = outside.to(placed)
+    return torch.where(inside, placed, outside)
 
 
 def mask_iou(found: Tensor, true: Tensor) -> Tensor:

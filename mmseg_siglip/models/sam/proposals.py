@@ -16,7 +16,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmseg_siglip.device import at_once
+from mmseg_siglip.device import at_once, upload
 from mmseg_siglip.models.finite import require_finite
 from mmseg_siglip.models.sam.geometry import SAMFeatures, Size, to_image
 from mmseg_siglip.precision import PRECISIONS, autocast
@@ -63,7 +63,7 @@ class Proposals:
         return found
 
     def take(self, index: Tensor) -> Proposals:
-        """Some of the proposals, by indices or bool; without origins."""
+        """Some of the proposals, by indices; without origins."""
         labels = None if self.labels is None else self.labels[index]
         return replace(
             self,
@@ -140,7 +140,7 @@ def suppress(masks: Tensor, scores: Tensor, max_iou: float) -> Tensor:
         if not gone[index]:
             stays.append(index)
             gone |= overlaps[index]
-    return order[stays]
+    return order[upload(torch.tensor(stays, dtype=torch.long), order.device)]
 
 
 @MODELS.register_module()
@@ -206,13 +206,12 @@ class SAMPointGrid(BaseModule):
         Raises:
             NotFinite: A logit or a predicted IoU is no number.
         """
+        grid = grid_points(self.points_per_side, tuple(pixels.shape[-2:]))
         with autocast(self.precision, pixels.device):
             features = self.sam.encode(pixels[None])
             parts = [
                 self._decode(features, points)
-                for points in grid_points(self.points_per_side, tuple(pixels.shape[-2:]))
-                .to(pixels.device)
-                .split(self.points_per_batch)
+                for points in upload(grid, pixels.device).split(self.points_per_batch)
             ]
         logits, iou, stable = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         best = iou.argsort(descending=True, stable=True)[: self.max_masks]
@@ -231,4 +230,5 @@ class SAMPointGrid(BaseModule):
         stable = stability(content(logits, features), self.offset)
         good = (iou > self.min_iou) & (stable >= self.min_stability)
         good &= (content(logits, features) > 0).flatten(1).any(1)
+        good = good.nonzero()[:, 0]
         return logits[good], iou[good], stable[good]

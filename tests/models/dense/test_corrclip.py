@@ -128,11 +128,16 @@ def test_parity_differs_where_every_pixel_is_in_a_region(clip, pictures):
 
 def test_like_regions_become_one():
     near = torch.tensor([[1.0, 0, 0], [0.9, 0.4359, 0], [0, 0, 1], [0, 1, 0]])
-    labels, corr = torch.tensor([3, 5, 8, 0]), method()
-    assert corr.merged(labels, near).tolist() == [10000, 10000, 10001, 0]
-    assert method(merge=0.05).merged(labels, near).tolist() == [10000, 10001, 10002, 0]
-    assert method(merge=None).merged(labels, near).tolist() == [3, 5, 8, 0]
-    assert method(parity=True).merged(labels[:3], near[:3]).tolist() == [3, 10000, 10001]
+    labels, near = torch.tensor([[3, 5, 8, 0], [4, 4, 4, 4]]), torch.stack([near, near])
+
+    def merged(**options):
+        return method(**options).merged(labels, near).tolist()
+
+    assert merged() == [[9, 9, 10, 0], [4, 4, 4, 4]]
+    assert merged(merge=0.05) == [[9, 10, 11, 0], [4, 4, 4, 4]]
+    assert merged(merge=None) == labels.tolist()
+    first = method(parity=True).merged(labels[:1, :3], near[:1, :3])
+    assert first.tolist() == [[3, 9, 10]], 'the smallest label is none'
 
 
 @pytest.mark.parametrize('regions', ['none', 'one', 'two', 'masks', 'no masks'])

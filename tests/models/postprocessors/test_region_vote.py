@@ -8,7 +8,7 @@ from mmseg_siglip.models.postprocessors.context import Context
 
 def context(regions):
     unused = dict.fromkeys(('pixels', 'features', 'text'), list)
-    return Context(query_to_class=range(3), logit_scale=1.0, regions=lambda: [regions], **unused)
+    return Context(query_to_class=range(5), logit_scale=1.0, regions=lambda: [regions], **unused)
 
 
 def naive(labels, regions, parity):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 from tiny_sams import disturb
 
 from mmseg_siglip.models.sam import SAMComponents
-from mmseg_siglip.models.sam.components import components
+from mmseg_siglip.models.sam.blobs import Blobs
+from mmseg_siglip.models.sam.components import Lead
 
 
 @pytest.fixture(scope='module')
@@ -26,20 +26,6 @@ def build(config, **options):
     module = SAMComponents(dict(type='SAMAdapter', config=config), **options)
     disturb(module.sam.model)
     return module
-
-
-def test_components_equal_scipy():
-    labels = np.kron(np.random.default_rng(0).integers(0, 3, (6, 8)), np.ones((3, 3), int))
-    parts, classes = components(labels, 20)
-    expected = []
-    for label in range(3):
-        found, count = ndimage.label(labels == label, np.ones((3, 3)))
-        expected += [found == k for k in range(1, count + 1) if (found == k).sum() >= 20]
-    assert len(classes) == len(expected)
-    ours = {(parts == k).tobytes() for k in range(len(classes))}
-    assert ours == {mask.tobytes() for mask in expected}
-    for k, label in enumerate(classes):
-        assert (labels[parts == k] == label).all()
 
 
 def test_every_blob_asks_and_keeps_its_class(sam_config, dense, image):
@@ -94,7 +80,8 @@ def test_prompts_are_the_box_the_best_point_and_the_soft_mask(
     found = module(image, **dense)
     values = torch.stack([dense['logits'][[0, 3]].amax(0), *dense['logits'][1:3]]) * 20
     labels = values.argmax(0).numpy()
-    parts, classes = components(labels, 1)
+    blobs = Blobs.of(labels, 1, torch.device('cpu'))
+    parts, classes = blobs.index.numpy(), blobs.classes
     assert len(classes) == seen['prompt_boxes'].shape[1] >= len(found)
     for index, label in enumerate(classes):
         rows, columns = np.nonzero(parts == index)
@@ -111,6 +98,16 @@ def test_prompts_are_the_box_the_best_point_and_the_soft_mask(
     del seen['prompt_masks']
     module(image, **dense)
     assert 'prompt_masks' not in seen
+
+
+@pytest.mark.parametrize('classes', [1, 2, 5])
+def test_a_lead_is_over_the_best_other_class(classes):
+    values = torch.randint(0, 4, (classes, 6, 7), generator=torch.Generator().manual_seed(0)) * 1.0
+    lead = Lead.of(values)
+    for label in range(classes):
+        others = torch.cat([values[:label], values[label + 1 :]])
+        rival = others.amax(0) if len(others) else 0
+        assert torch.equal(lead.of_class(label), values[label] - rival)
 
 
 def test_one_class_is_one_blob(sam_config, image):

@@ -1,0 +1,58 @@
+"""On a GPU, how often the host waits for regions and masks, whose number decides what comes next."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from host_blocking import count, distant, far_module, images
+from test_host_blocking import WORDS, segmenter
+from tiny_sams import SAM_CONFIG
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mmseg_siglip.models.regions import RegionProposer
+from mmseg_siglip.registry import MODELS
+
+SAM = dict(type='SAMAdapter', config=SAM_CONFIG)
+EVERY_BLOB = dict(type='SAMComponents', sam=SAM, min_area=0.0, min_overlap=0.0)
+EVERY_CLICK = dict(
+    type='SAMPointGrid', sam=SAM, points_per_side=4, min_iou=0.0, min_stability=0.0
+)
+EVERY_REFINED = dict(type='SAMRefine', sam=SAM, coarse_thd=0.0, min_pixels=4, min_iou=0.0)
+FOUR = dict(regions=dict(type='FourRegions'))
+CASES = {
+    'corrclip': (3, 0, dict(FOUR, method='corrclip')),
+    'mask_crop': (1, 4, dict(FOUR, method='mask_crop')),
+    'textregion': (1, 3, dict(FOUR, method='textregion')),
+    'vote': (1, 1, dict(FOUR, label_steps=[dict(type='RegionVote')])),
+    'refine': (1, 2, dict(label_steps=[EVERY_REFINED])),
+    'blobs': (1, 6, dict(postprocessor=dict(type='SAMProposals', proposer=EVERY_BLOB))),
+    'clicks': (1, 6, dict(postprocessor=dict(type='SAMProposals', proposer=EVERY_CLICK))),
+}
+"""Waits for a batch, waits for each image of it, and the options of a segmenter."""
+
+
+@MODELS.register_module()
+class FourRegions(RegionProposer):
+    def forward(self, pixels: Tensor) -> Tensor:
+        rows, columns = (
+            torch.arange(side, device=pixels.device) * 2 // side for side in pixels.shape[-2:]
+        )
+        return rows[:, None] * 2 + columns
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_waits_do_not_grow_with_windows_and_blobs(siglip_folder, name):
+    batch, image, options = CASES[name]
+    system = segmenter(siglip_folder, **options)
+    pictures = images((40, 48), (40, 72), (40, 48))
+    with sdpa_kernel(SDPBackend.MATH):
+        expected = system.torch(pictures, WORDS)
+    with distant() as counter:
+        far_module(system.model)
+        for some in (pictures[:1], pictures):
+            found = count(lambda some=some: system.torch(some, WORDS), counter)
+            assert counter.waits == batch + image * len(some), counter.blocking
+    for (labels, scores), (own, likely) in zip(found, expected, strict=True):
+        assert torch.equal(labels, own)
+        torch.testing.assert_close(scores, likely, atol=1e-5, rtol=1e-5)
