@@ -1,4 +1,4 @@
-"""On a GPU, how often the host waits for regions and masks, whose number decides what comes next."""
+"""How often the host waits for a GPU's regions and masks, whose number decides what comes next."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from mmseg_siglip.registry import MODELS
 
 SAM = dict(type='SAMAdapter', config=SAM_CONFIG)
 EVERY_BLOB = dict(type='SAMComponents', sam=SAM, min_area=0.0, min_overlap=0.0)
-EVERY_CLICK = dict(
-    type='SAMPointGrid', sam=SAM, points_per_side=4, min_iou=0.0, min_stability=0.0
-)
+EVERY_CLICK = dict(type='SAMPointGrid', sam=SAM, points_per_side=4, min_iou=0.0, min_stability=0.0)
 EVERY_REFINED = dict(type='SAMRefine', sam=SAM, coarse_thd=0.0, min_pixels=4, min_iou=0.0)
 FOUR = dict(regions=dict(type='FourRegions'))
 CASES = {

@@ -210,9 +210,9 @@ class ShardStore:
         path = f'{self.root}/{INDEX}'
         if not self._there(path):
             raise ValueError(f'{self.url}: expected {INDEX} of a run that has ended, found none')
-        with self._reaching(path):
-            data = self.fs.cat_file(path)
-        yield from data.decode().splitlines()
+        with self._reaching(path), self.fs.open(path, 'rb') as file:
+            for line in file:
+                yield line.decode().removesuffix('\n')
 
     def remove_drafts(self) -> None:
         """Remove what killed workers have left."""
