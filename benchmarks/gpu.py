@@ -27,6 +27,7 @@ from typing import Any
 
 import open_clip
 import torch
+from gpu_family import family_rows
 from gpu_files import labelled_files
 from gpu_training import training_rows
 from measure import markdown
@@ -35,12 +36,10 @@ from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel, Siglip
 
 from mmseg_siglip.api import OpenVocabSegmenter, System
 from mmseg_siglip.datasets.shapes_world.scene import generate, scene_seed
-from mmseg_siglip.models.backbones.trunk import method_names
 from mmseg_siglip.models.postprocessors import PAMRPostProcessor
 from mmseg_siglip.models.segmentors import SCLIPSegmentor
 from mmseg_siglip.models.windows.batch import window_batch
 from mmseg_siglip.precision import compute_dtype
-from mmseg_siglip.registry import DENSE_METHODS
 from mmseg_siglip.text.vocabulary import Vocabulary
 from mmseg_siglip.vlm.tower import SigLIPVisionTower
 
@@ -230,27 +229,17 @@ def labelling(scale: Scale, clock: Clock) -> Iterator[dict]:
 
 
 def family(scale: Scale, clock: Clock) -> Iterator[dict]:
-    """Each method without a second model or regions."""
+    """Each method."""
     system, words = segmenter(scale, clock.device)
     images, model = pictures(scale)[:4], system.model
     stock = stock_of(system, scale, clock.device)
-    prepared, kinds = system._prepare(images[0]), set()
+    prepared = system._prepare(images[0])
     vanilla = clock(
         lambda: plain_labels(stock, prepared, model.text, 'vanilla', model.logit_scale).cpu(), 1
     )
-    for name in method_names():
-        kind = DENSE_METHODS.get(name)
-        if kind in kinds or kind.uses_guide or kind.uses_regions:
-            continue
-        kinds.add(kind)
-        try:
-            model.attention = name
-        except ValueError:  # not with this encoder
-            continue
-        ours = clock(lambda: system.torch(images, words), 2) / len(images)
-        memory = clock.peak(lambda: system.torch(images, words))
-        size = memory and f', {memory} GB'
-        yield row(f'{name}, an image', ours, vanilla, f'to plain vanilla{size}')
+    for name, ours, note in family_rows(system, words, images, clock, small=scale is SMALL):
+        note = f'to plain vanilla, {note}' if note else 'to plain vanilla'
+        yield row(f'{name}, an image', ours, vanilla, note)
 
 
 def refinement(scale: Scale, clock: Clock) -> Iterator[dict]:

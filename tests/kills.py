@@ -3,9 +3,9 @@
     python tests/kills.py                          # 20 kills of each job; or: make kill-test
     python tests/kills.py --kills 3 --jobs test
 
-Of each run the first process gets SIGKILL; nobody of its family may be there a little later. After
-the last kill a run is left to end. Then everything that was there before some kill must be there
-untouched, once, and the end must be that of a run that nobody killed.
+Of each run the first process gets SIGKILL; nobody of its family, but Ray's own agents, may be there
+a little later. After the last kill a run is left to end. Then everything that was there before some
+kill must be there untouched, once, and the end must be that of a run that nobody killed.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ FAMILY_SECONDS = 30  # in which all others of a killed run end, on a busy machin
 START_SECONDS = 20  # in which a run begins to work
 SPARE = 4  # parts of a run's way, as many as kills and these, that are left in the end
 LAST = 'iter_{}.pth'
+RAYS_OWN = ('ray::DashboardAgent', 'ray::RuntimeEnvAgent', 'dashboard/agent.py', 'agent/main.py')
+"""Titles and scripts of what ends a minute or two after Ray, by itself, and computes nothing."""
 
 Done = Counter[str]
 """How often each part of a job is done."""
@@ -116,10 +118,13 @@ def family(pid: int) -> set[int]:
 
 
 def runs(pid: int) -> bool:
+    """Whether a process is there that is not `RAYS_OWN`."""
     try:
-        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+        ended = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z'
+        words = Path(f'/proc/{pid}/cmdline').read_text(errors='replace')
     except (FileNotFoundError, ProcessLookupError):
         return False
+    return not ended and not any(name in words for name in RAYS_OWN)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:

@@ -25,6 +25,8 @@ def test_every_part_in_small(gpu, tmp_path, capsys):
         'labelling, an image',
         'labelling, JPEG to PNG',
         'csa, an image',
+        'trident, an image',
+        'corrclip, an image',
         'PAMR of 4 words',
         'CAT-Seg',
         'DPT',

@@ -59,6 +59,7 @@ SYSTEMS = dict(
     cascade_contrast=('refer_sam/shapes_cascade.py', REFER),
     rsrefseg2=('refer_sam/shapes_rsrefseg2.py', REFER | ALONE),
     rsrefseg2_contrast=('refer_sam/shapes_rsrefseg2.py', REFER),
+    llava=('vlm/shapes.py', {}),
 )
 """Config and options, without anything drawn at random."""
 
@@ -85,6 +86,8 @@ def config_of(system: str, folder: Path, way: str) -> Config:
     )
     if way.endswith('compiled'):
         cfg.compile = dict(backend='aot_eager')
+    cfg.optim_wrapper.type = 'OptimWrapper'
+    cfg.optim_wrapper.pop('dtype', None)
     if way == 'bfloat16':
         cfg.optim_wrapper.update(type='AmpOptimWrapper', force=True)
     cfg.param_scheduler = cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None

@@ -169,8 +169,8 @@ class CorrCLIP(Guided):
 
         Args:
             features: (M, G), unit length.
-            index: (M,), each cell's place among the labels, on the CPU, as is
-            regions: (R,), the places of those that are regions.
+            index: (M,), each cell's place among the labels; on the CPU.
+            regions: (R,), the places of those that are regions; on the CPU.
         """
         sums = features.new_zeros(int(index.max()) + 1, features.shape[1])
         sums.index_add_(0, upload(index, features.device), features)
