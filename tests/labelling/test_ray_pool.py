@@ -123,7 +123,7 @@ def cluster(tmp_path):
     nodes = ExitStack()
 
     def start(*options):
-        log = tmp_path / f'{len(options)}.txt'
+        log = tmp_path / f'node_{len(list(tmp_path.glob("node_*")))}.txt'
         with log.open('w') as file:
             argv = [ray, 'start', '--num-cpus=1', '--block', *options]
             node = subprocess.Popen(
@@ -163,6 +163,36 @@ def test_a_cluster_that_runs_already(tmp_path, cluster):
     _, variables = cluster
     for folder in (tmp_path / 'a', tmp_path / 'b'):
         label(folder, variables, 20)
+
+
+SEEN = """
+import os, sys
+from pathlib import Path
+from toy_labeller import Recipe, Run
+from mmseg_siglip.labelling.drive import Drive, ShardTurns
+from mmseg_siglip.labelling.ray_pool import RayPool
+folder = Path(sys.argv[1])
+class Seeing(Recipe):
+    def __call__(self, number, count):
+        Path(folder, f'{number} of {count} sees ' + os.environ['CUDA_VISIBLE_DEVICES']).touch()
+        return super().__call__(number, count)
+run = Run(folder / 'run', range(20))
+pool = RayPool(run.settings(Seeing(seconds=0.1)), address='auto')
+print(Drive(ShardTurns(run.listing, run.store), pool, run.store).run(), pool.count)
+"""
+
+
+@pytest.mark.slow
+def test_an_actor_a_gpu(tmp_path, cluster):
+    """Two that Ray is told of; each actor sees its own alone."""
+    start, variables = cluster
+    start(f'--address=127.0.0.1:{PORT}', '--num-cpus=2', '--num-gpus=2')
+    (tmp_path / 'out').mkdir()
+    argv = [sys.executable, '-c', SEEN, str(tmp_path / 'out')]
+    ran = subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=200)
+    assert ran.stdout.rstrip().endswith(' 2') and 'labelled=20' in ran.stdout, ran.stderr[-2000:]
+    seen = {path.name for path in (tmp_path / 'out').glob('* sees *')}
+    assert seen == {'0 of 1 sees 0', '0 of 1 sees 1'}
 
 
 @pytest.mark.slow

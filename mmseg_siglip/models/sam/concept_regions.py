@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmseg_siglip.models.finite import require_finite
+from mmseg_siglip.models.labelling import owners
 from mmseg_siglip.models.sam.geometry import Size
 from mmseg_siglip.models.sam.proposals import Proposals
 from mmseg_siglip.precision import PRECISIONS, autocast
@@ -97,15 +98,15 @@ class SAM3Regions(BaseModule):
         """
         with autocast(self.precision, pixels.device):
             text, seen = self.text_of(words), self.sam.encode(pixels)
-            owners = range(len(words)) if query_to_class is None else query_to_class
-            owner = torch.tensor(list(owners), device=pixels.device)
-            best = None
-            for part in torch.arange(len(text)).split(self.sam.words_per_batch):
+            classes = range(len(words)) if query_to_class is None else query_to_class
+            owner, best, step = owners(classes, pixels.device), None, self.sam.words_per_batch
+            for part in (slice(first, first + step) for first in range(0, len(text), step)):
                 found = self.sam.find(seen, text[part])
                 require_finite('SAM 3', found.scores, found.masks)
                 good = (found.scores > self.min_score) & (found.masks > 0).flatten(2).any(2)
-                classes = owner[part][:, None].expand_as(good)
-                new = found.masks[good], found.scores[good], classes[good]
+                owned = owner[part][:, None].expand_as(good)
+                good = good.nonzero(as_tuple=True)
+                new = found.masks[good], found.scores[good], owned[good]
                 best = (
                     new
                     if best is None
