@@ -10,7 +10,7 @@ import pytest
 import torch
 
 ALL = 'batch,accumulated,processes,both'
-MEANS = ('cat_seg', 'depth', 'depth_finetune', 'normals', 'refer', 'cascade')
+MEANS = ('cat_seg', 'depth', 'depth_finetune', 'normals', 'refer', 'cascade', 'llava')
 """Systems whose losses are means over images."""
 NO_MEANS = ('cat_seg_counted', 'cascade_contrast')
 """Means over the pixels that count in a process's batch; regions against its own phrases."""
@@ -117,7 +117,7 @@ def test_a_batch_norm_sees_a_process_and_a_micro_batch(trained):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize('system', ['cat_seg', 'normals', 'rsrefseg2_contrast'])
+@pytest.mark.parametrize('system', ['cat_seg', 'normals', 'rsrefseg2_contrast', 'llava'])
 def test_compiled_parts_train_alike(tmp_path, repository, system):
     ways = ('batch', 'compiled', 'accumulated', 'both_compiled')
     of = train(tmp_path, repository, f'{system}:{",".join(ways)}')

@@ -47,6 +47,10 @@ REFER = {
     'train_dataloader.dataset.test_mode': True,
     f'{PIPELINE}.1.prob': 0.0,
 }
+FEW = {
+    'train_dataloader.dataset.num_questions': 64,
+    'train_dataloader.dataset.num_scenes': 64,
+}
 ALONE = {'model.decode_head.contrast_loss_weight': 0.0}
 SYSTEMS = dict(
     cat_seg=('cat_seg/shapes.py', CAT_SEG | NEGATIVE),
@@ -59,7 +63,7 @@ SYSTEMS = dict(
     cascade_contrast=('refer_sam/shapes_cascade.py', REFER),
     rsrefseg2=('refer_sam/shapes_rsrefseg2.py', REFER | ALONE),
     rsrefseg2_contrast=('refer_sam/shapes_rsrefseg2.py', REFER),
-    llava=('vlm/shapes.py', {}),
+    llava=('vlm/shapes.py', FEW),
 )
 """Config and options, without anything drawn at random."""
 

@@ -118,6 +118,7 @@ def cluster(tmp_path):
     ray = str(Path(sys.executable).with_name('ray'))
     settings = dict(HOME=str(tmp_path), RAY_USAGE_STATS_ENABLED='0', RAY_AUTH_MODE='token')
     variables = dict(os.environ, **settings)
+    variables.pop('CUDA_VISIBLE_DEVICES', None)  # by which tests hide the machine's own
     (tmp_path / '.ray').mkdir()
     (tmp_path / '.ray/auth_token').write_text('5' * 64)
     nodes = ExitStack()
