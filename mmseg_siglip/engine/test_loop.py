@@ -66,7 +66,7 @@ class TestLoop(BaseTestLoop):
         self.pixels_at_once = pixels_at_once
         if compile_parts(self._model, compile, 'prediction') is None:
             raise ValueError(
-                'test_cfg.compile: expected a model of CAT-Seg, depth or referring, found '
+                'test_cfg.compile: expected a model of CAT-Seg, depth, referring or SAM 3, found '
                 f'{type(self._model).__name__}; training-free models have compile_backend'
             )
         self._waiting: list[tuple[int, Mapping]] = []

@@ -15,6 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import ModelOutput
 
 from mmseg_siglip.models.backbones.transformers_backbone import describe_model
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.weights.source import Source
 from mmseg_siglip.weights.state import read_tensors
 from mmseg_siglip.weights.transformers_model import load_model, load_part
@@ -124,4 +125,9 @@ class PublishedDepth(nn.Module):
 
     def run(self, pixels: Tensor) -> Seen:
         """transformers' output for images as the processor gives them."""
+        return self.compute(pixels)
+
+    @compilable
+    def compute(self, pixels: Tensor) -> Seen:
+        """The part of `run` that `torch.compile` may have, anew for images of another size."""
         return self.model(pixel_values=pixels)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 from transformers import Tipsv2DptForDensePrediction, Tipsv2DptForDepthEstimation
 
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.models.depth_models.published import Parts, PublishedDepth, Seen
 from mmseg_siglip.registry import DEPTH_MODELS
 from mmseg_siglip.weights.source import Source
@@ -33,11 +34,12 @@ class TIPSDepth(PublishedDepth):
         if self.has_normals:
             self.model.segmentation_neck = self.model.segmentation_decoder = None
 
-    def run(self, pixels: Tensor) -> Seen:
+    @compilable
+    def compute(self, pixels: Tensor) -> Seen:
         """One pass of the encoder for both decoders."""
         model = self.model
         if not self.has_normals:
-            return super().run(pixels)
+            return super().compute(pixels)
         patch = model.config.backbone_config.patch_size
         grid = tuple(side // patch for side in pixels.shape[-2:])
         maps = model.backbone(pixels).feature_maps

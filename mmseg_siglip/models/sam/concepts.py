@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput
 
 from mmseg_siglip.kept import channels
 from mmseg_siglip.models.backbones.image_size import resolve_image_size
+from mmseg_siglip.models.compiled import compilable
 from mmseg_siglip.models.sam.concept_load import load_sam3
 from mmseg_siglip.registry import MODELS
 
@@ -133,7 +134,11 @@ class SAM3Adapter(BaseModule):
         if tuple(pixels.shape[-2:]) != self.image_size:
             fitted = interpolate(fitted, size=self.image_size, mode='bilinear', antialias=True)
         mean, std = channels(self.mean, fitted), channels(self.std, fitted)
-        return self.model.get_vision_features(pixel_values=(255 * fitted - mean) / std)
+        return self._see((255 * fitted - mean) / std)
+
+    @compilable
+    def _see(self, pixels: Tensor) -> ModelOutput:
+        return self.model.get_vision_features(pixel_values=pixels)
 
     def token_rows(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """The token ids of each text, without padding."""

@@ -12,6 +12,7 @@ import torch
 from mmengine.registry import init_default_scope
 from safetensors.torch import load_file, save_file
 from tiny_sams import SAM3_CONFIGS, SAM_CONFIG, disturb, write_sam3_processor
+from torch._dynamo.testing import CompileCounter
 from transformers import (
     AutoModel,
     Sam3LiteTextModel,
@@ -21,6 +22,7 @@ from transformers import (
     Sam3VideoModel,
 )
 
+from mmseg_siglip.models.compiled import compile_parts
 from mmseg_siglip.models.sam import SAM3Adapter
 
 WORDS = ('cat', 'a red star on the grass', 'road', 'sky')
@@ -253,3 +255,14 @@ def test_refusals(sam3_folder, sam_config, tmp_path):
     save_file(dict(weight=torch.zeros(2)), other)
     with pytest.raises(ValueError, match='expected all weights of a sam3 model'):
         SAM3Adapter(str(other), config=SAM3_CONFIGS['sam3'], tokenizer=sam3_folder)
+
+
+def test_the_image_encoder_compiled(sam3_folder):
+    adapter, pixels = SAM3Adapter(sam3_folder).eval(), as_pixels(picture(40, 56))
+    expected = found_by(adapter, pixels, ['cat'])
+    counter = CompileCounter()
+    assert compile_parts(adapter, dict(backend=counter), 'prediction') == ['SAM3Adapter._see']
+    found = found_by(adapter, pixels, ['cat'])
+    assert counter.frame_count > 0
+    torch.testing.assert_close(found.masks, expected.masks, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=1e-4)
