@@ -59,8 +59,8 @@ class VisionChat(System):
         ... )
         >>> vlm = build_llava('tiny_siglip_shapes', llm, tokenizer='shapes_questions')  # untrained
         >>> answer = VisionChat(vlm)(image, 'What is nearest?', max_new_tokens=4)
-        >>> answer.question, answer.complete
-        ('What is nearest?', False)
+        >>> answer.question
+        'What is nearest?'
     """
 
     task, asks, kind, gives = 'ask', 'question', LlavaTrainer, Answer
