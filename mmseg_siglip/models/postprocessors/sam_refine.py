@@ -112,7 +112,8 @@ class SAMRefine(LabelStep):
         own = as_size(blobs.index, size)
         with autocast(self.precision, pixels.device):
             features = self.sam.encode(pixels[None])
-        best, winner = torch.zeros_like(found.probabilities[0]), found.labels
+        highest = found.probabilities.amax(0)
+        best, winner = torch.zeros_like(highest), found.labels
         with autocast('fp32', pixels.device):
             features = replace(
                 features,
@@ -130,8 +131,8 @@ class SAMRefine(LabelStep):
                         logits = self.sam.to_image(logits[None], features, size)[0]
                         bid = torch.where(logits > 0, logits.sigmoid() * chance, 0)
                     else:
-                        label, chance = found.labels, found.probabilities.amax(0)
-                        bid = torch.where(own == index, chance, 0)
+                        label = found.labels
+                        bid = torch.where(own == index, highest, 0)
                     winner = torch.where(bid > best, label, winner)
                     best = torch.maximum(bid, best)
         return best, winner
