@@ -18,16 +18,18 @@ EVERY_BLOB = dict(type='SAMComponents', sam=SAM, min_area=0.0, min_overlap=0.0)
 EVERY_CLICK = dict(type='SAMPointGrid', sam=SAM, points_per_side=4, min_iou=0.0, min_stability=0.0)
 EVERY_REFINED = dict(type='SAMRefine', sam=SAM, coarse_thd=0.0, min_pixels=4, min_iou=0.0)
 FOUR = dict(regions=dict(type='FourRegions'))
+CORRCLIP_ONE = dict(FOUR, method='corrclip', test_cfg=dict(window_batch=1))
 CASES = {
-    'corrclip': (3, 0, dict(FOUR, method='corrclip')),
-    'mask_crop': (1, 4, dict(FOUR, method='mask_crop')),
-    'textregion': (1, 3, dict(FOUR, method='textregion')),
-    'vote': (1, 1, dict(FOUR, label_steps=[dict(type='RegionVote')])),
-    'refine': (1, 2, dict(label_steps=[EVERY_REFINED])),
-    'blobs': (1, 6, dict(postprocessor=dict(type='SAMProposals', proposer=EVERY_BLOB))),
-    'clicks': (1, 6, dict(postprocessor=dict(type='SAMProposals', proposer=EVERY_CLICK))),
+    'corrclip': (3, 3, dict(FOUR, method='corrclip')),
+    'corrclip, a window at a time': (9, 33, CORRCLIP_ONE),
+    'mask_crop': (5, 13, dict(FOUR, method='mask_crop')),
+    'textregion': (4, 10, dict(FOUR, method='textregion')),
+    'vote': (2, 4, dict(FOUR, label_steps=[dict(type='RegionVote')])),
+    'refine': (3, 7, dict(label_steps=[EVERY_REFINED])),
+    'blobs': (7, 19, dict(postprocessor=dict(type='SAMProposals', proposer=EVERY_BLOB))),
+    'clicks': (7, 19, dict(postprocessor=dict(type='SAMProposals', proposer=EVERY_CLICK))),
 }
-"""Waits for a batch, waits for each image of it, and the options of a segmenter."""
+"""Waits for one picture, waits for three, of 4, 8 and 4 windows, and the options of a segmenter."""
 
 
 @MODELS.register_module()
@@ -40,17 +42,17 @@ class FourRegions(RegionProposer):
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_waits_do_not_grow_with_windows_and_blobs(siglip_folder, name):
-    batch, image, options = CASES[name]
+def test_waits(siglip_folder, name):
+    *waits, options = CASES[name]
     system = segmenter(siglip_folder, **options)
     pictures = images((40, 48), (40, 72), (40, 48))
     with sdpa_kernel(SDPBackend.MATH):
         expected = system.torch(pictures, WORDS)
     with distant() as counter:
         far_module(system.model)
-        for some in (pictures[:1], pictures):
+        for some, wanted in zip((pictures[:1], pictures), waits, strict=True):
             found = count(lambda some=some: system.torch(some, WORDS), counter)
-            assert counter.waits == batch + image * len(some), counter.blocking
+            assert counter.waits == wanted, counter.blocking
     for (labels, scores), (own, likely) in zip(found, expected, strict=True):
         assert torch.equal(labels, own)
         torch.testing.assert_close(scores, likely, atol=1e-5, rtol=1e-5)

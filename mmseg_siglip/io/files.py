@@ -32,7 +32,7 @@ def whole_file(
     Args:
         path: The place; the folders above it are made.
         draft: On the same disk, and no other process's; by default a new hidden name beside `path`.
-        replaces: Asked of the draft when it is written: whether an old file gives way.
+        replaces: Asked once the draft is written: whether an old file gives way.
 
     Raises:
         FileExistsError: It does not, and there is one.

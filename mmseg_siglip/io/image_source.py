@@ -24,7 +24,7 @@ from mmseg_siglip.io.regular_file import read_regular, refuse_size
 
 LONGEST_NAME = 240  # bytes of one part of a path, so that a suffix can be added
 LONGEST_PATH = 3800  # bytes of a path below the output folder, so that the whole has up to 4096
-TAR_END = 2**20  # bytes in which a second tar would begin
+PIECE = 2**20  # bytes that are read at a time of what follows a tar's last member
 _RANGE = re.compile(r'\{(\d+)\.\.(\d+)\}')
 
 
@@ -187,24 +187,27 @@ def tar_members(
                     span = (member.offset_data, member.size)
                     found.pop(name, None)  # so that the last keeps its place in the order
                     found[name] = ImageEntry(f'{stem}/{name}', str(path), span, shown)
-            _check_end(read_regular(path, start=tar.offset, count=TAR_END))
+            _check_end(path, tar.offset)
     except Exception as error:  # tarfile raises nearly every built-in type on bad bytes
         reason = ' '.join(str(error).split()) or type(error).__name__
         found[shown] = Failure(shown, f'is not a whole, uncompressed tar file: {reason}')
     return list(found.values())
 
 
-def _check_end(data: bytes) -> None:
-    """Of what follows the last member of a tar.
+def _check_end(path: str | Path, start: int) -> None:
+    """Look at what follows the last member of a tar.
 
     Raises:
-        tarfile.ReadError: It is not two empty blocks and nothing more: ``tarfile`` takes a header
-            that is cut or broken for the end, too, and a second tar for nothing.
+        tarfile.ReadError: It is not an empty block and nothing but zeros: ``tarfile`` takes a
+            header that is cut or broken for the end, too, and passes over a second tar.
     """
-    if len(data) < tarfile.BLOCKSIZE or data[: tarfile.BLOCKSIZE].strip(b'\0'):
+    block = read_regular(path, start=start, count=tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE or block.strip(b'\0'):
         raise tarfile.ReadError('expected an empty block at its end, found none')
-    if data.strip(b'\0'):
-        raise tarfile.ReadError('expected nothing after the empty blocks at its end, found more')
+    while piece := read_regular(path, start=start, count=PIECE):
+        if piece.strip(b'\0'):
+            raise tarfile.ReadError('expected nothing behind its empty blocks, found more')
+        start += len(piece)
 
 
 def listed(path: Path) -> Iterator[ImageEntry]:

@@ -119,7 +119,7 @@ class ShardStore:
         Args:
             name: Of the shard.
             write: Called with a file to write the table to.
-            replaces: Asked when it is written: whether an object that is there gives way.
+            replaces: Asked once the table is written: whether an object that is there gives way.
 
         Returns:
             Whether it is this one that is there now.
@@ -161,7 +161,7 @@ class ShardStore:
         path = self.path(name)
         try:
             with self._reaching(path):
-                return pq.ParquetFile(self.fs.open(path, 'rb'))
+                return parquet_file(self.fs.open(path, 'rb'))
         except FileNotFoundError:
             raise ValueError(f'{self._address(path)}: no such file') from None
         except pa.ArrowException as error:
@@ -184,9 +184,16 @@ class ShardStore:
         return labelled < rows
 
     def count(self, name: str) -> tuple[int, int]:
-        """How many rows of the table are labelled, and how many there are, by its statistics."""
+        """How many rows of the table are labelled, and how many there are, by its statistics.
+
+        Raises:
+            ValueError: See `open`; or it is no table of labels.
+        """
         with self.open(name) as file:
             column = file.schema_arrow.get_field_index('failure')
+            if column < 0:
+                address = self._address(self.path(name))
+                raise ValueError(f'{address}: expected a column failure, found none')
             groups = [file.metadata.row_group(g).column(column) for g in range(file.num_row_groups)]
         return sum(g.statistics.null_count for g in groups), sum(g.num_values for g in groups)
 
@@ -270,6 +277,20 @@ class ShardStore:
                 raise
             message = f'{self._address(path)}: cannot be reached: {said_by_store(error)}'
             raise OutputError(message) from error
+
+
+def parquet_file(file: IO[bytes]) -> pq.ParquetFile:
+    """Parquet's reader of a file.
+
+    Raises:
+        pyarrow.ArrowException: It is none, or damaged.
+    """
+    try:
+        return pq.ParquetFile(file)
+    except OSError as error:
+        if type(error) is OSError and error.errno is None:  # Arrow's, of a footer that is no footer
+            raise pa.ArrowInvalid(str(error)) from error
+        raise
 
 
 def _is_object(name: str) -> bool:

@@ -97,19 +97,20 @@ class Worker:
             write_table(chain(kept, rows), schema_of(self.labeller.columns, about), file)
 
         def replaces() -> bool:
-            return task.again or not tally.failed or tally.rows > self._there(task.shard.name)
+            whole = tally.rows and not tally.failed
+            return task.again or whole or self._betters(task.shard.name, tally.rows)
 
         self.store.put(task.shard.name, table, replaces=replaces)
         return len(tally.images)
 
-    def _there(self, name: str) -> int:
-        """How many rows are labelled of the table that is there; none of one that is not whole."""
+    def _betters(self, name: str, rows: int) -> bool:
+        """Whether a table is there that labels fewer rows, or is not whole."""
         try:
-            return self.store.count(name)[0] if self.store.has(name) else 0
+            return self.store.has(name) and rows > self.store.count(name)[0]
         except OutputError:
             raise
         except ValueError:
-            return 0
+            return True
 
     def _kept(self, task: Task) -> Iterator[Row]:
         return (row for row in self.store.rows(task.shard.name) if row['failure'] is None)
@@ -187,6 +188,8 @@ def commit_failure(
     store: ShardStore, shard: Shard, reason: str, columns: Mapping[str, str]
 ) -> bool:
     """The object of a shard of which nothing could be made; one that is there is left."""
+    if store.has(shard.name):
+        return False
     rows = [failure_row(Failure(shard.place, reason))]
     schema = schema_of(columns, dict(shard=shard.name))
     return store.put(shard.name, partial(write_table, rows, schema), replaces=lambda: False)

@@ -32,6 +32,7 @@ def test_every_part_in_small(gpu, tmp_path, capsys):
         'DPT',
     ):
         assert f'| {line}' in text, line
+    assert 'nan' not in text
     assert '| referring' in text and '| tower' in text and '% of pixels equal' in text
 
 

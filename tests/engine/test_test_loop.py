@@ -306,9 +306,7 @@ def test_what_a_test_compiles():
 
 
 def test_nothing_to_compile():
-    with pytest.raises(
-        ValueError, match='depth, referring or SAM 3, found Model; training-free'
-    ):
+    with pytest.raises(ValueError, match='depth, referring or SAM 3, found Model; training-free'):
         loop_of([], compile=True)
 
 

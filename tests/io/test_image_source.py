@@ -85,9 +85,10 @@ def test_a_broken_shard_is_a_failure_and_its_whole_members_are_kept(tmp_path):
         (lambda tar: tar[:1024], 'expected an empty block at its end, found none'),
         (lambda tar: tar[:1300], 'expected an empty block at its end, found none'),
         (lambda tar: tar[:1030] + b'?' + tar[1031:], 'expected an empty block at its end'),
-        (lambda tar: tar + tar, 'expected nothing after the empty blocks at its end, found more'),
+        (lambda tar: tar + tar, 'expected nothing behind its empty blocks, found more'),
+        (lambda tar: tar + bytes(2**21) + tar, 'expected nothing behind its empty blocks'),
     ],
-    ids=['between members', 'in a header', 'a broken header', 'a second tar'],
+    ids=['between members', 'in a header', 'a broken header', 'a second tar', 'far behind'],
 )
 def test_no_member_of_a_tar_is_passed_over(tmp_path, break_it, reason):
     shard = write_tar(tmp_path / 's.tar', [('a.jpg', b'a'), ('b.jpg', b'b')])

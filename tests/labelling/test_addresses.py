@@ -64,7 +64,7 @@ def test_a_store_that_cannot_be_reached_is_a_sentence(bucket, monkeypatch, metho
     message = r'^memory:///bucket/out\S*: cannot be reached: Could not connect$'
     with pytest.raises(OutputError, match=message):
         asked[method]()
-    if method == 'cat_file':
+    if method == 'open':
         with pytest.raises(OutputError, match=message):
             list(store.index())
 

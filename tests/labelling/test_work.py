@@ -1,9 +1,11 @@
 import errno
+import io
 import os
 import tempfile
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tars import write_tar
@@ -84,10 +86,38 @@ def test_a_worker_that_reaches_a_part_leaves_what_another_has_made(worker, tmp_p
     assert worker.work(Task(tar)) == 3 and found() == [1.0, 2.0, 3.0]
     path.write_bytes(whole[:1100])
     assert worker.work(Task(tar)) == 1 and found() == [1.0, 2.0, 3.0]
-    Path(store.path('s')).write_bytes(b'no table')
-    assert worker.work(Task(tar)) == 1 and found() == [1.0, None]
+    table = Path(store.path('s')).read_bytes()
+    other = io.BytesIO()
+    pq.write_table(pa.table(dict(x=[1])), other)
+    for damaged in (b'no table', table[:-200] + b'\xff' * 190 + table[-10:], other.getvalue()):
+        Path(store.path('s')).write_bytes(damaged)
+        with pytest.raises(ValueError, match='no whole Parquet file|expected a column failure'):
+            store.failed('s')
+        assert worker.work(Task(tar)) == 1 and found() == [1.0, None]
     write_tar(path, [*members, ('4.png', b'')])
     assert worker.work(Task(tar)) == 3 and found() == [1.0, 2.0, 3.0, None]  # betters it
+    path.write_bytes(bytes(len(whole)))  # a file whose bytes are to come
+    assert worker.work(Task(tar)) == 0 and found() == [1.0, 2.0, 3.0, None]
+
+
+@pytest.mark.parametrize('place', ['{}/out', 'memory://race/out'])
+def test_a_part_that_comes_after_the_whole_is_left(tmp_path, place):
+    """The other worker commits while this one's table is on its way."""
+    settings = WorkerSettings(Recipe(), place.format(tmp_path), batch_size=2)
+    one, other = Worker.build(settings), Worker.build(settings)
+    path = write_tar(tmp_path / 's.tar', [(f'{v}.png', bytes([v])) for v in (1, 2, 3)])
+    tar, whole, has = TarShard('s', str(path)), path.read_bytes(), one.store.has
+
+    def has_and_then(name):
+        before = has(name)
+        path.write_bytes(whole)
+        assert before or other.work(Task(tar)) == 3
+        return before
+
+    one.store.has = has_and_then
+    path.write_bytes(whole[:1100])
+    assert one.work(Task(tar)) == 1
+    assert [row['mean'] for row in one.store.rows('s')] == [1.0, 2.0, 3.0]
 
 
 def test_no_room_for_what_is_fetched_is_no_fault_of_the_shard(worker, tmp_path, monkeypatch):
@@ -108,11 +138,13 @@ def test_no_room_for_what_is_fetched_is_no_fault_of_the_shard(worker, tmp_path, 
     assert not worker.store.has('s')
 
 
-def test_a_shard_of_which_nothing_could_be_made(tmp_path):
+def test_a_shard_of_which_nothing_could_be_made(tmp_path, monkeypatch):
     store, shard = ShardStore(tmp_path), TarShard('s', 'x.tar')
     columns = dict(mean='float32')
     assert commit_failure(store, shard, 'ended 4 workers', columns)
-    assert not commit_failure(store, shard, 'ended 5 workers', columns)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'touch', lambda *_: pytest.fail('nothing is to be written'))
+        assert not commit_failure(store, shard, 'ended 5 workers', columns)
     assert 'mean' in pq.read_table(tmp_path / 'shards/s.parquet').column_names
     (row,) = store.rows('s')
     assert (row['path'], row['failure']) == ('x.tar', 'ended 4 workers') and store.failed('s')

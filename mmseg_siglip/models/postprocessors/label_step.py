@@ -22,4 +22,5 @@ class LabelStep(BaseModule):
 
     @abstractmethod
     def forward(self, found: Labels, context: Context) -> Labels:
-        """Labels (H, W) and their probabilities to the same; `context` is that of one image."""
+        """Labels (H, W), in [0, C) of C classes, and their probabilities to the same; `context` is
+        that of one image."""
