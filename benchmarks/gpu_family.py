@@ -61,12 +61,12 @@ def family_rows(
     """Of each method of the encoder: its name, seconds an image and a note, of its memory or of why
     there are none."""
     model, kinds = system.model, set()
-    model.proposer = Tiles()
     for name in method_names():
         kind = DENSE_METHODS.get(name)
         if kind in kinds:
             continue
         kinds.add(kind)
+        model.proposer = Tiles() if kind.uses_regions else None
         try:
             model.attention = settings_of(name, small=small)
             model.to(clock.device)

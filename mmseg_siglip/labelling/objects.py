@@ -191,11 +191,12 @@ class ShardStore:
         """
         with self.open(name) as file:
             column = file.schema_arrow.get_field_index('failure')
-            if column < 0:
-                address = self._address(self.path(name))
-                raise ValueError(f'{address}: expected a column failure, found none')
-            groups = [file.metadata.row_group(g).column(column) for g in range(file.num_row_groups)]
-        return sum(g.statistics.null_count for g in groups), sum(g.num_values for g in groups)
+            groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
+            columns = [group.column(column) for group in groups] if column >= 0 else [None]
+        if any(held is None or held.statistics is None for held in columns):
+            address = self._address(self.path(name))
+            raise ValueError(f'{address}: expected a column failure with statistics, found none')
+        return sum(c.statistics.null_count for c in columns), sum(c.num_values for c in columns)
 
     def write_index(self, names: Iterable[str]) -> int:
         """Say which shards make up the result; how many they are."""

@@ -80,8 +80,8 @@ class Worker:
     def work(self, task: Task, told: Callable[[int], None] = lambda count: None) -> int:
         """Label a shard and commit its table; how many images of it were labelled.
 
-        A table with failures leaves one that is there and labels as much, unless that is to be
-        labelled again: another worker may reach what this one does not.
+        A table with failures, or of no image, leaves one that is there and labels as much, unless
+        that is to be labelled again: another worker may reach what this one does not.
 
         Raises:
             OutputError: It cannot be written, or not be reached.

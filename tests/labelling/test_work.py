@@ -87,9 +87,11 @@ def test_a_worker_that_reaches_a_part_leaves_what_another_has_made(worker, tmp_p
     path.write_bytes(whole[:1100])
     assert worker.work(Task(tar)) == 1 and found() == [1.0, 2.0, 3.0]
     table = Path(store.path('s')).read_bytes()
-    other = io.BytesIO()
+    other, bare = io.BytesIO(), io.BytesIO()
     pq.write_table(pa.table(dict(x=[1])), other)
-    for damaged in (b'no table', table[:-200] + b'\xff' * 190 + table[-10:], other.getvalue()):
+    pq.write_table(pa.table(dict(failure=['x'])), bare, write_statistics=False)
+    footless = table[:-200] + b'\xff' * 190 + table[-10:]
+    for damaged in (b'no table', footless, other.getvalue(), bare.getvalue()):
         Path(store.path('s')).write_bytes(damaged)
         with pytest.raises(ValueError, match='no whole Parquet file|expected a column failure'):
             store.failed('s')

@@ -185,11 +185,10 @@ class CorrCLIP(Guided):
             return None
         found = [resize_regions(part, trunk.grid).unique(return_inverse=True) for part in regions]
         most = max(len(names) for names, _ in found)
-        index = torch.stack([index for _, index in found])
-        numbers = torch.arange(most)[:, None]
-        masks = upload(index.flatten(1)[:, None] == numbers, trunk.last.x.device)
-        vectors = trunk.region_vectors(masks)
-        cells = upload(resize_regions(index, tuple(regions.shape[1:])), vectors.device)
+        index = upload(torch.stack([index for _, index in found]), trunk.last.x.device)
+        numbers = torch.arange(most, device=index.device)[:, None]
+        vectors = trunk.region_vectors(index.flatten(1)[:, None] == numbers)
+        cells = resize_regions(index, tuple(regions.shape[1:]))
         each = torch.arange(len(cells), device=cells.device)[:, None, None]
         return vectors[each, cells].permute(0, 3, 1, 2)
 

@@ -113,19 +113,19 @@ class SAMComponents(BaseModule):
         labels = upload(torch.tensor(blobs.classes, dtype=torch.long), logits.device)
         scores = (iou * stable).clamp(0, 1)
         found = Proposals(masks, scores, placed(features), labels)
-        kept = self._agreeing(found, blobs.index, size)
+        kept = self._agreeing(found, blobs, size)
         renamed = torch.full((len(found) + 1,), -1, device=logits.device)  # -1 stays the last
         renamed[kept] = torch.arange(len(kept), device=logits.device)
         return Proposals(
             masks[kept], scores[kept], found.enlarge, labels[kept], renamed[blobs.index]
         )
 
-    def _agreeing(self, found: Proposals, parts: Tensor, size: tuple[int, int]) -> Tensor:
+    def _agreeing(self, found: Proposals, blobs: Blobs, size: tuple[int, int]) -> Tensor:
         """Indices of the outlines that cover their own blobs well enough."""
-        kept = [parts.new_zeros(0).bool()]
+        kept = [blobs.index.new_zeros(0).bool()]
         for part, masks in found.masks(size):
             for index, mask in enumerate(masks, start=part.start):
-                blob = parts == index
+                blob = blobs.mask(index)
                 iou = (mask & blob).sum() / (mask | blob).sum()
                 kept.append(iou[None] > self.min_overlap)
         return torch.cat(kept).nonzero()[:, 0]
